@@ -1,0 +1,42 @@
+.DEFAULT_GOAL := help
+SHELL := bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(READY): requirements/dev.txt pyproject.toml scripts/setup.sh
+	@PYTHON=$(PYTHON) bash scripts/setup.sh $(VENV)
+	@touch $@
+
+.PHONY: setup
+setup: $(READY) ## Create .venv with everything that is needed (done by the other targets)
+
+.PHONY: test
+test: $(READY) ## Run all tests: real Valkey, PostgreSQL and worker processes; no Docker, no root needed
+	@$(BIN)/pytest $(ARGS)
+
+.PHONY: lint
+lint: $(READY) ## ruff, mypy --strict, yamllint, shellcheck
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/yamllint --strict .
+	@git ls-files '*.sh' .ci/run | xargs $(BIN)/shellcheck
+
+.PHONY: format
+format: $(READY) ## Let ruff rewrite the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: requirements
+requirements: $(READY) ## Refresh requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
+	@bash scripts/requirements.sh $(ARGS)
+
+.PHONY: clean
+clean: ## Remove .venv and caches
+	@rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache

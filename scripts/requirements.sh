@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Compiles requirements/*.txt from pyproject.toml: pinned, hashed, for every platform, naming no package index.
+# requirements.sh [--upgrade]; the test of the same name runs it with OUT=<folder> to see whether they are stale.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${OUT:-requirements}
+uv=$(command -v uv || echo .venv/bin/uv)
+
+compile() { # name, options
+  local name=$1
+  shift
+  [[ $out == requirements ]] || cp "requirements/$name.txt" "$out/$name.txt" # pins are kept unless --upgrade is given
+  "$uv" pip compile --quiet pyproject.toml "$@" --universal --python-version 3.11 \
+    --generate-hashes --no-header --no-emit-index-url -o "$out/$name.txt"
+}
+compile runtime "$@"
+compile dev --group dev "$@"

@@ -1,0 +1,114 @@
+"""Every error that the worker raises on purpose.
+
+WorkerError
+├── SettingsError            a variable is missing or malformed; the start ends with one line
+├── InvalidMessage           the JSON on the Redis list cannot be used; dead-lettered
+└── GenerationError          a generation ends with "failed" and the credit goes back
+    ├── ImageError           one of the customer's pictures cannot be used
+    │   ├── ImageRefused     its address is not allowed (SSRF guard)
+    │   ├── ImageUnavailable it could not be downloaded
+    │   ├── ImageTooLarge    more bytes or pixels than the limit
+    │   └── ImageInvalid     it is no picture that we can read
+    ├── ModerationBlocked    OpenAI refused the content
+    ├── RateLimited          OpenAI answered 429; one retry by the pipeline
+    ├── QuotaExhausted       the account has no money left: nobody is failed for it, the intake pauses
+    ├── EditFailed           any other final answer of OpenAI
+    ├── StorageFailed        the finished picture could not be stored
+    ├── DeadlineExceeded     the generation took longer than its deadline
+    └── WorkerLost           the worker died or was told to let go in the middle of it
+
+`str(error)` is for the log: it names what was wrong, the value, the limit and the remedy. `user_message` is one of a
+closed list of plain sentences, the only text that reaches `error_message` in the database. `reason` is the error's name
+in metrics and dead letters.
+"""
+
+
+class WorkerError(Exception):
+    """Base of everything below."""
+
+
+class SettingsError(WorkerError):
+    """A setting is missing or malformed; the text names the environment variable."""
+
+
+class InvalidMessage(WorkerError):
+    """The message cannot be used; `reason` is one of a closed set (see `generation.message`)."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class GenerationError(WorkerError):
+    """The generation ends here: the session is failed with `user_message` and the payer is refunded."""
+
+    reason = "internal"
+    user_message = "Something went wrong while creating your try-on. Your credit has been returned."
+
+
+class ImageError(GenerationError):
+    """One of the customer's pictures cannot be used."""
+
+    reason = "image_invalid"
+    user_message = "One of the photos could not be used. Please try again with another photo."
+
+
+class ImageRefused(ImageError):
+    reason = "image_refused"
+    user_message = "The address of one of the photos is not allowed. Please upload the photo again."
+
+
+class ImageUnavailable(ImageError):
+    reason = "image_unavailable"
+    user_message = "One of the photos could not be downloaded. Please upload it again."
+
+
+class ImageTooLarge(ImageError):
+    reason = "image_too_large"
+    user_message = "One of the photos is too large. Please use a smaller photo of at most 10 MB."
+
+
+class ImageInvalid(ImageError):
+    reason = "image_invalid"
+    user_message = "One of the photos could not be read. Please use a JPEG, PNG or WebP photo."
+
+
+class ModerationBlocked(GenerationError):
+    reason = "moderation_blocked"
+    user_message = "The photos did not pass our content check. Please try again with other photos."
+
+
+class RateLimited(GenerationError):
+    """`retry_after` is what the answer asked for, in seconds; 0 when it did not say."""
+
+    reason = "rate_limited"
+    user_message = "We are very busy right now. Please try again in a few minutes."
+
+    def __init__(self, detail: str, retry_after: float = 0.0) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class QuotaExhausted(GenerationError):
+    reason = "quota_exhausted"
+
+
+class EditFailed(GenerationError):
+    reason = "edit_failed"
+    user_message = "Your try-on could not be created. Please try again later."
+
+
+class StorageFailed(GenerationError):
+    reason = "storage_failed"
+    user_message = "Your try-on could not be saved. Please try again later."
+
+
+class DeadlineExceeded(GenerationError):
+    reason = "deadline_exceeded"
+    user_message = "Creating your try-on took too long. Please try again."
+
+
+class WorkerLost(GenerationError):
+    reason = "worker_lost"
+    user_message = "Creating your try-on was interrupted. Please try again."

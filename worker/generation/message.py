@@ -1,0 +1,134 @@
+"""The JSON object that a producer pushes on the Redis list: contract version 1."""
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from worker.errors import InvalidMessage
+
+#: The producer's list and the ones beside it.
+QUEUE_KEY = "wearon:tasks:generation"
+
+#: Far above any real message (16 signed URLs of 2 kB and a prompt), far below what would hurt.
+MAX_MESSAGE_BYTES = 256 * 1024
+#: What OpenAI's image edit takes at most.
+MAX_IMAGES = 16
+VERSION = 1
+
+Channel = Literal["b2b", "b2c"]
+
+
+def _uuid(value: object) -> object:
+    # Strict mode takes only UUID objects from Python; JSON carries them as strings.
+    return UUID(value) if isinstance(value, str) else value
+
+
+def _timestamp(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("must be an ISO 8601 string")  # noqa: TRY004  # pydantic reports ValueError only
+    moment = datetime.fromisoformat(value)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+Uuid = Annotated[UUID, BeforeValidator(_uuid)]
+
+
+class GenerationMessage(BaseModel):
+    """One try-on to make. Unknown extra fields are ignored; absent optional fields may be omitted or null."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", title="GenerationMessage")
+
+    task_id: Uuid = Field(description="Identity of this message.")
+    channel: Channel = Field(description="b2c: a user of the app; b2b: a store's shop.")
+    store_id: Uuid | None = Field(default=None, description="Owner of a b2b session; required there.")
+    user_id: Uuid | None = Field(default=None, description="Owner of a b2c session; required there.")
+    session_id: Uuid = Field(description="Row in the channel's session table.")
+    image_urls: list[Annotated[str, Field(min_length=1, max_length=8192)]] = Field(
+        min_length=1, max_length=MAX_IMAGES, description="The person, then the outfit, then accessories."
+    )
+    prompt: Annotated[str, Field(max_length=32_000), BeforeValidator(lambda value: "" if value is None else value)] = (
+        Field(default="", description="Empty: the worker's own try-on prompt.")
+    )
+    request_id: str = Field(
+        min_length=1, max_length=200, description="Correlation id, on every log line of the generation."
+    )
+    version: Literal[1] = Field(description="Version of this contract.")
+    created_at: Annotated[datetime, BeforeValidator(_timestamp)] = Field(description="When it was queued (ISO 8601).")
+
+    @model_validator(mode="after")
+    def _has_its_owner(self) -> Self:
+        if self.channel == "b2b" and self.store_id is None:
+            raise ValueError("store_id is required for b2b")
+        if self.channel == "b2c" and self.user_id is None:
+            raise ValueError("user_id is required for b2c")
+        return self
+
+    @property
+    def owner_id(self) -> UUID:
+        """The store (b2b) or the user (b2c)."""
+        owner = self.store_id if self.channel == "b2b" else self.user_id
+        assert owner is not None  # noqa: S101  # the validator above
+        return owner
+
+
+def parse(payload: bytes) -> GenerationMessage:
+    """Read one message.
+
+    Raises:
+        InvalidMessage: with `reason` too_large, not_utf8, not_json, not_an_object, unknown_version or invalid_field.
+    """
+    fields = _read_object(payload)
+    version = fields.get("version")
+    if isinstance(version, int) and not isinstance(version, bool) and version > VERSION:
+        raise InvalidMessage("unknown_version", f"version is {version}; this worker reads {VERSION}: update the worker")
+    try:
+        return GenerationMessage.model_validate(fields)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'message'}: {item['msg']}" for item in error.errors()[:5]
+        )
+        raise InvalidMessage("invalid_field", problems) from None
+
+
+def identify(payload: bytes) -> tuple[Channel, UUID] | None:
+    """Channel and session of a message that cannot be used, if at least these two can be read."""
+    try:
+        fields = _read_object(payload, max_bytes=64 * 1024 * 1024)
+        session = fields.get("session_id")
+        channel = fields.get("channel")
+        return (channel, UUID(session)) if channel in ("b2b", "b2c") and isinstance(session, str) else None
+    except (InvalidMessage, ValueError):
+        return None
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the message, the cross-field rules included."""
+    schema = GenerationMessage.model_json_schema()
+    owner = {"b2b": "store_id", "b2c": "user_id"}
+    schema["allOf"] = [
+        {
+            "if": {"properties": {"channel": {"const": channel}}},
+            "then": {"required": [field], "properties": {field: {"type": "string", "format": "uuid"}}},
+        }
+        for channel, field in owner.items()
+    ]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _read_object(payload: bytes, max_bytes: int = MAX_MESSAGE_BYTES) -> dict[str, Any]:
+    if len(payload) > max_bytes:
+        raise InvalidMessage("too_large", f"message is {len(payload)} bytes; the limit is {max_bytes}")
+    try:
+        fields = json.loads(payload.decode())
+    except UnicodeDecodeError as error:
+        raise InvalidMessage("not_utf8", f"message is not UTF-8 at byte {error.start}") from None
+    except ValueError as error:
+        raise InvalidMessage("not_json", f"message is not JSON: {error}") from None
+    except RecursionError:
+        raise InvalidMessage("not_json", "message is nested too deeply") from None
+    if not isinstance(fields, dict):
+        raise InvalidMessage("not_an_object", f"message is a JSON {type(fields).__name__}, not an object")
+    return fields

@@ -1,0 +1,62 @@
+"""What this container needs to do its work, as last seen. Asking never waits for anything, so /health is always fast."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+#: A part that has not shown itself for this long counts as hung.
+HEARTBEAT_TIMEOUT_SECONDS = 30.0
+
+
+@dataclass
+class Part:
+    """One of the parts that `wearon-worker run` supervises."""
+
+    seen: float = field(default_factory=time.monotonic)
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def silent_seconds(self) -> float:
+        return time.monotonic() - self.seen
+
+
+@dataclass
+class Health:
+    """Written by the supervisor and its parts, read by /health and /ready."""
+
+    state: Literal["starting", "ready", "draining"] = "starting"
+    model_loaded: bool = False
+    redis_connected: bool = False
+    database_connected: bool = False
+    #: Why nothing is taken from the queue although the worker runs; empty when it is.
+    intake_paused: str = ""
+    parts: dict[str, Part] = field(default_factory=dict)
+
+    def beat(self, part: str, **detail: Any) -> None:
+        """`part` is alive; `detail` is shown in /health."""
+        self.parts[part] = Part(detail=detail)
+
+    def hung(self) -> list[str]:
+        """Parts without a heartbeat for longer than HEARTBEAT_TIMEOUT_SECONDS."""
+        return [name for name, part in self.parts.items() if part.silent_seconds > HEARTBEAT_TIMEOUT_SECONDS]
+
+    def ready(self) -> bool:
+        """Whether new work may be sent here."""
+        return self.state == "ready" and self.model_loaded and self.redis_connected
+
+    def report(self) -> dict[str, Any]:
+        """The body of GET /health (contracts.md section 5)."""
+        checks = self.model_loaded and self.redis_connected and self.database_connected
+        fine = checks and self.state == "ready" and not self.intake_paused and not self.hung()
+        return {
+            "status": "ok" if fine else "degraded",
+            "state": self.state,
+            "model_loaded": self.model_loaded,
+            "redis_connected": self.redis_connected,
+            "database_connected": self.database_connected,
+            "intake_paused": self.intake_paused or None,
+            "parts": {
+                name: {"silent_seconds": round(part.silent_seconds, 1), **part.detail}
+                for name, part in self.parts.items()
+            },
+        }

@@ -1,0 +1,142 @@
+"""Settings from the environment (or files under /run/secrets), read once per process.
+
+A field is one word in three cases: `redis_url` here, `REDIS_URL` in the environment, `worker_redis_url` in Ansible.
+"""
+
+from decimal import Decimal
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from worker.errors import SettingsError
+
+SECRETS_DIR = Path("/run/secrets")
+
+_Commas = BeforeValidator(
+    lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+)
+
+
+class Price(BaseModel):
+    """USD per million tokens of one model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text_in: Decimal
+    text_out: Decimal
+    image_in: Decimal
+    image_out: Decimal
+
+
+#: The list prices of OpenAI's model pages; later models sell no text output, so it is counted as image output.
+_PRICE_1_5 = Price(text_in=Decimal(5), text_out=Decimal(10), image_in=Decimal(8), image_out=Decimal(32))
+_PRICE_2 = Price(text_in=Decimal(5), text_out=Decimal(30), image_in=Decimal(8), image_out=Decimal(30))
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. `load()` is the way to get one."""
+
+    model_config = SettingsConfigDict(
+        extra="ignore", env_ignore_empty=True, frozen=True, secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None
+    )
+
+    redis_url: str
+    supabase_url: str
+    supabase_service_role_key: SecretStr = Field(min_length=1)
+    openai_api_key: SecretStr = Field(min_length=1)
+
+    supabase_storage_bucket: str = "virtual-tryon-images"
+    signed_url_seconds: int = Field(default=21600, ge=60)
+
+    openai_base_url: str = "https://api.openai.com/v1"
+    openai_max_retries: int = Field(default=3, ge=0, le=10)
+    openai_image_model: str = "gpt-image-1.5"
+    openai_image_fallback_model: str = "gpt-image-2.6-sunburst"
+    openai_image_size: str = Field(default="1024x1536", pattern=r"^(auto|\d+x\d+)$")
+    openai_image_quality: Literal["low", "medium", "high", "auto"] = "medium"
+    openai_requests_per_minute: int = Field(default=300, ge=1)
+    openai_prices: dict[str, Price] = {"gpt-image-1.5": _PRICE_1_5, "default": _PRICE_2}
+
+    worker_concurrency: int = Field(default=5, ge=1, le=1000)
+    generation_timeout_seconds: float = Field(default=300, gt=0)
+    drain_timeout_seconds: float = Field(default=310, ge=0)
+    rate_limit_retry_seconds: float = Field(default=10, ge=0)
+    rate_limit_retry_max_seconds: float = Field(default=60, ge=0)
+    quota_pause_seconds: int = Field(default=60, ge=1)
+    lease_seconds: float = Field(default=30, ge=1)
+    sweep_interval_seconds: float = Field(default=10, gt=0)
+    orphan_grace_seconds: float = Field(default=120, ge=0)
+    dead_letters_max: int = Field(default=1000, ge=1)
+
+    image_max_bytes: int = Field(default=10_000_000, ge=1)
+    fetch_timeout_seconds: float = Field(default=30, gt=0)
+    #: Origins (scheme://host[:port]) that may resolve to private addresses, besides SUPABASE_URL's own.
+    fetch_trusted_origins: Annotated[list[str], NoDecode, _Commas] = []
+
+    http_host: str = "0.0.0.0"  # noqa: S104  # inside the container; only nginx publishes ports
+    http_port: int = Field(default=8000, ge=0, le=65535)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: str) -> str:
+        return _url(value, {"redis", "rediss"}, "redis://user:password@host:6379/0")
+
+    @field_validator("supabase_url", "openai_base_url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        return _url(value, {"http", "https"}, "https://host").rstrip("/")
+
+    @field_validator("fetch_trusted_origins")
+    @classmethod
+    def _origins(cls, value: list[str]) -> list[str]:
+        return [origin(_url(item, {"http", "https"}, "https://host:port")) for item in value]
+
+    @cached_property
+    def trusted_origins(self) -> frozenset[str]:
+        """Origins whose addresses the SSRF guard does not check."""
+        return frozenset({origin(self.supabase_url), *self.fetch_trusted_origins})
+
+    def price(self, model: str) -> Price:
+        """Price of `model`; models without a line of their own cost what `default` says."""
+        return self.openai_prices.get(model) or self.openai_prices.get("default") or _PRICE_2
+
+
+def load() -> Settings:
+    """Read the settings; raises SettingsError with one line that names each bad variable and what it must be."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(
+            "; ".join(_explain(item["loc"], item["type"], item["msg"]) for item in error.errors())
+        ) from None
+
+
+def origin(url: str) -> str:
+    """`scheme://host:port` in lower case with the port always written out."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+
+
+def _url(value: str, schemes: set[str], example: str) -> str:
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError(f"must be a URL like {example}")
+    return value
+
+
+def _explain(loc: tuple[int | str, ...], kind: str, message: str) -> str:
+    name = str(loc[0]).upper() if loc else "settings"
+    if kind == "missing":
+        return f"{name} is not set"
+    # Never the value itself: it may be a secret.
+    return f"{name} is invalid: {message.removeprefix('Value error, ')}"
