@@ -3,6 +3,7 @@
 WorkerError
 ├── SettingsError            a variable is missing or malformed; the start ends with one line
 ├── InvalidMessage           the JSON on the Redis list cannot be used; dead-lettered
+├── ServiceUnavailable       Redis, the database or the storage did not do it this time; tried again
 └── GenerationError          a generation ends with "failed" and the credit goes back
     ├── ImageError           one of the customer's pictures cannot be used
     │   ├── ImageRefused     its address is not allowed (SSRF guard)
@@ -38,6 +39,10 @@ class InvalidMessage(WorkerError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class ServiceUnavailable(WorkerError):
+    """A service that we depend on did not answer, or not as it should; the same call may be repeated."""
 
 
 class GenerationError(WorkerError):

@@ -133,7 +133,7 @@ returns text language plpgsql set search_path = public, pg_temp as $$
 declare
     store uuid := (p_session ->> 'store_id')::uuid;
     request text := p_session ->> 'request_id';
-    shopper text := lower(p_session ->> 'shopper_email');
+    shopper text;
     deduction store_credit_transactions;
 begin
     select * into deduction from store_credit_transactions
@@ -152,9 +152,17 @@ begin
     if p_amount <= 0 then
         return 'none';
     end if;
-    -- shopper_email alone is no proof: it is recorded for store-funded sessions, too.
-    if shopper is not null and right(deduction.description, length(shopper) + 10) = format('(shopper=%s)', shopper) then
-        perform refund_store_shopper_credits(store, p_session ->> 'shopper_email', p_amount, request, p_note);
+    -- shopper_email alone is no proof, it is recorded for store-funded sessions, too: the ledger says who paid.
+    shopper := substring(deduction.description from '\(shopper=([^()]+)\)$');
+    if p_session ->> 'shopper_email' is not null and shopper is not null then
+        -- The ledger has the address in lower case; the balance has it as the shop wrote it.
+        select c.shopper_email into shopper from store_shopper_credits c
+        where c.store_id = store and lower(c.shopper_email) = shopper
+        order by c.shopper_email = p_session ->> 'shopper_email' desc limit 1;
+        if not found then
+            raise exception 'store % has no balance for the shopper who paid for session %', store, p_session ->> 'id';
+        end if;
+        perform refund_store_shopper_credits(store, shopper, p_amount, request, p_note);
         return 'shopper';
     end if;
     perform refund_store_credits(store, p_amount, request, p_note);
