@@ -1,0 +1,87 @@
+"""Connections to the services around us, built from the settings. Building one connects to nothing."""
+
+import ssl
+from typing import Any
+
+import httpx
+from openai import AsyncOpenAI, DefaultAsyncHttpx2Client
+from openai import Timeout as OpenAITimeout
+from postgrest import AsyncPostgrestClient
+from redis.asyncio import Redis
+from storage3 import AsyncStorageClient
+
+from worker.settings import Settings
+
+#: A half-open connection is noticed within this; blocking commands ask for less.
+REDIS_SOCKET_TIMEOUT_SECONDS = 10.0
+REDIS_CONNECT_TIMEOUT_SECONDS = 5.0
+#: A call to the database takes milliseconds; an upload of some megabytes over a slow link takes longer.
+SUPABASE_TIMEOUT = httpx.Timeout(15.0, connect=5.0, pool=30.0)
+STORAGE_TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=60.0)
+
+
+def redis_client(settings: Settings) -> Redis:
+    """Client of the broker; `rediss://` verifies the server's certificate against the system's trust store."""
+    return Redis.from_url(
+        settings.redis_url,
+        socket_timeout=REDIS_SOCKET_TIMEOUT_SECONDS,
+        socket_connect_timeout=REDIS_CONNECT_TIMEOUT_SECONDS,
+        socket_keepalive=True,
+        health_check_interval=25,
+    )
+
+
+def celery_transport(settings: Settings) -> dict[str, Any]:
+    """Celery's broker settings for the same Redis."""
+    secure = settings.redis_url.startswith("rediss://")
+    return {
+        "broker_url": settings.redis_url,
+        "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED} if secure else None,
+        "broker_transport_options": {
+            # Only messages that were received and not started can be unacknowledged: just above the longest task.
+            "visibility_timeout": int(settings.generation_timeout_seconds) + 60,
+            "socket_timeout": 30,
+            "socket_connect_timeout": REDIS_CONNECT_TIMEOUT_SECONDS,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+            "retry_on_timeout": True,
+        },
+    }
+
+
+def supabase_headers(settings: Settings) -> dict[str, str]:
+    """What the Supabase gateway wants with every call."""
+    key = settings.supabase_service_role_key.get_secret_value()
+    return {"apikey": key, "Authorization": f"Bearer {key}"}
+
+
+def http_client(timeout: httpx.Timeout, connections: int) -> httpx.AsyncClient:
+    """One pool for one service. HTTP/1.1: a connection that breaks then takes one call with it, not all."""
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    return httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
+
+
+def database_client(settings: Settings, http: httpx.AsyncClient) -> AsyncPostgrestClient:
+    """PostgREST with the service role's key; retries are ours (`sessions`), not the client's."""
+    http.headers.update(supabase_headers(settings))
+    return AsyncPostgrestClient(
+        f"{settings.supabase_url}/rest/v1", headers=supabase_headers(settings), http_client=http, retry_enabled=False
+    )
+
+
+def storage_client(settings: Settings, http: httpx.AsyncClient) -> AsyncStorageClient:
+    """Supabase Storage with the service role's key."""
+    return AsyncStorageClient(f"{settings.supabase_url}/storage/v1/", supabase_headers(settings), http_client=http)
+
+
+def openai_client(settings: Settings) -> AsyncOpenAI:
+    """The official client with its own retries off: ours count against the rate limit and stay inside the deadline."""
+    # No read time-out: the generation's deadline ends a call that never answers.
+    timeout = OpenAITimeout(None, connect=10.0)
+    return AsyncOpenAI(
+        api_key=settings.openai_api_key.get_secret_value(),
+        base_url=settings.openai_base_url,
+        max_retries=0,
+        timeout=timeout,
+        http_client=DefaultAsyncHttpx2Client(timeout=timeout, trust_env=False),
+    )

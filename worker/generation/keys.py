@@ -1,0 +1,49 @@
+"""Every Redis key of the generation half, in one place. A service at the edge (the producer) fixes only QUEUE."""
+
+from uuid import UUID
+
+#: The producers' list: LPUSH there, taken from the right end.
+QUEUE = "wearon:tasks:generation"
+#: Messages that could not be used, newest first, and how many of the oldest had to make room.
+DEAD = f"{QUEUE}:dead"
+DEAD_DROPPED = f"{QUEUE}:dead:dropped"
+#: Set of all instances that ever claimed a message and have not been cleared away.
+INSTANCES = "wearon:instances"
+#: Outcomes that the database does not have yet: hash of session id to JSON.
+SETTLEMENTS = "wearon:settlements"
+#: Starts of OpenAI calls in the last minute (sorted set), all instances together.
+LIMITER = "wearon:limiter:openai"
+#: Exists while nothing is to be taken from the queue; the value says why.
+INTAKE_PAUSED = "wearon:intake:paused"
+#: Held by the one instance that sweeps.
+SWEEP_LOCK = "wearon:sweep:lock"
+
+
+def claimed(instance: str) -> str:
+    """List of what this instance took from the queue and has not finished, newest first."""
+    return f"wearon:claimed:{instance}"
+
+
+def alive(instance: str) -> str:
+    """Exists while the instance renews it."""
+    return f"wearon:alive:{instance}"
+
+
+def celery_queue(instance: str) -> str:
+    """Celery's own list of what this instance's pool will start."""
+    return f"wearon:celery:{instance}"
+
+
+def lease(session_id: UUID | str) -> str:
+    """Who works on the session right now."""
+    return f"wearon:lease:{session_id}"
+
+
+def begun(session_id: UUID | str) -> str:
+    """Who first began the session and has not ended it in order."""
+    return f"wearon:begun:{session_id}"
+
+
+def deaths(session_id: UUID | str) -> str:
+    """How many instances died while they had the session's message."""
+    return f"wearon:deaths:{session_id}"
