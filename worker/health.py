@@ -1,4 +1,4 @@
-"""What this container needs to do its work, as last seen. Asking never waits for anything, so /health is always fast."""
+"""What this container needs to do its work, as last seen. Asking never waits, so /health is always fast."""
 
 import time
 from dataclasses import dataclass, field

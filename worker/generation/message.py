@@ -9,7 +9,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from worker.errors import InvalidMessage
 
-
 #: Far above any real message (16 signed URLs of 2 kB and a prompt), far below what would hurt.
 MAX_MESSAGE_BYTES = 256 * 1024
 #: What OpenAI's image edit takes at most.

@@ -28,7 +28,7 @@ class Storage:
     async def sign(self, path: str) -> str:
         """An address that shows the picture to whoever has it, for the configured time."""
         try:
-            return (await self._bucket.create_signed_url(path, self._signed_url_seconds))["signedURL"]
+            return str((await self._bucket.create_signed_url(path, self._signed_url_seconds))["signedURL"])
         except (httpx.HTTPError, StorageException, ValueError, KeyError) as error:
             raise _translate(error, f"signed URL of {path}") from error
 
