@@ -10,18 +10,8 @@ python=${PYTHON:-python3}
   echo "Python $("$python" -V 2>&1 | cut -d' ' -f2) is too old: 3.11 or newer is needed. Name another one: make PYTHON=python3.12" >&2
   exit 1
 }
-# `-m venv` needs Debian's python3-venv; the check of libraries below names that, too.
 missing=()
 "$python" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
-"$python" - <<'EOF' || missing+=(libegl1 libgles2 libgl1 libglib2.0-0)
-import ctypes, sys
-try:
-    # What MediaPipe and its OpenCV load when they are imported.
-    for name in ("libEGL.so.1", "libGLESv2.so.2", "libGL.so.1", "libgthread-2.0.so.0"):
-        ctypes.CDLL(name)
-except OSError:
-    sys.exit(1)
-EOF
 if ((${#missing[@]})); then
   install="apt-get install -y --no-install-recommends ${missing[*]}"
   if [[ $(id -u) == 0 && -f /etc/debian_version ]]; then
