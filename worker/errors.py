@@ -15,7 +15,9 @@ WorkerError
     ├── QuotaExhausted       the account has no money left: nobody is failed for it, the intake pauses
     ├── EditFailed           any other final answer of OpenAI
     ├── StorageFailed        the finished picture could not be stored
+    ├── MessageRefused       the message is invalid or names the wrong owner
     ├── DeadlineExceeded     the generation took longer than its deadline
+    ├── Orphaned             no message accounts for the session
     └── WorkerLost           the worker died or was told to let go in the middle of it
 
 `str(error)` is for the log: it names what was wrong, the value, the limit and the remedy. `user_message` is one of a
@@ -109,6 +111,10 @@ class StorageFailed(GenerationError):
     user_message = "Your try-on could not be saved. Please try again later."
 
 
+class MessageRefused(GenerationError):
+    reason = "message_refused"
+
+
 class DeadlineExceeded(GenerationError):
     reason = "deadline_exceeded"
     user_message = "Creating your try-on took too long. Please try again."
@@ -117,3 +123,8 @@ class DeadlineExceeded(GenerationError):
 class WorkerLost(GenerationError):
     reason = "worker_lost"
     user_message = "Creating your try-on was interrupted. Please try again."
+
+
+class Orphaned(GenerationError):
+    reason = "orphaned"
+    user_message = "Your try-on could not be started. Please try again."

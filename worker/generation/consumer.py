@@ -1,0 +1,140 @@
+"""Takes messages off the producers' list, no more than the pool can start now, and hands them to Celery."""
+
+import asyncio
+
+from celery import Celery
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
+
+from worker.errors import InvalidMessage, MessageRefused, ServiceUnavailable
+from worker.generation import keys, settlement
+from worker.generation.celery_app import TASK
+from worker.generation.claims import Claims
+from worker.generation.dead_letters import DeadLetters
+from worker.generation.intake import Intake
+from worker.generation.message import identify, parse
+from worker.generation.retrying import MAX_WAIT_SECONDS
+from worker.generation.settlement import Settlement
+from worker.health import Health
+from worker.logs import bind, get_logger
+
+log = get_logger(__name__)
+
+_BLOCK_SECONDS = 1
+_PAUSE_SECONDS = 1.0
+
+
+class Consumer:
+    """One per container. `slot_freed` is called when a generation of this container has ended."""
+
+    def __init__(
+        self,
+        *,
+        claims: Claims,
+        celery: Celery,
+        slots: int,
+        intake: Intake,
+        dead_letters: DeadLetters,
+        settlement: Settlement,
+        health: Health,
+    ) -> None:
+        self._claims = claims
+        self._celery = celery
+        self._slots = slots
+        self._intake = intake
+        self._dead_letters = dead_letters
+        self._settlement = settlement
+        self._health = health
+        self._freed = asyncio.Event()
+        self._unstarted: set[bytes] = set()
+
+    def slot_freed(self) -> None:
+        """A generation has ended: there is room for another one."""
+        self._freed.set()
+
+    async def run(self) -> None:
+        """Take and forward until cancelled; what is taken at that moment stays on the claimed list."""
+        pause = 0.1
+        while True:
+            try:
+                await self._take_one()
+                pause = 0.1
+            except (RedisError, OSError, ServiceUnavailable) as error:
+                log.warning("consumer_backed_off", error=type(error).__name__, next_try_seconds=round(pause, 1))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, MAX_WAIT_SECONDS)
+            self._health.beat("consumer")
+
+    async def _take_one(self) -> None:
+        if reason := await self._paused():
+            log.debug("intake_paused", reason=reason)
+            await asyncio.sleep(_PAUSE_SECONDS)
+            return
+        # Cleared before the count, so that a slot that is freed in between is not missed.
+        self._freed.clear()
+        if await self._claims.count() >= self._slots:
+            await _wait(self._freed, _BLOCK_SECONDS)
+            return
+        payload = await self._claims.take(_BLOCK_SECONDS)
+        if payload is not None:
+            await self.forward(payload)
+
+    async def _paused(self) -> str:
+        reason = await self._intake.paused()
+        if reason != self._health.intake_paused:
+            log.warning("intake_paused" if reason else "intake_resumed", reason=reason or self._health.intake_paused)
+            self._health.intake_paused = reason
+        return reason
+
+    async def forward(self, payload: bytes) -> None:
+        """Hand a claimed message to this container's pool, or to the dead letters when it cannot be used."""
+        try:
+            message = parse(payload)
+        except InvalidMessage as error:
+            await self._refuse(payload, error)
+            return
+        log.info("message_taken", request_id=message.request_id, session_id=str(message.session_id))
+        await asyncio.to_thread(self._send, payload.decode())
+
+    def _send(self, payload: str) -> None:
+        try:
+            self._celery.send_task(TASK, [payload], retry=False)
+        except (KombuError, OSError) as error:
+            # It stays claimed; `reforward` finds it when Redis is back.
+            raise ServiceUnavailable(f"Celery did not take the message: {type(error).__name__}") from error
+
+    async def _refuse(self, payload: bytes, error: InvalidMessage) -> None:
+        """Dead-letter it, and settle its session at once when at least that can be read."""
+        known = identify(payload)
+        with bind(session_id=str(known[1]) if known else None, channel=known[0] if known else None):
+            letter = await self._dead_letters.add(payload, error.reason, error.detail)
+            log.error("message_refused", reason=error.reason, detail=error.detail, dead_letter=letter.id)
+            if known and not await self._claims.redis.exists(keys.lease(known[1])):
+                problem = MessageRefused(error.detail)
+                await self._settlement.defer(settlement.failed(*known, problem, processing_time_ms=0))
+            await self._claims.finish(payload)
+
+    async def reforward(self) -> None:
+        """Forward again what is claimed here but neither waits in Celery nor is worked on, twice in a row.
+
+        A message gets there when an answer of Redis was lost, or Redis itself lost the last second of its memory.
+        """
+        held = set(await self._claims.held())
+        waiting = await self._claims.redis.llen(keys.celery_queue(self._claims.instance))
+        idle = set() if waiting else {payload for payload in held if not await self._leased(payload)}
+        for payload in idle & self._unstarted:
+            log.warning("message_forwarded_again")
+            await self.forward(payload)
+        self._unstarted = idle - self._unstarted
+
+    async def _leased(self, payload: bytes) -> bool:
+        known = identify(payload)
+        return bool(known and await self._claims.redis.exists(keys.lease(known[1])))
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

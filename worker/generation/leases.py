@@ -1,0 +1,102 @@
+"""Who works on which session: a key in Redis that its holder renews, so that nobody else touches the session."""
+
+import asyncio
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from worker.errors import ServiceUnavailable
+from worker.generation import keys
+from worker.logs import get_logger
+
+log = get_logger(__name__)
+
+#: `begun` marks outlive any generation and every retry of it.
+_BEGUN_SECONDS = 24 * 3600
+
+#: Takes the lease and notes who was the first to begin. -> 0 somebody holds it | 1 again | 2 first to begin
+_ACQUIRE = """
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end
+if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[3]) then return 2 end
+return 1
+"""
+#: Renews it, or takes it back when it ran out and nobody has it (Redis was away, the process was stopped).
+_RENEW = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+_RELEASE = """
+local holder = redis.call('GET', KEYS[1])
+if not holder or holder == ARGV[1] then redis.call('DEL', unpack(KEYS)) end
+"""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """`first`: nobody began this session before and vanished."""
+
+    session_id: UUID
+    token: str
+    first: bool
+
+
+class Leases:
+    """The leases that this process holds; `renew_forever` keeps them."""
+
+    def __init__(self, redis: Redis, instance: str, seconds: float) -> None:
+        self._redis = redis
+        self._instance = instance
+        self._milliseconds = int(seconds * 1000)
+        self._held: dict[str, Lease] = {}
+        self._acquire = redis.register_script(_ACQUIRE)
+        self._renew = redis.register_script(_RENEW)
+        self._release = redis.register_script(_RELEASE)
+
+    @property
+    def held(self) -> int:
+        """How many sessions this process works on."""
+        return len(self._held)
+
+    async def acquire(self, session_id: UUID) -> Lease | None:
+        """The lease, or None while somebody else (or another message of this process) holds it."""
+        token = f"{self._instance}:{uuid4().hex[:8]}"
+        names = [keys.lease(session_id), keys.begun(session_id)]
+        try:
+            result = await self._acquire(keys=names, args=[token, self._milliseconds, _BEGUN_SECONDS])
+        except RedisError as error:
+            raise ServiceUnavailable(f"Redis did not give a lease: {type(error).__name__}") from error
+        if not result:
+            return None
+        self._held[token] = Lease(session_id, token, first=result == 2)
+        return self._held[token]
+
+    async def release(self, lease: Lease) -> None:
+        """Give it back, with the marks of the session; a lease that cannot be given back now runs out by itself."""
+        self._held.pop(lease.token, None)
+        names = [keys.lease(lease.session_id), keys.begun(lease.session_id), keys.deaths(lease.session_id)]
+        try:
+            await self._release(keys=names, args=[lease.token])
+        except RedisError as error:
+            log.warning("lease_not_released", session_id=str(lease.session_id), error=type(error).__name__)
+
+    async def renew_forever(self) -> None:
+        """Renew everything that is held, three times per lease time."""
+        while True:
+            await asyncio.sleep(self._milliseconds / 3000)
+            for lease in list(self._held.values()):
+                await self._renew_one(lease)
+
+    async def _renew_one(self, lease: Lease) -> None:
+        try:
+            kept = await self._renew(keys=[keys.lease(lease.session_id)], args=[lease.token, self._milliseconds])
+        except RedisError as error:
+            log.warning("lease_not_renewed", session_id=str(lease.session_id), error=type(error).__name__)
+            return
+        if not kept:
+            # The work goes on; the SQL functions decide whose result counts.
+            log.warning("lease_lost", session_id=str(lease.session_id))
+            self._held.pop(lease.token, None)

@@ -1,0 +1,131 @@
+"""One limit for the whole OpenAI account: a true sliding window over all instances, served in order of arrival.
+
+Every call has one entry in a sorted set, scored with the moment at which it starts by Redis' clock. Whoever arrives
+reserves the first moment at which the window has room and sleeps until then. A process that dies wastes its places
+and blocks nobody. Why this is no library: docs/decisions/0005-rate-limit.md.
+"""
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+
+from worker.errors import ServiceUnavailable
+from worker.generation import keys
+
+#: The window is longer than a minute by this: OpenAI sees a call some time after its start, and not always equally late.
+SLACK_SECONDS = 1.5
+#: How many times per window a waiting call looks whether it may start sooner because others gave up.
+POLLS_PER_WINDOW = 12
+#: Of one process at once: a crowd that arrives together shares these connections.
+MAX_CONNECTIONS = 16
+_GIVE_UP_SECONDS = 2.0
+
+#: KEYS[1] is the set; ARGV: token, calls per window, window and tolerance in microseconds.
+_COMMON = """
+local set, token, limit, window, tolerance = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+
+-- Every waiting call gets the first moment at which the window has room, in the order in which they wait.
+local function close_ranks()
+    local entries = redis.call('ZRANGE', set, 0, -1, 'WITHSCORES')
+    local starts = {}
+    for i = 1, #entries / 2 do
+        starts[i] = tonumber(entries[2 * i])
+        if starts[i] > now then
+            local first = math.max(now + i, i > limit and starts[i - limit] + window or 0)
+            if first ~= starts[i] then redis.call('ZADD', set, first, entries[2 * i - 1]) end
+            starts[i] = first
+        end
+    end
+end
+"""
+
+#: Microseconds until this call may start; 0: it has been started. Safe to repeat.
+_PLACE = (
+    _COMMON
+    + """
+redis.call('ZREMRANGEBYSCORE', set, '-inf', now - window)
+-- A clock that was set back must not leave everybody waiting for a moment far away.
+redis.call('ZREMRANGEBYSCORE', set, now + 10 * window, '+inf')
+local mine = tonumber(redis.call('ZSCORE', set, token) or nil)
+if not mine then
+    local ahead = redis.call('ZCARD', set)
+    local blocking = ahead >= limit and redis.call('ZRANGE', set, ahead - limit, ahead - limit, 'WITHSCORES')[2]
+    mine = math.max(now, blocking and blocking + window or 0)
+    redis.call('ZADD', set, mine, token)
+elseif mine + tolerance < now then
+    -- It rises late (a stalled process, an outage): those behind it keep their distance from its true start.
+    mine = now
+    redis.call('ZADD', set, mine, token)
+    close_ranks()
+end
+return math.max(0, mine - now)
+"""
+)
+
+#: Takes a call back that will not be made; those behind it move up.
+_GIVE_BACK = _COMMON + "if redis.call('ZREM', set, token) == 1 then close_ranks() end"
+
+
+class Usage(NamedTuple):
+    """How busy the account is, all instances together."""
+
+    #: Calls that started within the last window.
+    calls: int
+    #: Calls that wait for their turn.
+    waiting: int
+
+
+class Limiter:
+    """Both methods raise ServiceUnavailable when Redis did not do it; they may then be repeated."""
+
+    def __init__(
+        self, redis: Redis, per_minute: int, window_seconds: float = 60.0, slack_seconds: float = SLACK_SECONDS
+    ) -> None:
+        self._redis = redis
+        self._window = int((window_seconds + slack_seconds) * 1e6)
+        self._arguments = (per_minute, self._window, int(slack_seconds * 1e6 / 6))
+        self._poll_seconds = window_seconds / POLLS_PER_WINDOW
+        self._place = redis.register_script(_PLACE)
+        self._give_back = redis.register_script(_GIVE_BACK)
+        self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
+
+    async def acquire(self) -> float:
+        """Wait until one call may be made and return the seconds that took; a wait that is cancelled costs no place."""
+        arrived = time.monotonic()
+        token = uuid4().hex
+        try:
+            delay = await self._run(self._place, token)
+            while delay > 0:
+                await asyncio.sleep(min(delay / 1e6, self._poll_seconds))
+                delay = await self._run(self._place, token)
+        except BaseException:
+            with suppress(ServiceUnavailable, TimeoutError):
+                async with asyncio.timeout(_GIVE_UP_SECONDS):
+                    await self._run(self._give_back, token)
+            raise
+        return time.monotonic() - arrived
+
+    async def usage(self) -> Usage:
+        """What the account is doing now."""
+        try:
+            seconds, microseconds = await self._redis.time()
+            now = seconds * 1_000_000 + microseconds
+            calls = await self._redis.zcount(keys.LIMITER, f"({now - self._window}", now)
+            return Usage(calls, waiting=await self._redis.zcount(keys.LIMITER, f"({now}", "+inf"))
+        except (RedisError, OSError) as error:
+            raise ServiceUnavailable(f"Redis did not count the calls to OpenAI: {error}") from error
+
+    async def _run(self, script: AsyncScript, token: str) -> Any:
+        try:
+            async with self._connections:
+                return await script(keys=[keys.LIMITER], args=[token, *self._arguments])
+        except (RedisError, OSError) as error:
+            raise ServiceUnavailable(f"Redis did not grant a call to OpenAI: {error}") from error

@@ -1,0 +1,171 @@
+"""The paid call: several pictures and a prompt become one picture, with what it cost."""
+
+import base64
+import binascii
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import openai
+import stamina
+from openai import AsyncOpenAI
+
+from worker.errors import EditFailed, ModerationBlocked, QuotaExhausted, RateLimited
+from worker.logs import get_logger
+from worker.settings import Price, Settings
+
+log = get_logger(__name__)
+
+_MILLION = Decimal(1_000_000)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One answer of OpenAI: the picture's bytes as they came, and the usage block."""
+
+    image: bytes
+    model: str
+    input_tokens: int | None
+    output_tokens: int | None
+    cost_usd: Decimal | None
+
+
+class ImageEditor:
+    """Calls the image edit endpoint; retries what contracts.md section 4 says, inside the caller's deadline."""
+
+    def __init__(self, client: AsyncOpenAI, settings: Settings, wait_for_turn: Callable[[], Awaitable[Any]]) -> None:
+        self._client = client
+        self._settings = settings
+        self._wait_for_turn = wait_for_turn
+        self.model = settings.openai_image_model
+
+    async def edit(self, images: list[bytes], prompt: str, on_call: Callable[[], None]) -> Edit:
+        """One picture from JPEGs in the given order; `on_call` is called when the request goes out.
+
+        Raises:
+            RateLimited: OpenAI answered 429; nothing was retried.
+            QuotaExhausted: the account has no money left.
+            ModerationBlocked: the content was refused.
+            EditFailed: any other final answer, or 5xx and broken connections once the retries are used up.
+        """
+        try:
+            return await self._edit_with_retries(images, prompt, on_call)
+        except openai.NotFoundError as error:
+            raise _final(error) from error
+        except (openai.InternalServerError, openai.APIConnectionError) as error:
+            raise EditFailed(
+                f"OpenAI failed after {self._settings.openai_max_retries} retries: {_describe(error)}"
+            ) from error
+
+    async def _edit_with_retries(self, images: list[bytes], prompt: str, on_call: Callable[[], None]) -> Edit:
+        # Each delay is longer than the one before: 1, 2, 4 seconds and up to one more, so that callers spread.
+        attempts = stamina.retry_context(
+            on=(openai.InternalServerError, openai.APIConnectionError),
+            attempts=self._settings.openai_max_retries + 1,
+            timeout=None,
+            wait_initial=1,
+            wait_max=30,
+        )
+        async for attempt in attempts:
+            with attempt:
+                model = self.model
+                try:
+                    return await self._call(images, prompt, model, on_call)
+                except openai.APIStatusError as error:
+                    if not self._fall_back(error, model):
+                        raise
+                    return await self._call(images, prompt, self.model, on_call)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _call(self, images: list[bytes], prompt: str, model: str, on_call: Callable[[], None]) -> Edit:
+        await self._wait_for_turn()
+        on_call()
+        async with _translated():
+            answer = await self._client.images.edit(
+                model=model,
+                image=[(f"image-{number}.jpg", image, "image/jpeg") for number, image in enumerate(images)],
+                prompt=prompt,
+                n=1,
+                size=self._settings.openai_image_size,
+                quality=self._settings.openai_image_quality,
+                output_format="jpeg",
+            )
+            return Edit(_picture(answer), model, *self._usage(answer, model))
+
+    def _fall_back(self, error: openai.APIStatusError, model: str) -> bool:
+        """Go on with the fallback model for good when the call's model is shut down; false when that cannot help."""
+        fallback = self._settings.openai_image_fallback_model
+        if error.code != "model_not_found" or model == fallback:
+            return False
+        if self.model != fallback:
+            log.error("openai_model_fallback_used", model=model, fallback=fallback, detail=_describe(error))
+            self.model = fallback
+        return True
+
+    def _usage(self, answer: Any, model: str) -> tuple[int | None, int | None, Decimal | None]:
+        usage = answer.usage
+        if usage is None:
+            return None, None, None
+        return usage.input_tokens, usage.output_tokens, cost(usage, self._settings.price(model))
+
+
+def cost(usage: Any, price: Price) -> Decimal:
+    """USD of one call. Output without details is image output: OpenAI often leaves the details out."""
+    text_in, image_in = usage.input_tokens_details.text_tokens, usage.input_tokens_details.image_tokens
+    details = usage.output_tokens_details
+    text_out = (details.text_tokens or 0) if details else 0
+    image_out = usage.output_tokens - text_out
+    total = (
+        text_in * price.text_in + image_in * price.image_in + text_out * price.text_out + image_out * price.image_out
+    )
+    return Decimal(total / _MILLION).quantize(Decimal("0.000001"))
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """Final answers as our errors; what may be retried, or be a missing model, passes through."""
+    try:
+        yield
+    except (openai.InternalServerError, openai.APIConnectionError):
+        raise
+    except openai.APIStatusError as error:
+        if error.code == "model_not_found":
+            raise
+        raise _final(error) from error
+    except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
+        raise EditFailed(f"OpenAI's answer cannot be read: {type(error).__name__}") from error
+
+
+def _final(error: openai.APIStatusError) -> Exception:
+    if error.code == "insufficient_quota":
+        return QuotaExhausted(_describe(error))
+    if isinstance(error, openai.RateLimitError):
+        return RateLimited(_describe(error), _retry_after(error))
+    if error.code == "moderation_blocked":
+        return ModerationBlocked(_describe(error))
+    return EditFailed(_describe(error))
+
+
+def _retry_after(error: openai.APIStatusError) -> float:
+    try:
+        return float(error.response.headers.get("retry-after", 0))
+    except ValueError:
+        return 0.0
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, openai.APIStatusError):
+        return f"OpenAI answered {error.status_code} {error.code or error.type or ''} ({error.request_id})"
+    return f"OpenAI connection: {type(error).__name__}"
+
+
+def _picture(answer: Any) -> bytes:
+    data = getattr(answer, "data", None)
+    if not data or not data[0].b64_json:
+        raise EditFailed("OpenAI's answer has no picture")
+    try:
+        return base64.b64decode(data[0].b64_json, validate=True)
+    except binascii.Error as error:
+        raise EditFailed("OpenAI's picture is not base64") from error

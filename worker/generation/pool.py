@@ -1,0 +1,72 @@
+"""The supervisor's handle of the Celery process: starts it, hears its heartbeats, tells it to stop or to let go."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+from worker.health import Health
+from worker.logs import get_logger
+
+log = get_logger(__name__)
+
+INSTANCE_VARIABLE = "WEARON_INSTANCE"
+LINK_VARIABLE = "WEARON_LINK_FD"
+
+
+class Pool:
+    """One Celery process; `slot_freed` is called whenever one of its generations has ended."""
+
+    def __init__(self, instance: str, health: Health, slot_freed: Callable[[], None]) -> None:
+        self._instance = instance
+        self._health = health
+        self._slot_freed = slot_freed
+        self._up = asyncio.Event()
+
+    async def start(self) -> None:
+        """Start the process; `watch` must run to hear it."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "worker.generation.tasks",
+                env={**os.environ, INSTANCE_VARIABLE: self._instance, LINK_VARIABLE: str(theirs.fileno())},
+                pass_fds=(theirs.fileno(),),
+            )
+        self._reader, self._writer = await asyncio.open_connection(sock=ours)
+
+    async def wait_until_up(self) -> None:
+        """Returns once the process can run generations."""
+        await self._up.wait()
+
+    async def watch(self) -> str:
+        """Hear the process until it ends; -> how it ended."""
+        while line := await self._reader.readline():
+            event = json.loads(line)
+            if event["event"] == "end":
+                self._slot_freed()
+            else:
+                self._health.beat("celery", active=event["active"], silent_seconds=event["celery_silent"])
+                self._up.set()
+        code = await self._process.wait()
+        return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+    def stop(self) -> None:
+        """Take nothing more, finish what runs, then end."""
+        self._signal(signal.SIGTERM)
+
+    def let_go(self) -> None:
+        """Give back or fail what runs."""
+        self._writer.write(b"release\n")
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.returncode is None:
+            self._process.send_signal(number)

@@ -1,0 +1,189 @@
+"""How a generation ends in the database, whatever happens: completed, or failed with the refund.
+
+An outcome is kept in Redis before it is written, and forgotten once the database has it. So neither a database that is
+away nor a worker that dies in between loses a paid picture or a refund.
+"""
+
+import asyncio
+import time
+from contextlib import suppress
+from decimal import Decimal
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from worker.errors import GenerationError, ServiceUnavailable
+from worker.generation import keys
+from worker.generation.message import Channel
+from worker.generation.retrying import until_available
+from worker.generation.sessions import Change, Sessions
+from worker.logs import get_logger
+
+log = get_logger(__name__)
+
+#: The generation itself tries this long before it leaves the outcome to the background loop.
+_PATIENCE_SECONDS = 5.0
+#: How often the background loop looks for outcomes that wait.
+_INTERVAL_SECONDS = 2.0
+
+
+class Outcome(BaseModel):
+    """The end of one generation."""
+
+    model_config = ConfigDict(frozen=True)
+
+    channel: Channel
+    session_id: UUID
+    kind: Literal["completed", "failed"]
+    processing_time_ms: int
+    #: completed
+    image_url: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: Decimal | None = None
+    #: failed: what the user reads, and the closed word for it
+    user_message: str = ""
+    reason: str = ""
+
+
+def failed(channel: Channel, session_id: UUID, error: GenerationError, processing_time_ms: int) -> Outcome:
+    """The outcome of a generation that ended with `error`."""
+    return Outcome(
+        channel=channel,
+        session_id=session_id,
+        kind="failed",
+        processing_time_ms=processing_time_ms,
+        user_message=error.user_message,
+        reason=error.reason,
+    )
+
+
+class Settlement:
+    """Writes outcomes; those that the database could not take wait in Redis."""
+
+    def __init__(self, redis: Redis, sessions: Sessions) -> None:
+        self._redis = redis
+        self._sessions = sessions
+        self._deferred = asyncio.Event()
+
+    async def defer(self, outcome: Outcome) -> None:
+        """Keep the outcome for this process's background loop, which writes it at once."""
+        await self._redis.hset(keys.SETTLEMENTS, str(outcome.session_id), outcome.model_dump_json())
+        self._deferred.set()
+
+    async def settle(self, outcome: Outcome) -> None:
+        """Returns once the outcome is in the database, or safe in Redis to be written later."""
+        while True:
+            kept = await self._keep(outcome)
+            try:
+                await until_available(lambda: self._write(outcome), _PATIENCE_SECONDS)
+            except ServiceUnavailable as error:
+                if kept:
+                    log.warning("settlement_postponed", outcome=outcome.kind, error=str(error))
+                    return
+                # Neither Redis nor the database: this process is the only one that knows.
+                log.error("settlement_homeless", outcome=outcome.kind, error=str(error))
+                continue
+            if kept:
+                await self._forget(outcome.session_id)
+            return
+
+    async def settle_forever(self) -> None:
+        """Write what waits in Redis, with growing patience while the database is away."""
+        pause = _INTERVAL_SECONDS
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._deferred.wait()
+            self._deferred.clear()
+            try:
+                await self.settle_waiting()
+                pause = _INTERVAL_SECONDS
+            except (ServiceUnavailable, RedisError) as error:
+                pause = min(pause * 1.5, 15.0)
+                log.warning("settlement_waits", error=str(error), next_try_seconds=round(pause, 1))
+
+    async def settle_waiting(self) -> int:
+        """One round over all outcomes whose worker does not settle them itself; -> how many were written."""
+        written = 0
+        refused: ServiceUnavailable | None = None
+        for outcome in await self.waiting():
+            if await self._redis.exists(keys.lease(outcome.session_id)):
+                continue
+            try:
+                await self._write(outcome)
+            except ServiceUnavailable as error:
+                # One that the database refuses must not keep the others waiting.
+                refused = error
+                continue
+            await self._redis.hdel(keys.SETTLEMENTS, str(outcome.session_id))
+            written += 1
+        if refused:
+            raise refused
+        return written
+
+    async def waiting(self) -> list[Outcome]:
+        """Outcomes that the database does not have yet."""
+        kept = await self._redis.hvals(keys.SETTLEMENTS)
+        return [Outcome.model_validate_json(value) for value in kept]
+
+    async def is_waiting(self, session_id: UUID) -> bool:
+        """Whether this session's outcome is known and only has to be written."""
+        return bool(await self._redis.hexists(keys.SETTLEMENTS, str(session_id)))
+
+    async def _keep(self, outcome: Outcome) -> bool:
+        try:
+            await self._redis.hset(keys.SETTLEMENTS, str(outcome.session_id), outcome.model_dump_json())
+        except RedisError as error:
+            log.warning("settlement_not_kept", error=type(error).__name__)
+            return False
+        return True
+
+    async def _forget(self, session_id: UUID) -> None:
+        try:
+            await self._redis.hdel(keys.SETTLEMENTS, str(session_id))
+        except RedisError as error:
+            # The background loop finds it settled and forgets it.
+            log.warning("settlement_not_forgotten", error=type(error).__name__)
+
+    async def _write(self, outcome: Outcome) -> None:
+        started = time.monotonic()
+        if outcome.kind == "completed":
+            change = await self._sessions.complete(
+                outcome.channel,
+                outcome.session_id,
+                image_url=outcome.image_url,
+                input_tokens=outcome.input_tokens,
+                output_tokens=outcome.output_tokens,
+                cost_usd=outcome.cost_usd,
+                processing_time_ms=outcome.processing_time_ms,
+            )
+        else:
+            change = await self._sessions.fail(
+                outcome.channel, outcome.session_id, outcome.user_message, outcome.processing_time_ms
+            )
+        _report(outcome, change, time.monotonic() - started)
+
+
+def _report(outcome: Outcome, change: Change, seconds: float) -> None:
+    event = {"session_id": str(outcome.session_id), "channel": outcome.channel, "settle_seconds": round(seconds, 3)}
+    already = change.status == outcome.kind and change.image_url in (None, outcome.image_url)
+    if not change.changed and not already:
+        log.warning("outcome_discarded", outcome=outcome.kind, status=change.status, **event)
+    elif outcome.kind == "completed":
+        log.info(
+            "generation_completed",
+            processing_time_ms=outcome.processing_time_ms,
+            input_tokens=outcome.input_tokens,
+            output_tokens=outcome.output_tokens,
+            cost_usd=outcome.cost_usd,
+            **event,
+        )
+    else:
+        log.warning("generation_failed", reason=outcome.reason, refund=change.refund, **event)
+        if change.refund in ("overage", "unmatched"):
+            # Nothing was credited: somebody has to look at how this session was charged.
+            log.error("refund_by_hand_needed", payer=change.refund, **event)

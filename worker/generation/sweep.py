@@ -1,0 +1,118 @@
+"""What nobody works on any more: messages of dead instances go back, stuck sessions are failed and refunded.
+
+Stuck means that nobody accounts for the session: no live lease, no outcome that waits to be written and, before it was
+begun, no message in the queue or on a claimed list. One instance at a time sweeps.
+"""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+from redis.asyncio import Redis
+
+from worker.errors import GenerationError, Orphaned, WorkerLost
+from worker.generation import keys, settlement
+from worker.generation.claims import Claims, Instance
+from worker.generation.dead_letters import DeadLetters
+from worker.generation.message import identify
+from worker.generation.sessions import OpenSession, Sessions
+from worker.generation.settlement import Settlement
+from worker.logs import bind, get_logger
+
+log = get_logger(__name__)
+
+_LOCK_SECONDS = 60
+#: This many dead workers, and a message is not tried again.
+MAX_DEATHS = 2
+_DEATHS_SECONDS = 24 * 3600
+
+_UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
+
+class Sweeper:
+    """`sweep` is safe to call on every instance at any time."""
+
+    def __init__(
+        self,
+        *,
+        claims: Claims,
+        sessions: Sessions,
+        settlement: Settlement,
+        dead_letters: DeadLetters,
+        orphan_grace_seconds: float,
+    ) -> None:
+        self._claims = claims
+        self._redis: Redis = claims.redis
+        self._sessions = sessions
+        self._settlement = settlement
+        self._dead_letters = dead_letters
+        self._grace = timedelta(seconds=orphan_grace_seconds)
+        self._unlock = self._redis.register_script(_UNLOCK)
+
+    async def sweep(self) -> int:
+        """One round, unless another instance is at it; -> sessions that were ended."""
+        mine = self._claims.instance
+        if not await self._redis.set(keys.SWEEP_LOCK, mine, nx=True, ex=_LOCK_SECONDS):
+            return 0
+        begun = time.monotonic()
+        try:
+            for instance in await self._claims.instances():
+                if not instance.alive and instance.name != mine:
+                    await self._clear_away(instance)
+            ended = await self._end_stuck()
+        finally:
+            await self._unlock(keys=[keys.SWEEP_LOCK], args=[mine])
+        log.debug("swept", ended=ended, seconds=round(time.monotonic() - begun, 3))
+        return ended
+
+    async def _clear_away(self, instance: Instance) -> None:
+        """Messages of a dead instance go back into the queue in their order."""
+        claims = Claims(self._redis, instance.name, lease_seconds=1)
+        # Newest first, so that the oldest ends up nearest to the taking end.
+        for payload in await claims.held():
+            await self._put_back(claims, payload)
+        if await claims.count() == 0:
+            await self._claims.forget(instance.name)
+            log.info("instance_cleared_away", dead_instance=instance.name)
+
+    async def _put_back(self, claims: Claims, payload: bytes) -> None:
+        known = identify(payload)
+        if known and await self._redis.exists(keys.lease(known[1])):
+            return  # somebody works on it; the next round looks again
+        if known and await self._count_death(known[1]) >= MAX_DEATHS:
+            detail = f"{MAX_DEATHS} workers died with this message"
+            await self._dead_letters.add(payload, "poison", detail)
+            log.error("message_refused", reason="poison", detail=detail, session_id=str(known[1]))
+            await self._settlement.settle(settlement.failed(*known, WorkerLost(detail), processing_time_ms=0))
+            await claims.finish(payload)
+        elif await claims.give_back(payload):
+            log.warning("message_put_back", dead_instance=claims.instance, session_id=str(known[1]) if known else None)
+
+    async def _count_death(self, session_id: object) -> int:
+        name = keys.deaths(str(session_id))
+        deaths = int(await self._redis.incr(name))
+        await self._redis.expire(name, _DEATHS_SECONDS)
+        return deaths
+
+    async def _end_stuck(self) -> int:
+        # The database first: whatever moves on while we look then counts as accounted for, or has ended by itself.
+        candidates = await self._sessions.open(["processing"])
+        candidates += await self._sessions.open(["queued", "pending"], datetime.now(UTC) - self._grace)
+        if not candidates:
+            return 0
+        queued = {known[1] for payload in await self._claims.accounted() if (known := identify(payload))}
+        ended = 0
+        for session in candidates:
+            begun = session.status == "processing"
+            if (begun or session.session_id not in queued) and not await self._accounted(session):
+                await self._end(session, WorkerLost("no worker has it") if begun else Orphaned("no message for it"))
+                ended += 1
+        return ended
+
+    async def _accounted(self, session: OpenSession) -> bool:
+        leased = await self._redis.exists(keys.lease(session.session_id))
+        return bool(leased) or await self._settlement.is_waiting(session.session_id)
+
+    async def _end(self, session: OpenSession, error: GenerationError) -> None:
+        with bind(session_id=str(session.session_id), channel=session.channel):
+            log.warning("stuck_session_found", status=session.status, reason=error.reason, detail=str(error))
+            await self._settlement.settle(settlement.failed(session.channel, session.session_id, error, 0))

@@ -1,0 +1,180 @@
+"""The Celery process: its one task hands each message to a pipeline on one long-lived event loop.
+
+Started by the supervisor, never by hand: a socket to the supervisor carries heartbeats one way and "release" the other.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from celery import signals
+from celery.bootsteps import StartStopStep
+
+from worker import clients, logs
+from worker.errors import ServiceUnavailable
+from worker.fetch import ImageFetcher
+from worker.generation.celery_app import TASK, create_app, worker_arguments
+from worker.generation.claims import Claims
+from worker.generation.dead_letters import DeadLetters
+from worker.generation.intake import Intake
+from worker.generation.leases import Leases
+from worker.generation.limiter import Limiter
+from worker.generation.message import parse
+from worker.generation.openai_images import ImageEditor
+from worker.generation.pipeline import End, Pipeline
+from worker.generation.pool import INSTANCE_VARIABLE, LINK_VARIABLE
+from worker.generation.retrying import until_available
+from worker.generation.sessions import Sessions
+from worker.generation.settlement import Settlement
+from worker.generation.storage import Storage
+from worker.settings import Settings, load
+
+log = logs.get_logger(__name__)
+
+_BEAT_SECONDS = 1.0
+
+
+class GenerationLoop:
+    """The event loop of the Celery process, in a thread of its own, with every client that lives on it."""
+
+    def __init__(self, settings: Settings, instance: str, link: socket.socket) -> None:
+        self._settings = settings
+        self._instance = instance
+        self._link = link
+        self._loop = asyncio.new_event_loop()
+        self._built = threading.Event()
+        self._active = 0
+        #: When Celery's own loop was last seen working.
+        self.celery_seen = time.monotonic()
+
+    def start(self) -> None:
+        """Returns once tasks may be run."""
+        threading.Thread(target=self._run, name="generation-loop", daemon=True).start()
+        self._built.wait()
+
+    def generate(self, payload: str) -> None:
+        """Run one message to its end; called by a thread of Celery's pool."""
+        asyncio.run_coroutine_threadsafe(self._generate(payload.encode()), self._loop).result()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._build())
+        self._built.set()
+        self._loop.run_forever()
+
+    async def _build(self) -> None:
+        settings = self._settings
+        # Each waiting generation uses Redis for moments only; a crowd shares these connections.
+        redis = clients.redis_client(settings)
+        limiter = Limiter(redis, settings.openai_requests_per_minute)
+        database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=20)
+        storage = clients.http_client(clients.STORAGE_TIMEOUT, connections=50)
+        sessions = Sessions(clients.database_client(settings, database))
+        self._claims = Claims(redis, self._instance, settings.lease_seconds)
+        leases = Leases(redis, self._instance, settings.lease_seconds)
+        self._pipeline = Pipeline(
+            settings,
+            leases=leases,
+            sessions=sessions,
+            fetcher=ImageFetcher(
+                trusted_origins=settings.trusted_origins,
+                max_bytes=settings.image_max_bytes,
+                timeout_seconds=settings.fetch_timeout_seconds,
+            ),
+            editor=ImageEditor(
+                clients.openai_client(settings), settings, wait_for_turn=partial(until_available, limiter.acquire)
+            ),
+            storage=Storage(
+                clients.storage_client(settings, storage),
+                settings.supabase_storage_bucket,
+                settings.signed_url_seconds,
+            ),
+            settlement=Settlement(redis, sessions),
+            intake=Intake(redis, settings.quota_pause_seconds),
+            dead_letters=DeadLetters(redis, settings.dead_letters_max),
+            image_threads=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="images"),
+        )
+        reader, self._writer = await asyncio.open_connection(sock=self._link)
+        # Kept, or they would be collected while they run.
+        self._background = [
+            asyncio.create_task(work) for work in (leases.renew_forever(), self._beat_forever(), self._obey(reader))
+        ]
+
+    async def _generate(self, payload: bytes) -> None:
+        self._active += 1
+        message = parse(payload)
+        with logs.bind(request_id=message.request_id, session_id=str(message.session_id), channel=message.channel):
+            try:
+                end = await self._pipeline.generate(message, payload)
+            except ServiceUnavailable as error:
+                # No lease could be had: nothing was begun.
+                log.warning("generation_not_started", error=str(error))
+                end = End.GIVE_BACK
+            done = self._claims.finish if end is End.FINISHED else self._claims.give_back
+            await until_available(partial(done, payload))
+            self._active -= 1
+            self._tell(event="end")
+
+    async def _beat_forever(self) -> None:
+        while True:
+            self._tell(event="beat", active=self._active, celery_silent=round(time.monotonic() - self.celery_seen, 1))
+            await asyncio.sleep(_BEAT_SECONDS)
+
+    async def _obey(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            if line.strip() == b"release":
+                self._pipeline.release()
+        # The supervisor is gone, and with it the heartbeat that protects what this process has claimed.
+        log.critical("supervisor_lost")
+        os._exit(1)
+
+    def _tell(self, **event: Any) -> None:
+        self._writer.write(json.dumps(event).encode() + b"\n")
+
+
+def main() -> int:
+    """Entry point of the Celery process."""
+    settings = load()
+    logs.configure(settings.log_level, "celery")
+    logs.capture_stderr()
+    instance = os.environ[INSTANCE_VARIABLE]
+    loop = GenerationLoop(settings, instance, socket.socket(fileno=int(os.environ[LINK_VARIABLE])))
+    loop.start()
+    app = create_app(settings, instance)
+    app.task(name=TASK)(loop.generate)
+    app.steps["worker"].add(_watched_by(loop))
+    # The logging set-up is ours, and Ctrl-C in a terminal is the supervisor's to handle.
+    signals.setup_logging.connect(lambda **_: None, weak=False)
+    signals.worker_ready.connect(lambda **_: signal.signal(signal.SIGINT, signal.SIG_IGN), weak=False)
+    app.worker_main(worker_arguments(settings, instance))
+    return 0
+
+
+def _watched_by(loop: GenerationLoop) -> type[StartStopStep]:
+    class Watch(StartStopStep):  # type: ignore[misc]  # Celery has no types
+        """Shows once a second that Celery's own event loop turns."""
+
+        requires = {"celery.worker.components:Timer"}  # noqa: RUF012  # Celery's way
+
+        def start(self, parent: Any) -> None:
+            self.timer = parent.timer.call_repeatedly(_BEAT_SECONDS, self.seen)
+
+        def stop(self, parent: Any) -> None:
+            self.timer.cancel()
+
+        def seen(self) -> None:
+            loop.celery_seen = time.monotonic()
+
+    return Watch
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""The container's HTTP server: uvicorn inside the supervisor's event loop, without its own signal handling."""
+
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import uvicorn
+
+from worker.errors import WorkerError
+from worker.health import Health
+from worker.settings import Settings
+from worker.sizing.app import create_app
+
+
+class HttpServer(uvicorn.Server):
+    """Serves until `should_exit` is set."""
+
+    def __init__(self, settings: Settings, health: Health) -> None:
+        super().__init__(
+            uvicorn.Config(
+                create_app(settings, health),
+                host=settings.http_host,
+                port=settings.http_port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=5,
+            )
+        )
+
+    async def serve_until_stopped(self) -> None:
+        """Serve until `should_exit` is set.
+
+        Raises:
+            WorkerError: the address cannot be used.
+        """
+        host, port = self.config.host, self.config.port
+        try:
+            listener = socket.create_server((host, port), backlog=self.config.backlog)
+        except OSError as error:
+            raise WorkerError(f"cannot listen on {host}:{port} (HTTP_HOST, HTTP_PORT): {error.strerror}") from None
+        await self.serve(sockets=[listener])
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Signals are the supervisor's."""
+        yield

@@ -1,0 +1,257 @@
+"""`wearon-worker run`: starts the parts in order, watches them, and drains on SIGTERM.
+
+Parts: the Celery process, the consumer, the sweeper, the settler and the HTTP server. If one dies or hangs the
+container's process ends with a reason, and Docker starts it again.
+"""
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+from redis.exceptions import RedisError
+
+from worker import clients
+from worker.errors import ServiceUnavailable, WorkerError
+from worker.generation.celery_app import create_app as create_celery
+from worker.generation.claims import Claims
+from worker.generation.consumer import Consumer
+from worker.generation.dead_letters import DeadLetters
+from worker.generation.intake import Intake
+from worker.generation.pool import Pool
+from worker.generation.retrying import until_available
+from worker.generation.sessions import MIGRATION, Sessions
+from worker.generation.settlement import Settlement
+from worker.generation.sweep import Sweeper
+from worker.health import Health
+from worker.http_server import HttpServer
+from worker.logs import get_logger
+from worker.settings import Settings
+
+log = get_logger(__name__)
+
+#: What a released generation needs to write its outcome or to hand itself back.
+_RELEASE_SECONDS = 20.0
+_HTTP_STOP_SECONDS = 6.0
+_CHECK_SECONDS = 2.0
+#: Celery's own loop may stand still this long although Redis is there; then it hangs.
+_CELERY_SILENCE_SECONDS = 60.0
+_DATABASE_CHECK_SECONDS = 15.0
+
+
+class PartEnded(WorkerError):
+    """A part of the container died or hangs; the text says which and how."""
+
+
+class Supervisor:
+    """One container's worker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        # Unique per start: a crashed predecessor's claims must look dead.
+        self._instance = f"{socket.gethostname()}-{uuid4().hex[:8]}"
+        self._health = Health()
+        self._redis = clients.redis_client(settings)
+        database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=10)
+        self._sessions = Sessions(clients.database_client(settings, database))
+        self._claims = Claims(self._redis, self._instance, settings.lease_seconds)
+        self._settlement = Settlement(self._redis, self._sessions)
+        dead_letters = DeadLetters(self._redis, settings.dead_letters_max)
+        self._consumer = Consumer(
+            claims=self._claims,
+            celery=create_celery(settings, self._instance),
+            slots=settings.worker_concurrency,
+            intake=Intake(self._redis, settings.quota_pause_seconds),
+            dead_letters=dead_letters,
+            settlement=self._settlement,
+            health=self._health,
+        )
+        self._sweeper = Sweeper(
+            claims=self._claims,
+            sessions=self._sessions,
+            settlement=self._settlement,
+            dead_letters=dead_letters,
+            orphan_grace_seconds=settings.orphan_grace_seconds,
+        )
+        self._pool = Pool(self._instance, self._health, self._consumer.slot_freed)
+        self._http = HttpServer(settings, self._health)
+        self._signals = asyncio.Queue[signal.Signals]()
+        self._lost_heartbeat_at = float("-inf")
+
+    async def run(self) -> None:
+        """Returns after an orderly stop; raises WorkerError when a part ended by itself."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._signals.put_nowait, number)
+        log.info("worker_starting", instance=self._instance, concurrency=self._settings.worker_concurrency)
+        http = self._part("http", self._http.serve_until_stopped())
+        parts = {http}
+        await self._pool.start()
+        celery = self._part("celery", self._pool.watch())
+        starting = asyncio.create_task(self._start(parts))
+        stop = asyncio.create_task(self._signals.get())
+        try:
+            parts |= {celery, self._part("health", self._check_forever())}
+            await self._until_stopped(parts, starting, stop)
+            starting.cancel()
+            await self._drain(parts, celery)
+            self._http.should_exit = True
+            await asyncio.wait({http}, timeout=_HTTP_STOP_SECONDS)
+        finally:
+            self._pool.kill()
+            for task in (*parts, starting, stop):
+                task.cancel()
+            await asyncio.gather(*parts, starting, stop, return_exceptions=True)
+        log.info("worker_stopped")
+
+    async def _until_stopped(
+        self, parts: set[asyncio.Task[Any]], starting: asyncio.Task[None], stop: asyncio.Task[Any]
+    ) -> None:
+        while True:
+            watched = {*parts, stop} if starting.done() else {*parts, stop, starting}
+            await asyncio.wait(watched, return_when="FIRST_COMPLETED")
+            if stop.done():
+                return
+            if starting.done():
+                starting.result()
+            for part in parts:
+                if part.done():
+                    raise PartEnded(f"{part.get_name()} ended: {_how(part)}")
+
+    async def _start(self, parts: set[asyncio.Task[Any]]) -> None:
+        """What has to be true before the first message is taken."""
+        await until_available(self._claims.heartbeat)
+        self._health.redis_connected = True
+        await self._check_functions()
+        await until_available(self._sweeper.sweep)
+        await self._pool.wait_until_up()
+        parts.add(self._part("consumer", self._consumer.run()))
+        parts.add(self._part("sweeper", self._sweep_forever()))
+        parts.add(self._part("settler", self._settlement.settle_forever()))
+        parts.add(self._part("heartbeat", self._heartbeat_forever()))
+        self._health.state = "ready"
+        log.info("worker_ready", instance=self._instance)
+
+    async def _check_functions(self) -> None:
+        missing = await until_available(self._sessions.missing_functions)
+        if missing:
+            raise WorkerError(
+                f"the database lacks these SQL functions, or has other versions of them: {', '.join(missing)}. "
+                f'Install them with: psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f {MIGRATION}'
+            )
+        self._health.database_connected = True
+
+    async def _drain(self, parts: set[asyncio.Task[Any]], celery: asyncio.Task[str]) -> None:
+        """Take nothing new, let running generations end, hand back what was not begun."""
+        self._health.state = "draining"
+        begun = time.monotonic()
+        log.info("drain_begun", timeout_seconds=self._settings.drain_timeout_seconds)
+        for part in parts:
+            if part.get_name() in ("consumer", "sweeper"):
+                part.cancel()
+        self._pool.stop()
+        again = asyncio.create_task(self._signals.get())
+        await asyncio.wait({celery, again}, timeout=self._settings.drain_timeout_seconds, return_when="FIRST_COMPLETED")
+        if not celery.done():
+            log.warning("drain_cut_short", why="second signal" if again.done() else "drain time-out")
+            self._pool.let_go()
+            await asyncio.wait({celery}, timeout=_RELEASE_SECONDS)
+        again.cancel()
+        self._pool.kill()
+        with suppress(RedisError, OSError):
+            async with asyncio.timeout(5):
+                returned = await self._claims.give_back_all()
+                await self._claims.leave()
+                log.info("drain_ended", messages_given_back=returned, seconds=round(time.monotonic() - begun, 1))
+
+    async def _heartbeat_forever(self) -> None:
+        while True:
+            try:
+                if not await self._claims.heartbeat():
+                    # Redis was away or this process was stopped: leases may have run out, too.
+                    self._lost_heartbeat_at = time.monotonic()
+                    log.warning("heartbeat_lost")
+            except (RedisError, OSError) as error:
+                log.warning("heartbeat_failed", error=type(error).__name__)
+                await asyncio.sleep(1)
+                continue
+            await asyncio.sleep(self._settings.lease_seconds / 3)
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.sweep_interval_seconds)
+            self._health.beat("sweeper")
+            # After a lost heartbeat everyone, we included, first gets the time to renew the leases.
+            if time.monotonic() - self._lost_heartbeat_at < self._settings.lease_seconds / 2:
+                continue
+            try:
+                await self._consumer.reforward()
+                await self._sweeper.sweep()
+            except (RedisError, OSError, ServiceUnavailable) as error:
+                log.warning("sweep_failed", error=str(error))
+
+    async def _check_forever(self) -> None:
+        """Keeps /health true, and ends the process when a part hangs."""
+        database_checked = redis_away_at = time.monotonic()
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(_CHECK_SECONDS)
+            if time.monotonic() - before > 2 * _CHECK_SECONDS:
+                # It was us who stood still: nobody could be heard meanwhile.
+                for name, part in self._health.parts.items():
+                    self._health.beat(name, **part.detail)
+                continue
+            self._health.redis_connected = await self._pings()
+            if not self._health.redis_connected:
+                redis_away_at = time.monotonic()
+            if time.monotonic() - database_checked > _DATABASE_CHECK_SECONDS:
+                database_checked = time.monotonic()
+                self._health.database_connected = await self._database_answers()
+            self._check_parts(redis_seconds=time.monotonic() - redis_away_at)
+
+    def _check_parts(self, redis_seconds: float) -> None:
+        if hung := self._health.hung():
+            raise PartEnded(f"no heartbeat of {', '.join(hung)}")
+        celery = self._health.parts.get("celery")
+        silence = celery.detail["silent_seconds"] if celery else 0
+        if min(silence, redis_seconds) > _CELERY_SILENCE_SECONDS and self._health.state == "ready":
+            raise PartEnded(f"celery has stood still for {silence:.0f} s")
+
+    async def _pings(self) -> bool:
+        try:
+            async with asyncio.timeout(1):
+                await self._redis.ping()
+        except (RedisError, OSError):
+            return False
+        return True
+
+    async def _database_answers(self) -> bool:
+        try:
+            return not await self._sessions.missing_functions()
+        except ServiceUnavailable:
+            return False
+
+    def _part(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        return asyncio.create_task(work, name=name)
+
+
+def _how(part: asyncio.Task[Any]) -> str:
+    error = part.exception()
+    if error is None:
+        return str(part.result() or "it returned")
+    if not isinstance(error, WorkerError):
+        log.error("part_crashed", part=part.get_name(), exc_info=error)
+    return str(error) or type(error).__name__
+
+
+def run(settings: Settings) -> int:
+    """Run the worker until it is told to stop; -> the process's exit code."""
+    try:
+        asyncio.run(Supervisor(settings).run())
+    except WorkerError as error:
+        log.critical("worker_ended", reason=str(error))
+        return 1
+    return 0
