@@ -1,0 +1,200 @@
+"""`Sandbox`: everything around the worker, started together and stopped together."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from time import time
+from typing import Any, Self
+from uuid import UUID
+
+import redis
+
+from tests.sandbox.database import Database, Row
+from tests.sandbox.postgres import Postgres
+from tests.sandbox.processes import data_folder, end, remove, spawn
+from tests.sandbox.producer import Producer
+from tests.sandbox.remote import GatewayRemote, OpenAIRemote, PhotosRemote, ReceivedCall, StoredObject
+from tests.sandbox.tokens import sign
+from tests.sandbox.valkey import Valkey
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+MIGRATION = ROOT / "worker" / "generation" / "sql" / "functions.sql"
+BUCKET = "virtual-tryon-images"
+SESSION_TABLES = {"b2c": "generation_sessions", "b2b": "store_generation_sessions"}
+#: Emptied by `reset()`.
+_TABLES = (
+    "user_credits", "credit_transactions", "store_credits", "store_shopper_credits", "store_credit_transactions",
+    "generation_sessions", "store_generation_sessions", "witness.status_changes", "witness.balance_changes",
+)  # fmt: skip
+
+
+class Sandbox:
+    """A context manager. The servers are real processes on 127.0.0.1 that end with this one, however it ends.
+
+    `migrate` applies the worker's SQL functions; `compose=False` makes the image API answer a canned picture.
+    """
+
+    def __init__(self, *, migrate: bool = True, compose: bool = True) -> None:
+        self._migrate = migrate
+        self._compose = compose
+        self._secret = secrets.token_hex(16)
+        self.openai_key = "sk-sandbox"
+        expiry = int(time()) + 10 * 365 * 86400
+        self.service_key = sign({"iss": "supabase", "role": "service_role", "exp": expiry}, self._secret)
+        self.anon_key = sign({"iss": "supabase", "role": "anon", "exp": expiry}, self._secret)
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        """Start everything; returns when everything answers."""
+        self.folder = data_folder()
+        try:
+            self.valkey = Valkey(self.folder)
+            self.postgres = Postgres(self.folder)
+            self._start_server()  # it loads while the databases start
+            self.valkey.start()
+            self.postgres.start()
+            self.database_url = self.postgres.create_database("wearon")
+            self.database = Database(self.database_url)
+            for script in (HERE / "schema.sql", HERE / "witness.sql", *([MIGRATION] if self._migrate else [])):
+                if script.exists():
+                    self.database.apply(script)
+            self.gateway.use(self.postgres.url("wearon", user="authenticator"))
+            if not self._compose:
+                self.openai.set(compose=False)
+        except BaseException:
+            self.stop()
+            raise
+        self.redis = redis.Redis.from_url(self.redis_url, decode_responses=True)
+        pictures = ("person.jpg", "garment.jpg")
+        self.producer = Producer(self.database, self.redis, [self.photos.url(name) for name in pictures])
+        return self
+
+    def stop(self) -> None:
+        """Stop everything and delete the data."""
+        for name in ("database", "redis", "gateway", "openai", "photos"):
+            if client := getattr(self, name, None):
+                client.close()
+        if self._server:
+            end(self._server, signal.SIGTERM)
+        self.valkey.kill()
+        self.postgres.stop()
+        remove(self.folder)
+
+    def reset(self) -> None:
+        """As right after the start: no rows, messages, objects, calls or faults; a stopped Valkey runs again."""
+        self.gateway.reset()  # first: hanging requests end and give their locks back
+        self.openai.reset()
+        if not self._compose:
+            self.openai.set(compose=False)
+        self.photos.reset()
+        self.valkey.resume()
+        self.valkey.start()
+        self.redis.flushall()
+        self.database.execute(f"set lock_timeout = '10s'; truncate {', '.join(_TABLES)}; reset lock_timeout")
+
+    @property
+    def redis_url(self) -> str:
+        return self.valkey.url
+
+    def env(self, **more: str) -> dict[str, str]:
+        """The environment for a worker in this world; `more` is added or replaces."""
+        return {
+            "REDIS_URL": self.redis_url,
+            "SUPABASE_URL": self.supabase_url,
+            "SUPABASE_SERVICE_ROLE_KEY": self.service_key,
+            "SUPABASE_STORAGE_BUCKET": BUCKET,
+            "OPENAI_API_KEY": self.openai_key,
+            "OPENAI_BASE_URL": self.openai_url,
+            "FETCH_TRUSTED_ORIGINS": self.photos_url,
+            "HTTP_HOST": "127.0.0.1",
+            **more,
+        }
+
+    def session(self, channel: str, session_id: str | UUID) -> Row:
+        """The session's row; KeyError when there is none."""
+        row = self.database.row(f"select * from {SESSION_TABLES[channel]} where id = $1", session_id)
+        if row is None:
+            raise KeyError(f"no {channel} session {session_id}")
+        return row
+
+    def ledger(self, owner_id: str | UUID | None = None) -> list[Row]:
+        """All ledger rows of users and stores in order, or those of one owner."""
+        return self.database.fetch(
+            "select * from (select user_id as owner_id, amount, type, null as request_id, description, created_at "
+            "from credit_transactions union all select store_id, amount, type, request_id, description, created_at "
+            "from store_credit_transactions) rows where $1::uuid is null or owner_id = $1 order by created_at",
+            owner_id,
+        )
+
+    def balance(self, owner_id: str | UUID, shopper_email: str | None = None) -> int:
+        """Credits of a user, a store, or a shopper of a store."""
+        return int(
+            self.database.value(
+                "select balance from store_shopper_credits where store_id = $1 and shopper_email = lower($2) union all "
+                "select balance from user_credits where user_id = $1 and $2::text is null union all "
+                "select balance from store_credits where store_id = $1 and $2::text is null",
+                owner_id,
+                shopper_email,
+            )
+        )
+
+    def statuses(self, session_id: str | UUID) -> list[str]:
+        """Every status that the session has had, as the database's triggers saw it."""
+        rows = self.database.fetch(
+            "select new_status from witness.status_changes where session_id = $1 order by id", session_id
+        )
+        return [row["new_status"] for row in rows]
+
+    def balance_changes(self, owner_id: str | UUID) -> list[int]:
+        """Every change of the owner's balance (and of a store's shoppers), as the triggers saw it."""
+        rows = self.database.fetch(
+            "select delta from witness.balance_changes where owner_id = $1 order by id", owner_id
+        )
+        return [row["delta"] for row in rows]
+
+    def objects(self) -> dict[str, StoredObject]:
+        """What is in Storage, by path."""
+        return self.gateway.objects()
+
+    def calls(self, containing: str = "") -> list[ReceivedCall]:
+        """Calls of the image API, optionally those whose prompt contains a text."""
+        return self.openai.calls(containing)
+
+    def pids(self) -> dict[str, int]:
+        """Processes of the sandbox, for measurements that have to leave them out."""
+        found = {"http": self._server and self._server.pid, "valkey": self.valkey.pid, "postgres": self.postgres.pid}
+        return {name: pid for name, pid in found.items() if pid}
+
+    def _start_server(self) -> None:
+        listeners = [socket.create_server(("127.0.0.1", 0), backlog=2048) for _ in range(3)]
+        origins = [f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
+        self.supabase_url, self.openai_url, self.photos_url = origins[0], f"{origins[1]}/v1", origins[2]
+        self.gateway, self.openai, self.photos = (
+            GatewayRemote(origins[0]),
+            OpenAIRemote(origins[1]),
+            PhotosRemote(origins[2]),
+        )
+        descriptors = [listener.fileno() for listener in listeners]
+        names = ("--gateway-fd", "--openai-fd", "--photos-fd")
+        arguments = [str(part) for pair in zip(names, descriptors, strict=True) for part in pair]
+        environment = {"SANDBOX_SECRET": self._secret, "SANDBOX_BUCKETS": BUCKET, "OPENAI_API_KEY": self.openai_key}
+        self._server = spawn(
+            [sys.executable, "-m", "tests.sandbox.server", *arguments],
+            log=self.folder / "http.log",
+            env={**os.environ, **environment},
+            pass_fds=descriptors,
+            cwd=ROOT,
+        )
+        for listener in listeners:
+            listener.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: Any) -> None:
+        self.stop()
