@@ -4,8 +4,6 @@ import ssl
 from typing import Any
 
 import httpx
-from openai import AsyncOpenAI, DefaultAsyncHttpx2Client
-from openai import Timeout as OpenAITimeout
 from postgrest import AsyncPostgrestClient
 from redis.asyncio import Redis
 from storage3 import AsyncStorageClient
@@ -72,16 +70,3 @@ def database_client(settings: Settings, http: httpx.AsyncClient) -> AsyncPostgre
 def storage_client(settings: Settings, http: httpx.AsyncClient) -> AsyncStorageClient:
     """Supabase Storage with the service role's key."""
     return AsyncStorageClient(f"{settings.supabase_url}/storage/v1/", supabase_headers(settings), http_client=http)
-
-
-def openai_client(settings: Settings) -> AsyncOpenAI:
-    """The official client with its own retries off: ours count against the rate limit and stay inside the deadline."""
-    # No read time-out: the generation's deadline ends a call that never answers.
-    timeout = OpenAITimeout(None, connect=10.0)
-    return AsyncOpenAI(
-        api_key=settings.openai_api_key.get_secret_value(),
-        base_url=settings.openai_base_url,
-        max_retries=0,
-        timeout=timeout,
-        http_client=DefaultAsyncHttpx2Client(timeout=timeout, trust_env=False),
-    )

@@ -56,8 +56,8 @@ class Supervisor:
         self._instance = f"{socket.gethostname()}-{uuid4().hex[:8]}"
         self._health = Health()
         self._redis = clients.redis_client(settings)
-        database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=10)
-        self._sessions = Sessions(clients.database_client(settings, database))
+        self._database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=10)
+        self._sessions = Sessions(clients.database_client(settings, self._database))
         self._claims = Claims(self._redis, self._instance, settings.lease_seconds)
         self._settlement = Settlement(self._redis, self._sessions)
         dead_letters = DeadLetters(self._redis, settings.dead_letters_max)
@@ -105,6 +105,8 @@ class Supervisor:
             for task in (*parts, starting, stop):
                 task.cancel()
             await asyncio.gather(*parts, starting, stop, return_exceptions=True)
+            await self._redis.aclose()
+            await self._database.aclose()
         log.info("worker_stopped")
 
     async def _until_stopped(
@@ -216,7 +218,7 @@ class Supervisor:
         if hung := self._health.hung():
             raise PartEnded(f"no heartbeat of {', '.join(hung)}")
         celery = self._health.parts.get("celery")
-        silence = celery.detail["silent_seconds"] if celery else 0
+        silence = celery.detail["loop_silent_seconds"] if celery else 0
         if min(silence, redis_seconds) > _CELERY_SILENCE_SECONDS and self._health.state == "ready":
             raise PartEnded(f"celery has stood still for {silence:.0f} s")
 

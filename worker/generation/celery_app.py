@@ -44,6 +44,7 @@ def create_app(settings: Settings, instance: str) -> Celery:
 def worker_arguments(settings: Settings, instance: str) -> list[str]:
     """Arguments of `celery worker` for this instance."""
     return [
+        "--quiet",
         "worker",
         "--pool=threads",
         f"--concurrency={settings.worker_concurrency}",
