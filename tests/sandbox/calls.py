@@ -1,7 +1,8 @@
 """The record of all calls to the image API."""
 
+import dataclasses
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from time import time
 from typing import Any
 
@@ -14,7 +15,7 @@ class Part:
     filename: str
     content_type: str
     size: int
-    data: bytes | None = field(default=None, repr=False)
+    data: bytes | None = dataclasses.field(default=None, repr=False)
 
 
 @dataclass
@@ -34,7 +35,9 @@ class Call:
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the bytes."""
-        return asdict(self, dict_factory=lambda pairs: {key: value for key, value in pairs if key != "data"})
+        return dataclasses.asdict(
+            self, dict_factory=lambda pairs: {key: value for key, value in pairs if key != "data"}
+        )
 
 
 class Calls:

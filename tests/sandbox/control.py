@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tests.sandbox.remote import CONTROL
+
 Commands = dict[str, Callable[..., Any]]
-PATH = "/__control"
 
 
 class Control:
@@ -20,13 +21,13 @@ class Control:
         self._application, self._commands, self._content = application, commands, content
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(PATH):
+        if scope["type"] != "http" or not scope["path"].startswith(CONTROL):
             return await self._application(scope, receive, send)
         request = Request(scope, receive)
         if request.method == "POST":
             status, body = await run(self._commands, await request.body())
             return await Response(body, status, media_type="application/json")(scope, receive, send)
-        data = self._content(request.url.path.removeprefix(PATH).lstrip("/"))
+        data = self._content(request.url.path.removeprefix(CONTROL).lstrip("/"))
         await Response(data, 404 if data is None else 200)(scope, receive, send)
 
 

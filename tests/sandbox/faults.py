@@ -71,6 +71,11 @@ class Faults:
         """The rules with their hits, for people and tests."""
         return [asdict(rule) for rule in self._rules]
 
+    @property
+    def read_text(self) -> bool:
+        """Whether some rule looks into requests."""
+        return any(rule.contains for rule in self._rules)
+
     async def strike(self, operation: str, text: str = "", model: str = "") -> Fault | None:
         """Wait as long as the rules want and return the one that this request has to suffer, if any."""
         for rule in self._matching(operation, text, model):

@@ -11,11 +11,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tests.sandbox.access import authorize, operation_of
 from tests.sandbox.control import Commands
 from tests.sandbox.faults import Faults, drop
 from tests.sandbox.rest import Rest
-from tests.sandbox.storage import Storage, StorageError
-from tests.sandbox.tokens import TokenError, verify
+from tests.sandbox.storage import Storage
+from tests.sandbox.storage_objects import StorageError
 
 #: unavailable answers `status` (503); drop_before and drop_after reset the connection before or after the work was
 #: done, so that after the second one the caller cannot know; hang never answers.
@@ -92,54 +93,34 @@ class Gateway:
         request = Request(scope, receive)
         operation = operation_of(request.method, request.url.path)
         self.requests[operation] = self.requests.get(operation, 0) + 1
-        refused = self._authorize(request)
+        refused = authorize(request, self._secret)
         if refused:
             return await refused(scope, receive, send)
-        fault = await self.faults.strike(operation, request.url.path)
+        text = request.url.path
+        if self.faults.read_text:  # buffered only then: uploads are large
+            body = await request.body()
+            text, receive = text + body.decode("latin-1"), _again(body, receive)
+        fault = await self.faults.strike(operation, text)
         if fault is None:
             return await self._inner(scope, receive, send)
         if fault.kind == "unavailable":
-            body = {"message": "upstream connect error or disconnect/reset before headers"}
-            return await JSONResponse(body, fault.options.get("status", 503))(scope, receive, send)
+            message = {"message": "upstream connect error or disconnect/reset before headers"}
+            return await JSONResponse(message, fault.options.get("status", 503))(scope, receive, send)
         if fault.kind == "drop_after":
             await self._inner(scope, receive, _nowhere)
         if fault.kind == "hang":
             await self.faults.hang(receive)
         drop(scope)
 
-    def _authorize(self, request: Request) -> Response | None:
-        """Put the caller's role into the scope, or say what is wrong with the keys."""
-        if request.url.path.startswith(("/storage/v1/object/sign/", "/storage/v1/object/public/", "/health")) and (
-            request.method == "GET"
-        ):
-            return None
-        key = request.headers.get("apikey") or request.query_params.get("apikey")
-        if not key:
-            hint = "No `apikey` request header or url param was found."
-            return JSONResponse({"message": "No API key found in request", "hint": hint}, 401)
-        bearer = request.headers.get("authorization", f"Bearer {key}").removeprefix("Bearer ")
-        try:
-            verify(key, self._secret)
-            request.scope["sandbox.role"] = verify(bearer, self._secret)["role"]
-        except (TokenError, KeyError):
-            hint = "Double check your Supabase `anon` or `service_role` API key."
-            return JSONResponse({"message": "Invalid API key", "hint": hint}, 401)
-        writes = request.method != "GET" and request.url.path.startswith("/storage/")
-        if writes and request.scope["sandbox.role"] != "service_role":
-            return StorageError(403, "Unauthorized", "new row violates row-level security policy").answer
-        return None
 
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Give a body that was read already to the next reader."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-def operation_of(method: str, path: str) -> str:
-    """The name by which faults know a request: rpc/<function>, table/<name>, storage/upload, storage/sign ..."""
-    parts = path.strip("/").split("/")
-    if parts[:2] == ["rest", "v1"]:
-        return "/".join(parts[2:4]) if parts[2:3] == ["rpc"] else f"table/{parts[2] if parts[2:] else ''}"
-    if parts[:3] == ["storage", "v1", "object"]:
-        if parts[3:4] in (["sign"], ["list"], ["info"]):
-            return f"storage/{parts[3]}" if method != "GET" or parts[3] == "info" else "storage/signed"
-        return f"storage/{ {'POST': 'upload', 'PUT': 'upload', 'DELETE': 'remove'}.get(method, 'download') }"
-    return "/".join(parts[0:1] + parts[2:3])
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
 
 
 async def _nowhere(message: Message) -> None:

@@ -5,7 +5,6 @@ import base64
 import math
 import random
 import re
-from collections.abc import Callable
 from time import time
 from typing import Any
 
@@ -19,18 +18,9 @@ from tests.sandbox import openai_faults as faults
 from tests.sandbox.calls import Call, Calls, Part
 from tests.sandbox.control import Commands
 from tests.sandbox.faults import Fault, Faults, drop, gone
+from tests.sandbox.openai_rules import MODELS, model_body, refusal_of
 from tests.sandbox.openai_usage import usage_of
 from tests.sandbox.tryon import compose
-
-#: Models and the day on which each is shut down.
-MODELS = {
-    "gpt-image-1.5": "2026-12-01",
-    "gpt-image-1-mini": "2026-12-01",
-    "gpt-image-2": None,
-    "gpt-image-2.6-sunburst": None,
-    "gpt-image-2.6-flare": None,
-}
-_TYPES = ("image/png", "image/webp", "image/jpeg")
 
 
 class OpenAIImages:
@@ -86,8 +76,8 @@ class OpenAIImages:
             images = [await _part(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
             fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
         model, prompt = fields.pop("model", ""), fields.pop("prompt", "")
+        pictures = [part.data or b"" for part in images]  # the record may not keep them
         call = self.calls.begin(model, prompt, fields, dict(request.headers), images)
-        pictures = [part.data or b"" for part in images]
         try:
             response = await self._answer(request, call, pictures)
         except BaseException:
@@ -100,7 +90,7 @@ class OpenAIImages:
     async def _answer(self, request: Request, call: Call, pictures: list[bytes]) -> Response:
         fault = await self.faults.strike("images/edits", call.prompt, call.model)
         if fault is None:
-            refusal, outcome = self._refusal(call), "refused"
+            refusal, outcome = refusal_of(call, self.settings["limit_per_minute"], self.calls.within(60)), "refused"
         else:
             refuse, outcome = faults.REFUSALS.get(fault.kind), fault.kind
             refusal = refuse(fault, call.model) if refuse else None
@@ -121,33 +111,13 @@ class OpenAIImages:
     async def models(self, request: Request) -> Response:
         """All models, with the day of their shutdown."""
         await self.faults.strike("models")
-        return JSONResponse({"object": "list", "data": [_model(name) for name in MODELS]})
+        return JSONResponse({"object": "list", "data": [model_body(name) for name in MODELS]})
 
     async def model(self, request: Request) -> Response:
         """One model."""
         name = request.path_params["id"]
         gone_for_now = await self.faults.strike("models", model=name)
-        return faults.model_not_found(name) if name not in MODELS or gone_for_now else JSONResponse(_model(name))
-
-    def _refusal(self, call: Call) -> Response | None:
-        """What the real API checks itself."""
-        limit = self.settings["limit_per_minute"]
-        checks: list[tuple[bool, Callable[[], Response]]] = [
-            (call.model not in MODELS, lambda: faults.model_not_found(call.model)),
-            (not call.prompt, lambda: faults.invalid_request("You must provide a prompt.", "prompt")),
-            (not call.images, lambda: faults.invalid_request("Missing required parameter: 'image'.", "image")),
-            (len(call.images) > 16, lambda: faults.invalid_request("Too many images: at most 16.", "image")),
-            (
-                any(part.content_type not in _TYPES for part in call.images),
-                lambda: faults.invalid_request("Invalid file 'image': unsupported mimetype.", "image"),
-            ),
-            (
-                call.model.startswith("gpt-image-2") and "input_fidelity" in call.parameters,
-                lambda: faults.invalid_request("This model does not support 'input_fidelity'.", "input_fidelity"),
-            ),
-            (limit is not None and self.calls.within(60) > int(limit or 0), lambda: faults.rate_limited(call.model, 1)),
-        ]
-        return next((answer() for wrong, answer in checks if wrong), None)
+        return faults.model_not_found(name) if name not in MODELS or gone_for_now else JSONResponse(model_body(name))
 
     async def _work(self, request: Request) -> bool:
         """Take as long as is set; False when the client went away meanwhile."""
@@ -207,7 +177,3 @@ class _Midway(Response):
 async def _part(name: str, upload: UploadFile) -> Part:
     data = await upload.read()
     return Part(name, upload.filename or "", upload.content_type or "", len(data), data)
-
-
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 1, "owned_by": "system", "shutdown_date": MODELS[name]}

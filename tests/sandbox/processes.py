@@ -74,7 +74,7 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log:
     while not ready():
         if process.poll() is not None or monotonic() > deadline:
             tail = log.read_text(errors="replace")[-2000:]
-            raise RuntimeError(f"{Path(str(process.args[-1])).name} did not start ({process.returncode}):\n{tail}")
+            raise RuntimeError(f"{log.stem} did not start (exit code {process.returncode}):\n{tail}")
         sleep(0.01)
 
 

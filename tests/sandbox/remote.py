@@ -3,10 +3,12 @@
 import json
 from dataclasses import dataclass
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, Request, build_opener
 
-import httpx
-
-from tests.sandbox.control import PATH
+#: Where every server takes commands.
+CONTROL = "/__control"
+_OPENER = build_opener(ProxyHandler({}))  # never through a proxy from the environment
 
 
 class Remote:
@@ -14,26 +16,27 @@ class Remote:
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
-        self._client = httpx.Client(base_url=origin, timeout=30, trust_env=False)
 
     def command(self, name: str, **arguments: object) -> Any:
         """Run one command and return its result."""
-        response = self._client.post(PATH, json={name: arguments})
-        if response.status_code != 200:
-            raise ValueError(response.json()["error"])
-        return response.json()[name]
+        try:
+            return json.loads(self.send("POST", CONTROL, json.dumps({name: arguments}).encode()))[name]
+        except HTTPError as error:
+            raise ValueError(json.load(error)["error"]) from None
 
     def content(self, path: str) -> bytes:
         """Bytes from below the control path."""
-        return self._client.get(f"{PATH}/{path}").raise_for_status().content
+        return self.send("GET", f"{CONTROL}/{path}")
 
     def reset(self) -> None:
         """As right after the start."""
         self.command("reset")
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+    def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> bytes:
+        """One request; raises HTTPError unless the answer is a success."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        with _OPENER.open(Request(self.origin + path, body, named, method=method), timeout=30) as answer:
+            return bytes(answer.read())
 
 
 class Faulty(Remote):
@@ -156,7 +159,7 @@ class PhotosRemote(Remote):
 
     def put(self, name: str, data: bytes = b"", **options: object) -> str:
         """Serve `data` under `name`, with the options of photos.Photo; returns the address."""
-        self._client.put(f"/{name}", content=data, headers={"X-Photo": json.dumps(options)}).raise_for_status()
+        self.send("PUT", f"/{name}", data, X_Photo=json.dumps(options))
         return self.url(name)
 
     def url(self, name: str) -> str:

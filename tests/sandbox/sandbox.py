@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from time import time
 from typing import Any, Self
-from uuid import UUID
 
 import redis
 
-from tests.sandbox.database import Database, Row
+from tests.sandbox.database import Database
 from tests.sandbox.postgres import Postgres
 from tests.sandbox.processes import data_folder, end, remove, spawn
 from tests.sandbox.producer import Producer
+from tests.sandbox.records import Records
 from tests.sandbox.remote import GatewayRemote, OpenAIRemote, PhotosRemote, ReceivedCall, StoredObject
 from tests.sandbox.tokens import sign
 from tests.sandbox.valkey import Valkey
@@ -25,7 +25,6 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 MIGRATION = ROOT / "worker" / "generation" / "sql" / "functions.sql"
 BUCKET = "virtual-tryon-images"
-SESSION_TABLES = {"b2c": "generation_sessions", "b2b": "store_generation_sessions"}
 #: Emptied by `reset()`.
 _TABLES = (
     "user_credits", "credit_transactions", "store_credits", "store_shopper_credits", "store_credit_transactions",
@@ -33,7 +32,7 @@ _TABLES = (
 )  # fmt: skip
 
 
-class Sandbox:
+class Sandbox(Records):
     """A context manager. The servers are real processes on 127.0.0.1 that end with this one, however it ends.
 
     `migrate` applies the worker's SQL functions; `compose=False` makes the image API answer a canned picture.
@@ -76,7 +75,7 @@ class Sandbox:
 
     def stop(self) -> None:
         """Stop everything and delete the data."""
-        for name in ("database", "redis", "gateway", "openai", "photos"):
+        for name in ("database", "redis"):
             if client := getattr(self, name, None):
                 client.close()
         if self._server:
@@ -114,48 +113,6 @@ class Sandbox:
             "HTTP_HOST": "127.0.0.1",
             **more,
         }
-
-    def session(self, channel: str, session_id: str | UUID) -> Row:
-        """The session's row; KeyError when there is none."""
-        row = self.database.row(f"select * from {SESSION_TABLES[channel]} where id = $1", session_id)
-        if row is None:
-            raise KeyError(f"no {channel} session {session_id}")
-        return row
-
-    def ledger(self, owner_id: str | UUID | None = None) -> list[Row]:
-        """All ledger rows of users and stores in order, or those of one owner."""
-        return self.database.fetch(
-            "select * from (select user_id as owner_id, amount, type, null as request_id, description, created_at "
-            "from credit_transactions union all select store_id, amount, type, request_id, description, created_at "
-            "from store_credit_transactions) rows where $1::uuid is null or owner_id = $1 order by created_at",
-            owner_id,
-        )
-
-    def balance(self, owner_id: str | UUID, shopper_email: str | None = None) -> int:
-        """Credits of a user, a store, or a shopper of a store."""
-        return int(
-            self.database.value(
-                "select balance from store_shopper_credits where store_id = $1 and shopper_email = lower($2) union all "
-                "select balance from user_credits where user_id = $1 and $2::text is null union all "
-                "select balance from store_credits where store_id = $1 and $2::text is null",
-                owner_id,
-                shopper_email,
-            )
-        )
-
-    def statuses(self, session_id: str | UUID) -> list[str]:
-        """Every status that the session has had, as the database's triggers saw it."""
-        rows = self.database.fetch(
-            "select new_status from witness.status_changes where session_id = $1 order by id", session_id
-        )
-        return [row["new_status"] for row in rows]
-
-    def balance_changes(self, owner_id: str | UUID) -> list[int]:
-        """Every change of the owner's balance (and of a store's shoppers), as the triggers saw it."""
-        rows = self.database.fetch(
-            "select delta from witness.balance_changes where owner_id = $1 order by id", owner_id
-        )
-        return [row["delta"] for row in rows]
 
     def objects(self) -> dict[str, StoredObject]:
         """What is in Storage, by path."""

@@ -33,7 +33,7 @@ class _Protocol(H11Protocol):
 
         async def with_drop(scope: Scope, receive: Receive, send: Send) -> None:
             scope["sandbox.drop"] = transport.abort
-            await application(scope, receive, send)  # type: ignore[arg-type]
+            await application(scope, receive, send)
 
         self.app = with_drop
 

