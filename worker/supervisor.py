@@ -98,10 +98,10 @@ class Supervisor:
             await self._until_stopped(parts, starting, stop)
             starting.cancel()
             await self._drain(parts, celery)
-            self._http.should_exit = True
-            await asyncio.wait({http}, timeout=_HTTP_STOP_SECONDS)
         finally:
             self._pool.kill()
+            self._http.should_exit = True
+            await asyncio.wait({http}, timeout=_HTTP_STOP_SECONDS)
             for task in (*parts, starting, stop):
                 task.cancel()
             await asyncio.gather(*parts, starting, stop, return_exceptions=True)

@@ -36,8 +36,8 @@ class Pool:
                 "worker.generation.tasks",
                 env={**os.environ, INSTANCE_VARIABLE: self._instance, LINK_VARIABLE: str(theirs.fileno())},
                 pass_fds=(theirs.fileno(),),
+                # What it writes before its own logging is set up goes where our foreign output goes.
                 stdout=logs.stdout,
-                stderr=logs.stdout,
             )
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
 
