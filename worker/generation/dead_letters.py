@@ -111,7 +111,7 @@ class DeadLetters:
         """
         if not letter.complete:
             raise CannotReplay(
-                f"{letter.id} cannot be replayed: only {len(letter.message)} of its {letter.payload_bytes} bytes are kept"
+                f"{letter.id} cannot be replayed: {len(letter.message)} of its {letter.payload_bytes} bytes were kept"
             )
         return bool(await self._take(keys=[keys.DEAD, keys.QUEUE], args=[letter.item, letter.message]))
 
