@@ -7,10 +7,7 @@ from typing import Any
 import asyncpg
 
 _TABLES = """
-select c.relname as name, json_object_agg(a.attname, format_type(a.atttypid, a.atttypmod))::text as columns
-from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'v', 'm', 'p', 'f')
-group by c.relname
+select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'v', 'm', 'p', 'f')
 """
 _FUNCTIONS = """
 select p.proname as name, p.proretset as many, t.typtype = 'c' or p.prorettype = 'record'::regtype as composite,
@@ -47,18 +44,18 @@ class Catalog:
 
     def forget(self) -> None:
         """Read it anew next time."""
-        self._tables: dict[str, dict[str, str]] | None = None
+        self._tables: set[str] | None = None
         self._functions: dict[str, list[Function]] = {}
 
-    async def columns(self, connection: asyncpg.Connection, table: str) -> dict[str, str] | None:
-        """Names and types of the columns, None when there is no such table."""
+    async def has_table(self, connection: asyncpg.Connection, table: str) -> bool:
+        """Whether there is a table or view of that name."""
         for _ in range(2):
             if self._tables is None:
                 await self._read(connection)
             if self._tables is not None and table in self._tables:
-                return self._tables[table]
+                return True
             self._tables = None  # it may be new
-        return None
+        return False
 
     async def functions(self, connection: asyncpg.Connection, name: str, arguments: set[str]) -> list[Function]:
         """The overloads that a call with these arguments can mean."""
@@ -77,4 +74,4 @@ class Catalog:
             function = Function(**{**row, "arguments": tuple((name, kind) for name, kind in pairs)})
             functions.setdefault(function.name, []).append(function)
         self._functions = functions
-        self._tables = {row["name"]: json.loads(row["columns"]) for row in await connection.fetch(_TABLES)}
+        self._tables = {row["relname"] for row in await connection.fetch(_TABLES)}

@@ -64,7 +64,7 @@ class Database:
 
     async def _connect(self) -> asyncpg.Pool:
         if self._pool is None:
-            self._pool = await asyncpg.create_pool(self.url, min_size=1, max_size=4, init=_decode_json)
+            self._pool = await asyncpg.create_pool(self.url, min_size=0, max_size=4, init=_decode_json)
         return self._pool
 
 

@@ -110,6 +110,6 @@ async def gone(receive: Receive) -> None:
         pass
 
 
-def drop(scope: Scope) -> None:
-    """Reset the connection of this request (the server's protocol class puts the means into the scope)."""
-    scope["sandbox.drop"]()
+def drop(scope: Scope, fault: Fault) -> None:
+    """End the connection of this request without an answer, or by a reset if the fault has the option `reset`."""
+    scope["sandbox.drop"](reset=bool(fault.options.get("reset")))  # the server's protocol class put it there

@@ -110,7 +110,7 @@ class Gateway:
             await self._inner(scope, receive, _nowhere)
         if fault.kind == "hang":
             await self.faults.hang(receive)
-        drop(scope)
+        drop(scope, fault)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

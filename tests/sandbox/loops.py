@@ -1,6 +1,8 @@
-"""An event loop in a background thread, for synchronous callers of asynchronous libraries."""
+"""An event loop in a background thread for synchronous callers, and the rude end of a connection."""
 
 import asyncio
+import socket
+import struct
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -25,3 +27,12 @@ class BackgroundLoop:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def abort(transport: asyncio.BaseTransport, *, reset: bool = True) -> None:
+    """Close a connection at once; with `reset` the other side sees a reset instead of an orderly end."""
+    connection = transport.get_extra_info("socket")
+    if reset and connection is not None and connection.fileno() >= 0:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if isinstance(transport, asyncio.WriteTransport):
+        transport.abort()

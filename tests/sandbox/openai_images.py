@@ -137,8 +137,8 @@ class OpenAIImages:
             await self.faults.hang(request.receive)
         self.calls.end(call, None, fault.kind)
         if fault.kind == "drop_midway":
-            return _Midway(request)
-        drop(request.scope)
+            return _Midway(request, fault)
+        drop(request.scope, fault)
         return Response(status_code=499)
 
     async def _payload(self, call: Call, pictures: list[bytes]) -> dict[str, Any]:
@@ -162,16 +162,16 @@ class OpenAIImages:
 class _Midway(Response):
     """Announces a long answer, sends some of it and resets the connection."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, fault: Fault) -> None:
         super().__init__(b'{"created": 1, "data": [{"b64_json": "' + b"A" * 5000, media_type="application/json")
-        self._request = request
+        self._request, self._fault = request, fault
         self.headers["content-length"] = "1000000"
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
         await asyncio.sleep(0.05)
-        drop(self._request.scope)
+        drop(self._request.scope, self._fault)
 
 
 async def _part(name: str, upload: UploadFile) -> Part:

@@ -23,7 +23,6 @@ grant anon, authenticated, service_role to authenticator;
 """
 _FAST = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "wal_level": "minimal",
     "max_wal_senders": "0",
@@ -70,10 +69,12 @@ class Postgres:
                 database.execute(ROLES)
 
     def stop(self) -> None:
-        """Stop at once; all connections break."""
-        if self._process:
-            end(self._process, signal.SIGQUIT)
-            self._process = None
+        """Shut down in order; all connections break, nothing is lost."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """Stop without writing anything; the next start recovers what was committed."""
+        self._end(signal.SIGQUIT)
 
     def create_database(self, name: str | None = None, template: str = "template1") -> str:
         """Copy `template` (which must have no connections) and return the address of the copy."""
@@ -86,6 +87,11 @@ class Postgres:
         """Delete a database and break the connections to it."""
         with Database(self.url()) as database:
             database.execute(f'drop database if exists "{name}" with (force)')
+
+    def _end(self, how: int) -> None:
+        if self._process:
+            end(self._process, how)
+            self._process = None
 
     def _init(self) -> None:
         uid = _unprivileged_uid()

@@ -6,7 +6,7 @@ import ssl
 from pathlib import Path
 from typing import Self
 
-from tests.sandbox.loops import BackgroundLoop
+from tests.sandbox.loops import BackgroundLoop, abort
 from tests.sandbox.processes import data_folder, free_port, remove
 
 
@@ -66,7 +66,7 @@ class Proxy:
 
     async def _cut(self) -> None:
         for writer in self._writers:
-            writer.transport.abort()
+            abort(writer.transport)
         self._writers.clear()
 
     async def _set_flowing(self, flowing: bool) -> None:
@@ -76,7 +76,7 @@ class Proxy:
         try:
             target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
-            writer.transport.abort()
+            abort(writer.transport)
             return
         both = {writer, target_writer}
         self._writers |= both

@@ -60,7 +60,7 @@ class Rest:
         if len(found) > 1:
             raise RestError(300, "PGRST203", f"Could not choose the best candidate function between: {found}")
         function = found[0]
-        query = Query({}, request.query_params.multi_items() if request.method == "POST" else [])
+        query = Query(request.query_params.multi_items() if request.method == "POST" else [])
         source = _invocation(function, values, query)
         if function.void:
             await connection.execute(f"select {source}", *query.arguments)
@@ -112,10 +112,9 @@ class Rest:
 
     async def _target(self, request: Request, connection: asyncpg.Connection) -> tuple[str, Query]:
         name = request.path_params["name"]
-        columns = await self.catalog.columns(connection, name)
-        if columns is None:
+        if not await self.catalog.has_table(connection, name):
             raise no_table(name)
-        return f"public.{identifier(name)}", Query(columns, request.query_params.multi_items())
+        return f"public.{identifier(name)}", Query(request.query_params.multi_items())
 
 
 def _invocation(function: Function, values: dict[str, Any], query: Query) -> str:

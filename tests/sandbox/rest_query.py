@@ -12,10 +12,9 @@ _COLUMN = re.compile(r"^(?:(?P<alias>[^:]+):(?!:))?(?P<name>\*|\"[^\"]+\"|[\w ]+
 
 
 class Query:
-    """SQL parts of one request; texts from outside go through `text()` and become `$n` arguments."""
+    """SQL parts of one request. Filters become untyped literals, as in PostgREST: the database finds their types."""
 
-    def __init__(self, columns: dict[str, str], parameters: Iterable[tuple[str, str]]) -> None:
-        self.columns = columns
+    def __init__(self, parameters: Iterable[tuple[str, str]]) -> None:
         self.parameters = list(parameters)
         self.arguments: list[str] = []
 
@@ -24,7 +23,7 @@ class Query:
         return next((value for key, value in reversed(self.parameters) if key == name), None)
 
     def text(self, value: str) -> str:
-        """A placeholder for `value`."""
+        """A `$n` argument for a body."""
         self.arguments.append(value)
         return f"${len(self.arguments)}::text"
 
@@ -69,15 +68,14 @@ class Query:
 
     def _condition(self, column: str, operator: str, value: str) -> str:
         name = identifier(column)
-        kind = self.columns.get(column, "text")  # an unknown column fails in the database, with its error
         if operator in ("like", "ilike"):
-            return f"{name}::text {operator} {self.text(value.replace('*', '%'))}"
+            return f"{name} {operator} {_literal(value.replace('*', '%'))}"
         if operator in _COMPARE:
-            return f"{name} {_COMPARE[operator]} ({self.text(value)})::{kind}"
+            return f"{name} {_COMPARE[operator]} {_literal(value)}"
         if operator == "is" and value.lower() in _IS:
             return f"{name} is {value.lower().replace('_', ' ')}"
         if operator == "in" and value.startswith("(") and value.endswith(")"):
-            values = [f"({self.text(unquote(item))})::{kind}" for item in split(value[1:-1])]
+            values = [_literal(unquote(item)) for item in split(value[1:-1])]
             return f"{name} in ({', '.join(values)})" if values else "false"
         raise _unparsable(f"filter ({operator}.{value})")
 
@@ -118,6 +116,10 @@ def unquote(text: str) -> str:
 def identifier(name: str) -> str:
     """A name in quotes for SQL."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''").replace("\0", "") + "'"
 
 
 def _unparsable(what: str) -> RestError:

@@ -2,10 +2,10 @@
 
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from time import time
 from typing import Any, Self
@@ -24,6 +24,7 @@ from tests.sandbox.valkey import Valkey
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 MIGRATION = ROOT / "worker" / "generation" / "sql" / "functions.sql"
+TEMPLATE = "template_wearon"
 BUCKET = "virtual-tryon-images"
 #: Emptied by `reset()`.
 _TABLES = (
@@ -46,43 +47,31 @@ class Sandbox(Records):
         expiry = int(time()) + 10 * 365 * 86400
         self.service_key = sign({"iss": "supabase", "role": "service_role", "exp": expiry}, self._secret)
         self.anon_key = sign({"iss": "supabase", "role": "anon", "exp": expiry}, self._secret)
-        self._server: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
         """Start everything; returns when everything answers."""
-        self.folder = data_folder()
-        try:
-            self.valkey = Valkey(self.folder)
-            self.postgres = Postgres(self.folder)
-            self._start_server()  # it loads while the databases start
+        with ExitStack() as undo:
+            self.folder = data_folder()
+            undo.callback(remove, self.folder)
+            self.valkey, self.postgres = Valkey(self.folder), Postgres(self.folder)
+            undo.callback(end, self._start_server())  # it loads while the databases start
+            undo.callback(self.valkey.kill)
             self.valkey.start()
+            undo.callback(self.postgres.kill)
             self.postgres.start()
-            self.database_url = self.postgres.create_database("wearon")
-            self.database = Database(self.database_url)
-            for script in (HERE / "schema.sql", HERE / "witness.sql", *([MIGRATION] if self._migrate else [])):
-                if script.exists():
-                    self.database.apply(script)
+            self.database = undo.enter_context(self._make_database())
+            self.redis = undo.enter_context(redis.Redis.from_url(self.redis_url, decode_responses=True))
             self.gateway.use(self.postgres.url("wearon", user="authenticator"))
             if not self._compose:
                 self.openai.set(compose=False)
-        except BaseException:
-            self.stop()
-            raise
-        self.redis = redis.Redis.from_url(self.redis_url, decode_responses=True)
+            self._undo = undo.pop_all()
         pictures = ("person.jpg", "garment.jpg")
         self.producer = Producer(self.database, self.redis, [self.photos.url(name) for name in pictures])
         return self
 
     def stop(self) -> None:
         """Stop everything and delete the data."""
-        for name in ("database", "redis"):
-            if client := getattr(self, name, None):
-                client.close()
-        if self._server:
-            end(self._server, signal.SIGTERM)
-        self.valkey.kill()
-        self.postgres.stop()
-        remove(self.folder)
+        self._undo.close()
 
     def reset(self) -> None:
         """As right after the start: no rows, messages, objects, calls or faults; a stopped Valkey runs again."""
@@ -95,6 +84,10 @@ class Sandbox(Records):
         self.valkey.start()
         self.redis.flushall()
         self.database.execute(f"set lock_timeout = '10s'; truncate {', '.join(_TABLES)}; reset lock_timeout")
+
+    def fresh_database(self) -> str:
+        """Address of a new database with the whole schema and no rows, in a moment."""
+        return self.postgres.create_database(template=TEMPLATE)
 
     @property
     def redis_url(self) -> str:
@@ -124,10 +117,18 @@ class Sandbox(Records):
 
     def pids(self) -> dict[str, int]:
         """Processes of the sandbox, for measurements that have to leave them out."""
-        found = {"http": self._server and self._server.pid, "valkey": self.valkey.pid, "postgres": self.postgres.pid}
+        found = {"http": self._server.pid, "valkey": self.valkey.pid, "postgres": self.postgres.pid}
         return {name: pid for name, pid in found.items() if pid}
 
-    def _start_server(self) -> None:
+    def _make_database(self) -> Database:
+        scripts = [HERE / "schema.sql", HERE / "witness.sql", *([MIGRATION] if self._migrate else [])]
+        with Database(self.postgres.create_database(TEMPLATE)) as template:
+            for script in scripts:
+                template.apply(script)
+        self.database_url = self.postgres.create_database("wearon", template=TEMPLATE)
+        return Database(self.database_url)
+
+    def _start_server(self) -> subprocess.Popen[bytes]:
         listeners = [socket.create_server(("127.0.0.1", 0), backlog=2048) for _ in range(3)]
         origins = [f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
         self.supabase_url, self.openai_url, self.photos_url = origins[0], f"{origins[1]}/v1", origins[2]
@@ -149,6 +150,7 @@ class Sandbox(Records):
         )
         for listener in listeners:
             listener.close()
+        return self._server
 
     def __enter__(self) -> Self:
         return self.start()

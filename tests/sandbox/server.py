@@ -10,6 +10,7 @@ import gc
 import os
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tests.sandbox.control import Control
 from tests.sandbox.gateway import Gateway
+from tests.sandbox.loops import abort
 from tests.sandbox.openai_images import OpenAIImages
 from tests.sandbox.photos import PhotoHost
 
@@ -32,7 +34,7 @@ class _Protocol(H11Protocol):
         application = self.app
 
         async def with_drop(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["sandbox.drop"] = transport.abort
+            scope["sandbox.drop"] = partial(abort, transport)
             await application(scope, receive, send)
 
         self.app = with_drop
