@@ -146,8 +146,9 @@ def _url(value: str, schemes: set[str], example: str) -> str:
 
 
 def _explain(loc: tuple[int | str, ...], kind: str, message: str) -> str:
-    name = str(loc[0]).upper() if loc else "settings"
-    if kind == "missing":
-        return f"{name} is not set"
+    name, *inside = (str(part) for part in loc) if loc else ("settings",)
+    if kind == "missing" and not inside:
+        return f"{name.upper()} is not set"
     # Never the value itself: it may be a secret.
-    return f"{name} is invalid: {message.removeprefix('Value error, ')}"
+    where = f"{'.'.join(inside)}: " if inside else ""
+    return f"{name.upper()} is invalid: {where}{message.removeprefix('Value error, ')}"

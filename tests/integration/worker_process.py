@@ -24,8 +24,9 @@ class WorkerProcess:
     """A context manager; `start` and the ways to end it may also be called by hand, again and again."""
 
     def __init__(self, sandbox: Sandbox, **environment: str) -> None:
-        self._environment = sandbox.env(**environment)
+        self.environment = {**os.environ, **sandbox.env(**environment)}
         self._log = tempfile.NamedTemporaryFile(prefix="worker-", suffix=".log")  # noqa: SIM115  # closed by stop
+        self.log_path = Path(self._log.name)
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -34,7 +35,7 @@ class WorkerProcess:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "worker", "run"],
             cwd=ROOT,
-            env={**os.environ, **self._environment, "HTTP_PORT": str(self.port)},
+            env={**self.environment, "HTTP_PORT": str(self.port)},
             stdout=self._log,
             stderr=self._log,
             start_new_session=True,
@@ -82,7 +83,7 @@ class WorkerProcess:
 
     def output(self) -> str:
         """Everything that it has written."""
-        return Path(self._log.name).read_text()
+        return self.log_path.read_text()
 
     def logs(self, event: str = "", **fields: object) -> list[dict[str, Any]]:
         """Log lines with this event and these fields."""

@@ -39,8 +39,8 @@ class Demo:
         self.follow(sessions)
         self.console.print(self.ledger(before))
         fine = [self.show_result(name, queued) for name, queued in sessions.items()]
-        fine.append(self.estimate())
-        return all(fine) and self.audit()
+        fine += [self.estimate(), self.audit()]
+        return all(fine)
 
     def queue(self) -> dict[str, Queued]:
         """Four try-ons: three payers, and one that moderation blocks."""
@@ -113,12 +113,12 @@ class Demo:
             self.console.print(f"\n[bold]{name}[/]: {row['status']}, “{row['error_message']}”")
             return bool(row["status"] == "failed")
         (path,) = [path for path in self.sandbox.objects() if queued.session_id in path]
-        file = self.output / f"{name.split(',')[0]}-{queued.session_id[:8]}.jpg"
+        file = self.output / f"{queued.channel}-{queued.session_id[:8]}.jpg"
         file.write_bytes(httpx.get(row["generated_image_url"]).raise_for_status().content)
         seconds, cost = row["processing_time_ms"] / 1000, row["estimated_cost_usd"]
         self.console.print(f"\n[bold]{name}[/]: {row['status']} in {seconds:.1f} s for {cost} USD")
-        self.console.print(f"  stored  {path}\n  saved   {file}")
-        self.console.print(f"  signed  {row['generated_image_url']}", soft_wrap=True, highlight=False)
+        lines = f"  stored  {path}\n  saved   {file}\n  signed  {row['generated_image_url']}"
+        self.console.print(lines, soft_wrap=True, highlight=False)
         return bool(row["status"] == "completed")
 
     def estimate(self) -> bool:
