@@ -106,6 +106,8 @@ class Gateway:
         if fault.kind == "unavailable":
             message = {"message": "upstream connect error or disconnect/reset before headers"}
             return await JSONResponse(message, fault.options.get("status", 503))(scope, receive, send)
+        if fault.kind == "drop_before":
+            await Request(scope, receive).body()  # else a reset may hit the client while it still sends
         if fault.kind == "drop_after":
             await self._inner(scope, receive, _nowhere)
         if fault.kind == "hang":
