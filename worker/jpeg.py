@@ -25,7 +25,9 @@ def coefficient_bytes(data: bytes) -> int:
     progressive = False
     for _ in range(MAX_SEGMENTS):
         position = data.find(b"\xff", position)
-        marker = data[position + 1] if 0 <= position < len(data) - 1 else _START_OF_SCAN
+        if not 0 <= position < len(data) - 1:
+            break
+        marker = data[position + 1]
         if marker == 0xFF:
             position += 1
             continue
