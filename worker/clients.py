@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 from postgrest import AsyncPostgrestClient
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from storage3 import AsyncStorageClient
 
 from worker.settings import Settings
@@ -13,6 +13,8 @@ from worker.settings import Settings
 #: A half-open connection is noticed within this; blocking commands ask for less.
 REDIS_SOCKET_TIMEOUT_SECONDS = 10.0
 REDIS_CONNECT_TIMEOUT_SECONDS = 5.0
+#: Of one process; a generation uses Redis for moments only, so a crowd shares these.
+REDIS_CONNECTIONS = 20
 #: A call to the database takes milliseconds; an upload of some megabytes over a slow link takes longer.
 SUPABASE_TIMEOUT = httpx.Timeout(15.0, connect=5.0, pool=30.0)
 STORAGE_TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=60.0)
@@ -20,13 +22,16 @@ STORAGE_TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=60.0)
 
 def redis_client(settings: Settings) -> Redis:
     """Client of the broker; `rediss://` verifies the server's certificate against the system's trust store."""
-    return Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         settings.redis_url,
+        max_connections=REDIS_CONNECTIONS,
+        timeout=REDIS_SOCKET_TIMEOUT_SECONDS,
         socket_timeout=REDIS_SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=REDIS_CONNECT_TIMEOUT_SECONDS,
         socket_keepalive=True,
         health_check_interval=25,
     )
+    return Redis.from_pool(pool)
 
 
 def celery_transport(settings: Settings) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from worker.settings import load
 @click.option("--prompt", default="", help="Instead of the worker's own try-on prompt.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Save the finished picture here.")
 @click.option("--timeout", default=330.0, show_default=True, help="Seconds to wait for the end.")
-def command(  # noqa: PLR0917  # click passes options by name
+def command(
     person: str,
     garment: str,
     accessory: tuple[str, ...],

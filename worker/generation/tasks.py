@@ -79,7 +79,6 @@ class GenerationLoop:
 
     async def _build(self) -> None:
         settings = self._settings
-        # Each waiting generation uses Redis for moments only; a crowd shares these connections.
         redis = clients.redis_client(settings)
         limiter = Limiter(redis, settings.openai_requests_per_minute)
         database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=20)
@@ -125,7 +124,7 @@ class GenerationLoop:
                 # No lease could be had: nothing was begun.
                 log.warning("generation_not_started", error=str(error))
                 end = End.GIVE_BACK
-            done = self._claims.finish if end is End.FINISHED else self._claims.give_back
+            done = self._claims.finish if end is End.FINISHED else self._claims.hand_back
             await until_available(partial(done, payload))
             self._active -= 1
             self._tell(event="end")
