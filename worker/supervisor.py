@@ -26,7 +26,7 @@ from worker.generation.intake import Intake
 from worker.generation.leases import Leases
 from worker.generation.message import identify
 from worker.generation.pool import Pool
-from worker.generation.retrying import until_available
+from worker.generation.retrying import AWAY, until_available
 from worker.generation.sessions import MIGRATION, Sessions
 from worker.generation.settlement import Settlement
 from worker.generation.sweep import Sweeper
@@ -41,6 +41,8 @@ log = get_logger(__name__)
 _RELEASE_SECONDS = 20.0
 _HTTP_STOP_SECONDS = 6.0
 _FAREWELL_SECONDS = 5.0
+#: The first sweep comes before the first message, but must not keep it waiting for ever.
+_FIRST_SWEEP_SECONDS = 10.0
 _CHECK_SECONDS = 2.0
 #: Celery's own loop may stand still this long although Redis is there; then it hangs.
 _CELERY_SILENCE_SECONDS = 60.0
@@ -136,7 +138,10 @@ class Supervisor:
         await until_available(self._claims.heartbeat)
         self._health.redis_connected = True
         await self._check_functions()
-        await until_available(self._sweeper.sweep)
+        try:
+            await until_available(self._sweeper.sweep, _FIRST_SWEEP_SECONDS)
+        except AWAY as error:
+            log.warning("sweep_failed", error=str(error))
         await self._pool.wait_until_up()
         parts.add(self._part("consumer", self._consumer.run()))
         parts.add(self._part("sweeper", self._sweep_forever()))
