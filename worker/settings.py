@@ -81,6 +81,8 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=30, ge=1)
     sweep_interval_seconds: float = Field(default=10, gt=0)
     orphan_grace_seconds: float = Field(default=120, ge=0)
+    #: How often the books are proven for the metric; 0: never.
+    audit_interval_seconds: int = Field(default=3600, ge=0)
     dead_letters_max: int = Field(default=1000, ge=1)
 
     image_max_bytes: int = Field(default=10_000_000, ge=1)

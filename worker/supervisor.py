@@ -57,7 +57,8 @@ class Supervisor:
         self._health = Health()
         self._redis = clients.redis_client(settings)
         self._database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=10)
-        self._sessions = Sessions(clients.database_client(settings, self._database))
+        database = clients.database_client(settings, self._database)
+        self._sessions = Sessions(database)
         self._claims = Claims(self._redis, self._instance, settings.lease_seconds)
         self._settlement = Settlement(self._redis, self._sessions)
         dead_letters = DeadLetters(self._redis, settings.dead_letters_max)
@@ -83,6 +84,7 @@ class Supervisor:
             self._health,
             claims=self._claims,
             sessions=self._sessions,
+            database=database,
             sweeper=self._sweeper,
             consumer=self._consumer,
         )
@@ -149,6 +151,7 @@ class Supervisor:
         parts.add(self._part("sweeper", self._watch.sweep_forever()))
         parts.add(self._part("settler", self._settlement.settle_forever()))
         parts.add(self._part("heartbeat", self._watch.heartbeat_forever()))
+        parts.add(self._part("audit", self._watch.audit_forever()))
         self._health.state = "ready"
         log.info("worker_ready", instance=self._instance)
 

@@ -1,11 +1,15 @@
-"""What the supervisor does all the time beside the queue: heartbeat, sweeps, and a look at every part."""
+"""What the supervisor does all the time beside the queue: heartbeat, sweeps, audits, and a look at every part."""
 
 import asyncio
 import time
 
+from postgrest import AsyncPostgrestClient
 from redis.exceptions import RedisError
 
+from worker import metrics
 from worker.errors import PartEnded, ServiceUnavailable
+from worker.generation import keys
+from worker.generation.audit import audit
 from worker.generation.claims import Claims
 from worker.generation.consumer import Consumer
 from worker.generation.sessions import Sessions
@@ -18,12 +22,13 @@ log = get_logger(__name__)
 
 _CHECK_SECONDS = 2.0
 _DATABASE_CHECK_SECONDS = 15.0
+_METRICS_SECONDS = 10.0
 #: Celery's own loop may stand still this long although Redis is there; then it hangs.
 _CELERY_SILENCE_SECONDS = 60.0
 
 
 class Watch:
-    """Three loops that run until cancelled; each is a part of its own."""
+    """Loops that run until cancelled; each is a part of its own."""
 
     def __init__(
         self,
@@ -32,6 +37,7 @@ class Watch:
         *,
         claims: Claims,
         sessions: Sessions,
+        database: AsyncPostgrestClient,
         sweeper: Sweeper,
         consumer: Consumer,
     ) -> None:
@@ -39,6 +45,7 @@ class Watch:
         self._health = health
         self._claims = claims
         self._sessions = sessions
+        self._database = database
         self._sweeper = sweeper
         self._consumer = consumer
         self._lost_heartbeat_at = float("-inf")
@@ -70,6 +77,21 @@ class Watch:
                 await self._sweeper.sweep()
             except (RedisError, OSError, ServiceUnavailable) as error:
                 log.warning("sweep_failed", error=str(error))
+
+    async def audit_forever(self) -> None:
+        """Prove the books now and then, one instance for all, and show the result as a metric."""
+        interval = self._settings.audit_interval_seconds
+        while True:
+            try:
+                if interval and await self._claims.redis.set(keys.AUDIT_LOCK, 1, nx=True, ex=interval):
+                    report = await audit(self._database, self._claims.redis)
+                    await metrics.keep_audit(self._claims.redis, report)
+                    show = log.info if report.right else log.error
+                    show("audit_ended", right=report.right, drift=report.drift, seconds=round(report.seconds, 1))
+                await metrics.refresh(self._claims.redis)
+            except (RedisError, OSError, ServiceUnavailable) as error:
+                log.warning("audit_failed", error=str(error))
+            await asyncio.sleep(_METRICS_SECONDS)
 
     async def check_forever(self) -> None:
         """Keeps /health true, and ends the process when a part hangs."""
