@@ -255,7 +255,7 @@ def server() -> Iterator[Any]:
 
     def start(**answers: Any) -> str:
         servers.append(ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Answers,), answers)))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        threading.Thread(target=servers[-1].serve_forever, args=(0.02,), daemon=True).start()
         return f"http://127.0.0.1:{servers[-1].server_port}"
 
     yield start
