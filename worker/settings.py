@@ -90,6 +90,14 @@ class Settings(BaseSettings):
     #: Origins (scheme://host[:port]) that may resolve to private addresses, besides SUPABASE_URL's own.
     fetch_trusted_origins: Annotated[list[str], NoDecode, _Commas] = []
 
+    #: 0: one per core.
+    sizing_threads: int = Field(default=0, ge=0, le=64)
+    sizing_queue: int = Field(default=32, ge=0, le=1000)
+    #: A request's whole time; its download gets four fifths of it.
+    sizing_timeout_seconds: float = Field(default=5, gt=0, le=60)
+    #: Another pose model file; its SHA-256 must be the packaged one's.
+    pose_model_path: Path | None = None
+
     http_host: str = "0.0.0.0"  # noqa: S104  # inside the container; only nginx publishes ports
     http_port: int = Field(default=8000, ge=0, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
