@@ -139,11 +139,11 @@ class Supervisor:
 
     async def _start(self, parts: set[asyncio.Task[Any]]) -> None:
         """What has to be true before the first message is taken."""
-        await until_available(self._claims.heartbeat)
+        await self._watch.join()
         self._health.redis_connected = True
         await self._check_functions()
         try:
-            await until_available(self._sweeper.sweep, _FIRST_SWEEP_SECONDS)
+            await until_available(self._watch.sweep, _FIRST_SWEEP_SECONDS)
         except AWAY as error:
             log.warning("sweep_failed", error=str(error))
         await self._pool.wait_until_up()

@@ -12,6 +12,7 @@ from worker.generation import keys
 from worker.generation.audit import audit
 from worker.generation.claims import Claims
 from worker.generation.consumer import Consumer
+from worker.generation.retrying import until_available
 from worker.generation.sessions import Sessions
 from worker.generation.sweep import Sweeper
 from worker.health import Health
@@ -21,6 +22,8 @@ from worker.settings import Settings
 log = get_logger(__name__)
 
 _CHECK_SECONDS = 2.0
+#: A start that waited longer for Redis saw the end of an outage, not a slow connection.
+_REDIS_AWAY_SECONDS = 0.5
 _DATABASE_CHECK_SECONDS = 15.0
 _METRICS_SECONDS = 10.0
 #: Celery's own loop may stand still this long although Redis is there; then it hangs.
@@ -50,14 +53,19 @@ class Watch:
         self._consumer = consumer
         self._lost_heartbeat_at = float("-inf")
 
+    async def join(self) -> None:
+        """The first heartbeat, as soon as Redis is there."""
+        asked = time.monotonic()
+        await until_available(self._claims.heartbeat)
+        if time.monotonic() - asked > _REDIS_AWAY_SECONDS:
+            # The others come back from the same outage: they, too, only now say that they live.
+            self._lost_heartbeat_at = time.monotonic()
+
     async def heartbeat_forever(self) -> None:
         """Tell the other instances that this one lives."""
         while True:
             try:
-                if not await self._claims.heartbeat():
-                    # Redis was away or this process was stopped: leases may have run out, too.
-                    self._lost_heartbeat_at = time.monotonic()
-                    log.warning("heartbeat_lost")
+                await self._beat()
             except (RedisError, OSError) as error:
                 log.warning("heartbeat_failed", error=type(error).__name__)
                 await asyncio.sleep(1)
@@ -69,14 +77,24 @@ class Watch:
         while True:
             await asyncio.sleep(self._settings.sweep_interval_seconds)
             self._health.beat("sweeper")
-            # After a lost heartbeat everyone, we included, first gets the time to renew the leases.
-            if time.monotonic() - self._lost_heartbeat_at < self._settings.lease_seconds / 2:
-                continue
             try:
-                await self._consumer.reforward()
-                await self._sweeper.sweep()
+                await self.sweep()
             except (RedisError, OSError, ServiceUnavailable) as error:
                 log.warning("sweep_failed", error=str(error))
+
+    async def sweep(self) -> None:
+        """One look; none soon after an outage, when everyone, we included, first gets the time to renew the leases."""
+        # Asked here, too: this may be the first thing that happens after the outage.
+        await self._beat()
+        if time.monotonic() - self._lost_heartbeat_at > self._settings.lease_seconds / 2:
+            await self._consumer.reforward()
+            await self._sweeper.sweep()
+
+    async def _beat(self) -> None:
+        if not await self._claims.heartbeat():
+            # Redis was away or this process was stopped: leases may have run out, too.
+            self._lost_heartbeat_at = time.monotonic()
+            log.warning("heartbeat_lost")
 
     async def audit_forever(self) -> None:
         """Prove the books now and then, one instance for all, and show the result as a metric."""
