@@ -1,6 +1,5 @@
 """The image path, fetch to encoded JPEG, beside bare Pillow calls that make the same picture of the same bytes."""
 
-import argparse
 import asyncio
 import re
 import statistics
@@ -15,10 +14,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps
-from rich.console import Console
 
-from tests.bench.figures import Figure, as_json, as_text
-from tests.bench.machine import describe
+from tests.bench.figures import Figure
 from tests.bench.options import Options
 from tests.bench.photos import CACHE, photo
 from tests.bench.progress import Progress
@@ -184,21 +181,3 @@ def _converted(data: bytes, kind: str, **options: object) -> bytes:
     file = BytesIO()
     image.save(file, kind, exif=image.getexif(), **options)
     return file.getvalue()
-
-
-def main() -> None:
-    """`python -m tests.bench.images [--quick] [--json]`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one small picture, three times")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
-    arguments = parser.parse_args()
-    with Progress("images") as progress:
-        figures = run(Options(quick=arguments.quick), progress)
-    if arguments.json:
-        sys.stdout.write(as_json(describe(), {"images": figures}) + "\n")
-    else:
-        as_text("images", figures, Console())
-
-
-if __name__ == "__main__":
-    main()
