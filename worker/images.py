@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from io import BytesIO
 
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from worker import jpeg
 from worker.errors import ImageError, ImageInvalid, ImageTooLarge
@@ -64,6 +64,8 @@ def decode(data: bytes, max_side: int = MAX_SIDE) -> Image.Image:
     with _opened(data) as image:
         target = _fit(image.size, max_side)
         image.draft(None, _fit(image.size, max(1, int(max_side * REDUCED_ENOUGH))))
+        # In one call, not in 64 kB pieces, between which the thread would have to get the interpreter lock again.
+        image.decodermaxblock = len(data)
         image.load()
         small = _smooth(image)
         if max(small.size) > max_side:
@@ -95,7 +97,7 @@ def to_jpeg(data: bytes) -> bytes:
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
+def _opened(data: bytes) -> Iterator[ImageFile.ImageFile]:
     """The image, not decoded yet and known to be affordable; what goes wrong inside becomes an ImageError."""
     try:
         kept = jpeg.coefficient_bytes(data) if data.startswith(jpeg.MAGIC) else None
