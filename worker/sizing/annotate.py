@@ -1,7 +1,7 @@
 """A copy of the picture that shows what was measured: outline, levels, widths and hidden edges."""
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from worker.sizing.silhouette import TORSO_LEVELS, Silhouette
 
@@ -23,6 +23,7 @@ def annotate(picture: Image.Image, silhouette: Silhouette, height_cm: float) -> 
     pixels[edge] = OUTLINE
     drawn = Image.fromarray(pixels)
     draw = ImageDraw.Draw(drawn)
+    draw.font = ImageFont.load_default(max(12, picture.height // 56))
     points = silhouette.pose.landmarks[:, :2]
     for first, second in (*_BONES, (26, 28)):
         draw.line([tuple(points[first]), tuple(points[second])], fill=BONE, width=1)
@@ -34,8 +35,10 @@ def annotate(picture: Image.Image, silhouette: Silhouette, height_cm: float) -> 
         index = int(abs(TORSO_LEVELS - level).argmin())
         (left, right), y = silhouette.torso_x[index], silhouette.torso_y[index]
         draw.line([(left, y), (right, y)], fill=WIDTH, width=2)
-        draw.text((left + 8, y - 6), f"{name} level: {(left - right) * per_pixel:.1f} cm wide", fill=WIDTH)
+        label = f"{name} level: {(left - right) * per_pixel:.1f} cm wide"
+        draw.text((4, y), label, fill=WIDTH, anchor="lm", stroke_width=2, stroke_fill="black")
     for y in (silhouette.top, silhouette.bottom):
         draw.line([(0, y), (picture.width, y)], fill=OUTLINE, width=1)
-    draw.text((4, silhouette.bottom - 14), f"{height_cm:g} cm = {silhouette.height:.0f} px", fill=OUTLINE)
+    label = f"{height_cm:g} cm = {silhouette.height:.0f} px"
+    draw.text((4, silhouette.bottom - 4), label, fill=OUTLINE, anchor="lb", stroke_width=2, stroke_fill="black")
     return drawn

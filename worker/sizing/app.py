@@ -45,7 +45,7 @@ _DESCRIPTION = """Clothing size from one photo and the stated height.
 loose clothing overestimates them by 10 cm and more. `uncertainty_cm` and `confidence` say how sure the answer is, and
 `warnings` what makes it less sure: `arms_touch_torso` (arms hide part of the outline), `unusual_outline` (unlike the
 bodies that the model was fitted on, often because of loose clothing or a bag), `beyond_chart` (larger than the largest
-size), `low_resolution`. Nothing of the photo is stored.
+size). Nothing of the photo is stored.
 
 **Size.** `recommended_size` is the smallest size whose limits hold, by chest in the default chart (XS 84, S 92, M 100,
 L 108, XL 116 cm, else XXL). `body_type` is `broad` from a waist of 0.53 of the height, else `athletic` from a chest of
@@ -73,7 +73,7 @@ def create_app(settings: Settings, health: Health) -> FastAPI:
             yield
         finally:
             loading.cancel()
-            pool.close()
+            await pool.close()
             await fetcher.aclose()
 
     app = FastAPI(title="WearOn worker", version=__version__, description=_DESCRIPTION, lifespan=lifespan)

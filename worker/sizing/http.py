@@ -35,7 +35,6 @@ class RequestMiddleware:
         request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{uuid4()}"
         scope.setdefault("state", {})["request_id"] = request_id
         started = False
-        read = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
@@ -44,19 +43,11 @@ class RequestMiddleware:
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
-        async def receive_bounded() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > MAX_BODY_BYTES:
-                raise _BodyTooLarge
-            return message
-
         with bind(request_id=request_id):
             try:
                 if _declared_length(headers) > MAX_BODY_BYTES:
                     raise _BodyTooLarge
-                await self._app(scope, receive_bounded, send_with_id)
+                await self._app(scope, await _bounded(receive), send_with_id)
             except _BodyTooLarge:
                 # What is left of the body would be read as the next request.
                 text = f"The request body is larger than {MAX_BODY_BYTES} bytes."
@@ -72,3 +63,23 @@ class RequestMiddleware:
 def _declared_length(headers: Headers) -> int:
     value = headers.get("Content-Length", "")
     return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else 0
+
+
+async def _bounded(receive: Receive) -> Receive:
+    """The whole body as one message: read before anybody parses it, so that too much of it is always told apart."""
+    parts: list[bytes] = []
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            break
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+        if sum(map(len, parts)) > MAX_BODY_BYTES:
+            raise _BodyTooLarge
+    replay: list[Message] = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
+
+    async def receive_replayed() -> Message:
+        return replay.pop() if replay else await receive()
+
+    return receive_replayed

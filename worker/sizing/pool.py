@@ -37,6 +37,7 @@ class Pool:
         # A thread starts, and loads its landmarker, only when all others are busy: an idle service holds one (90 MB).
         self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="sizing")
         self._own = threading.local()
+        self._landmarkers: list[Landmarker] = []
         self._pending = 0
 
     async def load(self) -> None:
@@ -68,9 +69,11 @@ class Pool:
         future.add_done_callback(self._done(asyncio.get_running_loop()))
         return await asyncio.wrap_future(future)
 
-    def close(self) -> None:
-        """Take no more work; returns without waiting for what runs."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+    async def close(self) -> None:
+        """Drop what waits, let what runs end (it takes milliseconds), free the native memory."""
+        await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
+        for landmarker in self._landmarkers:
+            landmarker.close()
 
     def _done(self, loop: asyncio.AbstractEventLoop) -> Callable[[object], None]:
         def count_down() -> None:
@@ -96,5 +99,6 @@ class Pool:
     def _landmarker(self) -> Landmarker:
         if not hasattr(self._own, "landmarker"):
             self._own.landmarker = Landmarker(self._model_path)
+            self._landmarkers.append(self._own.landmarker)
         found: Landmarker = self._own.landmarker
         return found

@@ -1,6 +1,7 @@
 """MediaPipe's Pose Landmarker: a picture in, the person's landmarks and silhouette mask out."""
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +38,8 @@ class Landmarker:
     """One native landmarker; calls are run one after the other, so every thread has its own."""
 
     def __init__(self, path: Path = MODEL_PATH) -> None:
+        # MediaPipe's audio half would search the system for PortAudio, with compilers and temporary files.
+        sys.modules.setdefault("sounddevice", None)  # type: ignore[arg-type]
         # Imported here: the native library takes 25 MB and only the threads of the pool need it.
         import mediapipe  # noqa: PLC0415
         from mediapipe.tasks.python import vision  # noqa: PLC0415

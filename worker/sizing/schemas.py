@@ -76,7 +76,7 @@ class EstimateRequest(BaseModel):
     size_chart: Annotated[
         dict[_SizeName, SizeLimits] | None,
         Field(
-            description="Sizes from small to large with their upper limits; the last one also takes larger people.",
+            description="Upper limits per size, in any order; the largest size also takes larger people.",
             min_length=1,
             max_length=MAX_SIZES,
         ),
@@ -95,7 +95,8 @@ class EstimateRequest(BaseModel):
         for name, given in self.size_chart.items():
             limits = {"chest": given.chest_cm, "waist": given.waist_cm, "hip": given.hip_cm}
             sizes.append((name, Limits(**{girth: limit for girth, limit in limits.items() if limit is not None})))
-        return Chart(tuple(sizes))
+        # JSON objects have no order; many clients sort their keys.
+        return Chart(tuple(sorted(sizes, key=lambda size: (size[1].chest, size[1].waist, size[1].hip))))
 
 
 class GirthsCm(BaseModel):

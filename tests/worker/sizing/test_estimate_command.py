@@ -1,0 +1,48 @@
+"""`wearon-worker estimate` as a person types it, without any environment variable."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from tests.worker.sizing.conftest import PICTURES
+
+PHOTO = PICTURES / "images" / "b000.jpg"
+
+
+def estimate(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "worker", "estimate", *arguments]
+    environment = {"PATH": "/usr/bin:/bin", "COLUMNS": "100"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+
+
+def test_table_and_annotated_picture(tmp_path: Path) -> None:
+    drawn = tmp_path / "out.jpg"
+
+    done = estimate(str(PHOTO), "--height", "173.4", "--weight", "77.3", "--annotate", str(drawn))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Size " in done.stdout
+    assert all(girth in done.stdout for girth in ("chest", "waist", "hip", "shoulder"))
+    with Image.open(drawn) as picture:
+        assert picture.size == (768, 1024)
+
+
+def test_refused_photo_is_one_line_with_reason_and_hint(tmp_path: Path) -> None:
+    wall = tmp_path / "wall.png"
+    Image.new("RGB", (400, 600), (200, 190, 180)).save(wall)
+
+    done = estimate(str(wall), "--height", "170")
+
+    assert done.returncode == 1
+    assert "(no_person)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_file_that_is_no_picture_and_bad_height_are_told(tmp_path: Path) -> None:
+    text = tmp_path / "text.jpg"
+    text.write_text("no picture")
+
+    assert estimate(str(text), "--height", "170").returncode == 1
+    assert "100<=x<=250" in estimate(str(PHOTO), "--height", "17").stderr

@@ -1,0 +1,34 @@
+"""The native landmarker's edges: shapes that would end the process, and its file."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from tests.worker.sizing.conftest import picture
+from worker.sizing.pose import Landmarker, ModelUnusable, verify_model
+
+
+@pytest.mark.parametrize("width", range(560, 577))
+def test_every_width_gives_a_mask_of_the_pictures_size(width: int, landmarker: Landmarker) -> None:
+    poses = landmarker.detect(picture("b000.jpg").resize((width, 761)))
+
+    assert [pose.mask.shape for pose in poses] == [(761, width)]
+
+
+def test_packaged_model_is_the_one_that_is_expected() -> None:
+    verify_model()
+
+
+def test_missing_and_damaged_model_are_named(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.task"
+    damaged.write_bytes(b"x")
+
+    with pytest.raises(ModelUnusable, match=r"missing\.task cannot be read: No such file"):
+        verify_model(tmp_path / "missing.task")
+    with pytest.raises(ModelUnusable, match=r"damaged\.task is damaged: its SHA-256"):
+        verify_model(damaged)
+
+
+def test_mediapipe_is_the_version_that_opens_no_connection() -> None:
+    assert version("mediapipe") == "0.10.31"

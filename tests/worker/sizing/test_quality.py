@@ -1,0 +1,112 @@
+"""Every reason of the quality gate on pictures made to deserve it."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.bench.spoiled import (
+    Good,
+    beside,
+    blurred,
+    cut_above,
+    cut_below,
+    darkened,
+    empty,
+    shortened_thighs,
+    shrunk,
+    squeezed,
+    thumbnail,
+)
+from tests.worker.sizing.conftest import picture, truth
+from worker.sizing.pose import Landmarker, Pose
+from worker.sizing.quality import PhotoRefused, check
+from worker.sizing.schemas import Reason
+from worker.sizing.silhouette import ELBOWS, SHOULDERS, WRISTS
+
+
+@pytest.fixture(scope="module")
+def good(landmarker: Landmarker) -> Good:
+    image = picture("b002.jpg")
+    return Good(image, landmarker.detect(image)[0], picture("b031.jpg"))
+
+
+def reason(image: Image.Image, landmarker: Landmarker) -> str:
+    try:
+        check(image, landmarker)
+    except PhotoRefused as refusal:
+        return refusal.reason
+    return "accepted"
+
+
+@pytest.mark.parametrize("name", truth())
+def test_good_picture_is_accepted(name: str, landmarker: Landmarker) -> None:
+    assert reason(picture(name), landmarker) == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("expected", "spoil", "strength"),
+    [
+        ("no_person", empty, 0),
+        ("no_person", empty, 1),
+        ("no_person", empty, 2),
+        ("no_person", empty, 3),
+        ("several_people", beside, 1),
+        ("several_people", beside, 0.75),
+        ("not_full_body", cut_below, 0.5),
+        ("not_full_body", cut_below, 0.8),
+        ("not_full_body", cut_below, 0.97),
+        ("not_full_body", cut_above, 0.03),
+        ("not_full_body", cut_above, 0.1),
+        ("side_view", squeezed, 0.5),
+        ("seated_or_bent", shortened_thighs, 0.35),
+        ("too_small", thumbnail, 0.2),
+        ("too_small", shrunk, 0.25),
+        ("too_dark_or_blurred", darkened, 0.05),
+        ("too_dark_or_blurred", blurred, 10),
+    ],
+)
+def test_spoiled_picture_is_refused_for_its_reason(
+    expected: str, spoil: object, strength: float, good: Good, landmarker: Landmarker
+) -> None:
+    assert callable(spoil)
+    assert reason(spoil(good, strength), landmarker) == expected
+
+
+def test_black_frame_is_refused(landmarker: Landmarker) -> None:
+    assert reason(Image.new("RGB", (768, 1024)), landmarker) == "too_dark_or_blurred"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 900), (900, 3), (63, 64), (65, 67), (1024, 66), (767, 1023), (2, 2)])
+def test_any_shape_of_picture_is_judged(size: tuple[int, int], landmarker: Landmarker) -> None:
+    assert reason(picture("b000.jpg").resize(size), landmarker) != ""
+
+
+class Folded:
+    """A landmarker that sees the arms of a real person folded in front of the trunk."""
+
+    def __init__(self, pose: Pose) -> None:
+        landmarks = pose.landmarks.copy()
+        middle = landmarks[list(SHOULDERS), :2].mean(axis=0)
+        for joints, down in ((ELBOWS, 90), (WRISTS, 60)):
+            landmarks[list(joints), :2] = middle + np.array([[15, down], [-15, down]])
+        self._pose = Pose(landmarks, pose.world, pose.mask)
+
+    def detect(self, _: Image.Image) -> list[Pose]:
+        return [self._pose]
+
+
+def test_folded_arms_are_refused(good: Good) -> None:
+    with pytest.raises(PhotoRefused) as refusal:
+        check(good.picture, Folded(good.pose))  # type: ignore[arg-type]
+
+    assert refusal.value.reason == "arms_cover_torso"
+
+
+@pytest.mark.parametrize("code", get_args(Reason))
+def test_every_reason_has_a_sentence_and_a_hint(code: Reason) -> None:
+    refusal = PhotoRefused(code)
+
+    assert str(refusal).endswith(".")
+    assert refusal.hint.endswith(".")
