@@ -16,6 +16,10 @@ $(READY): requirements/dev.txt pyproject.toml scripts/setup.sh
 .PHONY: setup
 setup: $(READY) ## Create .venv with everything that is needed (done by the other targets)
 
+.PHONY: demo
+demo: $(READY) ## Watch four try-ons become pictures in the sandbox (KEEP=1 leaves it running)
+	@$(BIN)/python -m tests.sandbox.demo $(if $(KEEP),--keep) $(ARGS)
+
 .PHONY: test
 test: $(READY) ## Run all tests: real Valkey, PostgreSQL and worker processes; no Docker, no root needed
 	@$(BIN)/pytest $(ARGS)

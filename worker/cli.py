@@ -53,7 +53,6 @@ def run() -> None:
 
     loaded = settings.load()
     logs.configure(loaded.log_level, "supervisor")
-    logs.capture_stderr()
     raise SystemExit(supervisor.run(loaded))
 
 

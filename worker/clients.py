@@ -4,10 +4,8 @@ import ssl
 from typing import Any
 
 import httpx
-from openai import AsyncOpenAI, DefaultAsyncHttpx2Client
-from openai import Timeout as OpenAITimeout
 from postgrest import AsyncPostgrestClient
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from storage3 import AsyncStorageClient
 
 from worker.settings import Settings
@@ -15,6 +13,8 @@ from worker.settings import Settings
 #: A half-open connection is noticed within this; blocking commands ask for less.
 REDIS_SOCKET_TIMEOUT_SECONDS = 10.0
 REDIS_CONNECT_TIMEOUT_SECONDS = 5.0
+#: Of one process; a generation uses Redis for moments only, so a crowd shares these.
+REDIS_CONNECTIONS = 20
 #: A call to the database takes milliseconds; an upload of some megabytes over a slow link takes longer.
 SUPABASE_TIMEOUT = httpx.Timeout(15.0, connect=5.0, pool=30.0)
 STORAGE_TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=60.0)
@@ -22,13 +22,16 @@ STORAGE_TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=60.0)
 
 def redis_client(settings: Settings) -> Redis:
     """Client of the broker; `rediss://` verifies the server's certificate against the system's trust store."""
-    return Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         settings.redis_url,
+        max_connections=REDIS_CONNECTIONS,
+        timeout=REDIS_SOCKET_TIMEOUT_SECONDS,
         socket_timeout=REDIS_SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=REDIS_CONNECT_TIMEOUT_SECONDS,
         socket_keepalive=True,
         health_check_interval=25,
     )
+    return Redis.from_pool(pool)
 
 
 def celery_transport(settings: Settings) -> dict[str, Any]:
@@ -72,16 +75,3 @@ def database_client(settings: Settings, http: httpx.AsyncClient) -> AsyncPostgre
 def storage_client(settings: Settings, http: httpx.AsyncClient) -> AsyncStorageClient:
     """Supabase Storage with the service role's key."""
     return AsyncStorageClient(f"{settings.supabase_url}/storage/v1/", supabase_headers(settings), http_client=http)
-
-
-def openai_client(settings: Settings) -> AsyncOpenAI:
-    """The official client with its own retries off: ours count against the rate limit and stay inside the deadline."""
-    # No read time-out: the generation's deadline ends a call that never answers.
-    timeout = OpenAITimeout(None, connect=10.0)
-    return AsyncOpenAI(
-        api_key=settings.openai_api_key.get_secret_value(),
-        base_url=settings.openai_base_url,
-        max_retries=0,
-        timeout=timeout,
-        http_client=DefaultAsyncHttpx2Client(timeout=timeout, trust_env=False),
-    )

@@ -7,32 +7,23 @@ import logging
 import os
 import sys
 import threading
-import warnings
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-#: Noisy or leaky: httpx logs full URLs (signed ones, too) at INFO.
-_QUIET = (
-    "httpx",
-    "httpx2",
-    "httpcore",
-    "httpcore2",
-    "openai",
-    "hpack",
-    "PIL",
-    "asyncio",
-    "celery.redirected",
-    "uvicorn.access",
-)
+#: Leaky (httpx logs full URLs, signed ones, too) or noise beside our own lines.
+_QUIET = ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "hpack", "PIL", "celery", "kombu", "uvicorn")
+
+#: The process's real standard output once `configure` has run.
+stdout: TextIO = sys.stdout
 
 bind = structlog.contextvars.bound_contextvars
 get_logger = structlog.stdlib.get_logger
 
 
 def configure(level: str, part: str) -> None:
-    """Send all log lines of this process to stdout as JSON; `part` says which process of the container it is."""
+    """Send everything that this process writes to stdout as JSON; `part` says which process of the container it is."""
 
     def name_part(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         event.setdefault("part", part)
@@ -51,7 +42,9 @@ def configure(level: str, part: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    global stdout  # noqa: PLW0603  # a child process has to be given it
+    stdout = _own_stdout()
+    handler = logging.StreamHandler(stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -68,25 +61,27 @@ def configure(level: str, part: str) -> None:
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
-    warnings.simplefilter("default")
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
-def capture_stderr() -> None:
-    """Turn everything written to file descriptor 2 (native libraries, interpreter messages) into JSON log lines."""
+def _own_stdout() -> TextIO:
+    """Where our lines go; what anybody else prints (Celery's farewells, native libraries) becomes a line of ours."""
+    own = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     read_end, write_end = os.pipe()
-    os.dup2(write_end, 2)
+    for descriptor in (1, 2):
+        os.dup2(write_end, descriptor)
     os.close(write_end)
+    threading.Thread(target=_pump, args=(read_end,), name="foreign-output", daemon=True).start()
+    return own
 
-    def pump() -> None:
-        log = get_logger("stderr")
-        with os.fdopen(read_end, errors="replace") as lines:
-            for line in lines:
-                if line.strip():
-                    log.info("stderr_written", text=line.rstrip()[:2000])
 
-    threading.Thread(target=pump, name="stderr", daemon=True).start()
+def _pump(read_end: int) -> None:
+    log = get_logger("foreign")
+    with os.fdopen(read_end, errors="replace") as lines:
+        for line in lines:
+            if line.strip():
+                log.info("foreign_output", text=line.rstrip()[:2000])
 
 
 def _log_uncaught(kind: Any, error: Any, trace: Any) -> None:

@@ -3,6 +3,7 @@
 A field is one word in three cases: `redis_url` here, `REDIS_URL` in the environment, `worker_redis_url` in Ansible.
 """
 
+import json
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,16 @@ SECRETS_DIR = Path("/run/secrets")
 _Commas = BeforeValidator(
     lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 )
+
+
+def _json(value: object) -> object:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError('must be a JSON object like {"model": {"text_in": 5, ...}}') from None
+
+
+_Json = BeforeValidator(_json)
 
 
 class Price(BaseModel):
@@ -59,7 +70,7 @@ class Settings(BaseSettings):
     openai_image_size: str = Field(default="1024x1536", pattern=r"^(auto|\d+x\d+)$")
     openai_image_quality: Literal["low", "medium", "high", "auto"] = "medium"
     openai_requests_per_minute: int = Field(default=300, ge=1)
-    openai_prices: dict[str, Price] = {"gpt-image-1.5": _PRICE_1_5, "default": _PRICE_2}
+    openai_prices: Annotated[dict[str, Price], NoDecode, _Json] = {"gpt-image-1.5": _PRICE_1_5, "default": _PRICE_2}
 
     worker_concurrency: int = Field(default=5, ge=1, le=1000)
     generation_timeout_seconds: float = Field(default=300, gt=0)
@@ -135,8 +146,9 @@ def _url(value: str, schemes: set[str], example: str) -> str:
 
 
 def _explain(loc: tuple[int | str, ...], kind: str, message: str) -> str:
-    name = str(loc[0]).upper() if loc else "settings"
-    if kind == "missing":
-        return f"{name} is not set"
+    name, *inside = (str(part) for part in loc) if loc else ("settings",)
+    if kind == "missing" and not inside:
+        return f"{name.upper()} is not set"
     # Never the value itself: it may be a secret.
-    return f"{name} is invalid: {message.removeprefix('Value error, ')}"
+    where = f"{'.'.join(inside)}: " if inside else ""
+    return f"{name.upper()} is invalid: {where}{message.removeprefix('Value error, ')}"

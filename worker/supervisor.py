@@ -17,11 +17,14 @@ from redis.exceptions import RedisError
 
 from worker import clients
 from worker.errors import ServiceUnavailable, WorkerError
+from worker.generation import keys
 from worker.generation.celery_app import create_app as create_celery
 from worker.generation.claims import Claims
 from worker.generation.consumer import Consumer
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.intake import Intake
+from worker.generation.leases import Leases
+from worker.generation.message import identify
 from worker.generation.pool import Pool
 from worker.generation.retrying import until_available
 from worker.generation.sessions import MIGRATION, Sessions
@@ -37,6 +40,7 @@ log = get_logger(__name__)
 #: What a released generation needs to write its outcome or to hand itself back.
 _RELEASE_SECONDS = 20.0
 _HTTP_STOP_SECONDS = 6.0
+_FAREWELL_SECONDS = 5.0
 _CHECK_SECONDS = 2.0
 #: Celery's own loop may stand still this long although Redis is there; then it hangs.
 _CELERY_SILENCE_SECONDS = 60.0
@@ -56,8 +60,8 @@ class Supervisor:
         self._instance = f"{socket.gethostname()}-{uuid4().hex[:8]}"
         self._health = Health()
         self._redis = clients.redis_client(settings)
-        database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=10)
-        self._sessions = Sessions(clients.database_client(settings, database))
+        self._database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=10)
+        self._sessions = Sessions(clients.database_client(settings, self._database))
         self._claims = Claims(self._redis, self._instance, settings.lease_seconds)
         self._settlement = Settlement(self._redis, self._sessions)
         dead_letters = DeadLetters(self._redis, settings.dead_letters_max)
@@ -98,13 +102,19 @@ class Supervisor:
             await self._until_stopped(parts, starting, stop)
             starting.cancel()
             await self._drain(parts, celery)
-            self._http.should_exit = True
-            await asyncio.wait({http}, timeout=_HTTP_STOP_SECONDS)
+        except PartEnded:
+            self._pool.kill()
+            await self._abandon()
+            raise
         finally:
             self._pool.kill()
+            self._http.should_exit = True
+            await asyncio.wait({http}, timeout=_HTTP_STOP_SECONDS)
             for task in (*parts, starting, stop):
                 task.cancel()
             await asyncio.gather(*parts, starting, stop, return_exceptions=True)
+            await self._redis.aclose()
+            await self._database.aclose()
         log.info("worker_stopped")
 
     async def _until_stopped(
@@ -153,6 +163,7 @@ class Supervisor:
             if part.get_name() in ("consumer", "sweeper"):
                 part.cancel()
         self._pool.stop()
+        parts.add(self._part("returner", self._return_unstarted()))
         again = asyncio.create_task(self._signals.get())
         await asyncio.wait({celery, again}, timeout=self._settings.drain_timeout_seconds, return_when="FIRST_COMPLETED")
         if not celery.done():
@@ -161,11 +172,27 @@ class Supervisor:
             await asyncio.wait({celery}, timeout=_RELEASE_SECONDS)
         again.cancel()
         self._pool.kill()
-        with suppress(RedisError, OSError):
-            async with asyncio.timeout(5):
+        with suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await self._drop_leases()
                 returned = await self._claims.give_back_all()
                 await self._claims.leave()
                 log.info("drain_ended", messages_given_back=returned, seconds=round(time.monotonic() - begun, 1))
+
+    async def _return_unstarted(self) -> None:
+        with suppress(RedisError, OSError):
+            await self._consumer.return_unstarted()
+
+    async def _abandon(self) -> None:
+        """Say at once that this instance is dead, so that its messages and sessions need not wait for time-outs."""
+        with suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await self._drop_leases()
+                await self._redis.delete(keys.alive(self._instance))
+
+    async def _drop_leases(self) -> None:
+        claimed = [known[1] for payload in await self._claims.held() if (known := identify(payload))]
+        await Leases.drop_all(self._redis, self._instance, claimed)
 
     async def _heartbeat_forever(self) -> None:
         while True:
@@ -213,10 +240,12 @@ class Supervisor:
             self._check_parts(redis_seconds=time.monotonic() - redis_away_at)
 
     def _check_parts(self, redis_seconds: float) -> None:
+        if self._health.state == "draining":
+            return  # some parts have been stopped
         if hung := self._health.hung():
             raise PartEnded(f"no heartbeat of {', '.join(hung)}")
         celery = self._health.parts.get("celery")
-        silence = celery.detail["silent_seconds"] if celery else 0
+        silence = celery.detail["loop_silent_seconds"] if celery else 0
         if min(silence, redis_seconds) > _CELERY_SILENCE_SECONDS and self._health.state == "ready":
             raise PartEnded(f"celery has stood still for {silence:.0f} s")
 

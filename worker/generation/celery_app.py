@@ -1,7 +1,7 @@
 """The Celery application: one task on a queue that belongs to one instance.
 
 Celery acknowledges a message when it starts. What makes a crash harmless is the claimed list (`claims`), from which a
-message goes only when its generation has ended; see docs/decisions/0002.
+message goes only when its generation has ended; see docs/decisions/0001.
 """
 
 from celery import Celery
@@ -44,6 +44,7 @@ def create_app(settings: Settings, instance: str) -> Celery:
 def worker_arguments(settings: Settings, instance: str) -> list[str]:
     """Arguments of `celery worker` for this instance."""
     return [
+        "--quiet",
         "worker",
         "--pool=threads",
         f"--concurrency={settings.worker_concurrency}",

@@ -17,6 +17,11 @@ if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
 redis.call('RPUSH', KEYS[2], ARGV[1])
 return 1
 """
+#: The same whether or not it is still on the claimed list: one message too many is dropped, one too few is lost.
+_HAND_BACK = """
+redis.call('LREM', KEYS[1], 1, ARGV[1])
+redis.call('RPUSH', KEYS[2], ARGV[1])
+"""
 #: Newest first, so that the oldest ends up nearest to the taking end again.
 _GIVE_BACK_ALL = """
 local moved = 0
@@ -52,6 +57,7 @@ class Claims:
         self._list = keys.claimed(instance)
         self._alive_milliseconds = int(lease_seconds * 1000)
         self._give_back = redis.register_script(_GIVE_BACK)
+        self._hand_back = redis.register_script(_HAND_BACK)
         self._give_back_all = redis.register_script(_GIVE_BACK_ALL)
         self._snapshot = redis.register_script(_SNAPSHOT)
 
@@ -83,6 +89,10 @@ class Claims:
     async def give_back(self, payload: bytes) -> bool:
         """The message goes back where another instance takes it next; false when somebody already put it back."""
         return bool(await self._give_back(keys=[self._list, keys.QUEUE], args=[payload]))
+
+    async def hand_back(self, payload: bytes) -> None:
+        """The message goes back because its session waits again."""
+        await self._hand_back(keys=[self._list, keys.QUEUE], args=[payload])
 
     async def give_back_all(self, instance: str | None = None) -> int:
         """Everything that an instance (default: this one) has claimed goes back, in order; -> how many."""

@@ -22,6 +22,8 @@ log = get_logger(__name__)
 
 _BLOCK_SECONDS = 1
 _PAUSE_SECONDS = 1.0
+#: What was forwarded is worked on within this.
+_START_SECONDS = 0.5
 
 
 class Consumer:
@@ -126,6 +128,13 @@ class Consumer:
             log.warning("message_forwarded_again")
             await self.forward(payload)
         self._unstarted = idle - self._unstarted
+
+    async def return_unstarted(self) -> None:
+        """Give back what is claimed here and not worked on; for the drain, once `run` has ended."""
+        await asyncio.sleep(_START_SECONDS)
+        for payload in await self._claims.held():
+            if not await self._leased(payload) and await self._claims.give_back(payload):
+                log.info("message_given_back")
 
     async def _leased(self, payload: bytes) -> bool:
         known = identify(payload)

@@ -1,6 +1,7 @@
 """Who works on which session: a key in Redis that its holder renews, so that nobody else touches the session."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -82,6 +83,14 @@ class Leases:
             await self._release(keys=names, args=[lease.token])
         except RedisError as error:
             log.warning("lease_not_released", session_id=str(lease.session_id), error=type(error).__name__)
+
+    @staticmethod
+    async def drop_all(redis: Redis, instance: str, session_ids: Iterable[UUID]) -> None:
+        """End the leases that a dead process of this instance left on these sessions."""
+        for session_id in session_ids:
+            holder = await redis.get(keys.lease(session_id))
+            if isinstance(holder, bytes) and holder.decode().startswith(f"{instance}:"):
+                await redis.delete(keys.lease(session_id))
 
     async def renew_forever(self) -> None:
         """Renew everything that is held, three times per lease time."""

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
 
-#: The window is longer than a minute by this: OpenAI sees a call some time after its start, and not always equally late.
+#: The window is this much longer than a minute: OpenAI sees a call after its start, and not always equally late.
 SLACK_SECONDS = 1.5
 #: How many times per window a waiting call looks whether it may start sooner because others gave up.
 POLLS_PER_WINDOW = 12
@@ -96,13 +96,15 @@ class Limiter:
         self._place = redis.register_script(_PLACE)
         self._give_back = redis.register_script(_GIVE_BACK)
         self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._door = asyncio.Lock()
 
     async def acquire(self) -> float:
         """Wait until one call may be made and return the seconds that took; a wait that is cancelled costs no place."""
         arrived = time.monotonic()
         token = uuid4().hex
         try:
-            delay = await self._run(self._place, token)
+            async with self._door:  # one at a time: different connections could overtake each other
+                delay = await self._run(self._place, token)
             while delay > 0:
                 await asyncio.sleep(min(delay / 1e6, self._poll_seconds))
                 delay = await self._run(self._place, token)

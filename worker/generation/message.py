@@ -23,6 +23,11 @@ def _uuid(value: object) -> object:
     return UUID(value) if isinstance(value, str) else value
 
 
+def _integer(value: object) -> object:
+    # For Python, True equals 1.
+    return str(value) if isinstance(value, bool) else value
+
+
 def _timestamp(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError("must be an ISO 8601 string")  # noqa: TRY004  # pydantic reports ValueError only
@@ -52,7 +57,7 @@ class GenerationMessage(BaseModel):
     request_id: str = Field(
         min_length=1, max_length=200, description="Correlation id, on every log line of the generation."
     )
-    version: Literal[1] = Field(description="Version of this contract.")
+    version: Annotated[Literal[1], BeforeValidator(_integer)] = Field(description="Version of this contract.")
     created_at: Annotated[datetime, BeforeValidator(_timestamp)] = Field(description="When it was queued (ISO 8601).")
 
     @model_validator(mode="after")

@@ -64,6 +64,8 @@ class _Run:
     started: float = field(default_factory=time.monotonic)
     #: The session is "processing" because of us.
     begun: bool = False
+    #: ... or may be: the answer to our start was lost.
+    begun_perhaps: bool = False
     #: OpenAI may have been paid: the session is never given back any more.
     called_openai: bool = False
     steps: dict[str, float] = field(default_factory=dict)
@@ -151,7 +153,7 @@ class Pipeline:
             if not run.begun:
                 # The session is untouched and its credit is safe: it will be tried again.
                 log.warning("generation_not_started", error=f"{type(error).__name__}: {error}")
-                return End.GIVE_BACK
+                return await self._hand_back(run)
             log.exception("generation_crashed")
             outcome = self._failed(run, GenerationError(type(error).__name__))
         finally:
@@ -174,21 +176,19 @@ class Pipeline:
     async def _start(self, run: _Run) -> None:
         """queued -> processing; raises when that is not for us to do."""
         message = run.message
-        answers_lost = 0
 
         async def start() -> Change:
-            nonlocal answers_lost
             try:
                 return await self._sessions.start(message.channel, message.session_id, message.owner_id)
             except ServiceUnavailable:
-                answers_lost += 1
+                run.begun_perhaps = run.lease.first
                 raise
 
         change = await self._timed(run, "start", until_available(start))
         if change.owner_matches is False:
             raise InvalidMessage("wrong_owner", f"session {message.session_id} is not of {message.owner_id}")
         # "processing" is our own start whose answer was lost, unless somebody began this session before us.
-        run.begun = change.changed or (change.status == "processing" and answers_lost > 0 and run.lease.first)
+        run.begun = change.changed or (change.status == "processing" and run.begun_perhaps)
         if run.begun:
             log.info("generation_started", queued_seconds=round(time.time() - message.created_at.timestamp(), 3))
         elif change.status == "processing" and not await self._settlement.is_waiting(message.session_id):
@@ -256,7 +256,7 @@ class Pipeline:
 
     async def _hand_back(self, run: _Run) -> End:
         """The session waits in the queue again, as if it had not been begun."""
-        if run.begun:
+        if run.begun or run.begun_perhaps:
             await until_available(lambda: self._sessions.requeue(run.message.channel, run.message.session_id))
         return End.GIVE_BACK
 

@@ -8,10 +8,10 @@ import socket
 import sys
 from collections.abc import Callable
 
+from worker import logs
 from worker.health import Health
-from worker.logs import get_logger
 
-log = get_logger(__name__)
+log = logs.get_logger(__name__)
 
 INSTANCE_VARIABLE = "WEARON_INSTANCE"
 LINK_VARIABLE = "WEARON_LINK_FD"
@@ -36,6 +36,8 @@ class Pool:
                 "worker.generation.tasks",
                 env={**os.environ, INSTANCE_VARIABLE: self._instance, LINK_VARIABLE: str(theirs.fileno())},
                 pass_fds=(theirs.fileno(),),
+                # What it writes before its own logging is set up goes where our foreign output goes.
+                stdout=logs.stdout,
             )
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
 
@@ -49,9 +51,10 @@ class Pool:
             event = json.loads(line)
             if event["event"] == "end":
                 self._slot_freed()
-            else:
-                self._health.beat("celery", active=event["active"], silent_seconds=event["celery_silent"])
+            elif event["event"] == "up":
                 self._up.set()
+            else:
+                self._health.beat("celery", active=event["active"], loop_silent_seconds=event["celery_silent"])
         code = await self._process.wait()
         return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 

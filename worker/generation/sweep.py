@@ -4,8 +4,10 @@ Stuck means that nobody accounts for the session: no live lease, no outcome that
 begun, no message in the queue or on a claimed list. One instance at a time sweeps.
 """
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from redis.asyncio import Redis
 
@@ -99,7 +101,7 @@ class Sweeper:
         candidates += await self._sessions.open(["queued", "pending"], datetime.now(UTC) - self._grace)
         if not candidates:
             return 0
-        queued = {known[1] for payload in await self._claims.accounted() if (known := identify(payload))}
+        queued = await self._queued_sessions()
         ended = 0
         for session in candidates:
             begun = session.status == "processing"
@@ -107,6 +109,15 @@ class Sweeper:
                 await self._end(session, WorkerLost("no worker has it") if begun else Orphaned("no message for it"))
                 ended += 1
         return ended
+
+    async def _queued_sessions(self) -> set[UUID]:
+        found = set()
+        for number, payload in enumerate(await self._claims.accounted()):
+            if known := identify(payload):
+                found.add(known[1])
+            if number % 500 == 499:
+                await asyncio.sleep(0)  # a long queue must not keep /health waiting
+        return found
 
     async def _accounted(self, session: OpenSession) -> bool:
         leased = await self._redis.exists(keys.lease(session.session_id))

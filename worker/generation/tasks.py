@@ -21,6 +21,7 @@ from celery.bootsteps import StartStopStep
 from worker import clients, logs
 from worker.errors import ServiceUnavailable
 from worker.fetch import ImageFetcher
+from worker.generation import openai_images
 from worker.generation.celery_app import TASK, create_app, worker_arguments
 from worker.generation.claims import Claims
 from worker.generation.dead_letters import DeadLetters
@@ -60,6 +61,12 @@ class GenerationLoop:
         threading.Thread(target=self._run, name="generation-loop", daemon=True).start()
         self._built.wait()
 
+    def celery_is_up(self, **_: Any) -> None:
+        """Celery takes messages now; called in the main thread."""
+        # Ctrl-C in a terminal reaches the whole group; stopping in order is the supervisor's business.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._loop.call_soon_threadsafe(partial(self._tell, event="up"))
+
     def generate(self, payload: str) -> None:
         """Run one message to its end; called by a thread of Celery's pool."""
         asyncio.run_coroutine_threadsafe(self._generate(payload.encode()), self._loop).result()
@@ -72,7 +79,6 @@ class GenerationLoop:
 
     async def _build(self) -> None:
         settings = self._settings
-        # Each waiting generation uses Redis for moments only; a crowd shares these connections.
         redis = clients.redis_client(settings)
         limiter = Limiter(redis, settings.openai_requests_per_minute)
         database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=20)
@@ -90,7 +96,7 @@ class GenerationLoop:
                 timeout_seconds=settings.fetch_timeout_seconds,
             ),
             editor=ImageEditor(
-                clients.openai_client(settings), settings, wait_for_turn=partial(until_available, limiter.acquire)
+                openai_images.client(settings), settings, wait_for_turn=partial(until_available, limiter.acquire)
             ),
             storage=Storage(
                 clients.storage_client(settings, storage),
@@ -118,7 +124,7 @@ class GenerationLoop:
                 # No lease could be had: nothing was begun.
                 log.warning("generation_not_started", error=str(error))
                 end = End.GIVE_BACK
-            done = self._claims.finish if end is End.FINISHED else self._claims.give_back
+            done = self._claims.finish if end is End.FINISHED else self._claims.hand_back
             await until_available(partial(done, payload))
             self._active -= 1
             self._tell(event="end")
@@ -144,16 +150,15 @@ def main() -> int:
     """Entry point of the Celery process."""
     settings = load()
     logs.configure(settings.log_level, "celery")
-    logs.capture_stderr()
     instance = os.environ[INSTANCE_VARIABLE]
     loop = GenerationLoop(settings, instance, socket.socket(fileno=int(os.environ[LINK_VARIABLE])))
     loop.start()
     app = create_app(settings, instance)
     app.task(name=TASK)(loop.generate)
     app.steps["worker"].add(_watched_by(loop))
-    # The logging set-up is ours, and Ctrl-C in a terminal is the supervisor's to handle.
+    # The logging set-up is ours.
     signals.setup_logging.connect(lambda **_: None, weak=False)
-    signals.worker_ready.connect(lambda **_: signal.signal(signal.SIGINT, signal.SIG_IGN), weak=False)
+    signals.worker_ready.connect(loop.celery_is_up, weak=False)
     app.worker_main(worker_arguments(settings, instance))
     return 0
 

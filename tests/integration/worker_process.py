@@ -1,0 +1,113 @@
+"""The worker as it runs in production: `wearon-worker run` in its own process group, reached only from outside."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from tests.sandbox import Sandbox
+
+ROOT = Path(__file__).parents[2]
+ENDED = ("completed", "failed")
+
+
+class WorkerProcess:
+    """A context manager; `start` and the ways to end it may also be called by hand, again and again."""
+
+    def __init__(self, sandbox: Sandbox, **environment: str) -> None:
+        self.environment = {**os.environ, **sandbox.env(**environment)}
+        self._log = tempfile.NamedTemporaryFile(prefix="worker-", suffix=".log")  # noqa: SIM115  # closed by stop
+        self.log_path = Path(self._log.name)
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def start(self, *, ready: bool = True) -> Self:
+        """Start it, by default until it is ready for messages."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "worker", "run"],
+            cwd=ROOT,
+            env={**self.environment, "HTTP_PORT": str(self.port)},
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+        if ready:
+            wait_for(self.is_ready, 30, lambda: f"worker is not ready:\n{self.output()[-3000:]}")
+        return self
+
+    def is_ready(self) -> bool:
+        """Whether GET /ready answers 200."""
+        if self.process.poll() is not None:
+            raise AssertionError(f"worker ended with {self.process.returncode}:\n{self.output()[-3000:]}")
+        try:
+            return httpx.get(f"{self.url}/ready", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def health(self) -> dict[str, Any]:
+        """Body of GET /health."""
+        return dict(httpx.get(f"{self.url}/health", timeout=5).raise_for_status().json())
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the container's first process only, as Docker does."""
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL for the whole group: power off."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def wait(self, seconds: float = 30) -> int:
+        """The exit code."""
+        return self.process.wait(seconds)
+
+    def stop(self, seconds: float = 60) -> int:
+        """SIGTERM, and the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def children(self) -> list[int]:
+        """Process ids of the parts that run in processes of their own."""
+        text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in text.split()]
+
+    def output(self) -> str:
+        """Everything that it has written."""
+        return self.log_path.read_text()
+
+    def logs(self, event: str = "", **fields: object) -> list[dict[str, Any]]:
+        """Log lines with this event and these fields."""
+        lines = [json.loads(line) for line in self.output().splitlines()]
+        return [line for line in lines if event in ("", line["event"]) and fields.items() <= line.items()]
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._log.close()
+
+
+def wait_for(condition: Callable[[], Any], seconds: float, what: str | Callable[[], str]) -> Any:
+    """The condition's first true value; AssertionError with `what` when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.03)
+    raise AssertionError(what if isinstance(what, str) else what())
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

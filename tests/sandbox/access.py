@@ -1,0 +1,44 @@
+"""Who may call the gateway, and what a call is called when faults choose it."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from tests.sandbox.storage_objects import StorageError
+from tests.sandbox.tokens import TokenError, verify
+
+#: Paths that need no key.
+_PUBLIC = ("/storage/v1/object/sign/", "/storage/v1/object/public/", "/health")
+
+
+def authorize(request: Request, secret: str) -> Response | None:
+    """Put the caller's role into the scope, or say what is wrong with the keys."""
+    path = request.url.path
+    if request.method == "GET" and path.startswith(_PUBLIC):
+        return None
+    key = request.headers.get("apikey") or request.query_params.get("apikey")
+    if not key:
+        hint = "No `apikey` request header or url param was found."
+        return JSONResponse({"message": "No API key found in request", "hint": hint}, 401)
+    bearer = request.headers.get("authorization", f"Bearer {key}").removeprefix("Bearer ")
+    try:
+        verify(key, secret)
+        request.scope["sandbox.role"] = verify(bearer, secret)["role"]
+    except (TokenError, KeyError):
+        hint = "Double check your Supabase `anon` or `service_role` API key."
+        return JSONResponse({"message": "Invalid API key", "hint": hint}, 401)
+    writes = request.method != "GET" and path.startswith("/storage/")
+    if writes and request.scope["sandbox.role"] != "service_role":
+        return StorageError(403, "Unauthorized", "new row violates row-level security policy").answer
+    return None
+
+
+def operation_of(method: str, path: str) -> str:
+    """The name by which faults know a request: rpc/<function>, table/<name>, storage/upload, storage/sign ..."""
+    parts = path.strip("/").split("/")
+    if parts[:2] == ["rest", "v1"]:
+        return "/".join(parts[2:4]) if parts[2:3] == ["rpc"] else f"table/{parts[2] if parts[2:] else ''}"
+    if parts[:3] == ["storage", "v1", "object"]:
+        if parts[3:4] in (["sign"], ["list"], ["info"]):
+            return f"storage/{parts[3]}" if method != "GET" or parts[3] == "info" else "storage/signed"
+        return f"storage/{ {'POST': 'upload', 'PUT': 'upload', 'DELETE': 'remove'}.get(method, 'download') }"
+    return "/".join(parts[0:1] + parts[2:3])

@@ -1,0 +1,158 @@
+"""What the Next.js application does for one try-on: take the credit, insert the session row, push the message."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import redis
+
+from tests.sandbox.database import Database
+
+QUEUE = "wearon:tasks:generation"
+
+
+class NoCreditError(Exception):
+    """The payer's balance does not cover the try-on; the product refuses it."""
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A session and the message that was (or, with `push=False`, would be) pushed for it."""
+
+    channel: str
+    session_id: str
+    request_id: str
+    owner_id: str
+    message: dict[str, Any]
+
+
+class Producer:
+    """Owners with balances, and try-ons of every kind."""
+
+    def __init__(self, database: Database, queue: redis.Redis, images: Sequence[str]) -> None:
+        self._database = database
+        self._queue = queue
+        self._images = list(images)
+
+    def user(self, balance: int = 10) -> str:
+        """A new user with a sign-up bonus."""
+        user_id = str(uuid4())
+        self._database.execute(
+            "insert into user_credits (user_id, balance, total_earned) values ($1, $2, $2)", user_id, balance
+        )
+        self._database.execute(
+            "insert into credit_transactions (user_id, amount, type, description) values ($1, $2, 'signup_bonus', '')",
+            user_id,
+            balance,
+        )
+        return user_id
+
+    def store(self, balance: int = 100) -> str:
+        """A new store that has bought credits."""
+        store_id = str(uuid4())
+        self._database.execute(
+            "insert into store_credits (store_id, balance, total_purchased) values ($1, $2, $2)", store_id, balance
+        )
+        self._database.execute(
+            "insert into store_credit_transactions (store_id, amount, type, request_id, description) "
+            "values ($1, $2, 'purchase', $3, 'Purchase')",
+            store_id,
+            balance,
+            str(uuid4()),
+        )
+        return store_id
+
+    def shopper(self, store_id: str, email: str = "Shopper@Example.com", balance: int = 10) -> str:
+        """Give a shopper of a store a balance of their own; returns the address as the shopper wrote it."""
+        self._database.execute(
+            "insert into store_shopper_credits (store_id, shopper_email, balance, total_purchased) "
+            "values ($1, lower($2), $3, $3)",
+            store_id,
+            email,
+            balance,
+        )
+        return email
+
+    def b2c(
+        self, user_id: str | None = None, *, images: Sequence[str] = (), prompt: str = "", push: bool = True
+    ) -> Queued:
+        """A user's try-on; a new user when none is given."""
+        user_id, session_id = user_id or self.user(), str(uuid4())
+        if not self._value("deduct_credits", user_id, 1, "Virtual try-on"):
+            raise NoCreditError(user_id)
+        urls = list(images) or self._images
+        self._database.execute(
+            "insert into generation_sessions "
+            "(id, user_id, model_image_url, outfit_image_url, accessories, prompt_user) "
+            "values ($1, $2, $3, $4, $5, $6)",
+            *(session_id, user_id, urls[0], urls[1] if urls[1:] else None, urls[2:], prompt),
+        )
+        request_id = f"req_{uuid4()}"
+        rest = {"image_urls": urls, "prompt": prompt, "push": push}
+        return self._finish("b2c", {"user_id": user_id}, session_id, request_id, **rest)
+
+    def b2b(
+        self,
+        store_id: str | None = None,
+        *,
+        paid_by: str = "store",
+        shopper_email: str | None = None,
+        images: Sequence[str] = (),
+        prompt: str = "",
+        push: bool = True,
+    ) -> Queued:
+        """A store's try-on, `paid_by` store, shopper or overage. `shopper_email` may be recorded whoever pays."""
+        store_id, session_id, request_id = store_id or self.store(), str(uuid4()), str(uuid4())
+        self._charge(store_id, paid_by, shopper_email, request_id)
+        urls = list(images) or self._images
+        self._database.execute(
+            "insert into store_generation_sessions "
+            "(id, store_id, shopper_email, request_id, model_image_url, outfit_image_url, prompt_user) "
+            "values ($1, $2, $3, $4, $5, $6, $7)",
+            *(session_id, store_id, shopper_email, request_id, urls[0], urls[1] if urls[1:] else None, prompt),
+        )
+        rest = {"image_urls": urls, "prompt": prompt, "push": push}
+        return self._finish("b2b", {"store_id": store_id}, session_id, request_id, **rest)
+
+    def push(self, message: dict[str, Any] | bytes | str) -> None:
+        """LPUSH a message, or any bytes."""
+        self._queue.lpush(QUEUE, json.dumps(message) if isinstance(message, dict) else message)
+
+    def _charge(self, store_id: str, paid_by: str, shopper_email: str | None, request_id: str) -> None:
+        text = "Virtual try-on"
+        if paid_by == "overage":
+            # Billed through the store's subscription: a line in the ledger, and no balance moves.
+            self._database.execute(
+                "insert into store_credit_transactions (store_id, amount, type, request_id, description) "
+                "values ($1, -1, 'overage', $2, 'Overage')",
+                store_id,
+                request_id,
+            )
+        elif paid_by == "shopper":
+            if not self._value("deduct_store_shopper_credits", store_id, shopper_email, 1, request_id, text):
+                raise NoCreditError(f"{shopper_email} of {store_id}")
+        elif not self._value("deduct_store_credits", store_id, 1, request_id, text):
+            raise NoCreditError(store_id)
+
+    def _value(self, function: str, *arguments: object) -> Any:
+        places = ", ".join(f"${number}" for number in range(1, len(arguments) + 1))
+        return self._database.value(f"select {function}({places})", *arguments)
+
+    def _finish(self, channel: str, owner: dict[str, str], session_id: str, request_id: str, **rest: Any) -> Queued:
+        push = rest.pop("push")
+        message = {
+            "task_id": str(uuid4()),
+            "channel": channel,
+            **owner,
+            "session_id": session_id,
+            "request_id": request_id,
+            **rest,
+            "version": 1,
+            "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        }
+        if push:
+            self.push(message)
+        return Queued(channel, session_id, request_id, next(iter(owner.values())), message)

@@ -1,0 +1,113 @@
+"""Life and death of the servers."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import psutil
+import pytest
+import redis
+
+from tests.sandbox import Sandbox
+from tests.sandbox.proxy import Proxy
+
+
+def test_a_reset_is_complete_and_fast(sandbox: Sandbox):
+    sandbox.producer.b2c()
+    sandbox.openai.fault("hang")
+    sandbox.gateway.fault("hang")
+    sandbox.photos.put("a.jpg", b"x")
+    sandbox.valkey.stop()
+    started = time.monotonic()
+    sandbox.reset()
+
+    assert time.monotonic() - started < 1
+    assert sandbox.ledger() == []
+    assert sandbox.redis.dbsize() == 0
+    assert sandbox.openai.faults() == sandbox.gateway.faults() == []
+    assert httpx.get(sandbox.photos.url("a.jpg")).status_code == 404
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_valkey_comes_back_with_port_and_data(sandbox: Sandbox, how: str):
+    sandbox.redis.lpush("list", "a")
+    time.sleep(1.1 if how == "kill" else 0)  # the append-only file is written once a second
+    getattr(sandbox.valkey, how)()
+    with pytest.raises(redis.ConnectionError):
+        redis.Redis.from_url(sandbox.redis_url, retry=None).ping()
+    # From a thread that ends: the server has to live on.
+    restart = threading.Thread(target=sandbox.valkey.start)
+    restart.start()
+    restart.join()
+    time.sleep(0.1)
+    assert sandbox.redis.lrange("list", 0, -1) == ["a"]
+
+
+def test_valkey_can_freeze(sandbox: Sandbox):
+    impatient = redis.Redis.from_url(sandbox.redis_url, socket_timeout=0.2, retry=None)
+    sandbox.valkey.pause()
+    with pytest.raises(redis.TimeoutError):
+        impatient.ping()
+    sandbox.valkey.resume()
+    assert sandbox.redis.ping()
+
+
+def test_a_fresh_database_is_a_copy(sandbox: Sandbox):
+    from tests.sandbox.database import Database
+
+    url = sandbox.fresh_database()
+    with Database(url) as database:
+        assert database.value("select count(*) from generation_sessions") == 0
+        database.execute("insert into user_credits (user_id) values (gen_random_uuid())")
+    assert sandbox.database.value("select count(*) from user_credits") == 0
+
+
+def test_tls_is_spoken_in_front_of_valkey(sandbox: Sandbox):
+    with Proxy(sandbox.valkey.port, tls=True) as proxy:
+        url = f"rediss://localhost:{proxy.port}/0?ssl_ca_certs={proxy.ca_file}"
+        assert redis.Redis.from_url(url).ping()
+        with pytest.raises(redis.ConnectionError):
+            redis.Redis.from_url(f"rediss://localhost:{proxy.port}/0", retry=None).ping()
+
+
+def test_a_forwarder_cuts_refuses_and_stalls(sandbox: Sandbox):
+    with Proxy(sandbox.valkey.port) as proxy:
+        client = redis.Redis(port=proxy.port, socket_timeout=0.3, retry=None)
+        assert client.ping()
+        with socket.create_connection(("127.0.0.1", proxy.port)) as connection:
+            connection.sendall(b"PING\r\n")
+            assert connection.recv(16) == b"+PONG\r\n"
+            proxy.cut()
+            with pytest.raises(ConnectionResetError):
+                connection.recv(16)
+        proxy.stall()
+        with pytest.raises(redis.TimeoutError):
+            client.ping()
+        proxy.refuse()
+        with pytest.raises(redis.ConnectionError):
+            client.ping()
+        proxy.start()
+        assert client.ping()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_server_outlives_the_command(how: signal.Signals):
+    command = [sys.executable, "-m", "tests.sandbox", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        started = json.loads(process.stdout.readline())
+        pids = list(started["pids"].values())
+        assert len(pids) == 3
+        assert all(psutil.pid_exists(pid) for pid in pids)
+        os.kill(process.pid, how)
+        assert process.wait(20) == (-how if how == signal.SIGKILL else 0)
+    deadline = time.monotonic() + 10
+    while (left := [pid for pid in pids if psutil.pid_exists(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == []

@@ -1,0 +1,80 @@
+"""The gateway's Storage half, asked by the real `storage3` client."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from storage3.exceptions import StorageApiError
+
+from tests.sandbox import Sandbox
+
+JPEG = {"content-type": "image/jpeg"}
+
+
+def test_an_upload_keeps_bytes_type_and_path(bucket: Any, sandbox: Sandbox):
+    answer = bucket.upload("generated/u/s.jpg", b"picture", {**JPEG, "upsert": "true", "cache-control": "60"})
+
+    assert answer.full_path == "virtual-tryon-images/generated/u/s.jpg"
+    stored = sandbox.objects()["generated/u/s.jpg"]
+    assert (stored.data, stored.content_type, stored.cache_control) == (b"picture", "image/jpeg", "max-age=60")
+    assert bucket.download("generated/u/s.jpg") == b"picture"
+
+
+def test_a_raw_upload_is_understood_too(sandbox: Sandbox):
+    url = f"{sandbox.supabase_url}/storage/v1/object/virtual-tryon-images/raw.jpg"
+    headers = {"apikey": sandbox.service_key, "content-type": "image/jpeg"}
+    assert httpx.post(url, content=b"raw", headers=headers).json()["Key"] == "virtual-tryon-images/raw.jpg"
+    assert sandbox.objects()["raw.jpg"].content_type == "image/jpeg"
+
+
+def test_a_second_upload_needs_upsert(bucket: Any, sandbox: Sandbox):
+    bucket.upload("a.jpg", b"1", JPEG)
+    with pytest.raises(StorageApiError) as error:
+        bucket.upload("a.jpg", b"2", JPEG)
+    assert (error.value.code, error.value.status, error.value.message) == (
+        "Duplicate",
+        "409",
+        "The resource already exists",
+    )
+    bucket.upload("a.jpg", b"3", {**JPEG, "upsert": "true"})
+    assert (sandbox.objects()["a.jpg"].data, sandbox.objects()["a.jpg"].versions) == (b"3", 2)
+
+
+def test_a_signed_url_opens_one_object_until_it_runs_out(bucket: Any):
+    bucket.upload("a b/ü.jpg", b"picture", JPEG)
+    url = bucket.create_signed_url("a b/ü.jpg", 21600)["signedURL"]
+    expired = bucket.create_signed_url("a b/ü.jpg", -1)["signedURL"]
+
+    answer = httpx.get(url)
+    assert (answer.content, answer.headers["content-type"]) == (b"picture", "image/jpeg")
+    assert httpx.get(url[:-3] + "abc").json()["error"] == "InvalidJWT"
+    assert httpx.get(url.replace("a%20b", "other")).status_code == 400
+    assert httpx.get(expired).json()["message"] == '"exp" claim timestamp check failed'
+
+
+def test_signing_needs_the_object(bucket: Any):
+    with pytest.raises(StorageApiError, match="Object not found"):
+        bucket.create_signed_url("missing.jpg", 60)
+
+
+def test_objects_are_listed_described_replaced_and_removed(bucket: Any, tmp_path: Path):
+    bucket.upload("folder/a.jpg", b"1", JPEG)
+    bucket.update("folder/a.jpg", b"22", JPEG)
+    assert [item["name"] for item in bucket.list("folder")] == ["a.jpg"]
+    assert bucket.info("folder/a.jpg")["metadata"]["size"] == 2
+    assert bucket.exists("folder/a.jpg")
+    bucket.remove(["folder/a.jpg"])
+    assert not bucket.exists("folder/a.jpg")
+
+
+def test_buckets_are_private_and_have_to_exist(sandbox: Sandbox, bucket: Any):
+    url = f"{sandbox.supabase_url}/storage/v1"
+    headers = {"apikey": sandbox.service_key}
+    assert httpx.get(f"{url}/bucket/virtual-tryon-images", headers=headers).json()["public"] is False
+    assert httpx.get(f"{url}/bucket/other", headers=headers).json()["error"] == "Bucket not found"
+    bucket.upload("a.jpg", b"1", JPEG)
+    assert httpx.get(f"{url}/object/public/virtual-tryon-images/a.jpg").status_code == 400
+    anonymous = {"apikey": sandbox.anon_key}
+    refused = httpx.post(f"{url}/object/virtual-tryon-images/b.jpg", content=b"1", headers=anonymous)
+    assert refused.json()["statusCode"] == "403"

@@ -1,0 +1,173 @@
+"""The limit for the whole OpenAI account, with a real Redis and real processes."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from bisect import bisect_left
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from tests.sandbox import Sandbox
+from worker.errors import ServiceUnavailable
+from worker.generation import keys
+from worker.generation.limiter import Limiter
+
+CLIENT = Path(__file__).with_name("limiter_client.py")
+SEEN = "test:calls-seen"
+
+
+@pytest.fixture
+async def redis(sandbox: Sandbox) -> AsyncIterator[Redis]:
+    async with Redis.from_url(sandbox.redis_url, retry=Retry(NoBackoff(), 0)) as client:
+        yield client
+
+
+def client(sandbox: Sandbox, *, limit: int, window: float, slack: float, calls: int) -> subprocess.Popen[bytes]:
+    """A process that wants `calls` calls at once."""
+    arguments = [sandbox.redis_url, limit, window, slack, calls]
+    return subprocess.Popen([sys.executable, str(CLIENT), *map(str, arguments)])
+
+
+def seen(sandbox: Sandbox) -> list[float]:
+    """When OpenAI would have seen each call, in seconds."""
+    return sorted(int(moment) / 1e6 for moment in sandbox.redis.lrange(SEEN, 0, -1))
+
+
+def most_within(moments: list[float], seconds: float) -> int:
+    """The most moments in any half-open window of that length."""
+    return max(bisect_left(moments, moment + seconds) - index for index, moment in enumerate(moments))
+
+
+def test_processes_together_fill_every_window_and_never_overfill_one(sandbox: Sandbox) -> None:
+    processes = [client(sandbox, limit=60, window=3, slack=0.15, calls=70) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+
+    moments = seen(sandbox)
+    assert len(moments) == 210
+    assert most_within(moments, 3) <= 60
+    # 60 at once, then 60 per window: the last ones start after three windows.
+    assert moments[-1] - moments[0] < 3 * 3.15 * 1.05
+
+
+async def test_calls_start_in_the_order_in_which_they_arrived(redis: Redis) -> None:
+    instances = [Limiter(redis, 1, window_seconds=0.2, slack_seconds=0.06) for _ in range(2)]
+    started: list[int] = []
+
+    async def call(number: int) -> None:
+        await instances[number % 2].acquire()
+        started.append(number)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(8):
+            tasks.create_task(call(number))
+            await asyncio.sleep(0.01)
+    assert started == list(range(8))
+
+
+async def test_acquire_returns_the_seconds_waited(redis: Redis) -> None:
+    limiter = Limiter(redis, 1, window_seconds=0.4, slack_seconds=0.1)
+    assert await limiter.acquire() < 0.2
+    assert await limiter.acquire() == pytest.approx(0.5, abs=0.2)
+
+
+async def test_cancelled_calls_make_room_for_those_behind_them(redis: Redis) -> None:
+    limiter = Limiter(redis, 2, window_seconds=1, slack_seconds=0.1)
+    begun = time.monotonic()
+    tasks = [asyncio.create_task(limiter.acquire()) for _ in range(12)]
+    await asyncio.sleep(0.2)
+    for task in tasks[2:10]:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    # Ten waited for five windows; eight of them left, so the last two start after one.
+    assert time.monotonic() - begun < 1.5
+    assert await redis.zcard(keys.LIMITER) == 2
+    assert await redis.zcount(keys.LIMITER, "-inf", "+inf") == 2
+
+
+async def test_a_crowd_that_gave_up_leaves_nothing_behind(redis: Redis) -> None:
+    limiter = Limiter(redis, 1, window_seconds=60)
+    tasks = [asyncio.create_task(limiter.acquire()) for _ in range(50)]
+    await asyncio.sleep(0.3)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert await limiter.usage() == (1, 0)
+
+
+async def test_a_deadline_ends_the_wait_and_gives_the_place_back(redis: Redis) -> None:
+    limiter = Limiter(redis, 1, window_seconds=60)
+    await limiter.acquire()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await limiter.acquire()
+    assert await limiter.usage() == (1, 0)
+
+
+async def test_the_places_of_a_killed_process_are_over_after_their_window(sandbox: Sandbox, redis: Redis) -> None:
+    limiter = Limiter(redis, 5, window_seconds=1, slack_seconds=0.1)
+    process = client(sandbox, limit=5, window=1, slack=0.1, calls=10)
+    for _ in range(500):
+        if await redis.zcard(keys.LIMITER) == 10:
+            break
+        await asyncio.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert await limiter.acquire() < 3.3
+
+
+async def test_those_behind_a_late_riser_keep_their_distance(redis: Redis) -> None:
+    limiter = Limiter(redis, 1, window_seconds=0.5, slack_seconds=0.06)
+    started: list[float] = []
+
+    async def call() -> None:
+        await limiter.acquire()
+        started.append(time.monotonic())
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(4):
+            tasks.create_task(call())
+        await asyncio.sleep(0.3)
+        time.sleep(0.7)  # noqa: ASYNC251  # the whole process stands still when the second and nearly the third are due
+    assert min(later - earlier for earlier, later in pairwise(started)) >= 0.5
+
+
+async def test_a_clock_that_was_set_back_blocks_nobody(redis: Redis) -> None:
+    limiter = Limiter(redis, 2, window_seconds=1)
+    seconds, _ = await redis.time()
+    await redis.zadd(keys.LIMITER, {f"old{number}": (seconds + 3600) * 1_000_000 for number in range(5)})
+    assert await limiter.acquire() < 0.5
+
+
+async def test_usage_counts_calls_of_the_last_window_and_those_that_wait(redis: Redis) -> None:
+    limiter = Limiter(redis, 3, window_seconds=30)
+    tasks = [asyncio.create_task(limiter.acquire()) for _ in range(5)]
+    await asyncio.sleep(0.2)
+    usage = await limiter.usage()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (usage.calls, usage.waiting) == (3, 2)
+
+
+async def test_an_error_of_redis_is_service_unavailable(redis: Redis) -> None:
+    limiter = Limiter(redis, 3)
+    await redis.set(keys.LIMITER, "not a sorted set")
+    with pytest.raises(ServiceUnavailable, match="WRONGTYPE"):
+        await limiter.acquire()
+    with pytest.raises(ServiceUnavailable, match="WRONGTYPE"):
+        await limiter.usage()
+
+
+async def test_a_redis_that_is_away_is_service_unavailable(sandbox: Sandbox, redis: Redis) -> None:
+    limiter = Limiter(redis, 3)
+    sandbox.valkey.stop()
+    with pytest.raises(ServiceUnavailable):
+        await limiter.acquire()

@@ -1,0 +1,111 @@
+"""Settings: defaults, and one clear line for what is missing or malformed."""
+
+import subprocess
+import sys
+from decimal import Decimal
+
+import pytest
+
+from worker.errors import SettingsError
+from worker.settings import Settings, load, origin
+
+REQUIRED = {
+    "REDIS_URL": "redis://localhost:6379/0",
+    "SUPABASE_URL": "https://project.supabase.co/",
+    "SUPABASE_SERVICE_ROLE_KEY": "service-secret",
+    "OPENAI_API_KEY": "openai-secret",
+}
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    for name, value in REQUIRED.items():
+        monkeypatch.setenv(name, value)
+    return load()
+
+
+def test_the_defaults_are_those_of_the_contract(settings: Settings) -> None:
+    assert settings.supabase_storage_bucket == "virtual-tryon-images"
+    assert settings.signed_url_seconds == 21600
+    assert settings.openai_base_url == "https://api.openai.com/v1"
+    assert (settings.openai_image_model, settings.openai_image_quality) == ("gpt-image-1.5", "medium")
+    assert settings.openai_image_size == "1024x1536"
+    assert (settings.openai_max_retries, settings.openai_requests_per_minute) == (3, 300)
+    assert (settings.worker_concurrency, settings.generation_timeout_seconds) == (5, 300)
+    assert (settings.drain_timeout_seconds, settings.rate_limit_retry_seconds) == (310, 10)
+    assert (settings.lease_seconds, settings.orphan_grace_seconds) == (30, 120)
+    assert (settings.image_max_bytes, settings.fetch_timeout_seconds) == (10_000_000, 30)
+    price = settings.price("gpt-image-1.5")
+    assert (price.text_in, price.text_out, price.image_in, price.image_out) == (5, 10, 8, 32)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_missing_variable_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.delenv(name)
+    with pytest.raises(SettingsError, match=f"^{name} is not set$"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("REDIS_URL", "http://localhost", "must be a URL like redis://"),
+        ("REDIS_URL", "redis://localhost:99999", "must be a URL like redis://"),
+        ("SUPABASE_URL", "project.supabase.co", "must be a URL like https://"),
+        ("OPENAI_BASE_URL", "ftp://api", "must be a URL like https://"),
+        ("OPENAI_MAX_RETRIES", "many", "valid integer"),
+        ("WORKER_CONCURRENCY", "0", "greater than or equal to 1"),
+        ("FETCH_TRUSTED_ORIGINS", "minio", "must be a URL like https://"),
+        ("OPENAI_PRICES", "{", "must be a JSON object"),
+        ("OPENAI_PRICES", '{"m": {"text_in": 1}}', "Field required"),
+        ("LOG_LEVEL", "loud", "Input should be"),
+    ],
+)
+def test_a_malformed_variable_is_named_with_what_it_must_be(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str, value: str, problem: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name) as error:
+        load()
+    assert problem in str(error.value)
+
+
+def test_an_error_never_shows_the_value(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:hunter2@")
+    with pytest.raises(SettingsError) as error:
+        load()
+    assert "hunter2" not in str(error.value)
+
+
+def test_the_start_ends_with_one_line_and_no_traceback() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "worker", "run"], env={"PATH": ""}, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    (line,) = run.stderr.splitlines()
+    assert line.startswith("wearon-worker: REDIS_URL is not set; SUPABASE_URL is not set")
+
+
+def test_secrets_are_not_shown(settings: Settings) -> None:
+    assert "secret" not in repr(settings)
+
+
+def test_the_supabase_origin_is_trusted_besides_those_given(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FETCH_TRUSTED_ORIGINS", "http://minio:9000, https://Photos.example")
+    assert load().trusted_origins == {
+        "https://project.supabase.co:443",
+        "http://minio:9000",
+        "https://photos.example:443",
+    }
+
+
+def test_prices_are_a_table_per_model(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_PRICES", '{"m": {"text_in": 1, "text_out": 2, "image_in": 3, "image_out": "4.5"}}')
+    assert load().price("m").image_out == Decimal("4.5")
+    assert load().price("another").image_out == 30
+
+
+def test_an_origin_always_has_its_port() -> None:
+    assert origin("HTTPS://Example.com/a?b") == "https://example.com:443"

@@ -1,0 +1,148 @@
+"""`wearon-worker dead`: look at messages that could not be used, put them into the queue again or delete them."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import click
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.table import Table
+
+from worker.clients import redis_client
+from worker.errors import ServiceUnavailable, WorkerError
+from worker.generation.dead_letters import CannotReplay, DeadLetter, DeadLetters
+from worker.generation.message import identify
+from worker.settings import load
+
+#: Everything after the path of an address may be a signature; an escaped question mark is one, too.
+_ADDRESS = re.compile(r"""(https?:(?:\\?/){2})(?:[^\s"'/?#\\]*@)?((?:(?!\\u00)[^\s"'?#])*)([^\s"']*)""", re.IGNORECASE)
+_SHOWN_CHARACTERS = 20_000
+
+
+class NoSuchLetter(WorkerError):
+    """The id is not on the list."""
+
+
+@click.group(name="dead")
+def command() -> None:
+    """List, show, replay or drop messages that could not be used.
+
+    The session of such a message was failed and its credit refunded when it was refused, if the session could be read
+    from it. A replay does not change that.
+    """
+
+
+@command.command(name="list")
+def list_letters() -> None:
+    """All of them, newest first."""
+    asyncio.run(_list(Console()))
+
+
+@command.command()
+@click.argument("letter_id", metavar="ID")
+def show(letter_id: str) -> None:
+    """One of them with its message; the secret part of addresses is left out."""
+    click.echo(describe(asyncio.run(_one(letter_id))))
+
+
+@command.command()
+@click.argument("letter_ids", metavar="ID", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of them, oldest first.")
+def replay(letter_ids: tuple[str, ...], everything: bool) -> None:
+    """Put messages into the queue again, as if they were new."""
+    done = asyncio.run(_each(letter_ids, everything, DeadLetters.replay, "replayed"))
+    if done:
+        click.echo("Sessions that were failed and refunded stay so: the worker only starts sessions that are queued.")
+
+
+@command.command()
+@click.argument("letter_ids", metavar="ID", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+def drop(letter_ids: tuple[str, ...], everything: bool) -> None:
+    """Delete messages for good."""
+    asyncio.run(_each(letter_ids, everything, DeadLetters.drop, "dropped"))
+
+
+def describe(letter: DeadLetter) -> str:
+    """The letter for people: a JSON message indented, anything else as text, addresses without what may be secret."""
+    size = f"{letter.payload_bytes} bytes" + ("" if letter.complete else f", {len(letter.message)} kept: no replay")
+    text = letter.message.decode(errors="backslashreplace")
+    with suppress(ValueError, RecursionError):
+        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    head = [f"id       {letter.id}", f"time     {letter.time}", f"reason   {letter.reason}", f"size     {size}"]
+    return _redacted("\n".join([*head, f"detail   {letter.detail}", "", text[:_SHOWN_CHARACTERS]]))
+
+
+def _redacted(text: str) -> str:
+    # Addresses end after their path; whatever could steer a terminal is escaped.
+    text = _ADDRESS.sub(lambda match: match[1] + match[2] + ("?..." if match[3] else ""), text)
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
+
+
+async def _list(console: Console) -> None:
+    async with _opened() as letters:
+        found, made_room = await letters.list(), await letters.made_room()
+    table = Table("id", "time", "reason", "session", "bytes", "detail", box=None, pad_edge=False)
+    for letter in found:
+        session = identify(letter.message)
+        named = f"{session[0]} {session[1]}" if session else "unknown"
+        table.add_row(
+            letter.id, letter.time[:19], letter.reason, named, str(letter.payload_bytes), _redacted(letter.detail)[:80]
+        )
+    if found:
+        console.print(table)
+    console.print(f"{len(found)} dead letters, {made_room} older ones made room", highlight=False)
+
+
+async def _one(letter_id: str) -> DeadLetter:
+    async with _opened() as letters:
+        return await _find(letters, letter_id)
+
+
+async def _each(
+    letter_ids: tuple[str, ...],
+    everything: bool,
+    work: Callable[[DeadLetters, DeadLetter], Awaitable[bool]],
+    done_word: str,
+) -> int:
+    if bool(letter_ids) == everything:
+        raise click.UsageError("give either the ids or --all")
+    done = 0
+    async with _opened() as letters:
+        chosen = reversed(await letters.list()) if everything else [await _find(letters, each) for each in letter_ids]
+        for letter in chosen:
+            try:
+                changed = await work(letters, letter)
+            except CannotReplay as error:
+                if not everything:
+                    raise
+                click.echo(str(error))
+                continue
+            click.echo(f"{letter.id} {done_word if changed else 'was taken by somebody else meanwhile'}")
+            done += changed
+    click.echo(f"{done} {done_word}")
+    return done
+
+
+async def _find(letters: DeadLetters, letter_id: str) -> DeadLetter:
+    letter = await letters.find(letter_id)
+    if letter is None:
+        raise NoSuchLetter(f"there is no dead letter {letter_id}; `wearon-worker dead list` shows all")
+    return letter
+
+
+@asynccontextmanager
+async def _opened() -> AsyncIterator[DeadLetters]:
+    settings = load()
+    redis = redis_client(settings)
+    redis.set_retry(Retry(NoBackoff(), 0))  # somebody is waiting for the answer
+    try:
+        async with redis:
+            yield DeadLetters(redis, settings.dead_letters_max)
+    except (RedisError, OSError) as error:
+        raise ServiceUnavailable(f"Redis did not answer: {error}; check REDIS_URL") from error

@@ -1,0 +1,94 @@
+"""`wearon-worker enqueue`: queue one try-on as the producer does, and follow it to its end."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import click
+import httpx
+from postgrest.exceptions import APIError
+from redis.exceptions import RedisError
+from rich.console import Console
+from storage3.utils import StorageException
+
+from worker.generation.producer import EnqueueFailed, File, Owner, producer
+from worker.settings import load
+
+
+@click.command(name="enqueue")
+@click.option("--person", required=True, help="Photo of the person: a file or a URL.")
+@click.option("--garment", required=True, help="Picture of the outfit: a file or a URL.")
+@click.option("--accessory", multiple=True, help="Further pictures, in order.")
+@click.option("--user", type=click.UUID, help="The user who asks and pays (b2c).")
+@click.option("--store", type=click.UUID, help="The store that asks (b2b); it pays unless --shopper does.")
+@click.option("--shopper", help="E-mail of the store's shopper who pays.")
+@click.option("--prompt", default="", help="Instead of the worker's own try-on prompt.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Save the finished picture here.")
+@click.option("--timeout", default=330.0, show_default=True, help="Seconds to wait for the end.")
+def command(
+    person: str,
+    garment: str,
+    accessory: tuple[str, ...],
+    user: UUID | None,
+    store: UUID | None,
+    shopper: str | None,
+    prompt: str,
+    output: Path | None,
+    timeout: float,
+) -> None:
+    """Queue a try-on from two pictures and follow it. Spends one credit of --user, --store or --shopper.
+
+    Uses the same environment as the worker. Exit code 0 when the picture is there.
+    """
+    if (user is None) == (store is None):
+        raise click.UsageError("give either --user (b2c) or --store (b2b)")
+    if shopper and store is None:
+        raise click.UsageError("--shopper needs --store")
+    owner = Owner("b2c", user) if user else Owner("b2b", store, shopper)  # type: ignore[arg-type]  # checked above
+    pictures = [_picture(given) for given in (person, garment, *accessory)]
+    picture = asyncio.run(_enqueue_and_follow(owner, pictures, prompt, timeout, Console()))
+    if picture is None:
+        raise SystemExit(1)
+    if output:
+        output.write_bytes(picture)
+        click.echo(f"saved to {output}")
+
+
+def _picture(given: str) -> str | File:
+    if given.startswith(("http://", "https://")):
+        return given
+    path = Path(given)
+    if not path.is_file():
+        raise EnqueueFailed(f"{given} is neither a file nor an http(s) URL")
+    return File(path.name, path.read_bytes())
+
+
+async def _enqueue_and_follow(
+    owner: Owner, pictures: list[str | File], prompt: str, timeout_seconds: float, console: Console
+) -> bytes | None:
+    try:
+        async with producer(load()) as app:
+            with console.status("uploading pictures") as line:
+                message = await app.enqueue(owner, pictures, prompt)
+                console.print(f"session {message.session_id}  request {message.request_id}")
+                begun, row = time.monotonic(), {}
+                async for row in app.follow(message, timeout_seconds):
+                    console.print(f"{time.monotonic() - begun:6.1f} s  {row['status']}")
+                    line.update(row["status"])
+            return await _end(row, console)
+    except (httpx.HTTPError, APIError, StorageException, RedisError, OSError) as error:
+        raise EnqueueFailed(f"{type(error).__name__}: {error}") from error
+
+
+async def _end(row: dict[str, Any], console: Console) -> bytes | None:
+    if row["status"] == "failed":
+        console.print(f"failed: {row['error_message']}")
+        return None
+    tokens = f"{row['input_tokens']} + {row['output_tokens']} tokens"
+    console.print(f"done in {row['processing_time_ms'] / 1000:.1f} s, {tokens}, {row['estimated_cost_usd']} USD")
+    console.print(row["generated_image_url"], soft_wrap=True)
+    async with httpx.AsyncClient(timeout=30) as http:
+        answer = await http.get(row["generated_image_url"])
+    return answer.raise_for_status().content

@@ -1,0 +1,56 @@
+"""What decoding a JPEG will cost, read from its headers before libjpeg and Pillow are asked to pay it."""
+
+from worker.errors import ImageInvalid
+
+MAGIC = b"\xff\xd8\xff"
+#: Header segments; cameras write about ten. Pillow keeps a record of each, 100 bytes for every 4 of the file.
+MAX_SEGMENTS = 2000
+#: Scans of a progressive picture; encoders write about ten. Even one of 48 bytes is a pass over the whole picture.
+MAX_SCANS = 500
+
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_START_OF_SCAN = 0xDA
+_WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
+
+
+def coefficient_bytes(data: bytes) -> int:
+    """Memory that libjpeg needs for coefficients: none for a picture in one scan, which it decodes row by row.
+
+    Raises:
+        ImageInvalid: there is no picture in it, or so many segments or scans that they only serve to keep us busy.
+    """
+    position = len(MAGIC) - 1
+    frame = b""
+    progressive = False
+    for _ in range(MAX_SEGMENTS):
+        position = data.find(b"\xff", position)
+        if not 0 <= position < len(data) - 1:
+            break
+        marker = data[position + 1]
+        if marker == 0xFF:
+            position += 1
+            continue
+        if marker in _WITHOUT_LENGTH:
+            position += 2
+            continue
+        segment = data[position + 4 : position + 2 + int.from_bytes(data[position + 2 : position + 4])]
+        if marker == _START_OF_SCAN:
+            if not frame or not segment:
+                break
+            if not progressive and segment[0] >= frame[5]:
+                return 0
+            if data.count(b"\xff\xda", position) > MAX_SCANS:
+                raise ImageInvalid(f"JPEG has more than {MAX_SCANS} scans.")
+            return _all_coefficients(frame)
+        if marker in _START_OF_FRAME and len(segment) >= 9:
+            frame, progressive = segment, marker in _PROGRESSIVE
+        position += 4 + len(segment)
+    raise ImageInvalid("JPEG holds no picture, or hides it behind too many segments.")
+
+
+def _all_coefficients(frame: bytes) -> int:
+    """Two bytes for each sample of each component; the components' sampling factors say how many there are."""
+    height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
+    samplings = [(factors >> 4) * (factors & 15) for factors in frame[7::3]]
+    return 2 * width * height * sum(samplings) // max(1, *samplings)
