@@ -24,6 +24,10 @@ demo: $(READY) ## Watch four try-ons become pictures in the sandbox (KEEP=1 leav
 test: $(READY) ## Run all tests: real Valkey, PostgreSQL and worker processes; no Docker, no root needed
 	@$(BIN)/pytest $(ARGS)
 
+.PHONY: bench
+bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst images sizing start --json --quick")
+	@$(BIN)/python -m tests.bench $(ARGS)
+
 .PHONY: lint
 lint: $(READY) ## ruff, mypy --strict, yamllint, shellcheck
 	@$(BIN)/ruff check .

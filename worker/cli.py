@@ -15,7 +15,7 @@ _ELSEWHERE = {
         "worker.generation.audit:command",
         "Prove the books from the ledgers; exit code 0 only when they are right.",
     ),
-    "dead": ("worker.generation.dead_letters:command", "List, show, replay or drop messages that could not be used."),
+    "dead": ("worker.generation.dead_command:command", "List, show, replay or drop messages that could not be used."),
     "doctor": ("worker.doctor:command", "Check everything that the worker needs, a line each."),
     "enqueue": ("worker.generation.enqueue:command", "Queue a try-on from two pictures and follow it."),
     "estimate": ("worker.sizing.estimate_command:estimate", "Estimate measurements and the size from one photo."),

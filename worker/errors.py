@@ -3,6 +3,7 @@
 WorkerError
 ├── SettingsError            a variable is missing or malformed; the start ends with one line
 ├── InvalidMessage           the JSON on the Redis list cannot be used; dead-lettered
+├── PartEnded                a part of the container died or hangs; the text says which and how
 ├── ServiceUnavailable       Redis, the database or the storage did not do it this time; tried again
 └── GenerationError          a generation ends with "failed" and the credit goes back
     ├── ImageError           one of the customer's pictures cannot be used
@@ -41,6 +42,10 @@ class InvalidMessage(WorkerError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class PartEnded(WorkerError):
+    """A part of the container died or hangs; the text says which and how."""
 
 
 class ServiceUnavailable(WorkerError):

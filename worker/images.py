@@ -27,9 +27,9 @@ WHOLE_BYTES_PER_PIXEL = 16
 MAX_COEFFICIENT_BYTES = 160_000_000
 #: Decodes that need more memory than this run one at a time.
 HEAVY_BYTES = 64_000_000
-#: How small a reduced decode may come out without asking for the next larger one and a resize: 4032 px become 1008,
-#: not 1024, in half the time.
-REDUCED_ENOUGH = 15 / 16
+#: How small a reduced decode may come out before the next larger one is taken and resized: the 4032, 4000 or 4080
+#: pixels of phones become 1008, 1000 or 1020 instead of 1024, in half the time.
+REDUCED_ENOUGH = 1000 / 1024
 JPEG_QUALITY = 90
 #: Colour profiles larger than this are print profiles with tables that cost more than the picture.
 MAX_PROFILE_BYTES = 1_000_000

@@ -10,13 +10,14 @@ import socket
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from redis.exceptions import RedisError
 
 from worker import clients
-from worker.errors import ServiceUnavailable, WorkerError
+from worker.errors import PartEnded, WorkerError
 from worker.generation import keys
 from worker.generation.celery_app import create_app as create_celery
 from worker.generation.claims import Claims
@@ -26,7 +27,7 @@ from worker.generation.intake import Intake
 from worker.generation.leases import Leases
 from worker.generation.message import identify
 from worker.generation.pool import Pool
-from worker.generation.retrying import until_available
+from worker.generation.retrying import AWAY, until_available
 from worker.generation.sessions import MIGRATION, Sessions
 from worker.generation.settlement import Settlement
 from worker.generation.sweep import Sweeper
@@ -34,6 +35,7 @@ from worker.health import Health
 from worker.http_server import HttpServer
 from worker.logs import get_logger
 from worker.settings import Settings
+from worker.watch import Watch
 
 log = get_logger(__name__)
 
@@ -41,14 +43,8 @@ log = get_logger(__name__)
 _RELEASE_SECONDS = 20.0
 _HTTP_STOP_SECONDS = 6.0
 _FAREWELL_SECONDS = 5.0
-_CHECK_SECONDS = 2.0
-#: Celery's own loop may stand still this long although Redis is there; then it hangs.
-_CELERY_SILENCE_SECONDS = 60.0
-_DATABASE_CHECK_SECONDS = 15.0
-
-
-class PartEnded(WorkerError):
-    """A part of the container died or hangs; the text says which and how."""
+#: The first sweep comes before the first message, but must not keep it waiting for ever.
+_FIRST_SWEEP_SECONDS = 10.0
 
 
 class Supervisor:
@@ -80,11 +76,19 @@ class Supervisor:
             settlement=self._settlement,
             dead_letters=dead_letters,
             orphan_grace_seconds=settings.orphan_grace_seconds,
+            on_progress=partial(self._health.beat, "sweeper"),
+        )
+        self._watch = Watch(
+            settings,
+            self._health,
+            claims=self._claims,
+            sessions=self._sessions,
+            sweeper=self._sweeper,
+            consumer=self._consumer,
         )
         self._pool = Pool(self._instance, self._health, self._consumer.slot_freed)
         self._http = HttpServer(settings, self._health)
         self._signals = asyncio.Queue[signal.Signals]()
-        self._lost_heartbeat_at = float("-inf")
 
     async def run(self) -> None:
         """Returns after an orderly stop; raises WorkerError when a part ended by itself."""
@@ -98,7 +102,7 @@ class Supervisor:
         starting = asyncio.create_task(self._start(parts))
         stop = asyncio.create_task(self._signals.get())
         try:
-            parts |= {celery, self._part("health", self._check_forever())}
+            parts |= {celery, self._part("health", self._watch.check_forever())}
             await self._until_stopped(parts, starting, stop)
             starting.cancel()
             await self._drain(parts, celery)
@@ -136,12 +140,15 @@ class Supervisor:
         await until_available(self._claims.heartbeat)
         self._health.redis_connected = True
         await self._check_functions()
-        await until_available(self._sweeper.sweep)
+        try:
+            await until_available(self._sweeper.sweep, _FIRST_SWEEP_SECONDS)
+        except AWAY as error:
+            log.warning("sweep_failed", error=str(error))
         await self._pool.wait_until_up()
         parts.add(self._part("consumer", self._consumer.run()))
-        parts.add(self._part("sweeper", self._sweep_forever()))
+        parts.add(self._part("sweeper", self._watch.sweep_forever()))
         parts.add(self._part("settler", self._settlement.settle_forever()))
-        parts.add(self._part("heartbeat", self._heartbeat_forever()))
+        parts.add(self._part("heartbeat", self._watch.heartbeat_forever()))
         self._health.state = "ready"
         log.info("worker_ready", instance=self._instance)
 
@@ -193,75 +200,6 @@ class Supervisor:
     async def _drop_leases(self) -> None:
         claimed = [known[1] for payload in await self._claims.held() if (known := identify(payload))]
         await Leases.drop_all(self._redis, self._instance, claimed)
-
-    async def _heartbeat_forever(self) -> None:
-        while True:
-            try:
-                if not await self._claims.heartbeat():
-                    # Redis was away or this process was stopped: leases may have run out, too.
-                    self._lost_heartbeat_at = time.monotonic()
-                    log.warning("heartbeat_lost")
-            except (RedisError, OSError) as error:
-                log.warning("heartbeat_failed", error=type(error).__name__)
-                await asyncio.sleep(1)
-                continue
-            await asyncio.sleep(self._settings.lease_seconds / 3)
-
-    async def _sweep_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.sweep_interval_seconds)
-            self._health.beat("sweeper")
-            # After a lost heartbeat everyone, we included, first gets the time to renew the leases.
-            if time.monotonic() - self._lost_heartbeat_at < self._settings.lease_seconds / 2:
-                continue
-            try:
-                await self._consumer.reforward()
-                await self._sweeper.sweep()
-            except (RedisError, OSError, ServiceUnavailable) as error:
-                log.warning("sweep_failed", error=str(error))
-
-    async def _check_forever(self) -> None:
-        """Keeps /health true, and ends the process when a part hangs."""
-        database_checked = redis_away_at = time.monotonic()
-        while True:
-            before = time.monotonic()
-            await asyncio.sleep(_CHECK_SECONDS)
-            if time.monotonic() - before > 2 * _CHECK_SECONDS:
-                # It was us who stood still: nobody could be heard meanwhile.
-                for name, part in self._health.parts.items():
-                    self._health.beat(name, **part.detail)
-                continue
-            self._health.redis_connected = await self._pings()
-            if not self._health.redis_connected:
-                redis_away_at = time.monotonic()
-            if time.monotonic() - database_checked > _DATABASE_CHECK_SECONDS:
-                database_checked = time.monotonic()
-                self._health.database_connected = await self._database_answers()
-            self._check_parts(redis_seconds=time.monotonic() - redis_away_at)
-
-    def _check_parts(self, redis_seconds: float) -> None:
-        if self._health.state == "draining":
-            return  # some parts have been stopped
-        if hung := self._health.hung():
-            raise PartEnded(f"no heartbeat of {', '.join(hung)}")
-        celery = self._health.parts.get("celery")
-        silence = celery.detail["loop_silent_seconds"] if celery else 0
-        if min(silence, redis_seconds) > _CELERY_SILENCE_SECONDS and self._health.state == "ready":
-            raise PartEnded(f"celery has stood still for {silence:.0f} s")
-
-    async def _pings(self) -> bool:
-        try:
-            async with asyncio.timeout(1):
-                await self._redis.ping()
-        except (RedisError, OSError):
-            return False
-        return True
-
-    async def _database_answers(self) -> bool:
-        try:
-            return not await self._sessions.missing_functions()
-        except ServiceUnavailable:
-            return False
 
     def _part(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         return asyncio.create_task(work, name=name)

@@ -31,6 +31,8 @@ class BackgroundLoop:
 
 def abort(transport: asyncio.BaseTransport, *, reset: bool = True) -> None:
     """Close a connection at once; with `reset` the other side sees a reset instead of an orderly end."""
+    if transport.is_closing():
+        return  # a closed TLS transport cannot even be asked for its socket
     connection = transport.get_extra_info("socket")
     if reset and connection is not None and connection.fileno() >= 0:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -70,12 +70,14 @@ class PhotoHost:
             name = target.lstrip("/").partition("?")[0]
             if method in ("PUT", "POST"):
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
-                await self._send(writer, await self._store(method, name, headers, body), name)
+                await self._answer(
+                    reader, writer, await self._store(method, name, headers, body), name, head_only=False
+                )
             else:
                 self.hits[name] += 1
                 self.requests.append({"method": method, "path": target, **headers})
                 missing = Photo(b"not found", "text/plain", status=404)
-                await self._send(writer, self.photos.get(name, missing), name, head_only=method == "HEAD")
+                await self._answer(reader, writer, self.photos.get(name, missing), name, head_only=method == "HEAD")
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
             pass
         finally:
@@ -88,10 +90,13 @@ class PhotoHost:
         status, answer = await run(self.commands, body) if name == "__control" else (405, b"")
         return Photo(answer, "application/json", status=status)
 
-    async def _send(self, writer: asyncio.StreamWriter, photo: Photo, name: str, *, head_only: bool = False) -> None:
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, photo: Photo, name: str, *, head_only: bool
+    ) -> None:
         await asyncio.sleep(photo.delay)
         if photo.hang:
-            await writer.wait_closed()
+            await reader.read()  # until the client gives up
+            return
         writer.write(_head(photo, name))
         data = photo.data if photo.cut_after is None else photo.data[: photo.cut_after]
         step = photo.drip_bytes or len(data) or 1

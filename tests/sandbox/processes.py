@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -79,10 +80,16 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on 127.0.0.1 that nobody uses at this moment, and no outgoing connection takes later.
+
+    Ports from the system's ephemeral range would not do: while a server is stopped, a client's connection could get its
+    port, or even connect to itself.
+    """
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def data_folder() -> Path:
@@ -98,6 +105,6 @@ def data_folder() -> Path:
 
 
 def remove(folder: Path) -> None:
-    """Delete a data folder; files of another sandbox or user are left alone."""
+    """Delete a data folder; what cannot be deleted stays."""
     with contextlib.suppress(OSError):
         shutil.rmtree(folder)

@@ -49,12 +49,14 @@ def _open(picture: bytes) -> Image.Image:
 
 def _cut_out(garment: Image.Image) -> Image.Image:
     """Make the plain background around the garment transparent and crop to what is left."""
-    small = garment.convert("RGB").resize((160, 160))  # flood filling is slow, so on a small copy
-    for corner in ((0, 0), (159, 0), (0, 159), (159, 159)):
-        ImageDraw.floodfill(small, corner, _KEY, thresh=40)
+    small = garment.convert("RGB").resize((240, 240))  # flood filling is slow, so on a small copy
+    for corner in ((0, 0), (239, 0), (0, 239), (239, 239)):
+        ImageDraw.floodfill(small, corner, _KEY, thresh=60)
     background = ImageChops.difference(small, Image.new("RGB", small.size, _KEY)).convert("L")
-    mask = background.point(lambda value: 255 if value else 0).resize(garment.size, Image.Resampling.BICUBIC)
-    mask = mask.filter(ImageFilter.GaussianBlur(2)).point(lambda value: min(255, max(0, (value - 128) * 3)))
+    # One pixel smaller, so that nothing of the background stays at the edge.
+    mask = background.point(lambda value: 255 if value else 0).filter(ImageFilter.MinFilter(3))
+    mask = mask.resize(garment.size, Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(5))
+    mask = mask.point(lambda value: min(255, max(0, (value - 112) * 8)))
     garment.putalpha(ImageChops.multiply(mask, garment.getchannel("A")))
     return garment.crop(garment.getbbox() or (0, 0, *garment.size))
 

@@ -45,5 +45,5 @@ def begun(session_id: UUID | str) -> str:
 
 
 def deaths(session_id: UUID | str) -> str:
-    """How many instances died while they had the session's message."""
+    """Set of the instances that died while they had the session's message."""
     return f"wearon:deaths:{session_id}"

@@ -88,7 +88,7 @@ class Sessions:
             p_image_url=image_url,
             p_input_tokens=input_tokens,
             p_output_tokens=output_tokens,
-            p_cost_usd=None if cost_usd is None else str(cost_usd),
+            p_cost_usd=None if cost_usd is None else float(cost_usd),
             p_processing_time_ms=processing_time_ms,
         )
 

@@ -6,6 +6,7 @@ begun, no message in the queue or on a claimed list. One instance at a time swee
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -41,6 +42,7 @@ class Sweeper:
         settlement: Settlement,
         dead_letters: DeadLetters,
         orphan_grace_seconds: float,
+        on_progress: Callable[[], None],
     ) -> None:
         self._claims = claims
         self._redis: Redis = claims.redis
@@ -48,6 +50,7 @@ class Sweeper:
         self._settlement = settlement
         self._dead_letters = dead_letters
         self._grace = timedelta(seconds=orphan_grace_seconds)
+        self._on_progress = on_progress
         self._unlock = self._redis.register_script(_UNLOCK)
 
     async def sweep(self) -> int:
@@ -80,7 +83,8 @@ class Sweeper:
         known = identify(payload)
         if known and await self._redis.exists(keys.lease(known[1])):
             return  # somebody works on it; the next round looks again
-        if known and await self._count_death(known[1]) >= MAX_DEATHS:
+        self._on_progress()
+        if known and await self._count_death(known[1], claims.instance) >= MAX_DEATHS:
             detail = f"{MAX_DEATHS} workers died with this message"
             await self._dead_letters.add(payload, "poison", detail)
             log.error("message_refused", reason="poison", detail=detail, session_id=str(known[1]))
@@ -89,11 +93,14 @@ class Sweeper:
         elif await claims.give_back(payload):
             log.warning("message_put_back", dead_instance=claims.instance, session_id=str(known[1]) if known else None)
 
-    async def _count_death(self, session_id: object) -> int:
-        name = keys.deaths(str(session_id))
-        deaths = int(await self._redis.incr(name))
-        await self._redis.expire(name, _DEATHS_SECONDS)
-        return deaths
+    async def _count_death(self, session_id: UUID, instance: str) -> int:
+        """How many instances died with the session's message, this one included; counted by name, so once each."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.sadd(keys.deaths(session_id), instance)
+            pipe.expire(keys.deaths(session_id), _DEATHS_SECONDS)
+            pipe.scard(keys.deaths(session_id))
+            _, _, deaths = await pipe.execute()
+        return int(deaths)
 
     async def _end_stuck(self) -> int:
         # The database first: whatever moves on while we look then counts as accounted for, or has ended by itself.
@@ -124,6 +131,7 @@ class Sweeper:
         return bool(leased) or await self._settlement.is_waiting(session.session_id)
 
     async def _end(self, session: OpenSession, error: GenerationError) -> None:
+        self._on_progress()
         with bind(session_id=str(session.session_id), channel=session.channel):
             log.warning("stuck_session_found", status=session.status, reason=error.reason, detail=str(error))
             await self._settlement.settle(settlement.failed(session.channel, session.session_id, error, 0))

@@ -35,6 +35,7 @@ from worker.generation.pool import INSTANCE_VARIABLE, LINK_VARIABLE
 from worker.generation.retrying import until_available
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
+from worker.generation.steps import Steps
 from worker.generation.storage import Storage
 from worker.settings import Settings, load
 
@@ -86,9 +87,8 @@ class GenerationLoop:
         sessions = Sessions(clients.database_client(settings, database))
         self._claims = Claims(redis, self._instance, settings.lease_seconds)
         leases = Leases(redis, self._instance, settings.lease_seconds)
-        self._pipeline = Pipeline(
+        steps = Steps(
             settings,
-            leases=leases,
             sessions=sessions,
             fetcher=ImageFetcher(
                 trusted_origins=settings.trusted_origins,
@@ -99,14 +99,18 @@ class GenerationLoop:
                 openai_images.client(settings), settings, wait_for_turn=partial(until_available, limiter.acquire)
             ),
             storage=Storage(
-                clients.storage_client(settings, storage),
-                settings.supabase_storage_bucket,
-                settings.signed_url_seconds,
+                clients.storage_client(settings, storage), settings.supabase_storage_bucket, settings.signed_url_seconds
             ),
+            image_threads=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="images"),
+        )
+        self._pipeline = Pipeline(
+            settings,
+            steps=steps,
+            leases=leases,
+            sessions=sessions,
             settlement=Settlement(redis, sessions),
             intake=Intake(redis, settings.quota_pause_seconds),
             dead_letters=DeadLetters(redis, settings.dead_letters_max),
-            image_threads=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="images"),
         )
         reader, self._writer = await asyncio.open_connection(sock=self._link)
         # Kept, or they would be collected while they run.

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 
 import click
+import stamina
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from rich.console import Console
@@ -40,6 +41,7 @@ def command(as_json: bool) -> None:
 
 async def _audit() -> Report:
     settings = load()
+    stamina.instrumentation.set_on_retry_hooks([])  # it would write to stdout
     redis = clients.redis_client(settings)
     redis.set_retry(Retry(NoBackoff(), 0))  # without Redis there is a report all the same
     async with clients.http_client(clients.SUPABASE_TIMEOUT, connections=2) as http, redis:

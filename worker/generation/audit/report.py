@@ -43,11 +43,6 @@ class Finding:
     request_id: str | None = None
     detail: str = ""
 
-    @property
-    def identity(self) -> tuple[str | None, ...]:
-        """The same when the same thing is found again."""
-        return self.kind, self.channel, self.owner_id, self.session_id, self.request_id
-
 
 @dataclass
 class Totals:

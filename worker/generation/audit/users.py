@@ -86,7 +86,8 @@ class UserBooks:
             off = abs(refund.credits - credits)
         if kind:
             detail = f"{refund.count} refunds, {refund.credits} credits for {credits}"
-            self._report.wrong.append(Finding(kind, "b2c", row["user_id"], off, row["id"], detail=detail))
+            for owner_id in sorted({row["user_id"], refund.owner_id}):
+                self._report.wrong.append(Finding(kind, "b2c", owner_id, off, row["id"], detail=detail))
 
     def _user(self, owner_id: str) -> Tally:
         return self._users.setdefault(owner_id, Tally())

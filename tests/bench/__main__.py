@@ -1,0 +1,77 @@
+"""`make bench`: measure the worker against the sandbox, part by part."""
+
+import argparse
+import sys
+from dataclasses import fields, replace
+from importlib import import_module
+from importlib.util import find_spec
+
+from rich.console import Console
+
+from tests.bench import machine
+from tests.bench.figures import Figure, as_json, as_text
+from tests.bench.options import Options
+from tests.bench.progress import Progress
+
+PARTS = tuple(name for name in ("generation", "burst", "images", "sizing", "start") if find_spec(f"tests.bench.{name}"))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the parts; -> 1 when a target was missed."""
+    chosen = _parser().parse_args(arguments)
+    options = Options(**{field.name: getattr(chosen, field.name) for field in fields(Options)})
+    options = options.quickly() if options.quick else options
+    unknown = set(chosen.parts) - set(PARTS)
+    if unknown:
+        print(f"no such part: {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    console = Console()
+    described = machine.describe()
+    described["placement"] = _placement()
+    if not chosen.json:
+        console.print("\n".join(f"{name:14} {value}" for name, value in described.items()), "", highlight=False)
+    results: dict[str, list[Figure]] = {}
+    for part in chosen.parts or PARTS:
+        with Progress(part) as progress:
+            figures: list[Figure] = import_module(f"tests.bench.{part}").run(options, progress)
+        # Targets mean nothing for a load that is none.
+        results[part] = [replace(figure, target=None) for figure in figures] if options.quick else figures
+        if not chosen.json:
+            as_text(part, results[part], console)
+    if chosen.json:
+        print(as_json(described, results))
+    missed = any(figure.met is False for figures in results.values() for figure in figures)
+    return 1 if missed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; all when none is named")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    parser.add_argument("--quick", action="store_true", help="a few seconds each: only to see that it works")
+    defaults = Options()
+    for name, text in (
+        ("per-minute", "messages offered per minute (generation)"),
+        ("minutes", "for how long (generation)"),
+        ("latency", "seconds OpenAI takes (generation)"),
+        ("sigma", "log-normal spread of that latency, e.g. 0.3; 0: none"),
+        ("concurrency", "the worker's WORKER_CONCURRENCY"),
+        ("megapixels", "of each of the two photos"),
+        ("burst", "messages at once (burst)"),
+        ("profile", "write a py-spy profile of the Celery process to this file"),
+    ):
+        default = getattr(defaults, name.replace("-", "_"))
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} [{default}]")
+    return parser
+
+
+def _placement() -> str:
+    worker, sandbox = machine.cores()
+    shared = worker & sandbox
+    return f"worker on cores {sorted(worker)}, sandbox on {sorted(sandbox)}" + (
+        ", one of which they share" if shared else ""
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""What a part measures, and how it is shown: figures with units, targets where there are any, text or JSON."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value; `target` is what it should be at most, or at least when `at_least` is set."""
+
+    name: str
+    value: float | str
+    unit: str = ""
+    target: float | None = None
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None without one."""
+        if self.target is None or isinstance(self.value, str):
+            return None
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` of the values do not exceed; nan when there are none."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else math.nan
+
+
+def spread(name: str, values: Sequence[float], unit: str = "s", targets: Sequence[float | None] = ()) -> list[Figure]:
+    """p50, p95 and p99 of `values`."""
+    shares = zip((0.5, 0.95, 0.99), (*targets, None, None, None), strict=False)
+    return [Figure(f"{name} p{share * 100:g}", percentile(values, share), unit, target) for share, target in shares]
+
+
+def as_text(part: str, figures: list[Figure], console: Console) -> None:
+    """A table of the figures."""
+    table = Table(title=part, title_justify="left", box=None, pad_edge=False)
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_column("unit")
+    table.add_column("target", justify="right")
+    table.add_column()
+    for figure in figures:
+        bound = "" if figure.target is None else f"{'>=' if figure.at_least else '<='} {figure.target:g}"
+        mark = {True: "met", False: "MISSED", None: ""}[figure.met]
+        table.add_row(figure.name, _shown(figure.value), figure.unit, bound, mark)
+    console.print(table)
+    console.print()
+
+
+def as_json(machine: dict[str, Any], parts: dict[str, list[Figure]]) -> str:
+    """Everything in one object."""
+    shown = {
+        part: [{key: value for key, value in {**asdict(figure), "met": figure.met}.items() if value is not None}
+               for figure in figures]
+        for part, figures in parts.items()
+    }  # fmt: skip
+    return json.dumps({"machine": machine, "parts": shown}, indent=2)
+
+
+def _shown(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.3g}"

@@ -1,0 +1,87 @@
+"""Processor time and memory of groups of processes, read from /proc while the load runs."""
+
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+_MB = 1e6
+
+
+def tree(pids: list[int]) -> list[int]:
+    """These processes and everything that they have started."""
+    found = []
+    for pid in pids:
+        try:
+            process = psutil.Process(pid)
+            found += [pid, *(child.pid for child in process.children(recursive=True))]
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """User and system time of the processes and of their children, ended ones included."""
+    total = 0.0
+    for pid in tree(pids):
+        try:
+            times = psutil.Process(pid).cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+        if pid in pids:
+            total += times.children_user + times.children_system
+    return total
+
+
+def memory(pid: int, kind: str = "Pss") -> float:
+    """Megabytes of one process: Pss shares common pages between their users, Rss counts them for each."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{kind}:")) / _MB
+
+
+@dataclass
+class Meter:
+    """A context manager that watches the worker (all of its processes) and the sandbox."""
+
+    worker: int
+    sandbox: list[int]
+    peak_pss: float = 0
+    peak_rss: float = 0
+    worker_cpu: float = 0
+    sandbox_cpu: float = 0
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Self:
+        self.worker_cpu, self.sandbox_cpu = -cpu_seconds([self.worker]), -cpu_seconds(self.sandbox)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.worker_cpu += cpu_seconds([self.worker])
+        self.sandbox_cpu += cpu_seconds(self.sandbox)
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stop.wait(1.0):
+            pids = tree([self.worker])
+            self.peak_pss = max(self.peak_pss, sum(memory(pid) for pid in pids))
+            self.peak_rss = max(self.peak_rss, sum(memory(pid, "Rss") for pid in pids))
+
+
+def names(pid: int) -> dict[str, int]:
+    """The worker's processes by the module that they run."""
+    found = {}
+    for number in tree([pid]):
+        words = Path(f"/proc/{number}/cmdline").read_bytes().decode().split("\0")
+        module = words[words.index("-m") + 1] if "-m" in words else os.path.basename(words[0])
+        found["supervisor" if number == pid else module.removeprefix("worker.generation.")] = number
+    return found

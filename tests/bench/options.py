@@ -1,0 +1,27 @@
+"""What a run measures under."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Options:
+    """The figures of issue and documentation; `quickly` for a test that only wants to see that it works."""
+
+    quick: bool = False
+    per_minute: float = 300
+    minutes: float = 3
+    latency: float = 30
+    #: Sigma of a log-normal latency with `latency` as its median; 0: always the same.
+    sigma: float = 0
+    concurrency: int = 150
+    megapixels: float = 12
+    burst: int = 1000
+    #: Write a py-spy profile (speedscope) of the Celery process beside the figures.
+    profile: str = ""
+
+    def quickly(self) -> Self:
+        """The same in a few seconds."""
+        return replace(
+            self, quick=True, per_minute=120, minutes=0.1, latency=0.5, concurrency=20, megapixels=2, burst=50
+        )

@@ -1,0 +1,41 @@
+"""The benchmark runs and has its figures; what they say is for a quiet machine."""
+
+import json
+
+import pytest
+
+from tests.bench import generation
+from tests.bench.__main__ import main
+from tests.bench.figures import percentile
+
+EXPECTED = {
+    "generation": {"own time p50", "completed in best minute", "worker CPU per generation", "worker PSS peak"},
+    "burst": {"drain rate", "calls in flight, peak", "sandbox CPU per generation"},
+    "start": {"start to ready, best", "idle PSS"},
+}
+
+
+@pytest.mark.parametrize("part", EXPECTED)
+def test_a_quick_run_has_all_figures(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([part, "--quick", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    figures = {figure["name"]: figure["value"] for figure in shown["parts"][part]}
+    assert figures.keys() >= EXPECTED[part]
+    assert figures.get("failed", 0) == figures.get("not ended", 0) == 0
+    assert shown["machine"]["cores"] >= 1
+
+
+def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nothing"]) == 2
+    assert "no such part: nothing" in capsys.readouterr().err
+
+
+def test_full_minutes_count_from_the_first_result() -> None:
+    ended = [100 + second for second in range(150)]
+    assert generation.full_minutes(ended, begin=100, minutes=2) == [60, 60]
+    assert generation.best_minute(ended) == 60
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.5, 2), (0.75, 3), (0.95, 4), (0.99, 4)])
+def test_a_percentile_is_one_of_the_values(share: float, value: float) -> None:
+    assert percentile([4, 3, 2, 1], share) == value

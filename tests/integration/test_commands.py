@@ -1,0 +1,60 @@
+"""`wearon-worker enqueue` against a running worker, and a worker that reaches Redis over TLS."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.conftest import QUICK, Ended
+from tests.integration.worker_process import ROOT, WorkerProcess
+from tests.sandbox import Sandbox
+from tests.sandbox.proxy import Proxy
+
+PICTURES = ROOT / "tests" / "sandbox" / "pictures"
+
+
+def enqueue(worker: WorkerProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    pictures = ["--person", str(PICTURES / "person.jpg"), "--garment", str(PICTURES / "garment.jpg")]
+    command = [sys.executable, "-m", "worker", "enqueue", *pictures, *arguments]
+    return subprocess.run(command, env=worker.environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_enqueue_uploads_follows_and_saves_the_picture(around: Sandbox, worker: WorkerProcess, tmp_path: Path) -> None:
+    user, picture = around.producer.user(), tmp_path / "result.jpg"
+    run = enqueue(worker, "--user", user, "--output", str(picture))
+    assert run.returncode == 0, run.stderr
+    for word in ("queued", "completed", "tokens", "USD", "/sign/"):
+        assert word in run.stdout
+    assert picture.read_bytes()[:3] == b"\xff\xd8\xff"
+    assert around.balance(user) == 9
+
+
+def test_enqueue_for_a_shopper_takes_the_shoppers_credit(around: Sandbox, worker: WorkerProcess) -> None:
+    store = around.producer.store(5)
+    email = around.producer.shopper(store, balance=2)
+    run = enqueue(worker, "--store", store, "--shopper", email)
+    assert run.returncode == 0, run.stderr
+    assert (around.balance(store), around.balance(store, email)) == (5, 1)
+
+
+def test_enqueue_says_so_when_there_is_no_credit(around: Sandbox, worker: WorkerProcess) -> None:
+    run = enqueue(worker, "--user", around.producer.user(0))
+    assert run.returncode == 1
+    assert "has no credit left" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_enqueue_shows_why_it_failed(around: Sandbox, worker: WorkerProcess, marker: str) -> None:
+    around.openai.fault("moderation_blocked", contains=marker)
+    user = around.producer.user()
+    run = enqueue(worker, "--user", user, "--prompt", marker)
+    assert run.returncode == 1
+    assert "content check" in run.stdout
+    assert around.balance(user) == 10
+
+
+def test_redis_over_tls_works_for_the_queue_and_for_celery(world: Sandbox, ended: Ended, marker: str) -> None:
+    world.reset()
+    with Proxy(world.valkey.port, tls=True) as proxy:
+        secure = {"REDIS_URL": f"rediss://127.0.0.1:{proxy.port}/0", "SSL_CERT_FILE": str(proxy.ca_file)}
+        with WorkerProcess(world, **QUICK, **secure):
+            assert ended(world.producer.b2c(prompt=marker))["status"] == "completed"

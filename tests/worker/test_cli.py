@@ -1,0 +1,62 @@
+"""The command line: what a user sees of it without a running world."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = ["audit", "dead", "doctor", "enqueue", "estimate", "run", "schema"]
+
+
+def wearon_worker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "COLUMNS": "120"}
+    command = [sys.executable, "-m", "worker", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_help_lists_every_command() -> None:
+    shown = wearon_worker("--help").stdout
+    assert [
+        line.split()[0] for line in shown.split("Commands:")[1].splitlines() if line.startswith("  ") and line[2] != " "
+    ] == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    run = wearon_worker(command, "--help")
+    assert run.returncode == 0
+    assert run.stdout.startswith(f"Usage: wearon-worker {command}")
+
+
+@pytest.mark.parametrize("arguments", [["audit"], ["run"], ["dead", "list"]], ids=" ".join)
+def test_missing_settings_are_one_line_and_no_traceback(arguments: list[str]) -> None:
+    run = wearon_worker(*arguments)
+    assert run.returncode != 0
+    assert "REDIS_URL is not set" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ([], "Missing option '--person'"),
+        (["--person", "a.jpg", "--garment", "b.jpg"], "give either --user (b2c) or --store (b2b)"),
+        (["--person", "a.jpg", "--garment", "b.jpg", "--user", "bob"], "'bob' is not a valid UUID"),
+        (
+            ["--person", "a.jpg", "--garment", "b.jpg", "--user", "00000000-0000-0000-0000-000000000001"],
+            "a.jpg is neither a file nor an http(s) URL",
+        ),
+    ],
+)
+def test_enqueue_says_what_is_wrong_with_its_arguments(arguments: list[str], problem: str) -> None:
+    run = wearon_worker("enqueue", *arguments)
+    assert run.returncode != 0
+    assert problem in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_schema_is_json_and_typescript() -> None:
+    assert json.loads(wearon_worker("schema").stdout)["title"] == "GenerationMessage"
+    assert "export type GenerationMessage" in wearon_worker("schema", "--format", "typescript").stdout
