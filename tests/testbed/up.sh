@@ -110,5 +110,6 @@ if ! kill -0 "$(cat "$state/sandbox.pid" 2>/dev/null)" 2>/dev/null || [[ ! -f $s
   for _ in $(seq 120); do [[ -f $state/sandbox.json ]] && break; sleep 0.5; done
   [[ -f $state/sandbox.json ]] || { tail -n 20 "$state/sandbox.log" >&2; exit 1; }
 fi
+[[ -f $state/backup-identity.txt ]] || docker exec testbed-neighbour age-keygen >"$state/backup-identity.txt" 2>/dev/null
 [[ -f $state/id_ed25519 ]] || ssh-keygen -q -t ed25519 -N '' -C testbed -f "$state/id_ed25519"
 say "up: $(IFS=' '; echo "${images[*]}")"
