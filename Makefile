@@ -21,7 +21,7 @@ demo: $(READY) ## Watch four try-ons become pictures in the sandbox (KEEP=1 leav
 	@$(BIN)/python -m tests.sandbox.demo $(if $(KEEP),--keep) $(ARGS)
 
 .PHONY: test
-test: $(READY) ## Run all tests: real Valkey, PostgreSQL and worker processes; no Docker, no root needed
+test: $(INFRA) ## Run all tests: real Valkey, PostgreSQL and worker processes; no Docker, no root needed
 	@$(BIN)/pytest $(ARGS)
 
 .PHONY: bench
@@ -29,7 +29,7 @@ bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst image
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: lint
-lint: $(READY) ## ruff, mypy --strict, yamllint, shellcheck
+lint: $(INFRA) ## ruff, mypy --strict, yamllint, shellcheck
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -48,3 +48,5 @@ requirements: $(READY) ## Refresh requirements/*.txt from pyproject.toml (ARGS=-
 .PHONY: clean
 clean: ## Remove .venv and caches
 	@rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache
+
+include make/infra.mk
