@@ -47,6 +47,6 @@ def test_engine_restart_interrupts_nothing(server: Host, curl: Curl) -> None:
 
 
 def test_machine_comes_back_from_a_reboot(server: Host, curl: Curl) -> None:
-    docker("restart", "--time", "60", "site")
+    docker("restart", "--time", "10", "site")
     recovered(server, curl, 60)
     assert "from_outside" in server.check_output("nft list table inet wearon")
