@@ -11,7 +11,9 @@ SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", ROOT / "tests" / "
 
 def docker(*arguments: str, check: bool = True) -> str:
     """The engine that runs the test bed."""
-    return subprocess.run(["docker", *arguments], check=check, capture_output=True, text=True, timeout=120).stdout.strip()
+    return subprocess.run(
+        ["docker", *arguments], check=check, capture_output=True, text=True, timeout=120
+    ).stdout.strip()
 
 
 class Played:

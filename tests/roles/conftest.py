@@ -47,7 +47,12 @@ def render(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Rendered]:
         if key not in done:
             folder = tmp_path_factory.mktemp(inventory)
             command = [str(Path(sys.executable).with_name("ansible-playbook")), "tests/roles/render.yml"]
-            command += ["-i", f"inventory/{inventory}", "-e", json.dumps({**SECRETS, **variables, "project_dir": str(folder)})]
+            command += [
+                "-i",
+                f"inventory/{inventory}",
+                "-e",
+                json.dumps({**SECRETS, **variables, "project_dir": str(folder)}),
+            ]
             environment = {
                 **os.environ,
                 "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),

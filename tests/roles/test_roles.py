@@ -68,10 +68,15 @@ def test_worker_variables_are_settings() -> None:
 
 
 def test_worker_drains_as_long_as_its_settings_say() -> None:
-    assert load("worker", "defaults/main.yml")["worker_drain_timeout_seconds"] >= Settings.model_fields["drain_timeout_seconds"].default
+    assert (
+        load("worker", "defaults/main.yml")["worker_drain_timeout_seconds"]
+        >= Settings.model_fields["drain_timeout_seconds"].default
+    )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "inventory/production/group_vars/all").glob("vault_*.yml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "inventory/production/group_vars/all").glob("vault_*.yml")), ids=lambda path: path.name
+)
 def test_production_secrets_are_encrypted(path: Any) -> None:
     assert path.read_text().startswith("$ANSIBLE_VAULT;1.1;AES256")
 

@@ -71,9 +71,15 @@ def test_managed_redis_leaves_no_own_one(render: Callable[..., Rendered]) -> Non
 
 
 def test_compose_accepts_the_project(rendered: Rendered) -> None:
-    need("docker compose", subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0)
+    need(
+        "docker compose",
+        subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0,
+    )
     result = subprocess.run(
-        ["docker", "compose", "-f", str(rendered.project()), "config", "--quiet"], capture_output=True, text=True, check=False
+        ["docker", "compose", "-f", str(rendered.project()), "config", "--quiet"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
 
@@ -84,8 +90,23 @@ def test_nginx_accepts_its_configuration(rendered: Rendered) -> None:
     by_image = subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
     need(f"nginx, or the image {image}", by_image or shutil.which("nginx") is not None)
     tls, folder = rendered.folder / "nginx/tls", rendered.folder / "nginx"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -days 1".split()
-    subprocess.run([*command, "-keyout", tls / "privkey.pem", "-out", tls / "fullchain.pem"], check=True, capture_output=True)
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=x",
+        "-days",
+        "1",
+    ]
+    subprocess.run(
+        [*command, "-keyout", tls / "privkey.pem", "-out", tls / "fullchain.pem"], check=True, capture_output=True
+    )
     prefix = ["docker", "run", "--rm", "--network=none", f"--volume={folder}:{folder}:ro", image] if by_image else []
     result = subprocess.run(
         [*prefix, "nginx", "-t", "-q", "-e", "stderr", "-c", str(folder / "staged/nginx.conf")],

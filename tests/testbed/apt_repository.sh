@@ -1,3 +1,4 @@
+#!/bin/sh
 # Runs while the image is built: repacks Debian's engine under the names of Docker's own repository, and signs the lists.
 set -eu
 suite=trixie
@@ -12,6 +13,7 @@ repack() { # Debian's name, Docker's name, format of the version, dependencies
   dpkg-deb -R "$1"_*.deb package
   rm "$1"_*.deb
   upstream=$(sed -n 's/^Version: //p' package/DEBIAN/control | sed 's/[+~-].*//')
+  # shellcheck disable=SC2059 # the format is the argument
   version=$(printf "$3" "$upstream")
   awk -v package="$2" -v version="$version" -v depends="$4" '
     /^(Source|Depends|Recommends|Suggests|Breaks|Replaces|Conflicts|Provides|Pre-Depends|[A-Za-z-]*Built-Using):/ {skip=1; next}
@@ -41,4 +43,4 @@ export GNUPGHOME=/tmp/gpg
 mkdir -m 700 $GNUPGHOME
 gpg -q --batch --passphrase '' --quick-gen-key 'testbed apt <apt@example.test>' ed25519 sign never
 gpg -q --batch --clearsign -o "dists/$suite/InRelease" "dists/$suite/Release"
-gpg -q --armor --export >gpg
+gpg -q --armor --export --output gpg

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # base.sh SUITE...: minimal Debian images testbed/debian:SUITE, made by mmdebstrap from the machine's own mirror.
 # Kept as a tarball in .cache/, so that a wiped engine gets it back at once; an image of the same recipe is left alone.
+# shellcheck disable=SC1091,SC2016
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cache=$PWD/.cache/testbed
@@ -14,8 +15,9 @@ mirror() {
 [[ -n $(mirror) ]] || apt-get update -qq
 uri=$(mirror)
 uri=${uri:-http://deb.debian.org/debian} # an Ubuntu machine
-[[ -f /usr/share/keyrings/debian-archive-keyring.gpg ]] && command -v mmdebstrap >/dev/null ||
+if [[ ! -f /usr/share/keyrings/debian-archive-keyring.gpg ]] || ! command -v mmdebstrap >/dev/null; then
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap debian-archive-keyring >/dev/null
+fi
 
 options=(
   --variant=minbase --include=ca-certificates --keyring=/usr/share/keyrings/debian-archive-keyring.gpg

@@ -2,6 +2,7 @@
 # Makes sure that a Docker engine with compose answers. A machine that has one is left as it is; a Debian 12 machine
 # without one gets Debian's own packages: five from trixie (bookworm's are too old; these need no newer libc), the rest
 # from bookworm. Nothing under /etc/apt changes, and no image or package comes from anywhere but Debian's mirror.
+# shellcheck disable=SC1091,SC2016
 set -euo pipefail
 
 packages="docker.io docker-cli docker-compose docker-buildx containerd"
@@ -55,7 +56,7 @@ if ! command -v dockerd >/dev/null || ! docker compose version >/dev/null 2>&1; 
   install_from_trixie
 fi
 echo "engine: starting dockerd, log in $log"
-[[ -d /run/systemd/system ]] && systemctl start docker || setsid nohup dockerd >>"$log" 2>&1 </dev/null &
+if [[ -d /run/systemd/system ]]; then systemctl start docker; else setsid nohup dockerd >>"$log" 2>&1 </dev/null & fi
 for _ in $(seq 120); do answers && break; sleep 0.5; done
 answers || { tail -n 30 "$log" >&2; exit 1; }
 docker version --format 'engine: {{.Server.Version}}'

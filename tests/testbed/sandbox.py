@@ -50,9 +50,9 @@ async def _serve(gateway: str, file: Path, sandbox: Sandbox) -> None:
     answer |= {"service_key": sandbox.service_key, "openai_key": sandbox.openai_key}
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    file.write_text(json.dumps(answer))
+    file.write_text(json.dumps(answer))  # noqa: ASYNC240
     await stop.wait()
-    file.unlink(missing_ok=True)
+    file.unlink(missing_ok=True)  # noqa: ASYNC240
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from tests.molecule.hosts import Played
 from testinfra.host import Host
+
+from tests.molecule.hosts import Played
 
 Play = Callable[..., Played]
 
@@ -35,7 +36,9 @@ def test_renewal_loses_no_request(play: Play, neighbour: Host) -> None:
 
     def ask() -> None:
         while not stop.is_set():
-            answer = neighbour.run("curl -sS -o /dev/null -w '%{http_code}' --cacert /state/pebble-root.crt https://api.example.test/health")
+            answer = neighbour.run(
+                "curl -sS -o /dev/null -w '%{http_code}' --cacert /state/pebble-root.crt https://api.example.test/health"
+            )
             if answer.stdout != "200":
                 failed.append(answer.stderr)
             time.sleep(0.2)

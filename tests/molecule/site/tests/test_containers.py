@@ -11,7 +11,9 @@ SECRETS = ["site-site-site-site-site-site", "sk-sandbox", "eyJhbGciOiJIUzI1NiI"]
 
 @pytest.fixture(scope="module")
 def containers(server: Host) -> list[dict]:
-    return json.loads(server.check_output("docker inspect $(docker ps -q --filter label=com.docker.compose.project=wearon)"))
+    return json.loads(
+        server.check_output("docker inspect $(docker ps -q --filter label=com.docker.compose.project=wearon)")
+    )
 
 
 def test_every_container_is_healthy_and_confined(containers: list[dict]) -> None:
@@ -39,7 +41,9 @@ def test_processes_hold_no_capability(server: Host, containers: list[dict]) -> N
 
 
 def test_only_nginx_publishes_ports(containers: list[dict]) -> None:
-    published = {one["Name"]: one["HostConfig"]["PortBindings"] for one in containers if one["HostConfig"]["PortBindings"]}
+    published = {
+        one["Name"]: one["HostConfig"]["PortBindings"] for one in containers if one["HostConfig"]["PortBindings"]
+    }
     assert list(published) == ["/wearon-nginx-1"]
 
 
@@ -59,7 +63,12 @@ def test_secrets_are_closed_to_other_accounts(server: Host) -> None:
     folder = server.file("/opt/wearon/secrets")
     assert (folder.user, folder.mode) == ("root", 0o700)
     assert set(server.check_output("find /opt/wearon/secrets -type f -printf '%m\\n'").split()) == {"400"}
-    assert server.check_output("grep -rlE 'site-site|sk-sandbox' /opt/wearon /etc/wearon | grep -v ^/opt/wearon/secrets/ || true") == ""
+    assert (
+        server.check_output(
+            "grep -rlE 'site-site|sk-sandbox' /opt/wearon /etc/wearon | grep -v ^/opt/wearon/secrets/ || true"
+        )
+        == ""
+    )
 
 
 def test_containers_see_only_their_own_secrets(server: Host) -> None:

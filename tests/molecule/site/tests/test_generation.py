@@ -19,7 +19,7 @@ class StackRedis:
 
     def lpush(self, key: str, message: str) -> None:
         auth = 'export REDISCLI_AUTH=$(cut -d" " -f2 /run/secrets/redis.password.conf)'
-        command = f"{auth}; redis-cli lpush {key} \"$0\""
+        command = f'{auth}; redis-cli lpush {key} "$0"'
         assert self._server.run("docker exec wearon-redis-1 sh -c %s %s", command, message).rc == 0
 
 
@@ -32,7 +32,9 @@ def records(sandbox: dict[str, str]) -> Iterator[Records]:
 
 
 @pytest.mark.parametrize("channel", ["b2c", "b2b"])
-def test_generation_is_delivered_and_paid_once(records: Records, sandbox: dict[str, str], server: Host, channel: str) -> None:
+def test_generation_is_delivered_and_paid_once(
+    records: Records, sandbox: dict[str, str], server: Host, channel: str
+) -> None:
     photos = [f"{sandbox['photos_url']}/{name}.jpg" for name in ("person", "garment")]
     producer = Producer(records.database, StackRedis(server), photos)  # type: ignore[arg-type]
     queued = producer.b2c() if channel == "b2c" else producer.b2b()

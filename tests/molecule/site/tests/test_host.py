@@ -27,9 +27,10 @@ def test_timers_wait(server: Host) -> None:
 
 
 def test_units_are_sound(server: Host) -> None:
-    units = "wearon-certificates.service wearon-backup.service wearon-revive.service wearon-firewall.service docker-prune.service"
+    names = ("wearon-certificates", "wearon-backup", "wearon-revive", "wearon-firewall", "docker-prune")
+    units = " ".join(f"{name}.service" for name in names)
     assert server.check_output(f"systemd-analyze verify {units} 2>&1 | grep -i wearon || true") == ""
 
 
 def test_upgrades_are_automatic(server: Host) -> None:
-    assert "Unattended-Upgrade \"1\"" in server.check_output("apt-config dump APT::Periodic::Unattended-Upgrade")
+    assert 'Unattended-Upgrade "1"' in server.check_output("apt-config dump APT::Periodic::Unattended-Upgrade")

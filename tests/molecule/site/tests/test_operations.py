@@ -4,11 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.molecule.hosts import STATE, Played
 from testinfra.host import Host
 
+from tests.molecule.hosts import STATE, Played
+
 Play = Callable[..., Played]
-REDIS = "docker exec wearon-redis-1 sh -c 'REDISCLI_AUTH=$(cut -d\" \" -f2 /run/secrets/redis.password.conf) redis-cli {}'"
+REDIS = (
+    "docker exec wearon-redis-1 sh -c 'REDISCLI_AUTH=$(cut -d\" \" -f2 /run/secrets/redis.password.conf) redis-cli {}'"
+)
 
 
 def test_check_mode_changes_nothing(play: Play) -> None:

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from tests.molecule.hosts import docker
 from testinfra.host import Host
+
+from tests.molecule.hosts import docker
 
 Curl = Callable[[str], str]
 
@@ -14,7 +15,9 @@ def recovered(server: Host, curl: Curl, limit: float) -> float:
     """Seconds until all three containers are healthy and the API answers; fails after `limit`."""
     start = time.monotonic()
     while time.monotonic() - start < limit:
-        healthy = server.run("docker ps --filter health=healthy --filter label=com.docker.compose.project=wearon -q").stdout
+        healthy = server.run(
+            "docker ps --filter health=healthy --filter label=com.docker.compose.project=wearon -q"
+        ).stdout
         if len(healthy.split()) == 3 and '"status":"ok"' in curl("https://api.example.test/health").replace(" ", ""):
             return time.monotonic() - start
         time.sleep(0.5)
@@ -37,10 +40,15 @@ def test_stopped_container_stays_stopped(server: Host, curl: Curl) -> None:
 
 
 def test_engine_restart_interrupts_nothing(server: Host, curl: Curl) -> None:
-    before = server.check_output("docker inspect -f '{{.State.Pid}}' wearon-nginx-1 wearon-redis-1 wearon-worker-blue-1")
+    before = server.check_output(
+        "docker inspect -f '{{.State.Pid}}' wearon-nginx-1 wearon-redis-1 wearon-worker-blue-1"
+    )
     server.check_output("systemctl restart docker")
     recovered(server, curl, 30)
-    assert server.check_output("docker inspect -f '{{.State.Pid}}' wearon-nginx-1 wearon-redis-1 wearon-worker-blue-1") == before
+    assert (
+        server.check_output("docker inspect -f '{{.State.Pid}}' wearon-nginx-1 wearon-redis-1 wearon-worker-blue-1")
+        == before
+    )
     assert server.service("wearon-revive").is_running
     server.check_output("docker kill wearon-nginx-1")
     recovered(server, curl, 30)

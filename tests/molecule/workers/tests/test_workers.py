@@ -27,7 +27,8 @@ def test_both_workers_answer_requests() -> None:
 
 
 def test_second_worker_uses_the_first_hosts_redis() -> None:
-    clients = "docker exec wearon-redis-1 sh -c 'REDISCLI_AUTH=$(cut -d\" \" -f2 /run/secrets/redis.password.conf) redis-cli client list'"
+    auth = 'REDISCLI_AUTH=$(cut -d" " -f2 /run/secrets/redis.password.conf)'
+    clients = f"docker exec wearon-redis-1 sh -c '{auth} redis-cli client list'"
     assert f"addr={address('second')}:" in FIRST.check_output(clients)
 
 
