@@ -5,6 +5,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from worker.errors import WorkerError
 from worker.health import Health
@@ -16,9 +19,11 @@ class HttpServer(uvicorn.Server):
     """Serves until `should_exit` is set."""
 
     def __init__(self, settings: Settings, health: Health) -> None:
+        app = create_app(settings, health)
+        app.add_route("/metrics", _metrics, include_in_schema=False)
         super().__init__(
             uvicorn.Config(
-                create_app(settings, health),
+                app,
                 host=settings.http_host,
                 port=settings.http_port,
                 log_config=None,
@@ -45,3 +50,7 @@ class HttpServer(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         """Signals are the supervisor's."""
         yield
+
+
+async def _metrics(_: Request) -> Response:
+    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

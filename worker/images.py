@@ -72,6 +72,8 @@ def decode(data: bytes, max_side: int = MAX_SIDE) -> Image.Image:
         upright = _rgb(small)
         if (turn := _turn(image)) is not None:
             upright = upright.transpose(turn)
+        if upright is image:
+            upright = image.copy()  # no file, no metadata behind it
         upright.info = {}
         return upright
 
@@ -139,7 +141,8 @@ def _smooth(image: Image.Image) -> Image.Image:
         return image.point(lambda value: value * (1 / 257)).convert("L")
     if image.has_transparency_data:
         return image.convert("RGBA")
-    return image.convert({"1": "L", "P": "RGB"}.get(image.mode, image.mode))
+    mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
+    return image if mode == image.mode else image.convert(mode)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -153,7 +156,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         converted = ImageCms.applyTransform(image, transform)
         assert converted is not None  # noqa: S101  # not in place
         return converted
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @lru_cache(maxsize=8)

@@ -81,12 +81,22 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=30, ge=1)
     sweep_interval_seconds: float = Field(default=10, gt=0)
     orphan_grace_seconds: float = Field(default=120, ge=0)
+    #: How often the books are proven for the metric; 0: never.
+    audit_interval_seconds: int = Field(default=3600, ge=0)
     dead_letters_max: int = Field(default=1000, ge=1)
 
     image_max_bytes: int = Field(default=10_000_000, ge=1)
     fetch_timeout_seconds: float = Field(default=30, gt=0)
     #: Origins (scheme://host[:port]) that may resolve to private addresses, besides SUPABASE_URL's own.
     fetch_trusted_origins: Annotated[list[str], NoDecode, _Commas] = []
+
+    #: 0: one per core.
+    sizing_threads: int = Field(default=0, ge=0, le=64)
+    sizing_queue: int = Field(default=32, ge=0, le=1000)
+    #: A request's whole time; its download gets four fifths of it.
+    sizing_timeout_seconds: float = Field(default=5, gt=0, le=60)
+    #: Another pose model file; its SHA-256 must be the packaged one's.
+    pose_model_path: Path | None = None
 
     http_host: str = "0.0.0.0"  # noqa: S104  # inside the container; only nginx publishes ports
     http_port: int = Field(default=8000, ge=0, le=65535)

@@ -57,7 +57,8 @@ class Supervisor:
         self._health = Health()
         self._redis = clients.redis_client(settings)
         self._database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=10)
-        self._sessions = Sessions(clients.database_client(settings, self._database))
+        database = clients.database_client(settings, self._database)
+        self._sessions = Sessions(database)
         self._claims = Claims(self._redis, self._instance, settings.lease_seconds)
         self._settlement = Settlement(self._redis, self._sessions)
         dead_letters = DeadLetters(self._redis, settings.dead_letters_max)
@@ -83,6 +84,7 @@ class Supervisor:
             self._health,
             claims=self._claims,
             sessions=self._sessions,
+            database=database,
             sweeper=self._sweeper,
             consumer=self._consumer,
         )
@@ -137,11 +139,11 @@ class Supervisor:
 
     async def _start(self, parts: set[asyncio.Task[Any]]) -> None:
         """What has to be true before the first message is taken."""
-        await until_available(self._claims.heartbeat)
+        await self._watch.join()
         self._health.redis_connected = True
         await self._check_functions()
         try:
-            await until_available(self._sweeper.sweep, _FIRST_SWEEP_SECONDS)
+            await until_available(self._watch.sweep, _FIRST_SWEEP_SECONDS)
         except AWAY as error:
             log.warning("sweep_failed", error=str(error))
         await self._pool.wait_until_up()
@@ -149,6 +151,7 @@ class Supervisor:
         parts.add(self._part("sweeper", self._watch.sweep_forever()))
         parts.add(self._part("settler", self._settlement.settle_forever()))
         parts.add(self._part("heartbeat", self._watch.heartbeat_forever()))
+        parts.add(self._part("audit", self._watch.audit_forever()))
         self._health.state = "ready"
         log.info("worker_ready", instance=self._instance)
 

@@ -1,13 +1,18 @@
-"""What the supervisor does all the time beside the queue: heartbeat, sweeps, and a look at every part."""
+"""What the supervisor does all the time beside the queue: heartbeat, sweeps, audits, and a look at every part."""
 
 import asyncio
 import time
 
+from postgrest import AsyncPostgrestClient
 from redis.exceptions import RedisError
 
+from worker import metrics
 from worker.errors import PartEnded, ServiceUnavailable
+from worker.generation import keys
+from worker.generation.audit import audit
 from worker.generation.claims import Claims
 from worker.generation.consumer import Consumer
+from worker.generation.retrying import until_available
 from worker.generation.sessions import Sessions
 from worker.generation.sweep import Sweeper
 from worker.health import Health
@@ -17,13 +22,16 @@ from worker.settings import Settings
 log = get_logger(__name__)
 
 _CHECK_SECONDS = 2.0
+#: A start that waited longer for Redis saw the end of an outage, not a slow connection.
+_REDIS_AWAY_SECONDS = 0.5
 _DATABASE_CHECK_SECONDS = 15.0
+_METRICS_SECONDS = 10.0
 #: Celery's own loop may stand still this long although Redis is there; then it hangs.
 _CELERY_SILENCE_SECONDS = 60.0
 
 
 class Watch:
-    """Three loops that run until cancelled; each is a part of its own."""
+    """Loops that run until cancelled; each is a part of its own."""
 
     def __init__(
         self,
@@ -32,6 +40,7 @@ class Watch:
         *,
         claims: Claims,
         sessions: Sessions,
+        database: AsyncPostgrestClient,
         sweeper: Sweeper,
         consumer: Consumer,
     ) -> None:
@@ -39,18 +48,24 @@ class Watch:
         self._health = health
         self._claims = claims
         self._sessions = sessions
+        self._database = database
         self._sweeper = sweeper
         self._consumer = consumer
         self._lost_heartbeat_at = float("-inf")
+
+    async def join(self) -> None:
+        """The first heartbeat, as soon as Redis is there."""
+        asked = time.monotonic()
+        await until_available(self._claims.heartbeat)
+        if time.monotonic() - asked > _REDIS_AWAY_SECONDS:
+            # The others come back from the same outage: they, too, only now say that they live.
+            self._lost_heartbeat_at = time.monotonic()
 
     async def heartbeat_forever(self) -> None:
         """Tell the other instances that this one lives."""
         while True:
             try:
-                if not await self._claims.heartbeat():
-                    # Redis was away or this process was stopped: leases may have run out, too.
-                    self._lost_heartbeat_at = time.monotonic()
-                    log.warning("heartbeat_lost")
+                await self._beat()
             except (RedisError, OSError) as error:
                 log.warning("heartbeat_failed", error=type(error).__name__)
                 await asyncio.sleep(1)
@@ -62,14 +77,39 @@ class Watch:
         while True:
             await asyncio.sleep(self._settings.sweep_interval_seconds)
             self._health.beat("sweeper")
-            # After a lost heartbeat everyone, we included, first gets the time to renew the leases.
-            if time.monotonic() - self._lost_heartbeat_at < self._settings.lease_seconds / 2:
-                continue
             try:
-                await self._consumer.reforward()
-                await self._sweeper.sweep()
+                await self.sweep()
             except (RedisError, OSError, ServiceUnavailable) as error:
                 log.warning("sweep_failed", error=str(error))
+
+    async def sweep(self) -> None:
+        """One look; none soon after an outage, when everyone, we included, first gets the time to renew the leases."""
+        # Asked here, too: this may be the first thing that happens after the outage.
+        await self._beat()
+        if time.monotonic() - self._lost_heartbeat_at > self._settings.lease_seconds / 2:
+            await self._consumer.reforward()
+            await self._sweeper.sweep()
+
+    async def _beat(self) -> None:
+        if not await self._claims.heartbeat():
+            # Redis was away or this process was stopped: leases may have run out, too.
+            self._lost_heartbeat_at = time.monotonic()
+            log.warning("heartbeat_lost")
+
+    async def audit_forever(self) -> None:
+        """Prove the books now and then, one instance for all, and show the result as a metric."""
+        interval = self._settings.audit_interval_seconds
+        while True:
+            try:
+                if interval and await self._claims.redis.set(keys.AUDIT_LOCK, 1, nx=True, ex=interval):
+                    report = await audit(self._database, self._claims.redis)
+                    await metrics.keep_audit(self._claims.redis, report)
+                    show = log.info if report.right else log.error
+                    show("audit_ended", right=report.right, drift=report.drift, seconds=round(report.seconds, 1))
+                await metrics.refresh(self._claims.redis)
+            except (RedisError, OSError, ServiceUnavailable) as error:
+                log.warning("audit_failed", error=str(error))
+            await asyncio.sleep(_METRICS_SECONDS)
 
     async def check_forever(self) -> None:
         """Keeps /health true, and ends the process when a part hangs."""

@@ -15,6 +15,9 @@ SETTLEMENTS = "wearon:settlements"
 LIMITER = "wearon:limiter:openai"
 #: Exists while nothing is to be taken from the queue; the value says why.
 INTAKE_PAUSED = "wearon:intake:paused"
+#: Result of the last audit, and who is making the next one.
+AUDIT = "wearon:audit"
+AUDIT_LOCK = "wearon:audit:lock"
 #: Held by the one instance that sweeps.
 SWEEP_LOCK = "wearon:sweep:lock"
 

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
+from worker.generation.retrying import until_available
 from worker.logs import get_logger
 
 log = get_logger(__name__)
@@ -17,16 +18,23 @@ log = get_logger(__name__)
 #: `begun` marks outlive any generation and every retry of it.
 _BEGUN_SECONDS = 24 * 3600
 
+#: How soon a renewal that failed is tried again.
+_AGAIN_SECONDS = 1.0
+
 #: Takes the lease and notes who was the first to begin. -> 0 somebody holds it | 1 again | 2 first to begin
+#: May be repeated with the same token: the answer to an earlier try may have been lost.
 _ACQUIRE = """
-if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end
-if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[3]) then return 2 end
-return 1
-"""
-#: Renews it, or takes it back when it ran out and nobody has it (Redis was away, the process was stopped).
-_RENEW = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[3]) then return 2 end
+return redis.call('GET', KEYS[2]) == ARGV[1] and 2 or 1
+"""
+#: Renews it, or takes it back when it ran out and nobody has it (Redis was away, the process was stopped).
+#: Whoever ended the session has deleted its mark: then there is nothing to take back.
+_RENEW = """
+local holder = redis.call('GET', KEYS[1])
+if holder ~= ARGV[1] and (holder or redis.call('EXISTS', KEYS[2]) == 0) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
@@ -63,24 +71,40 @@ class Leases:
         return len(self._held)
 
     async def acquire(self, session_id: UUID) -> Lease | None:
-        """The lease, or None while somebody else (or another message of this process) holds it."""
+        """The lease, or None while somebody else (or another message of this process) holds it; waits for Redis."""
         token = f"{self._instance}:{uuid4().hex[:8]}"
         names = [keys.lease(session_id), keys.begun(session_id)]
-        try:
-            result = await self._acquire(keys=names, args=[token, self._milliseconds, _BEGUN_SECONDS])
-        except RedisError as error:
-            raise ServiceUnavailable(f"Redis did not give a lease: {type(error).__name__}") from error
+        # One token for all tries: a lease that nobody knows of would make the next taker drop the message.
+        result = await until_available(
+            lambda: self._acquire(keys=names, args=[token, self._milliseconds, _BEGUN_SECONDS])
+        )
         if not result:
             return None
         self._held[token] = Lease(session_id, token, first=result == 2)
         return self._held[token]
 
+    async def keep(self, lease: Lease) -> bool:
+        """Whether it is still ours, and now for its full time; false when somebody else took it over or ended it.
+
+        Raises:
+            ServiceUnavailable: Redis did not say.
+        """
+        names = [keys.lease(lease.session_id), keys.begun(lease.session_id)]
+        try:
+            kept = await self._renew(keys=names, args=[lease.token, self._milliseconds])
+        except RedisError as error:
+            raise ServiceUnavailable(f"Redis did not renew a lease: {type(error).__name__}") from error
+        if not kept and self._held.pop(lease.token, None) is not None:
+            # The work goes on until it asks; the SQL functions decide whose result counts.
+            log.warning("lease_lost", session_id=str(lease.session_id))
+        return bool(kept)
+
     async def release(self, lease: Lease) -> None:
-        """Give it back, with the marks of the session; a lease that cannot be given back now runs out by itself."""
+        """Give it back, with the marks of the session; returns when it is free, if need be because it ran out."""
         self._held.pop(lease.token, None)
         names = [keys.lease(lease.session_id), keys.begun(lease.session_id), keys.deaths(lease.session_id)]
         try:
-            await self._release(keys=names, args=[lease.token])
+            await until_available(lambda: self._release(keys=names, args=[lease.token]), self._milliseconds / 1000)
         except RedisError as error:
             log.warning("lease_not_released", session_id=str(lease.session_id), error=type(error).__name__)
 
@@ -94,18 +118,14 @@ class Leases:
 
     async def renew_forever(self) -> None:
         """Renew everything that is held, three times per lease time."""
+        interval = self._milliseconds / 3000
+        pause = interval
         while True:
-            await asyncio.sleep(self._milliseconds / 3000)
+            await asyncio.sleep(pause)
+            pause = interval
             for lease in list(self._held.values()):
-                await self._renew_one(lease)
-
-    async def _renew_one(self, lease: Lease) -> None:
-        try:
-            kept = await self._renew(keys=[keys.lease(lease.session_id)], args=[lease.token, self._milliseconds])
-        except RedisError as error:
-            log.warning("lease_not_renewed", session_id=str(lease.session_id), error=type(error).__name__)
-            return
-        if not kept:
-            # The work goes on; the SQL functions decide whose result counts.
-            log.warning("lease_lost", session_id=str(lease.session_id))
-            self._held.pop(lease.token, None)
+                try:
+                    await self.keep(lease)
+                except ServiceUnavailable as error:
+                    log.warning("lease_not_renewed", session_id=str(lease.session_id), error=str(error))
+                    pause = min(interval, _AGAIN_SECONDS)

@@ -54,8 +54,8 @@ class ImageEditor:
         self._wait_for_turn = wait_for_turn
         self.model = settings.openai_image_model
 
-    async def edit(self, images: list[bytes], prompt: str, on_call: Callable[[], None]) -> Edit:
-        """One picture from JPEGs in the given order; `on_call` is called when the request goes out.
+    async def edit(self, images: list[bytes], prompt: str, on_call: Callable[[], Awaitable[None]]) -> Edit:
+        """One picture from JPEGs in the given order; `on_call` is awaited before each request; what it raises passes.
 
         Raises:
             RateLimited: OpenAI answered 429; nothing was retried.
@@ -72,7 +72,9 @@ class ImageEditor:
                 f"OpenAI failed after {self._settings.openai_max_retries} retries: {_describe(error)}"
             ) from error
 
-    async def _edit_with_retries(self, images: list[bytes], prompt: str, on_call: Callable[[], None]) -> Edit:
+    async def _edit_with_retries(
+        self, images: list[bytes], prompt: str, on_call: Callable[[], Awaitable[None]]
+    ) -> Edit:
         # Each delay is longer than the one before: 1, 2, 4 seconds and up to one more, so that callers spread.
         attempts = stamina.retry_context(
             on=(openai.InternalServerError, openai.APIConnectionError),
@@ -92,9 +94,9 @@ class ImageEditor:
                     return await self._call(images, prompt, self.model, on_call)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _call(self, images: list[bytes], prompt: str, model: str, on_call: Callable[[], None]) -> Edit:
+    async def _call(self, images: list[bytes], prompt: str, model: str, on_call: Callable[[], Awaitable[None]]) -> Edit:
         await self._wait_for_turn()
-        on_call()
+        await on_call()
         async with _translated():
             answer = await self._client.images.edit(
                 model=model,

@@ -58,6 +58,7 @@ class Pipeline:
         self._intake = intake
         self._dead_letters = dead_letters
         self._interruptible: set[asyncio.Task[Outcome]] = set()
+        self._letting_go = False
 
     async def generate(self, message: GenerationMessage, payload: bytes) -> End:
         """Work on the session unless somebody else does; returns what becomes of the message."""
@@ -73,12 +74,15 @@ class Pipeline:
 
     def release(self) -> None:
         """Let go of everything that runs: not yet paid for goes back to the queue, the rest is failed and refunded."""
+        self._letting_go = True
         for task in self._interruptible:
             task.cancel()
 
     async def _generate(self, run: Run, payload: bytes) -> End:
         work = asyncio.create_task(self._within_deadline(run))
         self._interruptible.add(work)
+        if self._letting_go:
+            work.cancel()
         try:
             outcome = await work
         except SessionTaken:
@@ -137,6 +141,9 @@ class Pipeline:
         change = await run.timed("start", until_available(start))
         if change.owner_matches is False:
             raise InvalidMessage("wrong_owner", f"session {message.session_id} is not of {message.owner_id}")
+        if not change.changed and not await self._ours(run):
+            log.info("message_dropped", why="another worker took the session over", status=change.status)
+            raise SessionTaken
         # "processing" is our own start whose answer was lost, unless somebody began this session before us.
         run.begun = change.changed or (change.status == "processing" and run.begun_perhaps)
         if run.begun:
@@ -150,9 +157,15 @@ class Pipeline:
 
     async def _hand_back(self, run: Run) -> End:
         """The session waits in the queue again, as if it had not been begun."""
+        if not await self._ours(run):
+            return End.FINISHED
         if run.begun or run.begun_perhaps:
             await until_available(lambda: self._sessions.requeue(run.message.channel, run.message.session_id))
         return End.GIVE_BACK
+
+    async def _ours(self, run: Run) -> bool:
+        """Whether nobody took the session over while this process, or Redis, stood still."""
+        return await until_available(partial(self._leases.keep, run.lease))
 
     def _failed(self, run: Run, error: GenerationError) -> Outcome:
         return settlement.failed(run.message.channel, run.message.session_id, error, run.elapsed_ms)

@@ -114,15 +114,18 @@ class Sessions:
 
     async def _open(self, statuses: list[str], created_before: datetime | None) -> AsyncIterator[OpenSession]:
         for channel, table in TABLES.items():
-            for offset in range(0, 1_000_000, _PAGE):
+            offset = 0
+            # Until an empty page: the server may give less than was asked for (PostgREST's max-rows).
+            while True:
                 query = self._database.table(table).select("id,status").in_("status", statuses)
                 if created_before:
                     query = query.lt("created_at", created_before.isoformat())
                 rows = await self._execute(query.order("id").range(offset, offset + _PAGE - 1))
                 for row in rows:
                     yield OpenSession(channel, UUID(row["id"]), row["status"])
-                if len(rows) < _PAGE:
+                if not rows:
                     break
+                offset += len(rows)
 
     async def _change(self, function: str, channel: Channel, session_id: UUID, **parameters: Any) -> Change:
         result = await self._call(function, {"p_channel": channel, "p_session_id": str(session_id), **parameters})

@@ -5,12 +5,13 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from worker import images
 from worker.errors import EditFailed, ImageError, RateLimited
 from worker.fetch import ImageFetcher
-from worker.generation.leases import Lease
+from worker.generation.leases import Lease, Leases
 from worker.generation.message import GenerationMessage
 from worker.generation.openai_images import Edit, ImageEditor
 from worker.generation.prompt import DEFAULT_PROMPT
@@ -51,10 +52,6 @@ class Run:
     def elapsed_ms(self) -> int:
         return round((time.monotonic() - self.started) * 1000)
 
-    def calling(self) -> None:
-        """The request to OpenAI goes out."""
-        self.called_openai = True
-
     async def timed(self, step: str, work: Awaitable[T]) -> T:
         """The work's result; how long it took goes into the log at the end."""
         begun = time.monotonic()
@@ -71,6 +68,7 @@ class Steps:
         self,
         settings: Settings,
         *,
+        leases: Leases,
         sessions: Sessions,
         fetcher: ImageFetcher,
         editor: ImageEditor,
@@ -78,6 +76,7 @@ class Steps:
         image_threads: Executor,
     ) -> None:
         self._settings = settings
+        self._leases = leases
         self._sessions = sessions
         self._fetcher = fetcher
         self._editor = editor
@@ -114,8 +113,9 @@ class Steps:
     async def _edit(self, run: Run, pictures: list[bytes]) -> Edit:
         """The paid call; after a first 429 the session is queued again for a while and the call made once more."""
         prompt = run.message.prompt.strip() or DEFAULT_PROMPT
+        calling = partial(self._calling, run)
         try:
-            return await self._editor.edit(pictures, prompt, run.calling)
+            return await self._editor.edit(pictures, prompt, calling)
         except RateLimited as error:
             run.called_openai = False
             wait = max(self._settings.rate_limit_retry_seconds, error.retry_after)
@@ -124,7 +124,14 @@ class Steps:
         await until_available(lambda: self._sessions.requeue(run.message.channel, run.message.session_id))
         await asyncio.sleep(wait)
         await self._restart(run)
-        return await self._editor.edit(pictures, prompt, run.calling)
+        return await self._editor.edit(pictures, prompt, calling)
+
+    async def _calling(self, run: Run) -> None:
+        """The request to OpenAI goes out, unless this process stood still so long that another may have made it."""
+        if not await until_available(partial(self._leases.keep, run.lease)):
+            log.warning("message_dropped", why="another worker took the session over")
+            raise SessionTaken
+        run.called_openai = True
 
     async def _restart(self, run: Run) -> None:
         message = run.message

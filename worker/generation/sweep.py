@@ -28,6 +28,13 @@ _LOCK_SECONDS = 60
 MAX_DEATHS = 2
 _DEATHS_SECONDS = 24 * 3600
 
+#: The lock of an instance that is dead or stands still holds nobody up.
+_LOCK = """
+local holder = redis.call('GET', KEYS[1])
+if holder and redis.call('EXISTS', ARGV[3] .. holder) == 1 then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1
+"""
 _UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
@@ -51,12 +58,13 @@ class Sweeper:
         self._dead_letters = dead_letters
         self._grace = timedelta(seconds=orphan_grace_seconds)
         self._on_progress = on_progress
+        self._lock = self._redis.register_script(_LOCK)
         self._unlock = self._redis.register_script(_UNLOCK)
 
     async def sweep(self) -> int:
         """One round, unless another instance is at it; -> sessions that were ended."""
         mine = self._claims.instance
-        if not await self._redis.set(keys.SWEEP_LOCK, mine, nx=True, ex=_LOCK_SECONDS):
+        if not await self._lock(keys=[keys.SWEEP_LOCK], args=[mine, _LOCK_SECONDS, keys.alive("")]):
             return 0
         begun = time.monotonic()
         try:
@@ -84,7 +92,9 @@ class Sweeper:
         if known and await self._redis.exists(keys.lease(known[1])):
             return  # somebody works on it; the next round looks again
         self._on_progress()
-        if known and await self._count_death(known[1], claims.instance) >= MAX_DEATHS:
+        if known and await self._settlement.is_waiting(known[1]):
+            await claims.finish(payload)  # its end is known and only has to be written
+        elif known and await self._count_death(known[1], claims.instance) >= MAX_DEATHS:
             detail = f"{MAX_DEATHS} workers died with this message"
             await self._dead_letters.add(payload, "poison", detail)
             log.error("message_refused", reason="poison", detail=detail, session_id=str(known[1]))
@@ -103,19 +113,24 @@ class Sweeper:
         return int(deaths)
 
     async def _end_stuck(self) -> int:
+        stuck = await self._stuck()
+        if stuck:
+            # Looked at twice: one that is handed back between two of our questions looks stuck for a moment.
+            stuck &= await self._stuck()
+        for session in stuck:
+            begun = session.status == "processing"
+            await self._end(session, WorkerLost("no worker has it") if begun else Orphaned("no message for it"))
+        return len(stuck)
+
+    async def _stuck(self) -> set[OpenSession]:
         # The database first: whatever moves on while we look then counts as accounted for, or has ended by itself.
         candidates = await self._sessions.open(["processing"])
         candidates += await self._sessions.open(["queued", "pending"], datetime.now(UTC) - self._grace)
         if not candidates:
-            return 0
+            return set()
         queued = await self._queued_sessions()
-        ended = 0
-        for session in candidates:
-            begun = session.status == "processing"
-            if (begun or session.session_id not in queued) and not await self._accounted(session):
-                await self._end(session, WorkerLost("no worker has it") if begun else Orphaned("no message for it"))
-                ended += 1
-        return ended
+        unqueued = [it for it in candidates if it.status == "processing" or it.session_id not in queued]
+        return {session for session in unqueued if not await self._accounted(session)}
 
     async def _queued_sessions(self) -> set[UUID]:
         found = set()

@@ -19,7 +19,6 @@ from celery import signals
 from celery.bootsteps import StartStopStep
 
 from worker import clients, logs
-from worker.errors import ServiceUnavailable
 from worker.fetch import ImageFetcher
 from worker.generation import openai_images
 from worker.generation.celery_app import TASK, create_app, worker_arguments
@@ -74,9 +73,17 @@ class GenerationLoop:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._build())
+        try:
+            self._loop.run_until_complete(self._serve())
+        except BaseException:
+            log.critical("generation_loop_crashed", exc_info=True)
+            os._exit(1)
+
+    async def _serve(self) -> None:
+        await self._build()
         self._built.set()
-        self._loop.run_forever()
+        # None of these ends by itself; without one of them the process would only look alive.
+        await asyncio.gather(*self._background)
 
     async def _build(self) -> None:
         settings = self._settings
@@ -89,6 +96,7 @@ class GenerationLoop:
         leases = Leases(redis, self._instance, settings.lease_seconds)
         steps = Steps(
             settings,
+            leases=leases,
             sessions=sessions,
             fetcher=ImageFetcher(
                 trusted_origins=settings.trusted_origins,
@@ -113,21 +121,13 @@ class GenerationLoop:
             dead_letters=DeadLetters(redis, settings.dead_letters_max),
         )
         reader, self._writer = await asyncio.open_connection(sock=self._link)
-        # Kept, or they would be collected while they run.
-        self._background = [
-            asyncio.create_task(work) for work in (leases.renew_forever(), self._beat_forever(), self._obey(reader))
-        ]
+        self._background = [leases.renew_forever(), self._beat_forever(), self._obey(reader)]
 
     async def _generate(self, payload: bytes) -> None:
         self._active += 1
         message = parse(payload)
         with logs.bind(request_id=message.request_id, session_id=str(message.session_id), channel=message.channel):
-            try:
-                end = await self._pipeline.generate(message, payload)
-            except ServiceUnavailable as error:
-                # No lease could be had: nothing was begun.
-                log.warning("generation_not_started", error=str(error))
-                end = End.GIVE_BACK
+            end = await self._pipeline.generate(message, payload)
             done = self._claims.finish if end is End.FINISHED else self._claims.hand_back
             await until_available(partial(done, payload))
             self._active -= 1

@@ -12,6 +12,8 @@ from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import Queued
@@ -245,6 +247,63 @@ def test_a_refunded_session_that_is_still_open_is_wrong(books: Books) -> None:
     books.refund_user(user, NOTE.format(user.session_id))
     books.refund_store(store)
     assert books.wrong() == [("open_and_refunded", user.session_id), ("open_and_refunded", store.session_id)]
+
+
+# Any history
+
+KINDS = st.sampled_from(["b2c", "b2b", "shopper"])
+ENDS = st.sampled_from(["completed", "failed", "open"])
+ONE_BY_ONE = settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+def ended(books: Books, kind: str, end: str) -> Queued:
+    """A session of that kind with that end."""
+    session: Queued = getattr(books, kind)()
+    return session if end == "open" else getattr(books, end)(session)
+
+
+@ONE_BY_ONE
+@given(history=st.lists(st.tuples(KINDS, ENDS), max_size=8))
+def test_whatever_the_worker_did_is_right_and_adds_up_to_what_the_triggers_saw(
+    books: Books, history: list[tuple[str, str]]
+) -> None:
+    books.sandbox.reset()
+    for kind, end in history:
+        ended(books, kind, end)
+    report = books.audit()
+    assert report["right"]
+    assert all(total["unmatched"] == 0 for total in report["totals"])
+    seen = books.database.row(
+        "select coalesce(-sum(delta) filter (where delta < 0), 0) as deducted, "
+        "coalesce(sum(delta) filter (where delta > 0 and old_balance > 0), 0) as refunded from witness.balance_changes"
+    )
+    assert {name: sum(total[name] for total in report["totals"]) for name in ("deducted", "refunded")} == seen
+
+
+@ONE_BY_ONE
+@given(
+    history=st.lists(st.tuples(KINDS, ENDS), max_size=4),
+    kind=KINDS,
+    fault=st.sampled_from(["completed>failed", "failed>completed", "failed>open", "refund lost"]),
+)
+def test_one_wrong_credit_is_found_in_any_history(
+    books: Books, history: list[tuple[str, str]], kind: str, fault: str
+) -> None:
+    books.sandbox.reset()
+    before, _, after = fault.partition(">")
+    session = ended(books, kind, before if after else "failed")
+    for each in history:
+        ended(books, *each)
+    if after:
+        books.set(session, status="queued" if after == "open" else after)
+    else:
+        books.sql("delete from credit_transactions where user_id = $1 and type = 'refund'", session.owner_id)
+        books.sql("delete from store_credit_transactions where store_id = $1 and type = 'refund'", session.owner_id)
+    report = books.audit()
+    assert [finding["session_id"] for finding in report["wrong"]] == [session.session_id]
+    assert report["drift"] == 1
 
 
 # What is stuck

@@ -1,0 +1,34 @@
+"""Clients on the sandbox for tests of single modules."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from tests.sandbox import Sandbox
+from worker import clients
+from worker.generation.sessions import Sessions
+from worker.settings import Settings
+
+
+@pytest.fixture
+def settings(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The worker's settings in the sandbox."""
+    for name, value in sandbox.env().items():
+        monkeypatch.setenv(name, value)
+    return Settings()
+
+
+@pytest.fixture
+async def redis(settings: Settings) -> AsyncIterator[Redis]:
+    """A client of the sandbox's Valkey, as the worker makes it."""
+    async with clients.redis_client(settings) as client:
+        yield client
+
+
+@pytest.fixture
+async def sessions(settings: Settings) -> AsyncIterator[Sessions]:
+    """Session rows through the gateway."""
+    async with httpx.AsyncClient(timeout=5) as http:
+        yield Sessions(clients.database_client(settings, http))

@@ -1,0 +1,90 @@
+"""The claimed list: nothing is lost between the queue and the end of a generation, and the order is kept."""
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from worker.generation import keys
+from worker.generation.claims import Claims
+
+
+@pytest.fixture
+def claims(redis: Redis) -> Claims:
+    return Claims(redis, "one", lease_seconds=0.4)
+
+
+async def queue(redis: Redis, *payloads: bytes) -> None:
+    for payload in payloads:
+        await redis.lpush(keys.QUEUE, payload)  # type: ignore[arg-type]  # bytes are fine
+
+
+async def queued(redis: Redis) -> list[bytes]:
+    """Oldest first."""
+    return list(reversed(await redis.lrange(keys.QUEUE, 0, -1)))  # type: ignore[arg-type]
+
+
+async def test_the_oldest_message_is_taken_and_stays_claimed(redis: Redis, claims: Claims) -> None:
+    await queue(redis, b"old", b"new")
+    assert await claims.take(1) == b"old"
+    assert await claims.held() == [b"old"]
+    assert await queued(redis) == [b"new"]
+
+
+async def test_an_empty_queue_gives_nothing(claims: Claims) -> None:
+    assert await claims.take(1) is None
+
+
+async def test_bytes_that_are_no_text_survive(redis: Redis, claims: Claims) -> None:
+    await queue(redis, b"\xff\x00\xfe")
+    assert await claims.take(1) == b"\xff\x00\xfe"
+    await claims.finish(b"\xff\x00\xfe")
+    assert await claims.count() == 0
+
+
+async def test_what_is_given_back_is_taken_next_and_in_order(redis: Redis, claims: Claims) -> None:
+    await queue(redis, b"1", b"2", b"3", b"4")
+    for _ in range(3):
+        await claims.take(1)
+    assert await claims.give_back_all() == 3
+    assert await queued(redis) == [b"1", b"2", b"3", b"4"]
+
+
+async def test_a_message_that_somebody_else_put_back_is_not_put_back_twice(redis: Redis, claims: Claims) -> None:
+    await queue(redis, b"1")
+    await claims.take(1)
+    assert await Claims(redis, "one", 1).give_back(b"1")
+    assert not await claims.give_back(b"1")
+    assert await queued(redis) == [b"1"]
+
+
+async def test_a_message_whose_session_waits_again_is_never_lost(redis: Redis, claims: Claims) -> None:
+    """Somebody may have put it back and seen it dropped as a duplicate meanwhile."""
+    await claims.hand_back(b"1")
+    assert await queued(redis) == [b"1"]
+
+
+async def test_an_instance_lives_as_long_as_it_says_so(claims: Claims) -> None:
+    assert not await claims.heartbeat()
+    assert await claims.heartbeat()
+    assert [(found.name, found.alive) for found in await claims.instances()] == [("one", True)]
+    await asyncio.sleep(0.6)
+    assert [(found.name, found.alive) for found in await claims.instances()] == [("one", False)]
+    assert not await claims.heartbeat()
+
+
+async def test_leaving_removes_every_trace(redis: Redis, claims: Claims) -> None:
+    await claims.heartbeat()
+    await redis.lpush(keys.celery_queue("one"), "left over")
+    await claims.leave()
+    assert await redis.keys("*") == []
+
+
+async def test_everything_queued_or_claimed_by_anybody_is_accounted_for(redis: Redis, claims: Claims) -> None:
+    other = Claims(redis, "two", 30)
+    for instance in (claims, other):
+        await instance.heartbeat()
+    await queue(redis, b"1", b"2", b"3")
+    await claims.take(1)
+    await other.take(1)
+    assert sorted(await claims.accounted()) == [b"1", b"2", b"3"]

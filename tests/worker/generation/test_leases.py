@@ -1,0 +1,86 @@
+"""Leases: one holder at a time, kept while it works, and marks of those who vanished."""
+
+import asyncio
+from contextlib import suppress
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+
+from worker.generation import keys
+from worker.generation.leases import Leases
+
+SECONDS = 0.6
+
+
+@pytest.fixture
+def leases(redis: Redis) -> Leases:
+    return Leases(redis, "one", SECONDS)
+
+
+async def renewing(leases: Leases, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await leases.renew_forever()
+
+
+async def test_a_session_has_one_holder(redis: Redis, leases: Leases) -> None:
+    session = uuid4()
+    assert await leases.acquire(session)
+    assert await leases.acquire(session) is None
+    assert await Leases(redis, "two", SECONDS).acquire(session) is None
+
+
+async def test_a_released_lease_is_free_and_leaves_nothing(redis: Redis, leases: Leases) -> None:
+    lease = await leases.acquire(uuid4())
+    assert lease
+    await leases.release(lease)
+    assert await redis.keys("*") == []
+    assert leases.held == 0
+
+
+async def test_a_lease_is_kept_while_it_is_renewed_and_runs_out_when_it_is_not(leases: Leases) -> None:
+    session = uuid4()
+    assert await leases.acquire(session)
+    await renewing(leases, 2 * SECONDS)
+    assert await leases.acquire(session) is None
+    await asyncio.sleep(1.2 * SECONDS)
+    assert await leases.acquire(session)
+
+
+async def test_a_lease_that_ran_out_is_taken_back_when_nobody_else_has_it(redis: Redis, leases: Leases) -> None:
+    session = uuid4()
+    assert await leases.acquire(session)
+    await redis.delete(keys.lease(session))
+    await renewing(leases, 0.7 * SECONDS)
+    assert await redis.exists(keys.lease(session))
+
+
+async def test_the_late_holder_of_a_lost_lease_does_not_disturb_the_new_one(redis: Redis, leases: Leases) -> None:
+    session = uuid4()
+    late = await leases.acquire(session)
+    assert late
+    await redis.delete(keys.lease(session))
+    assert await Leases(redis, "two", SECONDS).acquire(session)
+    await leases.release(late)
+    assert (await redis.get(keys.lease(session)) or b"").startswith(b"two:")
+    assert await redis.exists(keys.begun(session))
+
+
+async def test_whoever_comes_after_a_vanished_holder_is_not_the_first(redis: Redis, leases: Leases) -> None:
+    session = uuid4()
+    first = await leases.acquire(session)
+    await redis.delete(keys.lease(session))
+    second = await leases.acquire(session)
+    assert first
+    assert second
+    assert (first.first, second.first) == (True, False)
+
+
+async def test_leases_of_a_dead_process_are_dropped_and_those_of_others_are_not(redis: Redis, leases: Leases) -> None:
+    mine, others = uuid4(), uuid4()
+    await leases.acquire(mine)
+    await Leases(redis, "one-more", SECONDS).acquire(others)
+    await Leases.drop_all(redis, "one", [mine, others])
+    assert not await redis.exists(keys.lease(mine))
+    assert await redis.exists(keys.lease(others))

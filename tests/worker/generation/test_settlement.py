@@ -1,0 +1,121 @@
+"""Outcomes reach the database exactly once, however long it is away."""
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.sandbox import Sandbox
+from worker.errors import ModerationBlocked, ServiceUnavailable
+from worker.generation import keys, settlement
+from worker.generation.sessions import Sessions
+from worker.generation.settlement import Outcome, Settlement
+
+
+@pytest.fixture
+def writer(redis: Redis, sessions: Sessions) -> Settlement:
+    return Settlement(redis, sessions)
+
+
+def failure(sandbox: Sandbox) -> tuple[Outcome, str]:
+    queued = sandbox.producer.b2c(push=False)
+    error = ModerationBlocked("blocked")
+    return settlement.failed("b2c", queued.message["session_id"], error, processing_time_ms=12), queued.owner_id
+
+
+async def test_a_failure_is_written_with_its_refund_and_forgotten(
+    sandbox: Sandbox, redis: Redis, writer: Settlement
+) -> None:
+    outcome, owner = failure(sandbox)
+    await writer.settle(outcome)
+    row = sandbox.session("b2c", outcome.session_id)
+    assert (row["status"], row["error_message"]) == ("failed", ModerationBlocked.user_message)
+    assert sandbox.balance_changes(owner) == [10, -1, 1]
+    assert not await redis.exists(keys.SETTLEMENTS)
+
+
+async def test_settling_again_changes_nothing(sandbox: Sandbox, writer: Settlement) -> None:
+    outcome, owner = failure(sandbox)
+    await writer.settle(outcome)
+    await writer.settle(outcome)
+    assert sandbox.balance_changes(owner) == [10, -1, 1]
+
+
+async def test_an_outcome_waits_in_redis_while_the_database_is_away(sandbox: Sandbox, writer: Settlement) -> None:
+    outcome, owner = failure(sandbox)
+    sandbox.gateway.fault("unavailable", on="rpc/*")
+    await writer.settle(outcome)
+    assert await writer.is_waiting(outcome.session_id)
+    with pytest.raises(ServiceUnavailable):
+        await writer.settle_waiting()
+    sandbox.gateway.clear()
+    assert await writer.settle_waiting() == 1
+    assert sandbox.balance_changes(owner) == [10, -1, 1]
+    assert not await writer.is_waiting(outcome.session_id)
+
+
+async def test_one_refused_outcome_does_not_keep_the_others_waiting(sandbox: Sandbox, writer: Settlement) -> None:
+    sandbox.gateway.fault("unavailable", on="rpc/*")
+    outcomes = [failure(sandbox)[0] for _ in range(3)]
+    for outcome in outcomes:
+        await writer.defer(outcome)
+    sandbox.gateway.clear()
+    sandbox.gateway.fault("unavailable", on="rpc/fail_generation", times=1)
+    with pytest.raises(ServiceUnavailable):
+        await writer.settle_waiting()
+    assert len(await writer.waiting()) == 1
+
+
+async def test_an_outcome_is_left_to_the_worker_that_has_the_lease(
+    sandbox: Sandbox, redis: Redis, writer: Settlement
+) -> None:
+    outcome, _ = failure(sandbox)
+    await writer.defer(outcome)
+    await redis.set(keys.lease(outcome.session_id), "somebody")
+    assert await writer.settle_waiting() == 0
+    assert await writer.is_waiting(outcome.session_id)
+
+
+async def test_a_deferred_outcome_is_written_at_once_by_the_background_loop(
+    sandbox: Sandbox, writer: Settlement
+) -> None:
+    loop = asyncio.create_task(writer.settle_forever())
+    outcome, _ = failure(sandbox)
+    await writer.defer(outcome)
+    async with asyncio.timeout(1):
+        while sandbox.session("b2c", outcome.session_id)["status"] != "failed":
+            await asyncio.sleep(0.02)
+    loop.cancel()
+
+
+async def test_a_lost_answer_to_the_completion_is_recognised(sandbox: Sandbox, writer: Settlement) -> None:
+    queued = sandbox.producer.b2c(push=False)
+    sandbox.database.execute("update generation_sessions set status = 'processing' where id = $1", queued.session_id)
+    sandbox.gateway.fault("drop_after", on="rpc/complete_generation", times=1)
+    outcome = Outcome(
+        channel="b2c",
+        session_id=queued.message["session_id"],
+        kind="completed",
+        processing_time_ms=5,
+        image_url="https://x/y.jpg",
+    )
+    await writer.settle(outcome)
+    assert sandbox.session("b2c", queued.session_id)["generated_image_url"] == "https://x/y.jpg"
+    assert sandbox.statuses(queued.session_id) == ["queued", "processing", "completed"]
+    assert not await writer.is_waiting(outcome.session_id)
+
+
+async def test_a_late_completion_of_a_failed_session_is_discarded(sandbox: Sandbox, writer: Settlement) -> None:
+    outcome, owner = failure(sandbox)
+    await writer.settle(outcome)
+    late = Outcome(
+        channel="b2c",
+        session_id=outcome.session_id,
+        kind="completed",
+        processing_time_ms=9,
+        image_url="https://x/y.jpg",
+    )
+    await writer.settle(late)
+    row = sandbox.session("b2c", outcome.session_id)
+    assert (row["status"], row["generated_image_url"]) == ("failed", None)
+    assert sandbox.balance_changes(owner) == [10, -1, 1]

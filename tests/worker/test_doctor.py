@@ -1,0 +1,336 @@
+"""`wearon-worker doctor` against real services, healthy and not."""
+
+import json
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.sandbox import Sandbox
+from tests.sandbox.database import Database
+from tests.sandbox.sandbox import HERE, MIGRATION
+from worker.doctor import broker, command, examination
+from worker.sizing import pose
+
+SCHEMA = HERE / "schema.sql"
+
+
+class Doctor:
+    """The command in the sandbox's environment."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    def run(self, *arguments: str, **environment: str) -> Result:
+        return CliRunner().invoke(command, arguments, env=self._sandbox.env(**environment))
+
+    def __call__(self, **environment: str) -> dict[str, tuple[str, str, str]]:
+        """Status, finding and remedy of each check; the exit code fits them."""
+        result = self.run("--json", **environment)
+        report: dict[str, Any] = json.loads(result.stdout)
+        checks = {check["name"]: (check["status"], check["what"], check["remedy"]) for check in report["checks"]}
+        assert result.exit_code == any(status == "fail" for status, _, _ in checks.values())
+        return checks
+
+
+@pytest.fixture
+def doctor(sandbox: Sandbox) -> Doctor:
+    return Doctor(sandbox)
+
+
+@pytest.fixture
+def black_hole() -> Iterator[str]:
+    """A server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_healthy_world_has_no_failure(doctor: Doctor) -> None:
+    checks = doctor()
+    assert {name: status for name, (status, _, _) in checks.items() if status != "ok"} == {"openai model": "warn"}
+    assert list(checks) == [
+        *("settings", "dns", "redis", "redis persistence", "redis eviction", "database", "functions", "bucket"),
+        *("openai model", "openai fallback", "clock", "disk", "pose model"),
+    ]
+
+
+def test_nothing_is_left_behind(sandbox: Sandbox, doctor: Doctor) -> None:
+    doctor()
+    assert sandbox.objects() == {}
+    assert sandbox.redis.keys() == []
+    assert sandbox.calls() == []
+
+
+def test_people_read_a_line_for_each_check(doctor: Doctor) -> None:
+    result = doctor.run()
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert all(line.startswith(("ok    ", "warn  ")) for line in lines)
+    assert len(lines) == 13
+
+
+def test_the_json_keys_are_stable(doctor: Doctor) -> None:
+    report = json.loads(doctor.run("--json").stdout)
+    assert set(report) == {"healthy", "seconds", "checks"}
+    assert {key for check in report["checks"] for key in check} == {"name", "status", "what", "remedy"}
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        ({"SUPABASE_URL": "ftp://x"}, "SUPABASE_URL is invalid: must be a URL like https://host"),
+        ({"OPENAI_API_KEY": ""}, "OPENAI_API_KEY is not set"),
+    ],
+)
+def test_a_bad_setting_is_one_clear_line(doctor: Doctor, environment: dict[str, str], line: str) -> None:
+    result = doctor.run(**environment)
+    assert result.exit_code == 1
+    assert result.stdout.count("\n") == 1
+    assert line in result.stdout
+
+
+def test_secrets_are_never_printed(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {"OPENAI_API_KEY": "sk-very-secret", "SUPABASE_SERVICE_ROLE_KEY": "service-secret"}
+
+    async def talkative(settings: Any) -> Any:
+        raise RuntimeError(f"{settings.redis_url} {' '.join(secrets.values())}")
+
+    monkeypatch.setitem(examination.CHECKS, "disk", talkative)
+    output = doctor.run(REDIS_URL="redis://:redis-secret@127.0.0.1:1/0", **secrets).output
+    assert "the check itself failed: RuntimeError" in output
+    assert not any(secret in output for secret in ("redis-secret", *secrets.values()))
+
+
+# Services
+
+
+def test_a_host_without_address_is_a_failure(doctor: Doctor) -> None:
+    status, what, remedy = doctor(OPENAI_BASE_URL="http://no-such-host.invalid/v1")["dns"]
+    assert (status, what.partition(":")[0]) == ("fail", "no-such-host.invalid has no address")
+    assert "OPENAI_BASE_URL" in remedy
+
+
+def test_a_redis_that_is_away_is_a_failure(sandbox: Sandbox, doctor: Doctor) -> None:
+    sandbox.valkey.stop()
+    status, what, _ = doctor()["redis"]
+    assert status == "fail"
+    assert what.startswith("no answer")
+
+
+@pytest.mark.parametrize(
+    ("option", "bad", "good", "check", "status"),
+    [
+        ("appendonly", "no", "yes", "redis persistence", "warn"),
+        ("maxmemory-policy", "allkeys-lru", "noeviction", "redis eviction", "warn"),
+    ],
+)
+def test_a_redis_that_may_forget_is_worth_a_warning(
+    sandbox: Sandbox, doctor: Doctor, option: str, bad: str, good: str, check: str, status: str
+) -> None:
+    sandbox.redis.config_set(option, bad)
+    try:
+        assert doctor()[check][0] == status
+    finally:
+        sandbox.redis.config_set(option, good)
+
+
+def test_a_redis_that_will_throw_messages_away_is_a_failure(sandbox: Sandbox, doctor: Doctor) -> None:
+    sandbox.redis.config_set("maxmemory-policy", "allkeys-lru")
+    sandbox.redis.config_set("maxmemory", 100_000_000)
+    try:
+        assert doctor()["redis eviction"][0] == "fail"
+    finally:
+        sandbox.redis.config_set("maxmemory", 0)
+        sandbox.redis.config_set("maxmemory-policy", "noeviction")
+
+
+@pytest.mark.parametrize(
+    ("version", "latency", "status"), [("6.0.16", 0, "fail"), ("6.2.0", 0, "ok"), ("7.4.11", 0.2, "warn")]
+)
+def test_redis_must_be_new_enough_and_near(version: str, latency: float, status: str) -> None:
+    assert broker._version({"redis_version": version}, latency).status == status
+
+
+def test_the_wrong_key_of_supabase_is_a_failure(sandbox: Sandbox, doctor: Doctor) -> None:
+    assert doctor(SUPABASE_SERVICE_ROLE_KEY="wrong")["database"][0] == "fail"
+    status, _, remedy = doctor(SUPABASE_SERVICE_ROLE_KEY=sandbox.anon_key)["functions"]
+    assert status == "fail"
+    assert "service role's key" in remedy
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ("drop function requeue_generation", "missing or outdated: requeue_generation"),
+        ("alter function refund_credits rename to refund_nobody", "missing: refund_credits"),
+    ],
+)
+def test_missing_functions_are_named(sandbox: Sandbox, doctor: Doctor, change: str, what: str) -> None:
+    sandbox.database.execute(change)
+    try:
+        status, found, _ = doctor()["functions"]
+    finally:
+        if "rename" in change:
+            sandbox.database.execute("alter function refund_nobody rename to refund_credits")
+        sandbox.database.apply(MIGRATION)
+    assert status == "fail"
+    assert found.startswith(what)
+
+
+def test_a_database_without_the_migration_is_a_failure_with_its_remedy(sandbox: Sandbox, doctor: Doctor) -> None:
+    with Database(sandbox.postgres.create_database("bare")) as bare:
+        bare.apply(SCHEMA)
+    sandbox.gateway.use(sandbox.postgres.url("bare", user="authenticator"))
+    try:
+        status, what, remedy = doctor()["functions"]
+    finally:
+        sandbox.gateway.use(sandbox.postgres.url("wearon", user="authenticator"))
+        sandbox.postgres.drop_database("bare")
+    assert status == "fail"
+    assert what.startswith("missing or outdated: complete_generation, fail_generation")
+    assert "functions.sql" in remedy
+
+
+def test_a_missing_bucket_is_a_failure(doctor: Doctor) -> None:
+    status, what, remedy = doctor(SUPABASE_STORAGE_BUCKET="nowhere")["bucket"]
+    assert status == "fail"
+    assert what.startswith("nowhere: ")
+    assert "SUPABASE_STORAGE_BUCKET" in remedy
+
+
+def test_the_announced_shutdown_of_the_model_is_a_warning_with_its_date(doctor: Doctor) -> None:
+    status, what, remedy = doctor()["openai model"]
+    assert status == "warn"
+    assert what.startswith("gpt-image-1.5 is shut down on 2026-12-01, in ")
+    assert "OPENAI_IMAGE_MODEL" in remedy
+
+
+def test_a_model_that_is_not_offered_is_a_warning_while_the_fallback_is(doctor: Doctor) -> None:
+    checks = doctor(OPENAI_IMAGE_MODEL="gpt-image-0")
+    assert checks["openai model"][:2] == ("warn", "gpt-image-0 is not offered to this key")
+    assert checks["openai fallback"][0] == "ok"
+
+
+def test_no_model_at_all_is_a_failure(doctor: Doctor) -> None:
+    checks = doctor(OPENAI_IMAGE_MODEL="gpt-image-0", OPENAI_IMAGE_FALLBACK_MODEL="gpt-image-00")
+    assert checks["openai"][:2] == ("fail", "neither gpt-image-0 nor gpt-image-00 is offered")
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers everything with one status, one body and one Date."""
+
+    status = 200
+    body = b'{"object": "list", "data": []}'
+    clock_off = 0.0
+
+    def do_GET(self) -> None:
+        self.send_response_only(self.status)
+        self.send_header("Date", formatdate(time.time() + self.clock_off, usegmt=True))
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(b"" if self.command == "HEAD" else self.body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """Starts servers that answer as told; -> their address."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(**answers: Any) -> str:
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Answers,), answers)))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.02,), daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for each in servers:
+        each.shutdown()
+        each.server_close()
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "remedy"),
+    [(401, "fail", "check OPENAI_API_KEY"), (403, "warn", "let the key read models"), (500, "fail", "OPENAI_BASE_URL")],
+)
+def test_what_openai_says_to_the_key_is_told(doctor: Doctor, server: Any, code: int, status: str, remedy: str) -> None:
+    url = server(status=code, body=b'{"error": {"message": "no", "code": null}}')
+    check = doctor(OPENAI_BASE_URL=url)["openai"]
+    assert check[0] == status
+    assert remedy in check[2]
+
+
+@pytest.mark.parametrize(("off", "status"), [(0, "ok"), (20, "warn"), (-20, "warn"), (300, "fail")])
+def test_a_clock_that_is_off_is_told(doctor: Doctor, server: Any, off: float, status: str) -> None:
+    url = server(clock_off=off)
+    check = doctor(OPENAI_BASE_URL=url, SUPABASE_URL=url)["clock"]
+    assert check[0] == status
+    assert off == 0 or ("behind" if off > 0 else "ahead") in check[1]
+
+
+def test_one_server_with_a_wrong_clock_is_not_our_fault(doctor: Doctor, server: Any) -> None:
+    assert doctor(OPENAI_BASE_URL=server(clock_off=300))["clock"][0] == "ok"
+
+
+# This machine
+
+
+@pytest.mark.parametrize(("free", "status"), [(10 * 1024**3, "ok"), (500 * 1024**2, "warn"), (1024**2, "fail")])
+def test_a_disk_without_room_is_told(doctor: Doctor, monkeypatch: pytest.MonkeyPatch, free: int, status: str) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    assert doctor()["disk"][0] == status
+
+
+def test_a_damaged_pose_model_is_a_failure(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged() -> None:
+        raise pose.ModelUnusable("The pose model is damaged.")
+
+    monkeypatch.setattr(pose, "verify_model", damaged)
+    assert doctor()["pose model"][:2] == ("fail", "The pose model is damaged.")
+
+
+# Time
+
+
+def test_services_that_never_answer_take_no_longer_than_the_limit(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch, black_hole: str
+) -> None:
+    monkeypatch.setattr(examination, "LIMIT_SECONDS", 1.0)
+    begun = time.monotonic()
+    url = f"http://{black_hole}"
+    checks = doctor(REDIS_URL=f"redis://{black_hole}/0", SUPABASE_URL=url, OPENAI_BASE_URL=url)
+    assert time.monotonic() - begun < 3
+    assert [name for name, check in checks.items() if check[0] == "fail"] == [
+        *("redis", "database", "bucket", "openai", "clock"),
+    ]
+
+
+def test_a_name_server_that_never_answers_does_not_keep_the_command_from_ending(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examination, "LIMIT_SECONDS", 1.0)
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(60))
+    begun = time.monotonic()
+    assert doctor()["dns"][0] == "fail"
+    answered.set()
+    assert time.monotonic() - begun < 4
+
+
+def test_all_limits_together_stay_under_ten_seconds() -> None:
+    assert examination.LIMIT_SECONDS < 9

@@ -1,0 +1,37 @@
+"""What a check says: one line, and what to do about it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the doctor's. `remedy` is empty when there is nothing to do."""
+
+    name: str
+    status: Status
+    what: str
+    remedy: str = ""
+
+
+def ok(name: str, what: str) -> Result:
+    """As it should be."""
+    return Result(name, "ok", what)
+
+
+def warn(name: str, what: str, remedy: str) -> Result:
+    """The worker runs; somebody should look at it."""
+    return Result(name, "warn", what, remedy)
+
+
+def fail(name: str, what: str, remedy: str) -> Result:
+    """The worker cannot work like this."""
+    return Result(name, "fail", what, remedy)
+
+
+def healthy(results: Iterable[Result]) -> bool:
+    """Whether nothing failed."""
+    return all(result.status != "fail" for result in results)

@@ -1,0 +1,196 @@
+"""FastAPI application: the size API and the container's health."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from worker import __version__
+from worker.errors import ImageError
+from worker.fetch import ImageFetcher
+from worker.health import Health
+from worker.images import decode
+from worker.logs import get_logger
+from worker.settings import Settings
+from worker.sizing.estimator import Estimate, Person, estimate
+from worker.sizing.http import RequestMiddleware
+from worker.sizing.measurements import GIRTHS, Measurer
+from worker.sizing.pool import Pool, Saturated
+from worker.sizing.pose import MODEL_PATH, Landmarker, ModelUnusable
+from worker.sizing.quality import PhotoRefused
+from worker.sizing.schemas import (
+    EstimateRequest,
+    EstimateResponse,
+    GirthsCm,
+    InvalidRequest,
+    Problem,
+    Refusal,
+    SizeRange,
+)
+
+log = get_logger(__name__)
+
+#: Of a request's whole time the download may take this share; the rest is for waiting and measuring.
+_FETCH_SHARE = 0.8
+
+_DESCRIPTION = """Clothing size from one photo and the stated height.
+
+**Limits.** The girths are read from the outline of the body in a frontal view. They hold for tight clothing:
+loose clothing overestimates them by 10 cm and more. `uncertainty_cm` and `confidence` say how sure the answer is, and
+`warnings` what makes it less sure: `arms_touch_torso` (arms hide part of the outline), `unusual_outline` (unlike the
+bodies that the model was fitted on, often because of loose clothing or a bag), `beyond_chart` (larger than the largest
+size), `low_resolution`. Nothing of the photo is stored.
+
+**Size.** `recommended_size` is the smallest size whose limits hold, by chest in the default chart (XS 84, S 92, M 100,
+L 108, XL 116 cm, else XXL). `body_type` is `broad` from a waist of 0.53 of the height, else `athletic` from a chest of
+1.22 times the waist, else `slim` below a waist of 0.42 of the height, else `average`.
+"""
+
+
+def create_app(settings: Settings, health: Health) -> FastAPI:
+    """The application; `health` is shared with the supervisor, and learns here that the model is loaded."""
+    fetcher = ImageFetcher(
+        trusted_origins=settings.trusted_origins,
+        max_bytes=settings.image_max_bytes,
+        timeout_seconds=min(settings.fetch_timeout_seconds, settings.sizing_timeout_seconds * _FETCH_SHARE),
+    )
+    pool = Pool(
+        threads=settings.sizing_threads,
+        queue=settings.sizing_queue,
+        model_path=settings.pose_model_path or MODEL_PATH,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(_load(pool, health))
+        try:
+            yield
+        finally:
+            loading.cancel()
+            pool.close()
+            await fetcher.aclose()
+
+    app = FastAPI(title="WearOn worker", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
+    app.add_middleware(RequestMiddleware)
+    _answer_errors(app)
+
+    @app.post(
+        "/estimate-body",
+        responses={
+            400: {"model": Problem, "description": "The picture cannot be fetched, or it is no picture."},
+            413: {"model": Problem, "description": "The request body is too large."},
+            422: {
+                "model": Refusal | InvalidRequest,
+                "description": "The input is invalid, or the picture cannot be measured (with `reason` and `hint`).",
+            },
+            500: {"model": Problem, "description": "Anything unexpected."},
+            503: {
+                "model": Problem,
+                "description": "Not ready or busy.",
+                "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
+            },
+        },
+    )
+    async def estimate_body(body: EstimateRequest, request: Request) -> EstimateResponse:
+        """Estimate chest, waist, hip and shoulder, and the size that fits."""
+        begun = time.monotonic()
+        if not pool.loaded:
+            raise HTTPException(503, "The service is starting. Please try again.", {"Retry-After": "5"})
+        pool.check_free()
+        try:
+            async with asyncio.timeout(settings.sizing_timeout_seconds):
+                data = await fetcher.fetch(body.image_url)
+                fetched = time.monotonic()
+                found = await pool.run(lambda landmarker, measurer: _measure(data, body, landmarker, measurer))
+        except TimeoutError:
+            raise HTTPException(503, "The service is busy. Please try again.", {"Retry-After": "2"}) from None
+        log.info(
+            "estimate_completed",
+            size=found.size,
+            confidence=round(found.confidence, 3),
+            warnings=found.warnings,
+            fetch_ms=round((fetched - begun) * 1000),
+            total_ms=round((time.monotonic() - begun) * 1000),
+        )
+        return _respond(found, request.state.request_id)
+
+    @app.get("/health")
+    async def get_health() -> dict[str, Any]:
+        """What this container needs and has; always 200."""
+        return health.report()
+
+    @app.get("/ready", responses={503: {"description": "No new work may be sent here."}})
+    async def get_ready(response: Response) -> dict[str, bool]:
+        """Whether new work may be sent here."""
+        response.status_code = 200 if health.ready() else 503
+        return {"ready": health.ready()}
+
+    return app
+
+
+async def _load(pool: Pool, health: Health) -> None:
+    begun = time.monotonic()
+    try:
+        await pool.load()
+    except ModelUnusable as error:
+        log.critical("pose_model_unusable", error=str(error))
+    except Exception:
+        log.critical("pose_model_failed", exc_info=True)
+    else:
+        health.model_loaded = True
+        log.info("pose_model_loaded", seconds=round(time.monotonic() - begun, 2))
+
+
+def _measure(data: bytes, body: EstimateRequest, landmarker: Landmarker, measurer: Measurer) -> Estimate:
+    person = Person(body.height_cm, body.weight_kg, body.sex)
+    return estimate(decode(data), person, body.chart(), body.fit, landmarker=landmarker, measurer=measurer)
+
+
+def _respond(found: Estimate, request_id: str) -> EstimateResponse:
+    girths = {name: getattr(found.measurements, name) for name in GIRTHS}
+    return EstimateResponse(
+        recommended_size=found.size,
+        measurements=GirthsCm(**{f"{name}_cm": round(girth.value, 1) for name, girth in girths.items()}),
+        confidence=round(found.confidence, 3),
+        body_type=found.body_type,
+        size_range=SizeRange(lower=found.lower, upper=found.upper),
+        uncertainty_cm=GirthsCm(**{f"{name}_cm": round(girth.uncertainty, 1) for name, girth in girths.items()}),
+        warnings=found.warnings,
+        request_id=request_id,
+    )
+
+
+def _answer_errors(app: FastAPI) -> None:
+    @app.exception_handler(ImageError)
+    async def image_error(_: Request, error: ImageError) -> JSONResponse:
+        log.info("picture_unusable", reason=error.reason, error=str(error))
+        return JSONResponse({"detail": str(error)}, 400)
+
+    @app.exception_handler(PhotoRefused)
+    async def refused(_: Request, error: PhotoRefused) -> JSONResponse:
+        log.info("picture_refused", reason=error.reason)
+        return JSONResponse({"detail": str(error), "reason": error.reason, "hint": error.hint}, 422)
+
+    @app.exception_handler(Saturated)
+    async def saturated(_: Request, error: Saturated) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 503, {"Retry-After": str(error.retry_after)})
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        # Never the input: it may be no valid JSON value (NaN), very long, or private.
+        found = [{"loc": list(item["loc"]), "msg": item["msg"], "type": item["type"]} for item in error.errors()]
+        return JSONResponse({"detail": found}, 422)
+
+    @app.exception_handler(HTTPException)
+    async def other(_: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:
+            # FastAPI's word for a body that no JSON parser survives (huge numbers, deep nesting).
+            found = {"loc": ["body"], "msg": "The body is no JSON object that can be read.", "type": "json_invalid"}
+            return JSONResponse({"detail": [found]}, 422)
+        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)

@@ -1,0 +1,74 @@
+"""What every HTTP request passes: a request id, a size limit, and a last resort for errors."""
+
+import re
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from worker.logs import bind, get_logger
+
+log = get_logger(__name__)
+
+MAX_BODY_BYTES = 65_536
+REQUEST_ID_HEADER = "X-Request-Id"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+
+
+class _BodyTooLarge(Exception):
+    pass
+
+
+class RequestMiddleware:
+    """Binds the request id to all log lines, echoes it, limits the body and answers 500 for what nobody caught."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get(REQUEST_ID_HEADER, "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{uuid4()}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+        read = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+            await send(message)
+
+        async def receive_bounded() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > MAX_BODY_BYTES:
+                raise _BodyTooLarge
+            return message
+
+        with bind(request_id=request_id):
+            try:
+                if _declared_length(headers) > MAX_BODY_BYTES:
+                    raise _BodyTooLarge
+                await self._app(scope, receive_bounded, send_with_id)
+            except _BodyTooLarge:
+                # What is left of the body would be read as the next request.
+                text = f"The request body is larger than {MAX_BODY_BYTES} bytes."
+                await JSONResponse({"detail": text}, 413, headers={"Connection": "close"})(scope, receive, send_with_id)
+            except Exception:
+                log.exception("request_failed", path=scope["path"])
+                if started:
+                    raise
+                answer = JSONResponse({"detail": "Something went wrong on our side."}, 500)
+                await answer(scope, receive, send_with_id)
+
+
+def _declared_length(headers: Headers) -> int:
+    value = headers.get("Content-Length", "")
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else 0

@@ -1,0 +1,98 @@
+"""Features of the outline, height, and perhaps weight and sex, to girths with calibrated uncertainty.
+
+The model is kernel ridge regression with plain arrays, written by `tests/bench/fit_sizing.py`. It predicts each girth
+as a share of the height, one model for every combination of optional inputs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+COEFFICIENTS_PATH = Path(__file__).with_name("model") / "coefficients.npz"
+
+GIRTHS = ("chest", "waist", "hip", "shoulder")
+Sex = Literal["F", "M"]
+#: A half-width of a 90 % interval in standard deviations of a normal distribution.
+NORMAL_90 = 1.645
+#: Optional inputs in the order of the coefficients' columns.
+EXTRAS = ("bmi", "sex")
+VARIANTS = ("plain", "bmi", "sex", "bmi_sex")
+#: The feature that says how much of the torso's edges arms and hands hide.
+HIDDEN = "hidden"
+#: How many fitted bodies the strangeness of an outline is measured against.
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One length in cm; the truth lies within `uncertainty` of `value` nine times in ten."""
+
+    value: float
+    uncertainty: float
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation that the uncertainty stands for."""
+        return self.uncertainty / NORMAL_90
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What the model says about one person."""
+
+    chest: Measurement
+    waist: Measurement
+    hip: Measurement
+    shoulder: Measurement
+    #: Distance from the bodies that the model was fitted on; 1 is exceeded by one of them in a hundred.
+    strangeness: float
+
+
+class Measurer:
+    """The fitted model; reading it takes milliseconds, and it may be shared by threads."""
+
+    def __init__(self, path: Path = COEFFICIENTS_PATH) -> None:
+        with np.load(path, allow_pickle=False) as stored:
+            self._arrays: dict[str, NDArray[np.float64]] = {
+                name: stored[name].astype(np.float64) for name in stored.files if stored[name].dtype.kind == "f"
+            }
+            self.names: tuple[str, ...] = tuple(stored["feature_names"].tolist())
+            self.version = str(stored["version"])
+
+    def measure(
+        self, features: Mapping[str, float], height_cm: float, weight_kg: float | None = None, sex: Sex | None = None
+    ) -> Measurements:
+        """Girths of a body of this height; weight and sex narrow the answer when they are given."""
+        arrays = self._arrays
+        row = np.array([*(features[name] for name in self.names), height_cm])
+        row = (row - arrays["mean"]) / arrays["scale"]
+        distances = ((arrays["rows"] - row) ** 2).sum(axis=1)
+        strangeness = float(np.sqrt(np.partition(distances, NEIGHBOURS)[:NEIGHBOURS].mean()) / arrays["strange"])
+        variant, known, values = given(height_cm, weight_kg, sex)
+        scaled = (values - arrays["extra_mean"][known]) / arrays["extra_scale"][known]
+        distances = distances + ((arrays["extras"][:, known] - scaled) ** 2).sum(axis=1)
+        kernel = np.exp(-arrays["gamma"] * distances)
+        shares = kernel @ arrays[f"dual_{variant}"] * arrays["target_scale"] + arrays["target_mean"]
+        # Beyond what was fitted on, and where arms hide the flanks, the errors are larger.
+        spread = (1 + arrays[f"slope_{variant}"] * features[HIDDEN]) * max(1.0, strangeness)
+        halves = arrays[f"quantile_{variant}"] * spread
+        girths = [
+            Measurement(float(share * height_cm), float(half)) for share, half in zip(shares, halves, strict=True)
+        ]
+        chest, waist, hip, shoulder = girths
+        return Measurements(chest, waist, hip, shoulder, strangeness)
+
+
+def given(height_cm: float, weight_kg: float | None, sex: Sex | None) -> tuple[str, list[int], NDArray[np.float64]]:
+    """The model variant for what is known of the body-mass index and the sex, their columns, and their values."""
+    found = {
+        0: None if weight_kg is None else weight_kg / (height_cm / 100) ** 2,
+        1: None if sex is None else float(sex == "M"),
+    }
+    known = [column for column, value in found.items() if value is not None]
+    variant = "_".join(EXTRAS[column] for column in known) or "plain"
+    return variant, known, np.array([found[column] for column in known], dtype=np.float64)

@@ -1,0 +1,100 @@
+"""Threads that decode, detect and measure, one native landmarker each, behind a bounded queue."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from worker.sizing.measurements import Measurer
+from worker.sizing.pose import MODEL_PATH, Landmarker, verify_model
+
+Result = TypeVar("Result")
+
+
+class Saturated(Exception):
+    """The queue is full; the text says for how long to stay away."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"The service is busy. Please try again in {retry_after} s.")
+        self.retry_after = retry_after
+
+
+class Pool:
+    """Work for the cores: at most `threads` at once, at most `queue` more waiting."""
+
+    #: What a request costs one core; only for Retry-After.
+    _SECONDS_EACH = 0.05
+
+    def __init__(self, *, threads: int, queue: int, model_path: Path = MODEL_PATH) -> None:
+        """`threads` 0 means one per core that this process may use."""
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self._limit = self._threads + queue
+        self._model_path = model_path
+        self._measurer: Measurer | None = None
+        # A thread starts, and loads its landmarker, only when all others are busy: an idle service holds one (90 MB).
+        self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="sizing")
+        self._own = threading.local()
+        self._pending = 0
+
+    async def load(self) -> None:
+        """Load the model once.
+
+        Raises:
+            ModelUnusable: its file is missing or damaged.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._load)
+
+    @property
+    def loaded(self) -> bool:
+        return self._measurer is not None
+
+    def check_free(self) -> None:
+        """Raises Saturated when no more work would be taken now."""
+        if self._pending >= self._limit:
+            raise Saturated(retry_after=1 + round(self._limit * self._SECONDS_EACH / self._threads))
+
+    async def run(self, work: Callable[[Landmarker, Measurer], Result]) -> Result:
+        """Run `work` in a thread. When the caller stops waiting, work that has not begun is dropped.
+
+        Raises:
+            Saturated: as many as allowed are already waiting.
+        """
+        self.check_free()
+        self._pending += 1
+        future = self._executor.submit(self._call, work)
+        future.add_done_callback(self._done(asyncio.get_running_loop()))
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """Take no more work; returns without waiting for what runs."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _done(self, loop: asyncio.AbstractEventLoop) -> Callable[[object], None]:
+        def count_down() -> None:
+            self._pending -= 1
+
+        def report(_: object) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(count_down)
+
+        return report
+
+    def _load(self) -> None:
+        verify_model(self._model_path)
+        measurer = Measurer()
+        self._landmarker()
+        self._measurer = measurer
+
+    def _call(self, work: Callable[[Landmarker, Measurer], Result]) -> Result:
+        if self._measurer is None:
+            raise RuntimeError("work was given before the model was loaded")
+        return work(self._landmarker(), self._measurer)
+
+    def _landmarker(self) -> Landmarker:
+        if not hasattr(self._own, "landmarker"):
+            self._own.landmarker = Landmarker(self._model_path)
+        found: Landmarker = self._own.landmarker
+        return found

@@ -1,0 +1,95 @@
+"""MediaPipe's Pose Landmarker: a picture in, the person's landmarks and silhouette mask out."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+MODEL_PATH = Path(__file__).with_name("model") / "pose_landmarker_full.task"
+MODEL_SHA256 = "4af13c24c689f72df8a46425122d836ee8bc5d5c551f52d14d82d6f66492d5a2"
+
+#: Columns of `Pose.landmarks`.
+X, Y, Z, VISIBILITY, PRESENCE = range(5)
+
+
+class ModelUnusable(Exception):
+    """The pose model's file is missing or not the one that the coefficients were fitted with."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """One person as the model sees them."""
+
+    #: 33 rows: x, y in pixels, z, visibility and presence (0..1).
+    landmarks: NDArray[np.float64]
+    #: 33 rows: x, y, z in the model's metres, the origin between the hips.
+    world: NDArray[np.float64]
+    #: Height x width, 0..1: how surely a pixel belongs to the person.
+    mask: NDArray[np.float32]
+
+
+class Landmarker:
+    """One native landmarker; calls are run one after the other, so every thread has its own."""
+
+    def __init__(self, path: Path = MODEL_PATH) -> None:
+        # Imported here: the native library takes 25 MB and only the threads of the pool need it.
+        import mediapipe  # noqa: PLC0415
+        from mediapipe.tasks.python import vision  # noqa: PLC0415
+
+        self._mediapipe = mediapipe
+        # Given by path the file is mapped into memory; given as bytes it would be copied (40 MB more).
+        options = vision.PoseLandmarkerOptions(
+            base_options=mediapipe.tasks.BaseOptions(model_asset_path=str(path)),
+            num_poses=2,
+            output_segmentation_masks=True,
+        )
+        self._landmarker = vision.PoseLandmarker.create_from_options(options)
+
+    def detect(self, picture: Image.Image) -> list[Pose]:
+        """The people in an upright RGB picture, at most two."""
+        # Rows of the mask that are no multiple of 16 bytes end the whole process in native code.
+        pixels = np.pad(np.asarray(picture), ((0, 0), (0, -picture.width % 4), (0, 0)), mode="edge")
+        image = self._mediapipe.Image(self._mediapipe.ImageFormat.SRGB, pixels)
+        result = self._landmarker.detect(image)
+        size = np.array([pixels.shape[1], pixels.shape[0], 1.0, 1.0, 1.0])
+        return [
+            Pose(
+                landmarks=np.array([(p.x, p.y, p.z, p.visibility, p.presence) for p in points]) * size,
+                world=np.array([(p.x, p.y, p.z) for p in world]),
+                mask=mask.numpy_view()[:, : picture.width, 0].copy(),
+            )
+            for points, world, mask in zip(
+                result.pose_landmarks, result.pose_world_landmarks, result.segmentation_masks or [], strict=True
+            )
+        ]
+
+    def close(self) -> None:
+        """Free the native memory."""
+        self._landmarker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def verify_model(path: Path = MODEL_PATH) -> None:
+    """Check the model file's SHA-256.
+
+    Raises:
+        ModelUnusable: one sentence that names the file and what is wrong with it.
+    """
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelUnusable(f"The pose model {path} cannot be read: {error.strerror}.") from None
+    if found != MODEL_SHA256:
+        raise ModelUnusable(f"The pose model {path} is damaged: its SHA-256 is {found}, not {MODEL_SHA256}.")
