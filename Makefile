@@ -28,6 +28,10 @@ test: $(INFRA) ## Run all tests: real Valkey, PostgreSQL and worker processes; n
 bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst images sizing start --json --quick")
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: chaos
+chaos: $(READY) ## Kill, freeze and cut off workers while they work, at length; prints what became of every session
+	@CHAOS=full $(BIN)/pytest tests/chaos $(ARGS)
+
 .PHONY: lint
 lint: $(INFRA) ## ruff, mypy --strict, yamllint, shellcheck
 	@$(BIN)/ruff check .

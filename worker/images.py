@@ -2,8 +2,7 @@
 
 The functions are synchronous and spend their time in C code without the interpreter lock: call them from a small thread
 pool. A 12-megapixel phone JPEG costs about 30 ms and 3 MB beside its own bytes, because libjpeg decodes it at a
-quarter of its size; formats and variants that must be decoded whole are limited to MAX_WHOLE_PIXELS and take their
-turns: one of them needs up to 270 MB.
+quarter of its size. What has to be decoded whole is limited further and takes turns: one of it needs up to 240 MB.
 """
 
 import threading
@@ -12,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from io import BytesIO
 
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from worker import jpeg
 from worker.errors import ImageError, ImageInvalid, ImageTooLarge
@@ -20,9 +19,8 @@ from worker.errors import ImageError, ImageInvalid, ImageTooLarge
 MAX_SIDE = 1024
 #: Every phone's largest mode (48 and 50 megapixels) as JPEG, which is decoded at reduced size.
 MAX_JPEG_PIXELS = 51_000_000
-#: PNG, WebP and AVIF are decoded whole: up to 16 bytes per pixel inside libwebp, 11 in libavif, 9 for PNG.
-MAX_WHOLE_PIXELS = 16_800_000
-WHOLE_BYTES_PER_PIXEL = 16
+#: What is decoded whole: pixels at most, and bytes per pixel at its peak, the libraries' own buffers included.
+WHOLE = {"PNG": (16_800_000, 9), "WEBP": (12_600_000, 19), "AVIF": (12_600_000, 13)}
 #: A progressive JPEG keeps all its coefficients: 144 MB for 48 megapixels with halved chroma.
 MAX_COEFFICIENT_BYTES = 160_000_000
 #: Decodes that need more memory than this run one at a time.
@@ -64,6 +62,8 @@ def decode(data: bytes, max_side: int = MAX_SIDE) -> Image.Image:
     with _opened(data) as image:
         target = _fit(image.size, max_side)
         image.draft(None, _fit(image.size, max(1, int(max_side * REDUCED_ENOUGH))))
+        # In one call, not in 64 kB pieces, between which the thread would have to get the interpreter lock again.
+        image.decodermaxblock = len(data)
         image.load()
         small = _smooth(image)
         if max(small.size) > max_side:
@@ -95,19 +95,18 @@ def to_jpeg(data: bytes) -> bytes:
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
+def _opened(data: bytes) -> Iterator[ImageFile.ImageFile]:
     """The image, not decoded yet and known to be affordable; what goes wrong inside becomes an ImageError."""
     try:
         kept = jpeg.coefficient_bytes(data) if data.startswith(jpeg.MAGIC) else None
         with Image.open(BytesIO(data), formats=_FORMATS) as image:
             pixels = image.width * image.height
-            limit = MAX_WHOLE_PIXELS if kept is None else MAX_JPEG_PIXELS
+            limit, bytes_per_pixel = WHOLE[image.format or ""] if kept is None else (MAX_JPEG_PIXELS, 0)
             if pixels > limit:
                 raise ImageTooLarge(f"Image has {pixels / 1e6:.1f} megapixels; the limit is {limit / 1e6:.1f}.")
             if kept and kept > MAX_COEFFICIENT_BYTES:
                 raise ImageTooLarge(f"Progressive JPEG has {pixels / 1e6:.1f} megapixels, too many for its encoding.")
-            cost = pixels * WHOLE_BYTES_PER_PIXEL if kept is None else kept
-            with _heavy if cost > HEAVY_BYTES else nullcontext():
+            with _heavy if pixels * bytes_per_pixel + (kept or 0) > HEAVY_BYTES else nullcontext():
                 yield image
     except ImageError:
         raise
@@ -139,9 +138,7 @@ def _smooth(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         # 16 bits of grey; `convert` alone would clip them instead of scaling.
         return image.point(lambda value: value * (1 / 257)).convert("L")
-    if image.has_transparency_data:
-        return image.convert("RGBA")
-    mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
+    mode = "RGBA" if image.has_transparency_data else {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
     return image if mode == image.mode else image.convert(mode)
 
 

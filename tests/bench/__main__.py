@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; all when none is named")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument("--quick", action="store_true", help="a few seconds each: only to see that it works")
-    defaults = Options()
+    known = {field.name: field for field in fields(Options)}
     for name, text in (
         ("per-minute", "messages offered per minute (generation)"),
         ("minutes", "for how long (generation)"),
@@ -60,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
         ("burst", "messages at once (burst)"),
         ("profile", "write a py-spy profile of the Celery process to this file"),
     ):
-        default = getattr(defaults, name.replace("-", "_"))
-        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} [{default}]")
+        field = known[name.replace("-", "_")]
+        parser.add_argument(f"--{name}", type=field.type, default=field.default, help=f"{text} [{field.default}]")
     return parser
 
 

@@ -329,14 +329,23 @@ def test_dimensions_beyond_pillows_own_limit_are_too_large():
         normalise(png(2**31 - 1, 2**31 - 1, 8, 2, b"\0"))
 
 
-@pytest.mark.parametrize(("kind", "limit"), [("JPEG", "MAX_JPEG_PIXELS"), ("PNG", "MAX_WHOLE_PIXELS")])
-def test_pixel_limit_is_inclusive(kind, limit, monkeypatch):
+@pytest.mark.parametrize("kind", FORMATS)
+def test_pixel_limit_is_inclusive(kind, monkeypatch):
+    def limit(pixels):
+        monkeypatch.setattr(images, "MAX_JPEG_PIXELS", pixels)
+        monkeypatch.setattr(images, "WHOLE", dict.fromkeys(images.WHOLE, (pixels, 1)))
+
     data = encoded(Image.new("RGB", (100, 100)), kind)
-    monkeypatch.setattr(images, limit, 10_000)
+    limit(10_000)
     normalise(data)
-    monkeypatch.setattr(images, limit, 9_999)
+    limit(9_999)
     with pytest.raises(ImageTooLarge, match="megapixels"):
         normalise(data)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF"])
+def test_twelve_megapixels_are_accepted_in_every_format(kind):
+    assert images.WHOLE[kind][0] >= 4096 * 3072
 
 
 def test_largest_phone_picture_is_accepted():

@@ -15,6 +15,9 @@ log = logs.get_logger(__name__)
 
 INSTANCE_VARIABLE = "WEARON_INSTANCE"
 LINK_VARIABLE = "WEARON_LINK_FD"
+#: glibc would give every picture's memory back to the kernel and take it again for the next one: 17 ms of page faults
+#: per generation. What the environment says goes first.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
 
 
 class Pool:
@@ -34,7 +37,12 @@ class Pool:
                 sys.executable,
                 "-m",
                 "worker.generation.tasks",
-                env={**os.environ, INSTANCE_VARIABLE: self._instance, LINK_VARIABLE: str(theirs.fileno())},
+                env={
+                    **_ALLOCATOR,
+                    **os.environ,
+                    INSTANCE_VARIABLE: self._instance,
+                    LINK_VARIABLE: str(theirs.fileno()),
+                },
                 pass_fds=(theirs.fileno(),),
                 # What it writes before its own logging is set up goes where our foreign output goes.
                 stdout=logs.stdout,

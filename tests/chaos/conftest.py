@@ -1,0 +1,43 @@
+"""A clean sandbox with quick pictures for each scenario, and the tables at the end of the run."""
+
+import pytest
+
+from tests.chaos.harness import FULL, TABLES, Load
+from tests.sandbox import Sandbox
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "chaos_full: only in the full version (make chaos)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The bounded version leaves out what takes minutes."""
+    if not FULL:
+        chosen = [item for item in items if "chaos_full" not in item.keywords]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for title, rows in TABLES.items():
+        terminalreporter.section(title)
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        lines = [names, *([str(row.get(name, "")) for name in names] for row in rows)]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
+        for line in lines:
+            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            terminalreporter.write_line("  ".join(cells).rstrip())
+
+
+@pytest.fixture
+def sandbox(world: Sandbox) -> Sandbox:
+    """The world, clean and whole, with a canned picture: these tests are about what happens between the pictures."""
+    world.reset()
+    world.openai.set(compose=False)
+    return world
+
+
+@pytest.fixture
+def load(sandbox: Sandbox) -> Load:
+    """An empty load with its owners."""
+    return Load(sandbox)
