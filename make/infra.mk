@@ -3,7 +3,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MOLECULE_GLOB := tests/molecule/*/molecule.yml
 INFRA := $(VENV)/.infra
 
-$(INFRA): $(READY) requirements/infra.txt requirements/collections.txt requirements.yml
+$(INFRA): $(READY) requirements/infra.txt requirements/collections.in requirements.yml
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $$(command -v uv || echo $(BIN)/uv) pip install --quiet --require-hashes -r requirements/infra.txt
 	@bash scripts/collections.sh $(VENV)
 	@touch $@

@@ -8,7 +8,7 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 # The collections run on older Pythons than the bundle claims; it is not installed, so its claim does not matter.
 "$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
-  --python-version 3.14 --dest "$tmp" -r requirements/collections.txt
+  --python-version 3.14 --dest "$tmp" -r requirements/collections.in
 "$venv/bin/python" - "$tmp"/*.whl <<'PY'
 import json, pathlib, sys, sysconfig, zipfile
 import yaml
