@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+include make/infra.mk
 
 .PHONY: help
 help: ## Show this list
@@ -52,5 +53,3 @@ requirements: $(READY) ## Refresh requirements/*.txt from pyproject.toml (ARGS=-
 .PHONY: clean
 clean: ## Remove .venv and caches
 	@rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache
-
-include make/infra.mk
