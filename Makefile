@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+include make/infra.mk
 
 .PHONY: help
 help: ## Show this list
@@ -21,7 +22,7 @@ demo: $(READY) ## Watch four try-ons become pictures in the sandbox (KEEP=1 leav
 	@$(BIN)/python -m tests.sandbox.demo $(if $(KEEP),--keep) $(ARGS)
 
 .PHONY: test
-test: $(READY) ## Run all tests: real Valkey, PostgreSQL and worker processes; no Docker, no root needed
+test: $(INFRA) ## Run all tests: real Valkey, PostgreSQL and worker processes; no Docker, no root needed
 	@$(BIN)/pytest $(ARGS)
 
 .PHONY: bench
@@ -33,7 +34,7 @@ chaos: $(READY) ## Kill, freeze and cut off workers while they work, at length; 
 	@CHAOS=full $(BIN)/pytest tests/chaos $(ARGS)
 
 .PHONY: lint
-lint: $(READY) ## ruff, mypy --strict, yamllint, shellcheck
+lint: $(INFRA) ## ruff, mypy --strict, yamllint, shellcheck
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

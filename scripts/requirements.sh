@@ -15,3 +15,4 @@ compile() { # name, options
 }
 compile runtime "$@"
 compile dev --group dev "$@"
+compile infra --group infra --constraint requirements/dev.txt "$@" # installed beside dev.txt: shared packages must agree

@@ -1,0 +1,37 @@
+# The worker image. Base: the newest patch release of Python 3.12 on Debian's current stable.
+# renovate: datasource=docker depName=python
+ARG PYTHON_IMAGE=python:3.12.14-slim-trixie
+
+FROM ${PYTHON_IMAGE} AS builder
+WORKDIR /build
+RUN python3 -m venv --without-pip /opt/venv && python3 -m venv /opt/pip
+# Dependencies change seldom, code often: each has its layer. The secret is for a machine behind its own authority.
+COPY requirements/runtime.txt .
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca \
+    PIP_CERT=$(find /run/secrets -name ca 2>/dev/null) /opt/pip/bin/pip --python /opt/venv/bin/python install \
+      --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes --only-binary=:all: -r runtime.txt \
+ && find /opt/venv -type d \( -name tests -o -name test -o -name __pycache__ \) -prune -exec rm -rf {} + \
+ && python3 -m compileall -q -j0 /opt/venv
+
+FROM ${PYTHON_IMAGE}
+# System libraries beside the base image's: none. MediaPipe needs libEGL and libGLESv2 from 0.10.32 on; OpenCV, which
+# would need libGL and glib, is not installed.
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin worker
+COPY --from=builder /opt/venv /opt/venv
+COPY worker /opt/wearon/worker
+ARG VERSION=unknown
+ARG REVISION=unknown
+ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/wearon PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+RUN python3 -m compileall -q /opt/wearon/worker
+LABEL org.opencontainers.image.title="wearon-worker" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      wearon.release="${VERSION}"
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
+    CMD ["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/ready', timeout=4)"]
+ENTRYPOINT ["python3", "-m", "worker"]
+CMD ["run"]

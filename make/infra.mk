@@ -1,0 +1,23 @@
+# Deploying it, and proving that deploying works. Uses the same virtual environment as everything else.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MOLECULE_GLOB := tests/molecule/*/molecule.yml
+INFRA := $(VENV)/.infra
+
+$(INFRA): $(READY) requirements/infra.txt requirements/collections.in requirements.yml
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $$(command -v uv || echo $(BIN)/uv) pip install --quiet --require-hashes -r requirements/infra.txt
+	@bash scripts/collections.sh $(VENV)
+	@touch $@
+
+.PHONY: molecule
+molecule: $(INFRA) ## Provision real hosts (systemd containers) and prove that it works; needs root or Docker (SCENARIO=site for one)
+	@bash tests/testbed/up.sh
+	@set -e; for scenario in $(or $(SCENARIO),site workers); do molecule test --scenario-name $$scenario; done
+	@bash tests/testbed/down.sh
+
+.PHONY: lint-infra
+lint-infra: $(INFRA) ## ansible-lint, production profile, offline
+	@ANSIBLE_VAULT_PASSWORD_FILE=inventory/production/.vault_password.example ansible-lint --offline --strict
+
+.PHONY: deploy
+deploy: $(INFRA) ## Provision the hosts of inventory/production (ARGS="--check --diff", ARGS="--tags nginx", ...)
+	@ansible-playbook playbooks/site.yml $(ARGS)

@@ -1,0 +1,75 @@
+"""How the tests of a scenario reach its hosts, the neighbour, and the playbooks."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+from tests.molecule.hosts import ROOT, SCENARIO, STATE, Played
+
+#: What a client that trusts the test authority says to curl.
+CURL = "curl --silent --show-error --max-time 10 --cacert /state/pebble-root.crt"
+
+
+@pytest.fixture(scope="session")
+def server() -> Host:
+    """Inside the host with the public address."""
+    return testinfra.get_host("docker://site")
+
+
+@pytest.fixture(scope="session")
+def neighbour() -> Host:
+    """A machine beside it."""
+    return testinfra.get_host("docker://testbed-neighbour")
+
+
+@pytest.fixture(scope="session")
+def curl(neighbour: Host) -> Callable[[str], str]:
+    """A request from the neighbour; the output, or `curl: ...` when there was no answer."""
+
+    def ask(arguments: str) -> str:
+        result = neighbour.run(f"{CURL} {arguments}")
+        return str(result.stdout or result.stderr)
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> dict[str, str]:
+    """Addresses and keys of the world around the worker."""
+    answer: dict[str, str] = json.loads((STATE / "sandbox.json").read_text())
+    return answer
+
+
+@pytest.fixture(scope="session")
+def play() -> Callable[..., Played]:
+    """Run a playbook against the hosts of the scenario."""
+
+    def run(name: str, *arguments: str) -> Played:
+        inventories = [f"--inventory={SCENARIO / 'inventory'}", f"--inventory={ROOT / 'tests/testbed/inventory'}"]
+        command = [str(Path(sys.executable).with_name("ansible-playbook")), *inventories, f"playbooks/{name}.yml"]
+        settings = {
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_HOST_KEY_CHECKING": "false",
+            "ANSIBLE_NOCOLOR": "1",
+            "MOLECULE_PROJECT_DIRECTORY": str(ROOT),
+        }
+        return Played(
+            subprocess.run(
+                [*command, *arguments],
+                cwd=ROOT,
+                env={**os.environ, **settings},
+                capture_output=True,
+                text=True,
+                timeout=420,
+                check=False,
+            )
+        )
+
+    return run

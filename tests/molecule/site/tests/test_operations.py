@@ -1,0 +1,74 @@
+"""Running the playbooks again, with wrong input, in check mode, one role alone; a backup and its way back."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from testinfra.host import Host
+
+from tests.molecule.hosts import STATE, Played
+
+Play = Callable[..., Played]
+REDIS = (
+    "docker exec wearon-redis-1 sh -c 'REDISCLI_AUTH=$(cut -d\" \" -f2 /run/secrets/redis.password.conf) redis-cli {}'"
+)
+
+
+def test_check_mode_changes_nothing(play: Play) -> None:
+    run = play("site", "--check", "--diff")
+    assert (run.code, run.changed) == (0, 0), run.text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ('{"redis_password": "short"}', "redis_password"),
+        ('{"worker_supabase_url": "supabase.co"}', "worker_supabase_url"),
+        ('{"base_ssh_public_keys": []}', "base_ssh_public_keys"),
+        ('{"nginx_server_names": ["https://x"]}', "nginx_server_names"),
+        ('{"worker_concurrency": "many"}', "worker_concurrency"),
+    ],
+)
+def test_wrong_input_is_named_before_anything_changes(play: Play, wrong: str, named: str) -> None:
+    run = play("site", "-e", wrong)
+    assert run.code != 0
+    assert run.changed == 0
+    assert named in run.text
+    assert "Nothing was changed" in run.text
+
+
+def test_broken_configuration_never_gets_to_nginx(play: Play, curl: Callable[[str], str], server: Host) -> None:
+    run = play("site", "--tags", "nginx", "-e", '{"nginx_body_limit": "many"}')
+    assert run.code != 0
+    assert "client_max_body_size" in run.text
+    assert "many" not in server.file("/opt/wearon/nginx/live/nginx.conf").content_string
+    assert '"status":' in curl("https://api.example.test/health")
+    assert play("site", "--tags", "nginx").code == 0
+
+
+def test_broken_redis_configuration_is_refused(play: Play, server: Host) -> None:
+    run = play("site", "--tags", "redis", "-e", '{"redis_maxmemory": "lots"}')
+    assert run.code != 0
+    assert "lots" not in server.file("/opt/wearon/redis/conf/redis.conf").content_string
+
+
+def test_backup_brings_everything_back(play: Play, server: Host, tmp_path: Path) -> None:
+    server.check_output(REDIS.format("lpush wearon:test kept"))
+    certificate = server.check_output("sha256sum < /opt/wearon/nginx/tls/fullchain.pem")
+    run = play("backup", "-e", f"to={tmp_path}")
+    assert run.code == 0, run.text
+    (archive,) = tmp_path.glob("*.tar.age")
+    assert b"kept" not in archive.read_bytes()
+
+    server.check_output(REDIS.format("del wearon:test"))
+    server.check_output("rm -rf /opt/wearon/certbot/config /opt/wearon/nginx/tls/fullchain.pem")
+    run = play("restore", "-e", f"archive={archive}", "-e", f"identity={STATE / 'backup-identity.txt'}")
+    assert run.code == 0, run.text
+    assert server.check_output(REDIS.format("lrange wearon:test 0 -1")) == "kept"
+    assert server.check_output("sha256sum < /opt/wearon/nginx/tls/fullchain.pem") == certificate
+
+
+def test_restore_without_files_says_how(play: Play) -> None:
+    run = play("restore")
+    assert run.code != 0
+    assert "-e archive=" in run.text

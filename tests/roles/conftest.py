@@ -1,0 +1,73 @@
+"""Roles rendered by Ansible itself, without a host: templates, variables and specs of every inventory."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+INVENTORIES = ["production", "local"]
+#: The example vault holds CHANGE_ME, which the roles refuse.
+SECRETS = {
+    f"vault_{name}": "dummy-dummy-dummy-dummy-dummy"
+    for name in ("redis_password", "worker_supabase_service_role_key", "worker_openai_api_key")
+}
+ROLES = sorted(path.parent.name for path in (ROOT / "roles").glob("*/tasks"))
+
+
+@dataclass
+class Rendered:
+    """One inventory's stack, in a folder laid out like the server."""
+
+    folder: Path
+
+    def services(self) -> dict[str, dict[str, Any]]:
+        """All services of all fragments."""
+        fragments = [yaml.safe_load(path.read_text()) for path in (self.folder / "compose.d").glob("*.yml")]
+        return {name: service for fragment in fragments for name, service in fragment["services"].items()}
+
+    def project(self) -> Path:
+        return self.folder / "docker-compose.prod.yml"
+
+
+@pytest.fixture(scope="session")
+def render(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Rendered]:
+    """Render an inventory with Ansible; each set of variables once."""
+    done: dict[str, Rendered] = {}
+
+    def run(inventory: str, **variables: Any) -> Rendered:
+        key = json.dumps([inventory, variables], sort_keys=True)
+        if key not in done:
+            folder = tmp_path_factory.mktemp(inventory)
+            command = [str(Path(sys.executable).with_name("ansible-playbook")), "tests/roles/render.yml"]
+            command += [
+                "-i",
+                f"inventory/{inventory}",
+                "-e",
+                json.dumps({**SECRETS, **variables, "project_dir": str(folder)}),
+            ]
+            environment = {
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_VAULT_PASSWORD_FILE": str(ROOT / "inventory/production/.vault_password.example"),
+                "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+            }
+            result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+            assert result.returncode == 0, result.stdout + result.stderr
+            done[key] = Rendered(folder)
+        return done[key]
+
+    return run
+
+
+@pytest.fixture(params=INVENTORIES)
+def rendered(request: pytest.FixtureRequest, render: Callable[..., Rendered]) -> Rendered:
+    """Each inventory as it is in the repository."""
+    return render(request.param)

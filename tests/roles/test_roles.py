@@ -1,0 +1,89 @@
+"""The anatomy that every role keeps."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.roles.conftest import ROLES, ROOT
+from worker.settings import Settings
+
+LAYOUT = yaml.safe_load((ROOT / "playbooks/group_vars/all/layout.yml").read_text())
+
+
+def load(role: str, path: str) -> Any:
+    return yaml.safe_load((ROOT / "roles" / role / path).read_text())
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_specs_equal_defaults(role: str) -> None:
+    """Every default is described with the same value; what has no default is required."""
+    options = load(role, "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    assert {name: option["default"] for name, option in options.items() if "default" in option} == load(
+        role, "defaults/main.yml"
+    )
+    for name, option in options.items():
+        assert option.get("required", False) != ("default" in option), name
+        assert option["description"].strip(), name
+        assert name.startswith(f"{role}_"), name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_says_why_it_is(role: str) -> None:
+    readme = (ROOT / "roles" / role / "README.md").read_text()
+    assert readme.startswith(f"# {role}\n")
+    assert len(readme.splitlines()) <= 30
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_tasks_are_named_and_use_full_module_names(role: str) -> None:
+    for path in (ROOT / "roles" / role).glob("*/*.yml"):
+        if path.parent.name not in {"tasks", "handlers"}:
+            continue
+        for task in yaml.safe_load(path.read_text()):
+            assert re.match(r"[A-Z][^.]*$", task["name"]), (path, task["name"])
+
+
+def test_playbook_services_and_fragments_agree() -> None:
+    """A role with a fragment is a line in site.yml, tagged by its name, and a service of the layout."""
+    plays = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())
+    lines = [line for play in plays for line in play["roles"]]
+    for line in lines:
+        tags = line.get("tags", [])
+        assert line["role"] == "preflight" or line["role"] in ([tags] if isinstance(tags, str) else tags)
+    fragments = {role for role in ROLES if (ROOT / "roles" / role / "templates/compose.yml.j2").exists()}
+    assert fragments == {*LAYOUT["server_services"], *LAYOUT["worker_services"]}
+    assert fragments <= {line["role"] for line in lines}
+
+
+def test_worker_variables_are_settings() -> None:
+    """A setting is one word in three cases."""
+    variables = load("worker", "vars/main.yml")
+    names = [secret["name"] for secret in variables["__worker_secrets"]]
+    names += re.findall(r"'(\w+)':", variables["__worker_environment"])
+    assert set(names) <= set(Settings.model_fields)
+    required = {name for name, field in Settings.model_fields.items() if field.is_required()}
+    assert required <= set(names)
+
+
+def test_worker_drains_as_long_as_its_settings_say() -> None:
+    assert (
+        load("worker", "defaults/main.yml")["worker_drain_timeout_seconds"]
+        >= Settings.model_fields["drain_timeout_seconds"].default
+    )
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "inventory/production/group_vars/all").glob("vault_*.yml")), ids=lambda path: path.name
+)
+def test_production_secrets_are_encrypted(path: Any) -> None:
+    assert path.read_text().startswith("$ANSIBLE_VAULT;1.1;AES256")
+
+
+def test_images_are_pinned() -> None:
+    """What the tests replace by stand-ins has a real, fixed value in production."""
+    for role in ("redis", "nginx", "certbot"):
+        assert re.search(r"\d+\.\d+\.\d+", load(role, "defaults/main.yml")[f"{role}_tag"]), role
+    assert load("certbot", "defaults/main.yml")["certbot_acme_url"] == "https://acme-v02.api.letsencrypt.org/directory"
+    assert load("docker", "defaults/main.yml")["docker_apt_url"].startswith("https://download.docker.com/linux/")

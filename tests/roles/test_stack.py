@@ -1,0 +1,117 @@
+"""The rendered stack of every inventory, checked by the programs that will read it."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from tests.roles.conftest import Rendered
+
+#: A 4 GB host, without what the system itself needs.
+STEADY_LIMIT_MB, ROLLOUT_LIMIT_MB = 3200, 3900
+
+
+def megabytes(limit: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)([mg])", limit).groups()  # type: ignore[union-attr]
+    return int(number) * (1024 if unit == "g" else 1)
+
+
+def need(program: str, found: bool) -> None:
+    """Nothing is skipped silently: in CI a missing program is a failure."""
+    if not found:
+        reason = f"{program} is not on this machine"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+
+
+def test_every_service_is_confined(rendered: Rendered) -> None:
+    for name, service in rendered.services().items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "cap_add" not in service, name
+        assert "privileged" not in service, name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["user"].split(":")[0] not in {"0", "root"}, name
+        assert service["pids_limit"] > 0, name
+        assert service["logging"]["options"]["max-size"], name
+        assert service.get("restart") == "unless-stopped" or service["profiles"], name
+        assert service["healthcheck"].get("test") or service["profiles"], name
+        assert ":" in service["image"], name
+        assert not any("docker.sock" in volume for volume in service.get("volumes", [])), name
+
+
+def test_only_nginx_publishes_ports(rendered: Rendered) -> None:
+    assert {name for name, service in rendered.services().items() if service.get("ports")} == {"nginx"}
+
+
+def test_memory_limits_fit_a_small_host(rendered: Rendered) -> None:
+    services = rendered.services().values()
+    steady = sum(megabytes(one["mem_limit"]) for one in services if one.get("deploy", {}).get("replicas", 1))
+    assert steady <= STEADY_LIMIT_MB
+    assert sum(megabytes(one["mem_limit"]) for one in services) <= ROLLOUT_LIMIT_MB
+
+
+def test_redis_data_fits_its_container_with_room_to_save(rendered: Rendered) -> None:
+    limit = re.search(r"^maxmemory (\d+)mb$", (rendered.folder / "redis/redis.conf").read_text(), re.M)
+    assert limit
+    assert int(limit[1]) <= 0.65 * megabytes(rendered.services()["redis"]["mem_limit"])
+
+
+def test_no_secret_stands_in_a_fragment(rendered: Rendered) -> None:
+    for path in rendered.folder.rglob("*"):
+        if path.is_file() and path.parent.name != "tls":
+            assert not re.search("dummy-dummy|CHANGE_ME", path.read_text()), path
+
+
+def test_managed_redis_leaves_no_own_one(render: Callable[..., Rendered]) -> None:
+    url = "rediss://default:secret@managed.example:6380/0"
+    assert "redis" not in render("local", redis_enabled=False, worker_redis_url=url).services()
+
+
+def test_compose_accepts_the_project(rendered: Rendered) -> None:
+    need(
+        "docker compose",
+        subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0,
+    )
+    result = subprocess.run(
+        ["docker", "compose", "-f", str(rendered.project()), "config", "--quiet"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_nginx_accepts_its_configuration(rendered: Rendered) -> None:
+    """By the stack's own image where an engine has it (`make molecule` builds it), else by this machine's nginx."""
+    image = rendered.services()["nginx"]["image"]
+    by_image = subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
+    need(f"nginx, or the image {image}", by_image or shutil.which("nginx") is not None)
+    tls, folder = rendered.folder / "nginx/tls", rendered.folder / "nginx"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=x",
+        "-days",
+        "1",
+    ]
+    subprocess.run(
+        [*command, "-keyout", tls / "privkey.pem", "-out", tls / "fullchain.pem"], check=True, capture_output=True
+    )
+    prefix = ["docker", "run", "--rm", "--network=none", f"--volume={folder}:{folder}:ro", image] if by_image else []
+    result = subprocess.run(
+        [*prefix, "nginx", "-t", "-q", "-e", "stderr", "-c", str(folder / "staged/nginx.conf")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Removes what up.sh started; images stay for the next time.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+pid=.cache/testbed/state/sandbox.pid
+if [[ -f $pid ]]; then kill "$(cat $pid)" 2>/dev/null || true; rm -f $pid; fi
+docker ps -aq --filter network=testbed | xargs -r docker rm -fv >/dev/null
+docker network rm testbed >/dev/null 2>&1 || true

@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# Starts what a test host finds around itself, on the network `testbed` (IPv4 and IPv6):
+#   the image registries under their real names, Docker's apt repository (http://apt.test), an ACME authority
+#   (https://pebble.test:14000/dir) and a neighbour that looks at the hosts from outside.
+# Everything is built from Debian packages and PyPI. Safe to run again: what is there stays. down.sh removes it.
+#   up.sh            with the real worker image
+#   WORKER=standin up.sh    with a worker that only answers
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+here=tests/testbed
+state=$PWD/.cache/testbed/state
+port=5000
+mkdir -p "$state"
+say() { printf '%s testbed: %s\n' "$(date +%T)" "$*"; }
+
+setting() { sed -n "s/^$2: *\"\{0,1\}\([^\"# ]*\).*/\1/p" "roles/$1/defaults/main.yml"; }
+image_of() { echo "$(setting "$1" "$1_image"):$(setting "$1" "$1_tag")"; }
+
+bash $here/engine.sh
+bash $here/base.sh trixie forky
+
+# --- images, under the names that the roles' defaults give them
+secrets=()
+# A machine behind a proxy of its own authority: pip has to trust it while images are built.
+[[ -n ${PIP_CERT:-} ]] && secrets=(--secret "id=ca,src=$PIP_CERT")
+build() { docker build -q "${secrets[@]}" "$@" >/dev/null; }
+certbot_tag=$(setting certbot certbot_tag)
+for target in host registry pebble apt neighbour python; do build --target $target -t "testbed/$target" $here; done
+for service in redis nginx certbot; do
+  build --target $service --build-arg "CERTBOT=${certbot_tag#v}" -t "$(image_of $service)" $here
+done
+worker=$(setting worker worker_image):test
+if [[ ${WORKER:-} == standin ]]; then
+  build --target worker-standin -t "$worker" $here
+else
+  say "building the worker image"
+  build --build-arg PYTHON_IMAGE=testbed/python -t "$worker" .
+fi
+images=("$(image_of redis)" "$(image_of nginx)" "$(image_of certbot)" "$worker")
+
+# --- network and certificates of a throw-away authority
+docker network inspect testbed >/dev/null 2>&1 || docker network create --ipv6 --subnet fd00:7e57::/64 testbed >/dev/null
+if ! openssl x509 -in "$state/ca.crt" -noout -checkend 86400 >/dev/null 2>&1; then
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj "/CN=testbed CA" \
+    -addext "keyUsage=critical,keyCertSign,cRLSign" -keyout "$state/ca.key" -out "$state/ca.crt" 2>/dev/null
+  rm -f "$state"/*.san
+fi
+certificate() { # file name, DNS names
+  local san
+  san=$(printf 'DNS:%s,' "${@:2}")IP:127.0.0.1
+  [[ $(cat "$state/$1.san" 2>/dev/null) == "$san" ]] && return
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$state/$1.key" 2>/dev/null |
+    openssl x509 -req -CA "$state/ca.crt" -CAkey "$state/ca.key" -CAcreateserial -days 30 -out "$state/$1.crt" \
+      -extfile <(printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth\n' "$san") 2>/dev/null
+  echo "$san" >"$state/$1.san"
+  docker rm -f "testbed-$1" >/dev/null 2>&1 || true
+}
+# The default registry's own name, as the engine knows it.
+hub=$(docker info --format '{{.IndexServerAddress}}' | sed 's|^https\{0,1\}://index\.\([^/]*\)/.*|registry-1.\1|')
+registries=("$hub" ghcr.io)
+certificate registry "${registries[@]}"
+certificate pebble pebble.test
+
+start() { # name, aliases (comma separated), docker run options and command
+  local name=testbed-$1 aliases
+  [[ $(docker inspect -f '{{.State.Running}}' "$name" 2>/dev/null) == true ]] && return
+  docker rm -f "$name" >/dev/null 2>&1 || true
+  aliases=$(tr , '\n' <<<"$2" | sed 's/^./--network-alias &/')
+  # shellcheck disable=SC2086
+  docker run -d --name "$name" --network testbed $aliases -v "$state:/state:ro" "${@:3}" >/dev/null
+}
+
+# --- registry
+cat >"$state/registry.yml" <<'YML'
+version: 0.1
+log: {level: warn}
+storage: {filesystem: {rootdirectory: /var/lib/registry}, delete: {enabled: true}}
+http: {addr: ":443", tls: {certificate: /state/registry.crt, key: /state/registry.key}}
+YML
+start registry "$(IFS=,; echo "${registries[*]}")" -v testbed-registry:/var/lib/registry -p 127.0.0.1:$port:443 testbed/registry
+for _ in $(seq 60); do curl -fsS --cacert "$state/ca.crt" https://127.0.0.1:$port/v2/ >/dev/null 2>&1 && break; sleep 0.25; done
+for image in "${images[@]}"; do
+  path=$image
+  case $image in ghcr.io/*) path=${image#*/} ;; */*) ;; *) path=library/$image ;; esac
+  docker tag "$image" "127.0.0.1:$port/$path"
+  docker push -q "127.0.0.1:$port/$path" >/dev/null
+  docker rmi "127.0.0.1:$port/$path" >/dev/null
+done
+
+# --- the rest
+start apt apt.test testbed/apt
+start neighbour neighbour.test testbed/neighbour
+cat >"$state/pebble.json" <<JSON
+{"pebble": {"listenAddress": "0.0.0.0:14000", "managementListenAddress": "0.0.0.0:15000", "httpPort": 80, "tlsPort": 443,
+  "certificate": "/state/pebble.crt", "privateKey": "/state/pebble.key", "ocspResponderURL": "",
+  "externalAccountBindingRequired": false, "certificateValidityPeriod": 7776000}}
+JSON
+start pebble pebble.test -p 127.0.0.1:15000:15000 testbed/pebble
+for _ in $(seq 60); do
+  curl -fsS --cacert "$state/ca.crt" https://127.0.0.1:15000/roots/0 -o "$state/pebble-root.crt" 2>/dev/null && break
+  sleep 0.25
+done
+
+# --- Supabase, OpenAI and photos, as the hosts reach them
+if ! kill -0 "$(cat "$state/sandbox.pid" 2>/dev/null)" 2>/dev/null || [[ ! -f $state/sandbox.json ]]; then
+  rm -f "$state/sandbox.json"
+  gateway=$(docker network inspect -f '{{range .IPAM.Config}}{{.Gateway}} {{end}}' testbed | tr ' ' '\n' | grep -F . | head -n 1)
+  setsid nohup .venv/bin/python -m tests.testbed.sandbox "$gateway" "$state/sandbox.json" >"$state/sandbox.log" 2>&1 </dev/null &
+  echo $! >"$state/sandbox.pid"
+  for _ in $(seq 120); do [[ -f $state/sandbox.json ]] && break; sleep 0.5; done
+  [[ -f $state/sandbox.json ]] || { tail -n 20 "$state/sandbox.log" >&2; exit 1; }
+fi
+[[ -f $state/backup-identity.txt ]] || docker exec testbed-neighbour age-keygen >"$state/backup-identity.txt" 2>/dev/null
+[[ -f $state/id_ed25519 ]] || ssh-keygen -q -t ed25519 -N '' -C testbed -f "$state/id_ed25519"
+say "up: $(IFS=' '; echo "${images[*]}")"
