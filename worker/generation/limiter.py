@@ -19,7 +19,7 @@ from worker.errors import ServiceUnavailable
 from worker.generation import keys
 
 #: The window is this much longer than a minute: OpenAI sees a call after its start, and not always equally late.
-SLACK_SECONDS = 0.8
+SLACK_SECONDS = 1.5
 #: How many times per window a waiting call looks whether it may start sooner because others gave up.
 POLLS_PER_WINDOW = 12
 #: Of one process at once: a crowd that arrives together shares these connections.
