@@ -29,6 +29,10 @@ test: $(INFRA) ## Run all tests: real Valkey, PostgreSQL and worker processes; n
 bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst images sizing start --json --quick")
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: accuracy
+accuracy: $(READY) ## How far the size API is off (DATA=<folder with images/ and truth.csv>; default: the tests' pictures)
+	@$(BIN)/python -m tests.bench.accuracy $(DATA)
+
 .PHONY: chaos
 chaos: $(READY) ## Kill, freeze and cut off workers while they work, at length; prints what became of every session
 	@CHAOS=full $(BIN)/pytest tests/chaos $(ARGS)
