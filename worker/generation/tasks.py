@@ -160,7 +160,7 @@ def main() -> int:
     loop.start()
     app = create_app(settings, instance)
     app.task(name=TASK)(loop.generate)
-    app.steps["worker"].add(_watched_by(loop))
+    app.steps["consumer"].add(_watched_by(loop))
     # The logging set-up is ours.
     signals.setup_logging.connect(lambda **_: None, weak=False)
     signals.worker_ready.connect(loop.celery_is_up, weak=False)
@@ -172,9 +172,12 @@ def main() -> int:
 
 def _watched_by(loop: GenerationLoop) -> type[StartStopStep]:
     class Watch(StartStopStep):  # type: ignore[misc]  # Celery has no types
-        """Shows once a second that Celery's own event loop turns."""
+        """Shows once a second that Celery's own event loop turns; begun anew with every connection to Redis.
 
-        requires = {"celery.worker.components:Timer"}  # noqa: RUF012  # Celery's way
+        A step of the worker would be begun once only, and Celery forgets all timers when it loses its connection.
+        """
+
+        requires = {"celery.worker.consumer.connection:Connection"}  # noqa: RUF012  # Celery's way
 
         def start(self, parent: Any) -> None:
             self.timer = parent.timer.call_repeatedly(_BEAT_SECONDS, self.seen)
