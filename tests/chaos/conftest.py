@@ -1,8 +1,11 @@
 """A clean sandbox with quick pictures for each scenario, and the tables at the end of the run."""
 
+from collections.abc import Generator
+from contextlib import suppress
+
 import pytest
 
-from tests.chaos.harness import FULL, TABLES, Load
+from tests.chaos.harness import FULL, TABLES, Load, Worker
 from tests.sandbox import Sandbox
 
 
@@ -16,6 +19,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         chosen = [item for item in items if "chaos_full" not in item.keywords]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = chosen
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the workers had to say belongs to a failure."""
+    outcome = yield
+    if outcome.failed and outcome.when == "call":
+        for number, worker in enumerate(Worker.made, 1):
+            with suppress(OSError):  # the log of one that is done with
+                outcome.sections.append((f"worker {number}", worker.output()[-20_000:]))
+    return outcome
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

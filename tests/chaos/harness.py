@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from uuid import uuid4
 
 from tests.integration.worker_process import ENDED, ROOT, WorkerProcess, wait_for
@@ -48,8 +48,12 @@ TABLES: dict[str, list[dict[str, object]]] = defaultdict(list)
 class Worker(WorkerProcess):
     """`wearon-worker run` in its own process group, with everything that can happen to it."""
 
+    #: All of this run, for the report of a failed test.
+    made: ClassVar[list["Worker"]] = []
+
     def __init__(self, sandbox: Sandbox, **environment: str) -> None:
         super().__init__(sandbox, **{**QUICK, **environment})
+        self.made.append(self)
 
     def start(self, *, ready: bool = True) -> Self:
         """Start it, with a guard that ends the whole group when this process is killed and cannot do it itself."""
