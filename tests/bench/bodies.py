@@ -65,7 +65,7 @@ def feature_rows(folder: Path, *, views: int) -> list[list[dict[str, float]]]:
             picture = decode(body.path.read_bytes())
             found = []
             for _, view in zip(range(views), variations(picture, index), strict=False):
-                outline = trace(landmarker.detect(view)[0], np.asarray(view))
+                outline = trace(landmarker.detect(np.asarray(view))[0], np.asarray(view))
                 if outline is None:
                     raise ValueError(f"{body.path}: no outline")
                 found.append(features(outline))

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import click
+import numpy as np
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -36,7 +37,7 @@ def gate(folder: Path, every: int) -> None:
                 found: Counter[str] = Counter()
                 for index in range(0, len(paths), every):
                     picture, other = (decode(paths[i % len(paths)].read_bytes()) for i in (index, index + 7))
-                    good = Good(picture, landmarker.detect(picture)[0], other)
+                    good = Good(picture, landmarker.detect(np.asarray(picture))[0], other)
                     found[verdict(spoil(good, strength), landmarker)] += 1
                 total = found.total()
                 others = ", ".join(f"{name} {count}" for name, count in found.items() if name != reason)

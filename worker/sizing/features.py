@@ -32,6 +32,9 @@ _CALF = np.array([0.1, 0.2, 0.3, 0.45, 0.6, 0.8])
 _BOTH_LEGS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.7])
 _UPPER_ARM = np.array([0.3, 0.5, 0.7, 0.85])
 _FOREARM = np.array([0.15, 0.3, 0.5, 0.8])
+#: Rows that average the traced levels around every second one of them.
+_AVERAGES = (abs(TORSO_LEVELS - np.arange(-0.1, 1.56, 0.05)[:, None]) < 0.03).astype(np.float64)
+_AVERAGES /= _AVERAGES.sum(axis=1, keepdims=True)
 _NECK = np.array([-0.6, -0.2, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8])
 
 
@@ -52,7 +55,6 @@ def features(silhouette: Silhouette) -> dict[str, float]:
 
 def _torso(silhouette: Silhouette) -> Array:
     levels, widths = TORSO_LEVELS, silhouette.torso_widths / silhouette.height
-    profile = [widths[abs(levels - level) < 0.03].mean() for level in np.arange(-0.1, 1.56, 0.05)]
     # The same widths at shares of the body height do not depend on where the model puts the joints.
     shares = (silhouette.torso_y - silhouette.top) / silhouette.height
     by_height = np.interp(np.arange(0.2, 0.56, 0.02), shares, widths)
@@ -60,7 +62,7 @@ def _torso(silhouette: Silhouette) -> Array:
     hip = np.flatnonzero((levels > 0.7) & (levels < 1.5))
     narrowest, widest = waist[widths[waist].argmin()], hip[widths[hip].argmax()]
     extremes = [widths[narrowest], levels[narrowest], widths[widest], levels[widest]]
-    return np.array([*profile, *by_height, *extremes, _armpit(silhouette), _shoulder_width(silhouette)])
+    return np.array([*(_AVERAGES @ widths), *by_height, *extremes, _armpit(silhouette), _shoulder_width(silhouette)])
 
 
 def _armpit(silhouette: Silhouette) -> float:
@@ -142,7 +144,7 @@ def _skeleton(silhouette: Silhouette) -> Array:
     ]
     spread = np.mean([abs(points[WRISTS[side], 0] - points[SHOULDERS[side], 0]) for side in (0, 1)]) / height
     turned = abs(points[NOSE, 0] - middle(pose, EARS)[0]) / height
-    area = pose.mask.sum(dtype=np.float64) / height**2
+    area = 4 * pose.mask[::2, ::2].sum(dtype=np.float64) / height**2
     return np.array([*heights, *spans, *arm, spread, turned, area, *_depth(world)])
 
 

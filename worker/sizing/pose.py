@@ -9,7 +9,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 MODEL_PATH = Path(__file__).with_name("model") / "pose_landmarker_full.task"
 MODEL_SHA256 = "4af13c24c689f72df8a46425122d836ee8bc5d5c551f52d14d82d6f66492d5a2"
@@ -53,18 +52,20 @@ class Landmarker:
         )
         self._landmarker = vision.PoseLandmarker.create_from_options(options)
 
-    def detect(self, picture: Image.Image) -> list[Pose]:
-        """The people in an upright RGB picture, at most two."""
-        # Rows of the mask that are no multiple of 16 bytes end the whole process in native code.
-        pixels = np.pad(np.asarray(picture), ((0, 0), (0, -picture.width % 4), (0, 0)), mode="edge")
-        image = self._mediapipe.Image(self._mediapipe.ImageFormat.SRGB, pixels)
+    def detect(self, pixels: NDArray[np.uint8]) -> list[Pose]:
+        """The people in an upright RGB picture (height x width x 3), at most two."""
+        width = pixels.shape[1]
+        if width % 4:
+            # Rows of the mask that are no multiple of 16 bytes end the whole process in native code.
+            pixels = np.pad(pixels, ((0, 0), (0, -width % 4), (0, 0)), mode="edge")
+        image = self._mediapipe.Image(self._mediapipe.ImageFormat.SRGB, np.ascontiguousarray(pixels))
         result = self._landmarker.detect(image)
         size = np.array([pixels.shape[1], pixels.shape[0], 1.0, 1.0, 1.0])
         return [
             Pose(
                 landmarks=np.array([(p.x, p.y, p.z, p.visibility, p.presence) for p in points]) * size,
                 world=np.array([(p.x, p.y, p.z) for p in world]),
-                mask=mask.numpy_view()[:, : picture.width, 0].copy(),
+                mask=mask.numpy_view()[:, :width, 0].copy(),
             )
             for points, world, mask in zip(
                 result.pose_landmarks, result.pose_world_landmarks, result.segmentation_masks or [], strict=True

@@ -15,7 +15,7 @@ from worker.sizing.silhouette import trace
 @pytest.fixture(scope="module")
 def outline(landmarker: Landmarker) -> dict[str, float]:
     image = picture("b002.jpg")
-    silhouette = trace(landmarker.detect(image)[0], np.asarray(image))
+    silhouette = trace(landmarker.detect(np.asarray(image))[0], np.asarray(image))
     assert silhouette is not None
     return features(silhouette)
 

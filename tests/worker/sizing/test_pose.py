@@ -3,6 +3,7 @@
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.worker.sizing.conftest import picture
@@ -11,7 +12,7 @@ from worker.sizing.pose import Landmarker, ModelUnusable, verify_model
 
 @pytest.mark.parametrize("width", range(560, 577))
 def test_every_width_gives_a_mask_of_the_pictures_size(width: int, landmarker: Landmarker) -> None:
-    poses = landmarker.detect(picture("b000.jpg").resize((width, 761)))
+    poses = landmarker.detect(np.asarray(picture("b000.jpg").resize((width, 761))))
 
     assert [pose.mask.shape for pose in poses] == [(761, width)]
 
