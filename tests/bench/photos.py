@@ -32,15 +32,15 @@ def _made(megapixels: float, seed: int) -> bytes:
     scene, grain = _scene(size, random), random.standard_normal((size[1], size[0]), dtype=np.float32)
     # The sensor's noise decides the size of the file: bisect to what phones write.
     limit = min(BYTES_PER_PIXEL * size[0] * size[1], MAX_BYTES)
-    low, high, data = 0.0, 24.0, b""
+    low, high, fitting = 0.0, 24.0, _jpeg(scene)
     for _ in range(7):
         middle = (low + high) / 2
         data = _jpeg(scene + grain[:, :, None] * middle)
         if len(data) > limit:
             high = middle
         else:
-            low = middle
-    return data
+            low, fitting = middle, data
+    return fitting
 
 
 def _scene(size: tuple[int, int], random: np.random.Generator) -> np.ndarray:
