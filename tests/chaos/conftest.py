@@ -1,7 +1,6 @@
 """A clean sandbox with quick pictures for each scenario, and the tables at the end of the run."""
 
 from collections.abc import Generator
-from contextlib import suppress
 
 import pytest
 
@@ -27,8 +26,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     outcome = yield
     if outcome.failed and outcome.when == "call":
         for number, worker in enumerate(Worker.made, 1):
-            with suppress(OSError):  # the log of one that is done with
-                outcome.sections.append((f"worker {number}", worker.output()[-20_000:]))
+            outcome.sections.append((f"worker {number}", worker.output()[-20_000:]))
+    if outcome.when == "teardown":
+        Worker.made[:] = [worker for worker in Worker.made if not worker.ended]
     return outcome
 
 

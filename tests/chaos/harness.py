@@ -54,6 +54,7 @@ class Worker(WorkerProcess):
     def __init__(self, sandbox: Sandbox, **environment: str) -> None:
         super().__init__(sandbox, **{**QUICK, **environment})
         self.made.append(self)
+        self._last_words = ""
 
     def start(self, *, ready: bool = True) -> Self:
         """Start it, with a guard that ends the whole group when this process is killed and cannot do it itself."""
@@ -83,6 +84,20 @@ class Worker(WorkerProcess):
         self._guard.kill()
         self._guard.wait()
         return code
+
+    @property
+    def ended(self) -> bool:
+        """Whether its test is done with it."""
+        return bool(self._last_words)
+
+    def output(self) -> str:
+        """Everything that it has written, also when it is done with."""
+        return self._last_words or super().output()
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+        self._last_words = super().output()
+        super().__exit__(*error)
 
     def freeze(self) -> None:
         """SIGSTOP for the whole group: a host that hangs."""
