@@ -46,18 +46,18 @@ def most_within(moments: list[float], seconds: float) -> int:
 
 
 def test_processes_together_fill_every_window_and_never_overfill_one(sandbox: Sandbox) -> None:
-    processes = [client(sandbox, limit=60, window=3, slack=0.15, calls=70) for _ in range(3)]
+    processes = [client(sandbox, limit=60, window=3, slack=0.6, calls=70) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
 
     moments = seen(sandbox)
     assert len(moments) == 210
     assert most_within(moments, 3) <= 60
     # 60 at once, then 60 per window: the last ones start after three windows.
-    assert moments[-1] - moments[0] < 3 * 3.15 * 1.05
+    assert moments[-1] - moments[0] < 3 * 3.6 * 1.05
 
 
 async def test_calls_start_in_the_order_in_which_they_arrived(redis: Redis) -> None:
-    instances = [Limiter(redis, 1, window_seconds=0.2, slack_seconds=0.06) for _ in range(2)]
+    instances = [Limiter(redis, 1, window_seconds=0.4, slack_seconds=0.1) for _ in range(2)]
     started: list[int] = []
 
     async def call(number: int) -> None:
@@ -67,7 +67,7 @@ async def test_calls_start_in_the_order_in_which_they_arrived(redis: Redis) -> N
     async with asyncio.TaskGroup() as tasks:
         for number in range(8):
             tasks.create_task(call(number))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
     assert started == list(range(8))
 
 
