@@ -5,16 +5,19 @@ calibrate the uncertainty and fill the printed table are cross-validated by body
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.kernel_ridge import KernelRidge
-from sklearn.model_selection import KFold
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
 
 from tests.bench.bodies import GIRTH_COLUMNS, Body, bodies, feature_rows, reference
-from worker.sizing.measurements import COEFFICIENTS_PATH, HIDDEN, NEIGHBOURS, VARIANTS
+from worker.sizing.charts import DEFAULT_CHART
+from worker.sizing.measurements import COEFFICIENTS_PATH, HIDDEN, NEIGHBOURS, NORMAL_90, VARIANTS
 
 Array = NDArray[np.float64]
 
@@ -22,6 +25,17 @@ VIEWS = 4
 GAMMA = 0.0007
 ALPHA = 0.2
 FOLDS = 10
+#: Widths from the armpits to the hips, and what is predicted from instead: calves, forearms, head and joints.
+TORSO_WIDTHS = tuple(f"torso_{index}" for index in range(7, 24))
+LIMBS = (
+    "head_",
+    "skeleton_",
+    *(f"legs_{index}" for index in range(5, 11)),
+    *(f"arms_{index}" for index in range(4, 8)),
+)
+#: How far the head is turned, and the whole mask's area.
+WITH_TORSO = ("skeleton_19", "skeleton_20")
+LIMB_ALPHA = 100.0
 #: How much more than one outline feature the optional inputs count.
 EXTRA_WEIGHT = (3.0, 1.5)
 
@@ -64,6 +78,7 @@ def fit(folder: Path, cache: Path | None, version: str) -> None:
         "gamma": np.float64(GAMMA),
         "strange": np.float64(_strange(views)),
     }
+    arrays |= _looseness(names, views, mean, scale, heights)
     for variant in VARIANTS:
         columns = [column for column, name in enumerate(("bmi", "sex")) if name in variant.split("_")]
         inputs = np.concatenate([views, np.repeat(extra[:, None, columns], VIEWS, axis=1)], axis=2)
@@ -76,6 +91,9 @@ def fit(folder: Path, cache: Path | None, version: str) -> None:
         model = _model(inputs, targets)
         arrays |= {f"dual_{variant}": model.dual_coef_, f"slope_{variant}": slope, f"quantile_{variant}": quantile}
         click.echo(f"{variant:8} MAE cm " + "  ".join(f"{value:.2f}" for value in np.abs(errors).mean(axis=0)))
+        spread = quantile * (1 + slope * hidden[:, None])
+        _print_sizes(truth[:, 0], errors[:, 0], spread[:, 0] / NORMAL_90)
+        _print_coverage(hidden, np.abs(errors) <= spread)
     data = json.dumps({"data": reference(folder), "views": VIEWS, "gamma": GAMMA, "alpha": ALPHA, "folds": FOLDS})
     np.savez_compressed(
         COEFFICIENTS_PATH,
@@ -85,6 +103,30 @@ def fit(folder: Path, cache: Path | None, version: str) -> None:
         **{name: np.asarray(array, dtype=np.float32) for name, array in arrays.items()},
     )
     click.echo(f"{COEFFICIENTS_PATH}: {COEFFICIENTS_PATH.stat().st_size / 1e6:.2f} MB")
+
+
+def _print_sizes(chest: Array, error: Array, deviation: Array) -> None:
+    """How often the size is right, and what the confidence said."""
+    estimated = chest + error
+    chance, size = DEFAULT_CHART.chance_within_one, DEFAULT_CHART.size
+    off = np.array([abs(size(a) - size(b)) for a, b in zip(estimated, chest, strict=True)])
+    said = np.array([chance(size(a), a, d) for a, d in zip(estimated, deviation, strict=True)])
+    exact, near = np.mean(off == 0), np.mean(off <= 1)
+    click.echo(f"         size exact {exact:.2f}, within one {near:.3f}, said {said.mean():.3f}")
+    for low, high in pairwise((0.0, 0.9, 0.95, 0.98, 1.01)):
+        chosen = (said >= low) & (said < high)
+        if chosen.any():
+            held = np.mean(off[chosen] <= 1)
+            click.echo(
+                f"         said {low:.2f}..{high:.2f}: {chosen.sum():3} bodies, {said[chosen].mean():.3f} -> {held:.3f}"
+            )
+
+
+def _print_coverage(hidden: Array, covered: NDArray[np.bool_]) -> None:
+    """Shares inside the 90 % interval, with the arms away from the torso and beside it."""
+    for name, chosen in (("arms away", hidden <= 0.35), ("arms touch", hidden > 0.35)):
+        shares = "  ".join(f"{share:.2f}" for share in covered[chosen].mean(axis=0))
+        click.echo(f"         {name:10} {chosen.sum():3} bodies, inside the interval {shares}")
 
 
 def _cached(folder: Path, cache: Path | None) -> list[list[dict[str, float]]]:
@@ -107,6 +149,30 @@ def _model(inputs: Array, targets: Array) -> KernelRidge:
     """All views of a body have its truth."""
     rows = inputs.reshape(-1, inputs.shape[-1])
     return KernelRidge(alpha=ALPHA, kernel="rbf", gamma=GAMMA).fit(rows, np.repeat(targets, inputs.shape[1], axis=0))
+
+
+def _looseness(
+    names: list[str], views: Array, mean: Array, scale: Array, heights: Array
+) -> dict[str, Array | np.float64]:
+    """What limbs, head and joints say about the torso's width, which clothing hides least there."""
+    torso = np.array([name in TORSO_WIDTHS for name in [*names, "height"]]) / len(TORSO_WIDTHS)
+    limbs = np.array([name.startswith(LIMBS) and name not in WITH_TORSO for name in names] + [True])
+    width = (views * scale + mean) @ torso
+    rows, owners = views[:, :, limbs].reshape(-1, limbs.sum()), np.repeat(np.arange(len(views)), VIEWS)
+    model = Ridge(alpha=LIMB_ALPHA)
+    expected = cross_val_predict(model, rows, width.ravel(), groups=owners, cv=GroupKFold(FOLDS))
+    excess = (width - expected.reshape(width.shape))[:, 0] * heights
+    model.fit(rows, width.ravel())
+    weights = np.zeros(len(limbs))
+    weights[limbs] = model.coef_
+    limit = np.quantile(excess, 0.98)
+    click.echo(f"torso from limbs: deviation {excess.std():.2f} cm, one in fifty above {limit:.2f} cm")
+    return {
+        "torso_average": torso,
+        "limb_weights": weights,
+        "limb_intercept": np.float64(model.intercept_),
+        "loose_cm": np.float64(limit),
+    }
 
 
 def _strange(views: Array) -> float:

@@ -43,9 +43,10 @@ _DESCRIPTION = """Clothing size from one photo and the stated height.
 
 **Limits.** The girths are read from the outline of the body in a frontal view. They hold for tight clothing:
 loose clothing overestimates them by 10 cm and more. `uncertainty_cm` and `confidence` say how sure the answer is, and
-`warnings` what makes it less sure: `arms_touch_torso` (arms hide part of the outline), `unusual_outline` (unlike the
-bodies that the model was fitted on, often because of loose clothing or a bag), `beyond_chart` (larger than the largest
-size). Nothing of the photo is stored.
+`warnings` what makes it less sure: `loose_clothing` (the torso is wider than limbs and head let expect; the intervals
+grow, but loose clothing cannot always be told), `arms_touch_torso` (arms hide part of the outline), `unusual_outline`
+(unlike the bodies that the model was fitted on), `beyond_chart` (larger than the largest size). Nothing of the photo is
+stored.
 
 **Size.** `recommended_size` is the smallest size whose limits hold, by chest in the default chart (XS 84, S 92, M 100,
 L 108, XL 116 cm, else XXL). `body_type` is `broad` from a waist of 0.53 of the height, else `athletic` from a chest of

@@ -50,6 +50,8 @@ class Measurements:
     shoulder: Measurement
     #: Distance from the bodies that the model was fitted on; 1 is exceeded by one of them in a hundred.
     strangeness: float
+    #: How much wider the torso is than limbs, head and joints let expect; 1 is exceeded by two bodies in a hundred.
+    looseness: float
 
 
 class Measurer:
@@ -68,8 +70,10 @@ class Measurer:
     ) -> Measurements:
         """Girths of a body of this height; weight and sex narrow the answer when they are given."""
         arrays = self._arrays
-        row = np.array([*(features[name] for name in self.names), height_cm])
-        row = (row - arrays["mean"]) / arrays["scale"]
+        raw = np.array([*(features[name] for name in self.names), height_cm])
+        row = (raw - arrays["mean"]) / arrays["scale"]
+        expected = row @ arrays["limb_weights"] + arrays["limb_intercept"]
+        looseness = float((raw @ arrays["torso_average"] - expected) * height_cm / arrays["loose_cm"])
         distances = ((arrays["rows"] - row) ** 2).sum(axis=1)
         strangeness = float(np.sqrt(np.partition(distances, NEIGHBOURS)[:NEIGHBOURS].mean()) / arrays["strange"])
         variant, known, values = given(height_cm, weight_kg, sex)
@@ -77,14 +81,15 @@ class Measurer:
         distances = distances + ((arrays["extras"][:, known] - scaled) ** 2).sum(axis=1)
         kernel = np.exp(-arrays["gamma"] * distances)
         shares = kernel @ arrays[f"dual_{variant}"] * arrays["target_scale"] + arrays["target_mean"]
-        # Beyond what was fitted on, and where arms hide the flanks, the errors are larger.
+        # Beyond what was fitted on, in loose clothing, and where arms hide the flanks, the errors are larger.
         spread = (1 + arrays[f"slope_{variant}"] * features[HIDDEN]) * max(1.0, strangeness)
+        spread[:3] *= max(1.0, 2 * looseness - 1)
         halves = arrays[f"quantile_{variant}"] * spread
         girths = [
             Measurement(float(share * height_cm), float(half)) for share, half in zip(shares, halves, strict=True)
         ]
         chest, waist, hip, shoulder = girths
-        return Measurements(chest, waist, hip, shoulder, strangeness)
+        return Measurements(chest, waist, hip, shoulder, strangeness, looseness)
 
 
 def given(height_cm: float, weight_kg: float | None, sex: Sex | None) -> tuple[str, list[int], NDArray[np.float64]]:

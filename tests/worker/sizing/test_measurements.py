@@ -50,3 +50,16 @@ def test_hidden_flanks_and_strange_outlines_widen_the_interval(outline: dict[str
     assert hidden.chest.uncertainty > 1.1 * usual.chest.uncertainty
     assert strange.strangeness > 1 > usual.strangeness
     assert strange.chest.uncertainty > 1.3 * usual.chest.uncertainty
+
+
+def test_torso_wider_than_limbs_and_head_let_expect_is_taken_for_loose_clothing(
+    outline: dict[str, float], measurer: Measurer
+) -> None:
+    loose = {name: value + (0.035 if name.startswith("torso_") else 0) for name, value in outline.items()}
+
+    usual, wide = measurer.measure(outline, 175), measurer.measure(loose, 175)
+
+    assert usual.looseness < 1 < wide.looseness
+    assert wide.chest.value > usual.chest.value + 5
+    assert wide.chest.uncertainty > 1.5 * usual.chest.uncertainty
+    assert wide.shoulder.uncertainty < 1.5 * usual.shoulder.uncertainty
