@@ -1,5 +1,7 @@
 """A worker that is stopped (SIGSTOP) for longer than its leases and continued: it comes back late and does no harm."""
 
+import pytest
+
 from tests.chaos.harness import FULL, LEASE_SECONDS, Load, Worker, balance, ended, reached, report, statuses, struck
 from tests.integration.worker_process import wait_for
 from tests.sandbox import Sandbox
@@ -8,6 +10,7 @@ from tests.sandbox import Sandbox
 FROZEN_SECONDS = 60 if FULL else 1.5 * LEASE_SECONDS
 
 
+@pytest.mark.chaos_full
 def test_a_frozen_worker_alone_goes_on_where_it_was(sandbox: Sandbox, load: Load) -> None:
     sandbox.openai.set(latency=2)
     with Worker(sandbox) as worker:

@@ -46,8 +46,8 @@ def test_kills_at_random_moments_lose_nothing_and_double_nothing(sandbox: Sandbo
 
 
 def test_a_kill_at_each_step_has_its_known_end(sandbox: Sandbox, load: Load) -> None:
-    steps = Steps(sandbox, load)
     with Worker(sandbox, WORKER_CONCURRENCY="20") as worker:
+        steps = Steps(sandbox, load)
         steps.reach()
         frozen = load.one("user", push=False)
         steps.expect(frozen, "after claim", "completed")

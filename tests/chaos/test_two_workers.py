@@ -34,6 +34,7 @@ def test_a_second_worker_touches_nothing_of_the_first_and_settles_for_it_when_it
     report("One of two workers killed", {**books.row(), "seconds until settled": round(seconds, 1)})
 
 
+@pytest.mark.chaos_full
 def test_calls_beyond_the_limit_wait_and_go_back_when_their_worker_stops(sandbox: Sandbox, load: Load) -> None:
     limit = 12
     settings = {"WORKER_CONCURRENCY": "10", "OPENAI_REQUESTS_PER_MINUTE": str(limit)}
