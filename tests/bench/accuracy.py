@@ -14,10 +14,10 @@ from rich.progress import track
 from rich.table import Table
 
 from tests.bench.bodies import Body, bodies
-from worker.images import decode
 from worker.sizing.charts import DEFAULT_CHART
 from worker.sizing.estimator import Estimate, Person, estimate
 from worker.sizing.measurements import GIRTHS, Measurer
+from worker.sizing.photo import read
 from worker.sizing.pose import Landmarker
 from worker.sizing.quality import PhotoRefused
 
@@ -72,9 +72,9 @@ def _measure(body: Body, flags: tuple[bool, bool], landmarker: Landmarker, measu
     weight = body.number("weight_kg") if flags[0] else None
     sex = ("M" if body.truth["sex"] == "M" else "F") if flags[1] else None
     person = Person(body.number("height_cm"), weight, sex)
-    picture = decode(body.path.read_bytes())
+    photo = read(body.path.read_bytes())
     try:
-        found = estimate(picture, person, DEFAULT_CHART, "regular", landmarker=landmarker, measurer=measurer)
+        found = estimate(photo, person, DEFAULT_CHART, "regular", landmarker=landmarker, measurer=measurer)
     except PhotoRefused:
         return None
     return Result(body, found)

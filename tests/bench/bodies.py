@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from worker.images import decode
 from worker.sizing.features import features
+from worker.sizing.photo import read
 from worker.sizing.pose import Landmarker
 from worker.sizing.silhouette import trace
 
@@ -62,7 +62,7 @@ def feature_rows(folder: Path, *, views: int) -> list[list[dict[str, float]]]:
     rows = []
     with Landmarker() as landmarker:
         for index, body in enumerate(track(bodies(folder), description=f"Measuring {folder.name}")):
-            picture = decode(body.path.read_bytes())
+            picture = read(body.path.read_bytes()).picture
             found = []
             for _, view in zip(range(views), variations(picture, index), strict=False):
                 outline = trace(landmarker.detect(np.asarray(view))[0], np.asarray(view))

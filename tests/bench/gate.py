@@ -13,6 +13,7 @@ from rich.table import Table
 from tests.bench.bodies import bodies
 from tests.bench.spoiled import SPOILED, Good
 from worker.images import decode
+from worker.sizing.photo import reduce
 from worker.sizing.pose import Landmarker
 from worker.sizing.quality import PhotoRefused, check
 
@@ -51,7 +52,7 @@ def gate(folder: Path, every: int) -> None:
 def verdict(picture: Image.Image, landmarker: Landmarker) -> str:
     """The reason of the refusal, or `accepted`."""
     try:
-        check(picture, landmarker)
+        check(reduce(picture), landmarker)
     except PhotoRefused as refusal:
         return refusal.reason
     return "accepted"

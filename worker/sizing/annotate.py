@@ -16,7 +16,9 @@ _LEVELS = {"chest": 0.4, "waist": 0.75, "hip": 1.15}
 
 def annotate(picture: Image.Image, silhouette: Silhouette, height_cm: float) -> Image.Image:
     """Outline red, torso edges green (blue where an arm hides them), widths in cm at three levels, crown and floor."""
-    inside = silhouette.pose.mask >= 0.5
+    # The picture may be larger than the one that was measured.
+    scale = picture.width / silhouette.pose.mask.shape[1]
+    inside = np.asarray(Image.fromarray(silhouette.pose.mask).resize(picture.size)) >= 0.5
     edge = inside.copy()
     edge[1:-1, 1:-1] &= ~(inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:])
     pixels = np.array(picture)
@@ -24,21 +26,22 @@ def annotate(picture: Image.Image, silhouette: Silhouette, height_cm: float) -> 
     drawn = Image.fromarray(pixels)
     draw = ImageDraw.Draw(drawn)
     draw.font = ImageFont.load_default(max(12, picture.height // 56))
-    points = silhouette.pose.landmarks[:, :2]
+    points = silhouette.pose.landmarks[:, :2] * scale
     for first, second in (*_BONES, (26, 28)):
         draw.line([tuple(points[first]), tuple(points[second])], fill=BONE, width=1)
-    for row, (left, right), hidden in zip(silhouette.torso_y, silhouette.torso_x, silhouette.hidden, strict=True):
+    torso_y, torso_x = silhouette.torso_y * scale, silhouette.torso_x * scale
+    for row, (left, right), hidden in zip(torso_y, torso_x, silhouette.hidden, strict=True):
         for x, is_hidden in ((left, hidden[0]), (right, hidden[1])):
             draw.ellipse([x - 1.5, row - 1.5, x + 1.5, row + 1.5], fill=HIDDEN if is_hidden else WIDTH)
-    per_pixel = height_cm / silhouette.height
+    per_pixel = height_cm / silhouette.height / scale
     for name, level in _LEVELS.items():
         index = int(abs(TORSO_LEVELS - level).argmin())
-        (left, right), y = silhouette.torso_x[index], silhouette.torso_y[index]
+        (left, right), y = torso_x[index], torso_y[index]
         draw.line([(left, y), (right, y)], fill=WIDTH, width=2)
         label = f"{name} level: {(left - right) * per_pixel:.1f} cm wide"
         draw.text((4, y), label, fill=WIDTH, anchor="lm", stroke_width=2, stroke_fill="black")
-    for y in (silhouette.top, silhouette.bottom):
+    for y in (silhouette.top * scale, silhouette.bottom * scale):
         draw.line([(0, y), (picture.width, y)], fill=OUTLINE, width=1)
-    label = f"{height_cm:g} cm = {silhouette.height:.0f} px"
-    draw.text((4, silhouette.bottom - 4), label, fill=OUTLINE, anchor="lb", stroke_width=2, stroke_fill="black")
+    label = f"{height_cm:g} cm = {silhouette.height * scale:.0f} px"
+    draw.text((4, silhouette.bottom * scale - 4), label, fill=OUTLINE, anchor="lb", stroke_width=2, stroke_fill="black")
     return drawn

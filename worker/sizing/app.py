@@ -15,12 +15,12 @@ from worker import __version__
 from worker.errors import ImageError
 from worker.fetch import ImageFetcher
 from worker.health import Health
-from worker.images import decode
 from worker.logs import get_logger
 from worker.settings import Settings
 from worker.sizing.estimator import Estimate, Person, estimate
 from worker.sizing.http import RequestMiddleware
 from worker.sizing.measurements import GIRTHS, Measurer
+from worker.sizing.photo import read
 from worker.sizing.pool import Pool, Saturated
 from worker.sizing.pose import MODEL_PATH, Landmarker, ModelUnusable
 from worker.sizing.quality import PhotoRefused
@@ -150,7 +150,7 @@ async def _load(pool: Pool, health: Health) -> None:
 
 def _measure(data: bytes, body: EstimateRequest, landmarker: Landmarker, measurer: Measurer) -> Estimate:
     person = Person(body.height_cm, body.weight_kg, body.sex)
-    return estimate(decode(data), person, body.chart(), body.fit, landmarker=landmarker, measurer=measurer)
+    return estimate(read(data), person, body.chart(), body.fit, landmarker=landmarker, measurer=measurer)
 
 
 def _respond(found: Estimate, request_id: str) -> EstimateResponse:

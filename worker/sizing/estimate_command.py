@@ -16,6 +16,7 @@ from worker.sizing.charts import DEFAULT_CHART, Fit
 from worker.sizing.estimator import Estimate, Person
 from worker.sizing.estimator import estimate as measure
 from worker.sizing.measurements import GIRTHS, Measurer, Sex
+from worker.sizing.photo import read
 from worker.sizing.pose import Landmarker, ModelUnusable, verify_model
 from worker.sizing.quality import PhotoRefused
 
@@ -35,10 +36,10 @@ def estimate(
     """Estimate measurements and the size from one photo of a whole person, frontal, in tight clothing."""
     try:
         verify_model()
-        picture = decode(photo.read_bytes())
+        data = photo.read_bytes()
         with _silent_stderr(), Landmarker() as landmarker:
             found = measure(
-                picture, Person(height, weight, sex), DEFAULT_CHART, fit, landmarker=landmarker, measurer=Measurer()
+                read(data), Person(height, weight, sex), DEFAULT_CHART, fit, landmarker=landmarker, measurer=Measurer()
             )
     except PhotoRefused as error:
         raise WorkerError(f"{photo}: {error} ({error.reason}) {error.hint}") from None
@@ -47,7 +48,7 @@ def estimate(
     _print(found, Console())
     if annotate:
         try:
-            draw(picture, found.silhouette, height).save(annotate)
+            draw(decode(data), found.silhouette, height).save(annotate)
         except (OSError, ValueError) as error:
             raise WorkerError(f"{annotate} cannot be written: {error}") from None
         click.echo(f"Annotated picture: {annotate}")

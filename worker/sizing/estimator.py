@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from PIL import Image
-
 from worker.sizing.charts import FIT_CM, Chart, Fit
 from worker.sizing.features import features
 from worker.sizing.measurements import Measurements, Measurer, Sex
+from worker.sizing.photo import Photo
 from worker.sizing.pose import Landmarker
 from worker.sizing.quality import check, warnings
 from worker.sizing.schemas import BodyType
@@ -42,14 +41,14 @@ class Estimate:
 
 
 def estimate(
-    picture: Image.Image, person: Person, chart: Chart, fit: Fit, *, landmarker: Landmarker, measurer: Measurer
+    photo: Photo, person: Person, chart: Chart, fit: Fit, *, landmarker: Landmarker, measurer: Measurer
 ) -> Estimate:
-    """Measure the person in the picture.
+    """Measure the person in the photo.
 
     Raises:
-        PhotoRefused: the picture cannot be measured; the error says why and what to change.
+        PhotoRefused: it cannot be measured; the error says why and what to change.
     """
-    silhouette = check(picture, landmarker)
+    silhouette = check(photo, landmarker)
     found = features(silhouette)
     measured = measurer.measure(found, person.height_cm, person.weight_kg, person.sex)
     ease = FIT_CM[fit]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from worker.sizing.measurements import Measurements
+from worker.sizing.photo import Photo
 from worker.sizing.pose import PRESENCE, VISIBILITY, Landmarker, Pose
 from worker.sizing.schemas import Reason
 from worker.sizing.silhouette import (
@@ -89,22 +90,20 @@ class PhotoRefused(Exception):
         self.reason = reason
 
 
-def check(picture: Image.Image, landmarker: Landmarker) -> Silhouette:
-    """The outline of the one person in the picture.
+def check(photo: Photo, landmarker: Landmarker) -> Silhouette:
+    """The outline of the one person in the photo.
 
     Raises:
-        PhotoRefused: the picture cannot be measured.
+        PhotoRefused: it cannot be measured.
     """
+    picture = photo.picture
     if min(picture.size) < _MIN_SIDE_PX:
         raise PhotoRefused("too_small")
-    # Converted once: every conversion copies 2 MB.
     pixels = np.asarray(picture)
     if _too_dark(pixels):
         raise PhotoRefused("too_dark_or_blurred")
     poses = landmarker.detect(pixels)
-    silhouette, reason = (
-        _judge(picture, pixels, poses, landmarker) if poses else (None, _why_nobody(pixels, landmarker))
-    )
+    silhouette, reason = _judge(photo, pixels, poses, landmarker) if poses else (None, _why_nobody(pixels, landmarker))
     if silhouette is None or reason:
         # A blurred picture also looks empty, crowded or cut off.
         unsharp = _blurred(_grey(picture, 512)) and not _is_plain(picture)
@@ -113,7 +112,7 @@ def check(picture: Image.Image, landmarker: Landmarker) -> Silhouette:
 
 
 def _judge(
-    picture: Image.Image, pixels: Pixels, poses: list[Pose], landmarker: Landmarker
+    photo: Photo, pixels: Pixels, poses: list[Pose], landmarker: Landmarker
 ) -> tuple[Silhouette | None, Reason | None]:
     pose = max(poses, key=_extent)
     if any(_is_another(pose, other) for other in poses) or _somebody_beside(pixels, pose, landmarker):
@@ -121,7 +120,7 @@ def _judge(
     silhouette = trace(pose, pixels)
     if silhouette is None:
         return None, "not_full_body" if _leaves_picture(pose) else "no_person"
-    return silhouette, _reason(picture, silhouette)
+    return silhouette, _reason(photo, silhouette)
 
 
 def warnings(silhouette: Silhouette, measured: Measurements) -> list[str]:
@@ -134,14 +133,14 @@ def warnings(silhouette: Silhouette, measured: Measurements) -> list[str]:
     return [code for code, holds in found.items() if holds]
 
 
-def _reason(picture: Image.Image, silhouette: Silhouette) -> Reason | None:
+def _reason(photo: Photo, silhouette: Silhouette) -> Reason | None:
     """The order matters: whatever is cut off also looks turned, bent or small."""
     pose = silhouette.pose
     limbs = pose.landmarks[[*SHOULDERS, *HIPS, *KNEES, *ANKLES], VISIBILITY]
     checks: tuple[tuple[Reason, Callable[[], bool]], ...] = (
         ("not_full_body", lambda: _leaves_picture(pose)),
-        ("too_small", lambda: silhouette.height < MIN_HEIGHT_PX),
-        ("too_dark_or_blurred", lambda: _blurred(_body(picture, silhouette))),
+        ("too_small", lambda: silhouette.height * photo.finer < MIN_HEIGHT_PX),
+        ("too_dark_or_blurred", lambda: _blurred(_body(photo.picture, silhouette))),
         ("side_view", lambda: _is_turned(silhouette)),
         ("not_full_body", lambda: _is_cut(silhouette)),
         ("seated_or_bent", lambda: _is_bent(silhouette)),

@@ -8,13 +8,14 @@ import pytest
 from tests.worker.sizing.conftest import picture
 from worker.sizing.features import features
 from worker.sizing.measurements import COEFFICIENTS_PATH, GIRTHS, Measurer
+from worker.sizing.photo import reduce
 from worker.sizing.pose import Landmarker
 from worker.sizing.silhouette import trace
 
 
 @pytest.fixture(scope="module")
 def outline(landmarker: Landmarker) -> dict[str, float]:
-    image = picture("b002.jpg")
+    image = reduce(picture("b002.jpg")).picture
     silhouette = trace(landmarker.detect(np.asarray(image))[0], np.asarray(image))
     assert silhouette is not None
     return features(silhouette)

@@ -21,10 +21,10 @@ def hook(event, arguments):
     if event == "open" and arguments[1] and any(flag in str(arguments[1]) for flag in "wax+"):
         print("WRITTEN", arguments[0], flush=True)
 
-from worker.images import decode
 from worker.sizing.charts import DEFAULT_CHART
 from worker.sizing.estimator import Person, estimate
 from worker.sizing.measurements import Measurer
+from worker.sizing.photo import read
 from worker.sizing.pose import Landmarker
 
 sys.addaudithook(hook)
@@ -32,7 +32,7 @@ data = Path(sys.argv[1]).read_bytes()
 with Landmarker() as landmarker:
     for _ in range(3):
         known = {"landmarker": landmarker, "measurer": Measurer()}
-        found = estimate(decode(data), Person(173.4), DEFAULT_CHART, "regular", **known)
+        found = estimate(read(data), Person(173.4), DEFAULT_CHART, "regular", **known)
 print("MEASURED", found.size)
 """
 

@@ -20,6 +20,7 @@ from tests.bench.spoiled import (
     thumbnail,
 )
 from tests.worker.sizing.conftest import picture, truth
+from worker.sizing.photo import Photo, reduce
 from worker.sizing.pose import Landmarker, Pose
 from worker.sizing.quality import PhotoRefused, check
 from worker.sizing.schemas import Reason
@@ -34,7 +35,7 @@ def good(landmarker: Landmarker) -> Good:
 
 def reason(image: Image.Image, landmarker: Landmarker) -> str:
     try:
-        check(image, landmarker)
+        check(reduce(image), landmarker)
     except PhotoRefused as refusal:
         return refusal.reason
     return "accepted"
@@ -99,7 +100,7 @@ class Folded:
 
 def test_folded_arms_are_refused(good: Good) -> None:
     with pytest.raises(PhotoRefused) as refusal:
-        check(good.picture, Folded(good.pose))  # type: ignore[arg-type]
+        check(Photo(good.picture, 1), Folded(good.pose))  # type: ignore[arg-type]
 
     assert refusal.value.reason == "arms_cover_torso"
 
