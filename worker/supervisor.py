@@ -43,6 +43,7 @@ log = get_logger(__name__)
 _RELEASE_SECONDS = 20.0
 _HTTP_STOP_SECONDS = 6.0
 _FAREWELL_SECONDS = 5.0
+_CANCEL_SECONDS = 1.0
 #: The first sweep comes before the first message, but must not keep it waiting for ever.
 _FIRST_SWEEP_SECONDS = 10.0
 
@@ -110,15 +111,14 @@ class Supervisor:
             await self._drain(parts, celery)
         except PartEnded:
             self._pool.kill()
+            await cancel({*parts, starting} - {http})
             await self._abandon()
             raise
         finally:
             self._pool.kill()
             self._http.should_exit = True
             await asyncio.wait({http}, timeout=_HTTP_STOP_SECONDS)
-            for task in (*parts, starting, stop):
-                task.cancel()
-            await asyncio.gather(*parts, starting, stop, return_exceptions=True)
+            await cancel({*parts, starting, stop})
             await self._redis.aclose()
             await self._database.aclose()
         log.info("worker_stopped")
@@ -206,6 +206,17 @@ class Supervisor:
 
     def _part(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         return asyncio.create_task(work, name=name)
+
+
+async def cancel(tasks: set[asyncio.Task[Any]]) -> None:
+    """Returns when all have ended, however often that takes.
+
+    Python 3.11's `asyncio.wait_for`, which redis-py writes with, loses a cancellation that comes as the writing ends.
+    """
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
 
 
 def _how(part: asyncio.Task[Any]) -> str:
