@@ -8,6 +8,7 @@ and blocks nobody. Why this is no library: docs/decisions/0005-rate-limit.md.
 import asyncio
 import time
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -18,8 +19,8 @@ from redis.exceptions import RedisError
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
 
-#: The window is this much longer than a minute: OpenAI sees a call after its start, and not always equally late.
-SLACK_SECONDS = 1.5
+#: The window is this much longer than a minute: OpenAI sees a call after it was sent, and not always equally late.
+SLACK_SECONDS = 0.6
 #: How many times per window a waiting call looks whether it may start sooner because others gave up.
 POLLS_PER_WINDOW = 12
 #: Of one process at once: a crowd that arrives together shares these connections.
@@ -83,20 +84,29 @@ class Usage(NamedTuple):
     waiting: int
 
 
+class Turn(NamedTuple):
+    """The place of a call that may be made, and when (by this process' clock) it was given."""
+
+    token: str
+    given_at: float
+
+
 class Limiter:
-    """Both methods raise ServiceUnavailable when Redis did not do it; they may then be repeated."""
+    """`acquire` and `usage` raise ServiceUnavailable when Redis did not do it; they may then be repeated."""
 
     def __init__(
         self, redis: Redis, per_minute: int, window_seconds: float = 60.0, slack_seconds: float = SLACK_SECONDS
     ) -> None:
         self._redis = redis
         self._window = int((window_seconds + slack_seconds) * 1e6)
-        self._arguments = (per_minute, self._window, int(slack_seconds * 1e6 / 6))
+        self._tolerance_seconds = slack_seconds / 6
+        self._arguments = (per_minute, self._window, int(self._tolerance_seconds * 1e6))
         self._poll_seconds = window_seconds / POLLS_PER_WINDOW
         self._place = redis.register_script(_PLACE)
         self._give_back = redis.register_script(_GIVE_BACK)
         self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
         self._door = asyncio.Lock()
+        self._turn = ContextVar[Turn | None]("turn", default=None)
 
     async def acquire(self) -> float:
         """Wait until one call may be made and return the seconds that took; a wait that is cancelled costs no place."""
@@ -113,7 +123,19 @@ class Limiter:
                 async with asyncio.timeout(_GIVE_UP_SECONDS):
                     await self._run(self._give_back, token)
             raise
+        self._turn.set(Turn(token, time.monotonic()))
         return time.monotonic() - arrived
+
+    async def sent(self) -> None:
+        """The call of this asyncio task has left. Late (a busy process): those behind it keep their distance from now.
+
+        Without it a call that is delayed between its turn and the network could share a minute with 300 later ones.
+        """
+        turn = self._turn.get()
+        if turn and time.monotonic() - turn.given_at > self._tolerance_seconds:
+            with suppress(ServiceUnavailable, TimeoutError):
+                async with asyncio.timeout(_GIVE_UP_SECONDS):
+                    await self._run(self._place, turn.token)
 
     async def usage(self) -> Usage:
         """What the account is doing now."""

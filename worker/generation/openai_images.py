@@ -21,8 +21,19 @@ log = get_logger(__name__)
 _MILLION = Decimal(1_000_000)
 
 
-def client(settings: Settings) -> AsyncOpenAI:
-    """The official client with its own retries off: ours count against the rate limit and stay inside the deadline."""
+def client(settings: Settings, on_sent: Callable[[], Awaitable[None]] | None = None) -> AsyncOpenAI:
+    """The official client with its own retries off: ours count against the rate limit and stay inside the deadline.
+
+    `on_sent` is awaited, in the caller's task, when a request has been written to the network; it must not raise.
+    """
+
+    async def trace(event: str, _: object) -> None:
+        if on_sent and event.endswith("send_request_body.complete"):
+            await on_sent()
+
+    async def watch(request: Any) -> None:
+        request.extensions["trace"] = trace
+
     # No read time-out: the generation's deadline ends a call that never answers.
     timeout = openai.Timeout(None, connect=10.0)
     return AsyncOpenAI(
@@ -30,7 +41,7 @@ def client(settings: Settings) -> AsyncOpenAI:
         base_url=settings.openai_base_url,
         max_retries=0,
         timeout=timeout,
-        http_client=openai.DefaultAsyncHttpx2Client(timeout=timeout, trust_env=False),
+        http_client=openai.DefaultAsyncHttpx2Client(timeout=timeout, trust_env=False, event_hooks={"request": [watch]}),
     )
 
 

@@ -105,7 +105,9 @@ class GenerationLoop:
                 timeout_seconds=settings.fetch_timeout_seconds,
             ),
             editor=ImageEditor(
-                openai_images.client(settings), settings, wait_for_turn=partial(until_available, limiter.acquire)
+                openai_images.client(settings, limiter.sent),
+                settings,
+                wait_for_turn=partial(until_available, limiter.acquire),
             ),
             storage=Storage(
                 clients.storage_client(settings, storage), settings.supabase_storage_bucket, settings.signed_url_seconds

@@ -6,18 +6,21 @@ import sys
 import time
 from bisect import bisect_left
 from collections.abc import AsyncIterator
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from tests.sandbox import Sandbox
 from worker.errors import ServiceUnavailable
-from worker.generation import keys
+from worker.generation import keys, openai_images
 from worker.generation.limiter import Limiter
+from worker.settings import Settings
 
 CLIENT = Path(__file__).with_name("limiter_client.py")
 SEEN = "test:calls-seen"
@@ -137,6 +140,41 @@ async def test_those_behind_a_late_riser_keep_their_distance(redis: Redis) -> No
         await asyncio.sleep(0.3)
         time.sleep(0.7)  # noqa: ASYNC251  # the whole process stands still when the second and nearly the third are due
     assert min(later - earlier for earlier, later in pairwise(started)) >= 0.5
+
+
+async def test_those_behind_a_call_that_was_sent_late_keep_their_distance_from_then(redis: Redis) -> None:
+    limiter = Limiter(redis, 1, window_seconds=1, slack_seconds=0.06)
+    await limiter.acquire()
+    behind = asyncio.create_task(limiter.acquire())
+    await asyncio.sleep(0.6)
+    sent = time.monotonic()
+    await limiter.sent()
+    await behind
+    assert time.monotonic() - sent >= 1
+
+
+async def test_a_call_that_was_sent_in_time_moves_nobody(redis: Redis) -> None:
+    limiter = Limiter(redis, 5, window_seconds=60)
+    await limiter.sent()  # no turn of ours
+    await limiter.acquire()
+    before = await redis.zrange(keys.LIMITER, 0, -1, withscores=True)
+    await limiter.sent()
+    assert await redis.zrange(keys.LIMITER, 0, -1, withscores=True) == before
+
+
+async def test_the_client_says_when_a_call_was_sent(sandbox: Sandbox, settings: Settings) -> None:
+    sandbox.openai.set(latency=0.5)
+    sent: list[float] = []
+
+    async def on_sent() -> None:
+        sent.append(time.monotonic())
+
+    image = BytesIO()
+    Image.new("RGB", (64, 96)).save(image, "JPEG")
+    async with openai_images.client(settings, on_sent) as client:
+        await client.images.edit(model="gpt-image-1.5", image=[("a.jpg", image.getvalue(), "image/jpeg")], prompt="x")
+    (moment,) = sent
+    assert time.monotonic() - moment > 0.4
 
 
 async def test_a_clock_that_was_set_back_blocks_nobody(redis: Redis) -> None:
