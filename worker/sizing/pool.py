@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,8 @@ from worker.sizing.measurements import Measurer
 from worker.sizing.pose import MODEL_PATH, Landmarker, verify_model
 
 Result = TypeVar("Result")
+
+_NICE = 5
 
 
 class Saturated(Exception):
@@ -35,7 +38,7 @@ class Pool:
         self._model_path = model_path
         self._measurer: Measurer | None = None
         # A thread starts, and loads its landmarker, only when all others are busy: an idle service holds one (90 MB).
-        self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="sizing")
+        self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="sizing", initializer=_give_way)
         self._own = threading.local()
         self._landmarkers: list[Landmarker] = []
         self._pending = 0
@@ -102,3 +105,12 @@ class Pool:
             self._landmarkers.append(self._own.landmarker)
         found: Landmarker = self._own.landmarker
         return found
+
+
+def _give_way() -> None:
+    """Measuring takes whole cores; the event loop, with /health and the generations, goes first on them.
+
+    On Linux a thread has a priority of its own, which the native threads that it starts inherit.
+    """
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
