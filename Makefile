@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 include make/infra.mk
+include make/ci.mk
 
 .PHONY: help
 help: ## Show this list
@@ -38,7 +39,7 @@ chaos: $(READY) ## Kill, freeze and cut off workers while they work, at length; 
 	@CHAOS=full $(BIN)/pytest tests/chaos $(ARGS)
 
 .PHONY: lint
-lint: $(INFRA) ## ruff, mypy --strict, yamllint, shellcheck
+lint: $(INFRA) lint-ci ## ruff, mypy --strict, yamllint, shellcheck; the workflows by actionlint and zizmor
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

@@ -1,0 +1,11 @@
+# What the workflows in .github/workflows call, beside lint, test and molecule. Everything here runs by hand, too.
+.PHONY: lint-ci
+lint-ci: $(READY) ## actionlint, zizmor, the schema of Renovate's configuration; offline
+	@actionlint
+	@zizmor --offline --quiet --persona=pedantic .github
+	@check-jsonschema --quiet --builtin-schema vendor.renovate .github/renovate.json
+
+.PHONY: images
+images: ## Pull the public images of the stack: `make test` checks the rendered files with them
+	@for role in $$(grep -lE '^[a-z_]+_tag: .*[0-9]' roles/*/defaults/main.yml); do \
+	  docker pull --quiet "$$(awk '/_image:/ {image = $$2} /_tag:/ {print image ":" $$2; exit}' $$role)"; done
