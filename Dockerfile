@@ -23,6 +23,8 @@ ARG VERSION=unknown
 ARG REVISION=unknown
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/wearon PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN python3 -m compileall -q /opt/wearon/worker
+# For wearon_build_info.
+ENV WEARON_VERSION=${VERSION} WEARON_COMMIT=${REVISION}
 LABEL org.opencontainers.image.title="wearon-worker" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \

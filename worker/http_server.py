@@ -5,12 +5,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
 from worker.errors import WorkerError
 from worker.health import Health
+from worker.metrics import http
+from worker.metrics.page import Page
 from worker.settings import Settings
 from worker.sizing.app import create_app
 
@@ -18,9 +20,13 @@ from worker.sizing.app import create_app
 class HttpServer(uvicorn.Server):
     """Serves until `should_exit` is set."""
 
-    def __init__(self, settings: Settings, health: Health) -> None:
+    def __init__(self, settings: Settings, health: Health, page: Page) -> None:
+        async def metrics(_: Request) -> Response:
+            return Response(await page.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
         app = create_app(settings, health)
-        app.add_route("/metrics", _metrics, include_in_schema=False)
+        app.add_route("/metrics", metrics, include_in_schema=False)
+        http.instrument(app)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -50,7 +56,3 @@ class HttpServer(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         """Signals are the supervisor's."""
         yield
-
-
-async def _metrics(_: Request) -> Response:
-    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

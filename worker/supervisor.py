@@ -25,6 +25,7 @@ from worker.generation.consumer import Consumer
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.intake import Intake
 from worker.generation.leases import Leases
+from worker.generation.limiter import Limiter
 from worker.generation.message import identify
 from worker.generation.pool import Pool
 from worker.generation.retrying import AWAY, until_available
@@ -34,6 +35,9 @@ from worker.generation.sweep import Sweeper
 from worker.health import Health
 from worker.http_server import HttpServer
 from worker.logs import get_logger
+from worker.metrics import container
+from worker.metrics.page import Page
+from worker.metrics.shared import Shared
 from worker.settings import Settings
 from worker.watch import Watch
 
@@ -90,7 +94,9 @@ class Supervisor:
             consumer=self._consumer,
         )
         self._pool = Pool(self._instance, self._health, self._consumer.slot_freed)
-        self._http = HttpServer(settings, self._health)
+        container.watch(settings, self._health, lambda: self._pool.pid)
+        limiter = Limiter(self._redis, settings.openai_requests_per_minute)
+        self._http = HttpServer(settings, self._health, Page(Shared(self._claims, limiter), self._pool.metrics))
         self._signals = asyncio.Queue[signal.Signals]()
 
     async def run(self) -> None:

@@ -6,7 +6,6 @@ import time
 from postgrest import AsyncPostgrestClient
 from redis.exceptions import RedisError
 
-from worker import metrics
 from worker.errors import PartEnded, ServiceUnavailable
 from worker.generation import keys
 from worker.generation.audit import audit
@@ -17,6 +16,7 @@ from worker.generation.sessions import Sessions
 from worker.generation.sweep import Sweeper
 from worker.health import Health
 from worker.logs import get_logger
+from worker.metrics import shared
 from worker.settings import Settings
 
 log = get_logger(__name__)
@@ -25,7 +25,7 @@ _CHECK_SECONDS = 2.0
 #: A start that waited longer for Redis saw the end of an outage, not a slow connection.
 _REDIS_AWAY_SECONDS = 0.5
 _DATABASE_CHECK_SECONDS = 15.0
-_METRICS_SECONDS = 10.0
+_AUDIT_CHECK_SECONDS = 10.0
 #: Celery's own loop may stand still this long although Redis is there; then it hangs.
 _CELERY_SILENCE_SECONDS = 60.0
 
@@ -103,13 +103,12 @@ class Watch:
             try:
                 if interval and await self._claims.redis.set(keys.AUDIT_LOCK, 1, nx=True, ex=interval):
                     report = await audit(self._database, self._claims.redis)
-                    await metrics.keep_audit(self._claims.redis, report)
+                    await shared.keep_audit(self._claims.redis, report)
                     show = log.info if report.right else log.error
                     show("audit_ended", right=report.right, drift=report.drift, seconds=round(report.seconds, 1))
-                await metrics.refresh(self._claims.redis)
             except (RedisError, OSError, ServiceUnavailable) as error:
                 log.warning("audit_failed", error=str(error))
-            await asyncio.sleep(_METRICS_SECONDS)
+            await asyncio.sleep(_AUDIT_CHECK_SECONDS)
 
     async def check_forever(self) -> None:
         """Keeps /health true, and ends the process when a part hangs."""

@@ -17,6 +17,7 @@ from worker.generation.retrying import MAX_WAIT_SECONDS
 from worker.generation.settlement import Settlement
 from worker.health import Health
 from worker.logs import bind, get_logger
+from worker.metrics import generations as metrics
 
 log = get_logger(__name__)
 
@@ -79,6 +80,7 @@ class Consumer:
             return
         payload = await self._claims.take(_BLOCK_SECONDS)
         if payload is not None:
+            metrics.TAKEN.inc()
             await self.forward(payload)
 
     async def _paused(self) -> str:
@@ -110,6 +112,7 @@ class Consumer:
         known = identify(payload)
         with bind(session_id=str(known[1]) if known else None, channel=known[0] if known else None):
             letter = await self._dead_letters.add(payload, error.reason, error.detail)
+            metrics.REFUSED.labels(error.reason).inc()
             log.error("message_refused", reason=error.reason, detail=error.detail, dead_letter=letter.id)
             if known and not await self._claims.redis.exists(keys.lease(known[1])):
                 problem = MessageRefused(error.detail)

@@ -95,6 +95,13 @@ def parse(payload: bytes) -> GenerationMessage:
         raise InvalidMessage("invalid_field", problems) from None
 
 
+def created_at(payload: bytes) -> datetime:
+    """When a message was queued, whether or not it can be used; raises ValueError when it does not say."""
+    moment = _timestamp(_read_object(payload).get("created_at"))
+    assert isinstance(moment, datetime)  # noqa: S101  # never anything else
+    return moment
+
+
 def identify(payload: bytes) -> tuple[Channel, UUID] | None:
     """Channel and session of a message that cannot be used, if at least these two can be read."""
     try:

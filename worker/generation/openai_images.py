@@ -1,9 +1,10 @@
 """The paid call: several pictures and a prompt become one picture, with what it cost."""
 
+import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -14,11 +15,21 @@ from openai import AsyncOpenAI
 
 from worker.errors import EditFailed, ModerationBlocked, QuotaExhausted, RateLimited
 from worker.logs import get_logger
+from worker.metrics import generations, image_api
 from worker.settings import Price, Settings
 
 log = get_logger(__name__)
 
 _MILLION = Decimal(1_000_000)
+#: Answers by code or, when that says nothing, by status.
+_RESULTS: dict[str | int, str] = {
+    "insufficient_quota": "quota_exhausted",
+    "model_not_found": "model_not_found",
+    "moderation_blocked": "moderation_blocked",
+    401: "unauthorized",
+    403: "unauthorized",
+    429: "rate_limited",
+}
 
 
 def client(settings: Settings, on_sent: Callable[[], Awaitable[None]] | None = None) -> AsyncOpenAI:
@@ -64,6 +75,7 @@ class ImageEditor:
         self._settings = settings
         self._wait_for_turn = wait_for_turn
         self.model = settings.openai_image_model
+        image_api.expect([self.model, settings.openai_image_fallback_model])
 
     async def edit(self, images: list[bytes], prompt: str, on_call: Callable[[], Awaitable[None]]) -> Edit:
         """One picture from JPEGs in the given order; `on_call` is awaited before each request; what it raises passes.
@@ -106,19 +118,21 @@ class ImageEditor:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _call(self, images: list[bytes], prompt: str, model: str, on_call: Callable[[], Awaitable[None]]) -> Edit:
-        await self._wait_for_turn()
+        with generations.step("limiter_wait"):
+            await self._wait_for_turn()
         await on_call()
         async with _translated():
-            answer = await self._client.images.edit(
-                model=model,
-                image=[(f"image-{number}.jpg", image, "image/jpeg") for number, image in enumerate(images)],
-                prompt=prompt,
-                n=1,
-                size=self._settings.openai_image_size,
-                quality=self._settings.openai_image_quality,
-                output_format="jpeg",
-            )
-            return Edit(_picture(answer), model, *self._usage(answer, model))
+            with generations.step("edit"), _counted(model):
+                answer = await self._client.images.edit(
+                    model=model,
+                    image=[(f"image-{number}.jpg", image, "image/jpeg") for number, image in enumerate(images)],
+                    prompt=prompt,
+                    n=1,
+                    size=self._settings.openai_image_size,
+                    quality=self._settings.openai_image_quality,
+                    output_format="jpeg",
+                )
+                return Edit(_picture(answer), model, *self._usage(answer, model))
 
     def _fall_back(self, error: openai.APIStatusError, model: str) -> bool:
         """Go on with the fallback model for good when the call's model is shut down; false when that cannot help."""
@@ -128,6 +142,7 @@ class ImageEditor:
         if self.model != fallback:
             log.error("openai_model_fallback_used", model=model, fallback=fallback, detail=_describe(error))
             self.model = fallback
+            image_api.FALLBACK.set(1)
         return True
 
     def _usage(self, answer: Any, model: str) -> tuple[int | None, int | None, Decimal | None]:
@@ -162,6 +177,28 @@ async def _translated() -> AsyncIterator[None]:
         raise _final(error) from error
     except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
         raise EditFailed(f"OpenAI's answer cannot be read: {type(error).__name__}") from error
+
+
+@contextmanager
+def _counted(model: str) -> Iterator[None]:
+    result = "ok"
+    try:
+        yield
+    except BaseException as error:
+        result = _result(error)
+        raise
+    finally:
+        image_api.answered(model, result)
+
+
+def _result(error: BaseException) -> str:
+    """What came back, as the metrics call it."""
+    if isinstance(error, openai.APIStatusError):
+        by_status = "server_error" if error.status_code >= 500 else _RESULTS.get(error.status_code, "refused")
+        return _RESULTS.get(error.code or "", by_status)
+    if isinstance(error, openai.APIConnectionError):
+        return "connection_error"
+    return "abandoned" if isinstance(error, asyncio.CancelledError) else "unreadable"
 
 
 def _final(error: openai.APIStatusError) -> Exception:

@@ -24,6 +24,7 @@ from worker.generation.sessions import Change, Sessions
 from worker.generation.settlement import Outcome, Settlement
 from worker.generation.steps import Run, SessionTaken, Steps
 from worker.logs import get_logger
+from worker.metrics import generations as metrics
 from worker.settings import Settings
 
 log = get_logger(__name__)
@@ -64,6 +65,7 @@ class Pipeline:
         """Work on the session unless somebody else does; returns what becomes of the message."""
         lease = await self._leases.acquire(message.session_id)
         if lease is None:
+            metrics.DROPPED.inc()
             log.info("duplicate_dropped", why="another worker has the session")
             return End.FINISHED
         run = Run(message, lease)
@@ -86,14 +88,16 @@ class Pipeline:
         try:
             outcome = await work
         except SessionTaken:
+            metrics.DROPPED.inc()
             return End.FINISHED
         except QuotaExhausted as error:
             log.error("openai_quota_exhausted", detail=str(error), pause_seconds=self._settings.quota_pause_seconds)
             await until_available(partial(self._intake.pause, error.reason))
-            return await self._hand_back(run)
+            return await self._hand_back(run, error.reason)
         except InvalidMessage as error:
             log.error("message_refused", reason=error.reason, detail=error.detail)
             await until_available(partial(self._dead_letters.add, payload, error.reason, error.detail))
+            metrics.REFUSED.labels(error.reason).inc()
             outcome = self._failed(run, MessageRefused(str(error)))
         except GenerationError as error:
             log.warning("generation_failing", reason=error.reason, detail=str(error))
@@ -101,13 +105,13 @@ class Pipeline:
         except asyncio.CancelledError:
             if not run.called_openai:
                 log.info("generation_released")
-                return await self._hand_back(run)
+                return await self._hand_back(run, "released")
             outcome = self._failed(run, WorkerLost("the worker was told to stop in the middle of the call"))
         except Exception as error:
             if not run.begun:
                 # The session is untouched and its credit is safe: it will be tried again.
                 log.warning("generation_not_started", error=f"{type(error).__name__}: {error}")
-                return await self._hand_back(run)
+                return await self._hand_back(run, "not_started")
             log.exception("generation_crashed")
             outcome = self._failed(run, GenerationError(type(error).__name__))
         finally:
@@ -138,7 +142,8 @@ class Pipeline:
                 run.begun_perhaps = run.lease.first
                 raise
 
-        change = await run.timed("start", until_available(start))
+        with metrics.step("start"):
+            change = await run.timed("start", until_available(start))
         if change.owner_matches is False:
             raise InvalidMessage("wrong_owner", f"session {message.session_id} is not of {message.owner_id}")
         if not change.changed and not await self._ours(run):
@@ -147,7 +152,9 @@ class Pipeline:
         # "processing" is our own start whose answer was lost, unless somebody began this session before us.
         run.begun = change.changed or (change.status == "processing" and run.begun_perhaps)
         if run.begun:
-            log.info("generation_started", queued_seconds=round(time.time() - message.created_at.timestamp(), 3))
+            queued_seconds = time.time() - message.created_at.timestamp()
+            metrics.waited(queued_seconds)
+            log.info("generation_started", queued_seconds=round(queued_seconds, 3))
         elif change.status == "processing" and not await self._settlement.is_waiting(message.session_id):
             # We hold the lease, so its worker is gone; it may have paid, so there is no second call.
             raise WorkerLost("its worker vanished in the middle of it")
@@ -155,12 +162,13 @@ class Pipeline:
             log.info("message_dropped", why="nothing to do", status=change.status)
             raise SessionTaken
 
-    async def _hand_back(self, run: Run) -> End:
+    async def _hand_back(self, run: Run, reason: str) -> End:
         """The session waits in the queue again, as if it had not been begun."""
         if not await self._ours(run):
             return End.FINISHED
         if run.begun or run.begun_perhaps:
             await until_available(lambda: self._sessions.requeue(run.message.channel, run.message.session_id))
+        metrics.REQUEUED.labels(reason).inc()
         return End.GIVE_BACK
 
     async def _ours(self, run: Run) -> bool:
@@ -168,4 +176,5 @@ class Pipeline:
         return await until_available(partial(self._leases.keep, run.lease))
 
     def _failed(self, run: Run, error: GenerationError) -> Outcome:
-        return settlement.failed(run.message.channel, run.message.session_id, error, run.elapsed_ms)
+        message = run.message
+        return settlement.failed(message.channel, message.session_id, error, run.elapsed_ms, message.created_at)

@@ -7,11 +7,13 @@ away nor a worker that dies in between loses a paid picture or a refund.
 import asyncio
 import time
 from contextlib import suppress
+from datetime import datetime
 from decimal import Decimal
+from itertools import count
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -21,6 +23,7 @@ from worker.generation.message import Channel
 from worker.generation.retrying import until_available
 from worker.generation.sessions import Change, Sessions
 from worker.logs import get_logger
+from worker.metrics import generations as metrics
 
 log = get_logger(__name__)
 
@@ -47,9 +50,18 @@ class Outcome(BaseModel):
     #: failed: what the user reads, and the closed word for it
     user_message: str = ""
     reason: str = ""
+    #: When its message was made and when the end was known, in seconds since 1970; None: the message did not say.
+    created_at: float | None = None
+    known_at: float = Field(default_factory=time.time)
 
 
-def failed(channel: Channel, session_id: UUID, error: GenerationError, processing_time_ms: int) -> Outcome:
+def failed(
+    channel: Channel,
+    session_id: UUID,
+    error: GenerationError,
+    processing_time_ms: int,
+    created_at: datetime | None = None,
+) -> Outcome:
     """The outcome of a generation that ended with `error`."""
     return Outcome(
         channel=channel,
@@ -58,6 +70,7 @@ def failed(channel: Channel, session_id: UUID, error: GenerationError, processin
         processing_time_ms=processing_time_ms,
         user_message=error.user_message,
         reason=error.reason,
+        created_at=created_at.timestamp() if created_at else None,
     )
 
 
@@ -68,6 +81,8 @@ class Settlement:
         self._redis = redis
         self._sessions = sessions
         self._deferred = asyncio.Event()
+        #: What the background loop wrote without getting an answer: it may have been done all the same.
+        self._unsure = set[UUID]()
 
     async def defer(self, outcome: Outcome) -> None:
         """Keep the outcome for this process's background loop, which writes it at once."""
@@ -76,12 +91,14 @@ class Settlement:
 
     async def settle(self, outcome: Outcome) -> None:
         """Returns once the outcome is in the database, or safe in Redis to be written later."""
+        tries = count()
         while True:
             kept = await self._keep(outcome)
             try:
-                await until_available(lambda: self._write(outcome), _PATIENCE_SECONDS)
+                await until_available(lambda: self._write(outcome, again=next(tries) > 0), _PATIENCE_SECONDS)
             except ServiceUnavailable as error:
                 if kept:
+                    metrics.POSTPONED.inc()
                     log.warning("settlement_postponed", outcome=outcome.kind, error=str(error))
                     return
                 # Neither Redis nor the database: this process is the only one that knows.
@@ -114,15 +131,17 @@ class Settlement:
             if await self._redis.exists(keys.lease(outcome.session_id)):
                 continue
             try:
-                await self._write(outcome)
+                await self._write(outcome, again=outcome.session_id in self._unsure)
             except ServiceUnavailable as error:
                 # One that the database refuses must not keep the others waiting.
                 refused = error
+                self._unsure.add(outcome.session_id)
                 continue
             await self._redis.hdel(keys.SETTLEMENTS, str(outcome.session_id))
             written += 1
         if refused:
             raise refused
+        self._unsure.clear()
         return written
 
     async def waiting(self) -> list[Outcome]:
@@ -149,10 +168,16 @@ class Settlement:
             # The background loop finds it settled and forgets it.
             log.warning("settlement_not_forgotten", error=type(error).__name__)
 
-    async def _write(self, outcome: Outcome) -> None:
+    async def _write(self, outcome: Outcome, *, again: bool) -> None:
+        """`again`: an earlier try got no answer, so what is there already may be our own."""
         started = time.monotonic()
+        with metrics.step("settle"):
+            change = await self._change(outcome)
+        _report(outcome, change, time.monotonic() - started, again)
+
+    async def _change(self, outcome: Outcome) -> Change:
         if outcome.kind == "completed":
-            change = await self._sessions.complete(
+            return await self._sessions.complete(
                 outcome.channel,
                 outcome.session_id,
                 image_url=outcome.image_url,
@@ -161,16 +186,16 @@ class Settlement:
                 cost_usd=outcome.cost_usd,
                 processing_time_ms=outcome.processing_time_ms,
             )
-        else:
-            change = await self._sessions.fail(
-                outcome.channel, outcome.session_id, outcome.user_message, outcome.processing_time_ms
-            )
-        _report(outcome, change, time.monotonic() - started)
+        return await self._sessions.fail(
+            outcome.channel, outcome.session_id, outcome.user_message, outcome.processing_time_ms
+        )
 
 
-def _report(outcome: Outcome, change: Change, seconds: float) -> None:
+def _report(outcome: Outcome, change: Change, seconds: float, again: bool) -> None:
     event = {"session_id": str(outcome.session_id), "channel": outcome.channel, "settle_seconds": round(seconds, 3)}
     already = change.status == outcome.kind and change.image_url in (None, outcome.image_url)
+    if change.changed or (already and again):
+        metrics.settled(outcome, change.refund)
     if not change.changed and not already:
         log.warning("outcome_discarded", outcome=outcome.kind, status=change.status, **event)
     elif outcome.kind == "completed":

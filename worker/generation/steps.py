@@ -20,6 +20,7 @@ from worker.generation.sessions import Sessions
 from worker.generation.settlement import Outcome
 from worker.generation.storage import Storage, result_path
 from worker.logs import get_logger
+from worker.metrics import generations, image_api
 from worker.settings import Settings
 
 log = get_logger(__name__)
@@ -90,10 +91,14 @@ class Steps:
         pictures = await run.timed("pictures", all_of(self._picture(url) for url in message.image_urls))
         edit = await run.timed("edit", self._edit(run, pictures))
         del pictures
+        image_api.spent(message.channel, edit.model, edit.input_tokens, edit.output_tokens, edit.cost_usd)
         jpeg = await self._verified(edit)
         path = result_path(message.channel, message.owner_id, message.session_id)
-        await run.timed("upload", until_available(lambda: self._storage.upload(path, jpeg)))
-        url = await run.timed("sign", until_available(lambda: self._storage.sign(path)))
+        with generations.step("upload"):
+            await run.timed("upload", until_available(lambda: self._storage.upload(path, jpeg)))
+        image_api.image("out", len(jpeg))
+        with generations.step("sign"):
+            url = await run.timed("sign", until_available(lambda: self._storage.sign(path)))
         return Outcome(
             channel=message.channel,
             session_id=message.session_id,
@@ -103,12 +108,17 @@ class Steps:
             input_tokens=edit.input_tokens,
             output_tokens=edit.output_tokens,
             cost_usd=edit.cost_usd,
+            created_at=message.created_at.timestamp(),
         )
 
     async def _picture(self, url: str) -> bytes:
         """Fetched and resized at once, so that only a few originals are in memory at any time."""
         async with self._downloads:
-            return await self._in_thread(images.normalise, await self._fetcher.fetch(url))
+            with generations.step("fetch"):
+                data = await self._fetcher.fetch(url)
+            image_api.image("in", len(data))
+            with generations.step("resize"):
+                return await self._in_thread(images.normalise, data)
 
     async def _edit(self, run: Run, pictures: list[bytes]) -> Edit:
         """The paid call; after a first 429 the session is queued again for a while and the call made once more."""
@@ -120,6 +130,7 @@ class Steps:
             run.called_openai = False
             wait = max(self._settings.rate_limit_retry_seconds, error.retry_after)
             wait = min(wait, self._settings.rate_limit_retry_max_seconds)
+            generations.REQUEUED.labels(error.reason).inc()
             log.warning("generation_requeued", reason=error.reason, wait_seconds=wait, detail=str(error))
         await until_available(lambda: self._sessions.requeue(run.message.channel, run.message.session_id))
         await asyncio.sleep(wait)

@@ -20,6 +20,7 @@ from worker.generation.message import identify
 from worker.generation.sessions import OpenSession, Sessions
 from worker.generation.settlement import Settlement
 from worker.logs import bind, get_logger
+from worker.metrics import generations as metrics
 
 log = get_logger(__name__)
 
@@ -97,10 +98,12 @@ class Sweeper:
         elif known and await self._count_death(known[1], claims.instance) >= MAX_DEATHS:
             detail = f"{MAX_DEATHS} workers died with this message"
             await self._dead_letters.add(payload, "poison", detail)
+            metrics.REFUSED.labels("poison").inc()
             log.error("message_refused", reason="poison", detail=detail, session_id=str(known[1]))
             await self._settlement.settle(settlement.failed(*known, WorkerLost(detail), processing_time_ms=0))
             await claims.finish(payload)
         elif await claims.give_back(payload):
+            metrics.PUT_BACK.inc()
             log.warning("message_put_back", dead_instance=claims.instance, session_id=str(known[1]) if known else None)
 
     async def _count_death(self, session_id: UUID, instance: str) -> int:
@@ -148,5 +151,6 @@ class Sweeper:
     async def _end(self, session: OpenSession, error: GenerationError) -> None:
         self._on_progress()
         with bind(session_id=str(session.session_id), channel=session.channel):
+            metrics.STUCK.labels(session.channel, error.reason).inc()
             log.warning("stuck_session_found", status=session.status, reason=error.reason, detail=str(error))
             await self._settlement.settle(settlement.failed(session.channel, session.session_id, error, 0))

@@ -37,6 +37,7 @@ from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
 from worker.generation.steps import Steps
 from worker.generation.storage import Storage
+from worker.metrics import generations, page
 from worker.settings import Settings, load
 
 log = logs.get_logger(__name__)
@@ -123,6 +124,8 @@ class GenerationLoop:
             intake=Intake(redis, settings.quota_pause_seconds),
             dead_letters=DeadLetters(redis, settings.dead_letters_max),
         )
+        generations.IN_FLIGHT.set_function(lambda: self._active)
+        generations.LEASES.set_function(lambda: leases.held)
         reader, self._writer = await asyncio.open_connection(sock=self._link)
         self._background = [leases.renew_forever(), self._beat_forever(), self._obey(reader)]
 
@@ -145,6 +148,8 @@ class GenerationLoop:
         while line := await reader.readline():
             if line.strip() == b"release":
                 self._pipeline.release()
+            elif line.strip() == b"metrics":
+                self._tell(event="metrics", families=page.tell())
         # The supervisor is gone, and with it the heartbeat that protects what this process has claimed.
         log.critical("supervisor_lost")
         os._exit(1)

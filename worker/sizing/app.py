@@ -16,9 +16,10 @@ from worker.errors import ImageError
 from worker.fetch import ImageFetcher
 from worker.health import Health
 from worker.logs import get_logger
+from worker.metrics import size_api as metrics
 from worker.settings import Settings
 from worker.sizing.estimator import Estimate, Person, estimate
-from worker.sizing.http import RequestMiddleware
+from worker.sizing.http import ESTIMATE_PATH, RequestMiddleware
 from worker.sizing.measurements import GIRTHS, Measurer
 from worker.sizing.photo import read
 from worker.sizing.pool import Pool, Saturated
@@ -66,6 +67,7 @@ def create_app(settings: Settings, health: Health) -> FastAPI:
         queue=settings.sizing_queue,
         model_path=settings.pose_model_path or MODEL_PATH,
     )
+    metrics.watch_pool(lambda: pool.pending, pool.limit)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -82,7 +84,7 @@ def create_app(settings: Settings, health: Health) -> FastAPI:
     _answer_errors(app)
 
     @app.post(
-        "/estimate-body",
+        ESTIMATE_PATH,
         responses={
             400: {"model": Problem, "description": "The picture cannot be fetched, or it is no picture."},
             413: {"model": Problem, "description": "The request body is too large."},
@@ -102,15 +104,19 @@ def create_app(settings: Settings, health: Health) -> FastAPI:
         """Estimate chest, waist, hip and shoulder, and the size that fits."""
         begun = time.monotonic()
         if not pool.loaded:
+            metrics.ended("starting")
             raise HTTPException(503, "The service is starting. Please try again.", {"Retry-After": "5"})
         pool.check_free()
         try:
             async with asyncio.timeout(settings.sizing_timeout_seconds):
-                data = await fetcher.fetch(body.image_url)
+                with metrics.step("fetch"):
+                    data = await fetcher.fetch(body.image_url)
                 fetched = time.monotonic()
                 found = await pool.run(lambda landmarker, measurer: _measure(data, body, landmarker, measurer))
         except TimeoutError:
+            metrics.ended("timeout")
             raise HTTPException(503, "The service is busy. Please try again.", {"Retry-After": "2"}) from None
+        metrics.ended("completed")
         log.info(
             "estimate_completed",
             size=found.size,
@@ -170,20 +176,24 @@ def _respond(found: Estimate, request_id: str) -> EstimateResponse:
 def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(ImageError)
     async def image_error(_: Request, error: ImageError) -> JSONResponse:
+        metrics.ended("unusable", error.reason)
         log.info("picture_unusable", reason=error.reason, error=str(error))
         return JSONResponse({"detail": str(error)}, 400)
 
     @app.exception_handler(PhotoRefused)
     async def refused(_: Request, error: PhotoRefused) -> JSONResponse:
+        metrics.ended("refused", error.reason)
         log.info("picture_refused", reason=error.reason)
         return JSONResponse({"detail": str(error), "reason": error.reason, "hint": error.hint}, 422)
 
     @app.exception_handler(Saturated)
     async def saturated(_: Request, error: Saturated) -> JSONResponse:
+        metrics.ended("saturated")
         return JSONResponse({"detail": str(error)}, 503, {"Retry-After": str(error.retry_after)})
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        metrics.ended("invalid")
         # Never the input: it may be no valid JSON value (NaN), very long, or private.
         found = [{"loc": list(item["loc"]), "msg": item["msg"], "type": item["type"]} for item in error.errors()]
         return JSONResponse({"detail": found}, 422)
@@ -191,6 +201,7 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def other(_: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 400:
+            metrics.ended("invalid")
             # FastAPI's word for a body that no JSON parser survives (huge numbers, deep nesting).
             found = {"loc": ["body"], "msg": "The body is no JSON object that can be read.", "type": "json_invalid"}
             return JSONResponse({"detail": [found]}, 422)

@@ -8,10 +8,12 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.logs import bind, get_logger
+from worker.metrics import size_api as metrics
 
 log = get_logger(__name__)
 
 MAX_BODY_BYTES = 65_536
+ESTIMATE_PATH = "/estimate-body"
 REQUEST_ID_HEADER = "X-Request-Id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 
@@ -49,15 +51,22 @@ class RequestMiddleware:
                     raise _BodyTooLarge
                 await self._app(scope, await _bounded(receive), send_with_id)
             except _BodyTooLarge:
+                _count(scope, "invalid")
                 # What is left of the body would be read as the next request.
                 text = f"The request body is larger than {MAX_BODY_BYTES} bytes."
                 await JSONResponse({"detail": text}, 413, headers={"Connection": "close"})(scope, receive, send_with_id)
             except Exception:
+                _count(scope, "failed")
                 log.exception("request_failed", path=scope["path"])
                 if started:
                     raise
                 answer = JSONResponse({"detail": "Something went wrong on our side."}, 500)
                 await answer(scope, receive, send_with_id)
+
+
+def _count(scope: Scope, outcome: str) -> None:
+    if scope["path"] == ESTIMATE_PATH:
+        metrics.ended(outcome)
 
 
 def _declared_length(headers: Headers) -> int:

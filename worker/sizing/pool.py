@@ -3,12 +3,14 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from worker.metrics import size_api as metrics
 from worker.sizing.measurements import Measurer
 from worker.sizing.pose import MODEL_PATH, Landmarker, verify_model
 
@@ -34,14 +36,15 @@ class Pool:
     def __init__(self, *, threads: int, queue: int, model_path: Path = MODEL_PATH) -> None:
         """`threads` 0 means one per core that this process may use."""
         self._threads = threads or len(os.sched_getaffinity(0))
-        self._limit = self._threads + queue
+        #: How many requests may wait or be measured at once, and how many do.
+        self.limit = self._threads + queue
+        self.pending = 0
         self._model_path = model_path
         self._measurer: Measurer | None = None
         # A thread starts, and loads its landmarker, only when all others are busy: an idle service holds one (90 MB).
         self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="sizing", initializer=_give_way)
         self._own = threading.local()
         self._landmarkers: list[Landmarker] = []
-        self._pending = 0
 
     async def load(self) -> None:
         """Load the model once.
@@ -57,8 +60,8 @@ class Pool:
 
     def check_free(self) -> None:
         """Raises Saturated when no more work would be taken now."""
-        if self._pending >= self._limit:
-            raise Saturated(retry_after=1 + round(self._limit * self._SECONDS_EACH / self._threads))
+        if self.pending >= self.limit:
+            raise Saturated(retry_after=1 + round(self.limit * self._SECONDS_EACH / self._threads))
 
     async def run(self, work: Callable[[Landmarker, Measurer], Result]) -> Result:
         """Run `work` in a thread. When the caller stops waiting, work that has not begun is dropped.
@@ -67,8 +70,8 @@ class Pool:
             Saturated: as many as allowed are already waiting.
         """
         self.check_free()
-        self._pending += 1
-        future = self._executor.submit(self._call, work)
+        self.pending += 1
+        future = self._executor.submit(self._call, work, time.monotonic())
         future.add_done_callback(self._done(asyncio.get_running_loop()))
         return await asyncio.wrap_future(future)
 
@@ -80,7 +83,7 @@ class Pool:
 
     def _done(self, loop: asyncio.AbstractEventLoop) -> Callable[[object], None]:
         def count_down() -> None:
-            self._pending -= 1
+            self.pending -= 1
 
         def report(_: object) -> None:
             if not loop.is_closed():
@@ -94,10 +97,12 @@ class Pool:
         self._landmarker()
         self._measurer = measurer
 
-    def _call(self, work: Callable[[Landmarker, Measurer], Result]) -> Result:
+    def _call(self, work: Callable[[Landmarker, Measurer], Result], asked: float) -> Result:
+        metrics.waited(time.monotonic() - asked)
         if self._measurer is None:
             raise RuntimeError("work was given before the model was loaded")
-        return work(self._landmarker(), self._measurer)
+        with metrics.step("inference"):
+            return work(self._landmarker(), self._measurer)
 
     def _landmarker(self) -> Landmarker:
         if not hasattr(self._own, "landmarker"):

@@ -1,0 +1,128 @@
+"""What became of sessions and messages. Whoever settles a session counts it, so both processes do."""
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from itertools import product
+from typing import TYPE_CHECKING, get_args
+
+from worker.errors import GenerationError, QuotaExhausted
+from worker.generation.message import Channel
+from worker.metrics.registry import counter, gauge, histogram
+
+if TYPE_CHECKING:
+    from worker.generation.settlement import Outcome
+
+
+def _reasons(kind: type[GenerationError] = GenerationError) -> Iterator[str]:
+    yield kind.reason
+    for special in kind.__subclasses__():
+        yield from _reasons(special)
+
+
+CHANNELS = get_args(Channel)
+OUTCOMES = ("completed", "failed")
+#: Nobody is failed for a quota.
+REASONS = frozenset(_reasons()) - {QuotaExhausted.reason}
+STEPS = ("queue_wait", "start", "fetch", "resize", "limiter_wait", "edit", "upload", "sign", "settle")
+#: Who can get a credit back, and what cannot be given back by itself.
+PAYERS = {"user": "b2c", "store": "b2b", "shopper": "b2b"}
+BY_HAND = {"overage": "b2b", "unmatched": "b2b"}
+REFUSALS = (
+    "too_large", "not_utf8", "not_json", "not_an_object", "unknown_version", "invalid_field", "wrong_owner", "poison",
+)  # fmt: skip
+
+#: The promise is 45 s for 95 of 100.
+_WHOLE = (1, 2.5, 5, 10, 15, 20, 25, 30, 35, 40, 45, 60, 90, 120, 180, 300, 600, 1800)
+_STEP = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600)
+_REFUND = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+
+_SETTLED = counter(
+    "wearon_generations_total",
+    "Sessions settled in the database.",
+    ("channel", "outcome", "reason"),
+    (
+        *((channel, "completed", "none") for channel in CHANNELS),
+        *((channel, "failed", reason) for channel, reason in product(CHANNELS, sorted(REASONS))),
+    ),
+)
+_SECONDS = histogram(
+    "wearon_generation_seconds",
+    "From the message's created_at until the outcome was in the database.",
+    _WHOLE,
+    ("channel", "outcome"),
+    product(CHANNELS, OUTCOMES),
+)
+_STEP_SECONDS = histogram("wearon_generation_step_seconds", "Time of one step.", _STEP, ("step",), STEPS)
+_STEP_OF = {step: _STEP_SECONDS.labels(step) for step in STEPS}
+_REFUNDS = counter(
+    "wearon_refunds_total",
+    "Credits that went back.",
+    ("channel", "payer"),
+    ((channel, payer) for payer, channel in PAYERS.items()),
+)
+_REFUND_SECONDS = histogram(
+    "wearon_refund_seconds",
+    "From the moment a failure was known until it was in the database with its refund.",
+    _REFUND,
+    ("channel",),
+    CHANNELS,
+)
+_REFUNDS_BY_HAND = counter(
+    "wearon_refunds_by_hand_total",
+    "Failed sessions without a credit to give back.",
+    ("channel", "payer"),
+    ((channel, payer) for payer, channel in BY_HAND.items()),
+)
+
+IN_FLIGHT = gauge("wearon_generations_in_flight", "Generations that run now.")
+SLOTS = gauge("wearon_generation_slots", "Generations that may run at once.")
+LEASES = gauge("wearon_leases_held", "Sessions that this instance has the lease of.")
+REQUEUED = counter(
+    "wearon_generations_requeued_total",
+    "Generations that went back to wait.",
+    ("reason",),
+    ("rate_limited", "quota_exhausted", "released", "not_started"),
+)
+STUCK = counter(
+    "wearon_stuck_sessions_total",
+    "Sessions that nobody accounted for, ended by the sweep.",
+    ("channel", "reason"),
+    product(CHANNELS, ("worker_lost", "orphaned")),
+)
+POSTPONED = counter("wearon_settlements_postponed_total", "Outcomes that the database did not take at once.")
+TAKEN = counter("wearon_messages_taken_total", "Messages taken off the producers' list.")
+REFUSED = counter(
+    "wearon_messages_refused_total",
+    "Messages that could not be used and became dead letters.",
+    ("reason",),
+    REFUSALS,
+)
+DROPPED = counter("wearon_messages_dropped_total", "Duplicates, and messages whose session had ended.")
+PUT_BACK = counter("wearon_messages_put_back_total", "Messages of dead instances that went back into the queue.")
+
+
+def step(name: str) -> AbstractContextManager[object]:
+    """Times one step, also when it fails."""
+    return _STEP_OF[name].time()
+
+
+def waited(seconds: float) -> None:
+    """A generation has begun this long after its message was made."""
+    _STEP_OF["queue_wait"].observe(max(0.0, seconds))
+
+
+def settled(outcome: "Outcome", refund: str | None) -> None:
+    """The database has taken an outcome, and has done `refund`."""
+    now = time.time()
+    reason = "none" if outcome.kind == "completed" else outcome.reason
+    # An outcome that waited in Redis may be of another version.
+    known = reason if reason in {"none", *REASONS} else GenerationError.reason
+    _SETTLED.labels(outcome.channel, outcome.kind, known).inc()
+    if outcome.created_at:
+        _SECONDS.labels(outcome.channel, outcome.kind).observe(max(0.0, now - outcome.created_at))
+    if refund in PAYERS:
+        _REFUNDS.labels(outcome.channel, refund).inc()
+        _REFUND_SECONDS.labels(outcome.channel).observe(max(0.0, now - outcome.known_at))
+    elif refund in BY_HAND:
+        _REFUNDS_BY_HAND.labels(outcome.channel, refund).inc()

@@ -1,0 +1,51 @@
+"""Calls to OpenAI: what came back, what it cost, and the pictures that went in and out."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from itertools import product
+
+from worker.generation.message import Channel
+from worker.metrics.generations import CHANNELS
+from worker.metrics.registry import counter, gauge
+
+RESULTS = (
+    "ok", "rate_limited", "quota_exhausted", "moderation_blocked", "model_not_found", "unauthorized", "refused",
+    "server_error", "connection_error", "unreadable", "abandoned",
+)  # fmt: skip
+
+_CALLS = counter("wearon_openai_calls_total", "Calls to the image API by what came back.", ("model", "result"))
+_TOKENS = counter("wearon_openai_tokens_total", "Tokens of answered calls.", ("channel", "model", "direction"))
+_COST = counter("wearon_openai_cost_usd_total", "Price of answered calls in USD.", ("channel", "model"))
+FALLBACK = gauge("wearon_openai_fallback_in_use", "1 once the fallback model took over.")
+_BYTES = counter("wearon_image_bytes_total", "Bytes of pictures.", ("direction",), ("in", "out"))
+_IMAGES = counter("wearon_images_total", "Pictures.", ("direction",), ("in", "out"))
+
+
+def expect(models: Iterable[str]) -> None:
+    """Begin with 0 for these models; there are no others."""
+    for model in models:
+        for result in RESULTS:
+            _CALLS.labels(model, result)
+        for channel, direction in product(CHANNELS, ("input", "output")):
+            _TOKENS.labels(channel, model, direction)
+            _COST.labels(channel, model)
+
+
+def answered(model: str, result: str) -> None:
+    """One call has ended."""
+    _CALLS.labels(model, result).inc()
+
+
+def spent(
+    channel: Channel, model: str, input_tokens: int | None, output_tokens: int | None, cost: Decimal | None
+) -> None:
+    """A picture was paid for; None: the answer did not say."""
+    _TOKENS.labels(channel, model, "input").inc(input_tokens or 0)
+    _TOKENS.labels(channel, model, "output").inc(output_tokens or 0)
+    _COST.labels(channel, model).inc(float(cost or 0))
+
+
+def image(direction: str, size: int) -> None:
+    """A customer's picture came in, or a finished one went out."""
+    _IMAGES.labels(direction).inc()
+    _BYTES.labels(direction).inc(size)

@@ -1,0 +1,38 @@
+"""This process's registry, and how a metric with closed label values begins: with 0 for each of them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+T = TypeVar("T", bound=Counter | Gauge | Histogram)
+#: Values of a single label, or of all labels in their order.
+Values = Iterable[str | tuple[str, ...]]
+
+REGISTRY = CollectorRegistry()
+# When a series began says nothing that the process's start time does not.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
+
+
+def counter(name: str, text: str, labels: Sequence[str] = (), values: Values = ()) -> Counter:
+    """0 for every value from the start, so that `increase()` sees the first event."""
+    return _begin(Counter(name, text, labels, registry=REGISTRY), values)
+
+
+def gauge(name: str, text: str, labels: Sequence[str] = (), values: Values = ()) -> Gauge:
+    """0 until it is set."""
+    return _begin(Gauge(name, text, labels, registry=REGISTRY), values)
+
+
+def histogram(
+    name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = (), values: Values = ()
+) -> Histogram:
+    """Empty for every value from the start."""
+    return _begin(Histogram(name, text, labels, registry=REGISTRY, buckets=buckets), values)
+
+
+def _begin(metric: T, values: Values) -> T:
+    for value in values:
+        each: Any = (value,) if isinstance(value, str) else value
+        metric.labels(*each)
+    return metric

@@ -1,0 +1,110 @@
+"""What is in Redis and therefore the same for every instance, read at the scrape: take `max()` over instances."""
+
+import asyncio
+import json
+import time
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from worker.errors import InvalidMessage, ServiceUnavailable
+from worker.generation import keys
+from worker.generation.audit import Report
+from worker.generation.claims import Claims
+from worker.generation.limiter import Limiter
+from worker.generation.message import MAX_MESSAGE_BYTES, created_at
+
+_PATIENCE_SECONDS = 1.0
+#: Messages at the taking end; one of them is the oldest, though some may have been put back behind it.
+_END = 5
+#: Messages that are too large to be used stay in Redis.
+_OLDEST = """
+local found = {}
+for _, message in ipairs(redis.call('LRANGE', KEYS[1], -ARGV[1], -1)) do
+  if #message <= tonumber(ARGV[2]) then table.insert(found, message) end
+end
+return found
+"""
+
+
+async def keep_audit(redis: Redis, report: Report) -> None:
+    """Make an audit's result known to every instance."""
+    await redis.set(keys.AUDIT, json.dumps({"drift": report.drift, "time": time.time()}))
+
+
+class Shared:
+    """Reads the values; connects to nothing before."""
+
+    def __init__(self, claims: Claims, limiter: Limiter) -> None:
+        self._claims = claims
+        self._limiter = limiter
+        # redis-py's annotations know only text; messages are bytes.
+        self._redis: Any = claims.redis
+        self._oldest = claims.redis.register_script(_OLDEST)
+
+    async def read(self) -> list[Metric]:
+        """All of them, or none when Redis does not answer in time."""
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                return [*await self._counts(), *await self._claimed(), *await self._limit()]
+        except (RedisError, OSError, ServiceUnavailable):
+            return []
+
+    async def _counts(self) -> list[Metric]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.get(keys.AUDIT)
+            pipe.llen(keys.QUEUE)
+            pipe.llen(keys.DEAD)
+            pipe.get(keys.DEAD_DROPPED)
+            pipe.hlen(keys.SETTLEMENTS)
+            pipe.exists(keys.INTAKE_PAUSED)
+            audit, queued, dead, dropped, waiting, paused = await pipe.execute()
+        end = await self._oldest(keys=[keys.QUEUE], args=[_END, MAX_MESSAGE_BYTES])
+        last = json.loads(audit) if audit else {"drift": 0, "time": 0}
+        return [
+            _gauge("wearon_audit_drift_credits", "Credits that are not where they belong.", last["drift"]),
+            _gauge("wearon_audit_timestamp_seconds", "When the last audit ended; 0: never.", last["time"]),
+            _gauge("wearon_queue_messages", "Messages on the producers' list.", queued),
+            _gauge("wearon_queue_oldest_message_age_seconds", "Age of the oldest of them.", _age(end)),
+            _gauge("wearon_dead_letters", "Dead letters that are kept.", dead),
+            CounterMetricFamily(
+                "wearon_dead_letters_dropped", "Dead letters that made room for newer ones.", int(dropped or 0)
+            ),
+            _gauge("wearon_settlements_waiting", "Outcomes that the database does not have yet.", waiting),
+            _gauge("wearon_intake_paused", "1 while nothing is taken because OpenAI has no quota.", paused),
+        ]
+
+    async def _claimed(self) -> list[Metric]:
+        instances = await self._claims.instances()
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for instance in instances:
+                pipe.llen(keys.claimed(instance.name))
+            claimed = sum(await pipe.execute())
+        return [
+            _gauge("wearon_claimed_messages", "Messages that instances have taken and not finished.", claimed),
+            _gauge("wearon_instances", "Instances that live.", sum(instance.alive for instance in instances)),
+        ]
+
+    async def _limit(self) -> list[Metric]:
+        usage = await self._limiter.usage()
+        return [
+            _gauge("wearon_openai_limit_calls", "Calls of the whole account within the last minute.", usage.calls),
+            _gauge("wearon_openai_limit_waiting", "Calls that wait for their turn.", usage.waiting),
+        ]
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value)
+
+
+def _age(messages: list[bytes]) -> float:
+    """Of the oldest; one that does not say is refused as soon as it is taken."""
+    made = []
+    for message in messages:
+        try:
+            made.append(created_at(message).timestamp())
+        except (InvalidMessage, ValueError):
+            continue
+    return max(0.0, time.time() - min(made)) if made else 0.0
