@@ -307,7 +307,9 @@ def test_unusable_messages_are_counted_by_why_and_kept(
     assert change.all(name) == {(name, reason): 1 for reason in reasons}
     assert change("wearon_generations_total", reason="message_refused") == 2
     assert change("wearon_refunds_total", payer="user") == 2
-    assert scrape(worker.url).value("wearon_dead_letters") == 7
+    around.redis.set(f"{QUEUE}:dead:dropped", 3)
+    seen = scrape(worker.url)
+    assert (seen.value("wearon_dead_letters"), seen.value("wearon_dead_letters_dropped_total")) == (7, 3)
 
 
 def test_duplicates_are_dropped(around: Sandbox, worker: WorkerProcess, counted: Counted, ended: Ended) -> None:
