@@ -27,6 +27,7 @@ def test_specs_equal_defaults(role: str) -> None:
     for name, option in options.items():
         assert option.get("required", False) != ("default" in option), name
         assert option["description"].strip(), name
+        assert "{{" not in option["description"], f"{name}: the description would be templated"
         assert name.startswith(f"{role}_"), name
 
 
