@@ -9,3 +9,18 @@ lint-ci: $(READY) ## actionlint, zizmor, the schema of Renovate's configuration;
 images: ## Pull the public images of the stack: `make test` checks the rendered files with them
 	@for role in $$(grep -lE '^[a-z_]+_tag: .*[0-9]' roles/*/defaults/main.yml); do \
 	  docker pull --quiet "$$(awk '/_image:/ {image = $$2} /_tag:/ {print image ":" $$2; exit}' $$role)"; done
+
+.PHONY: image-name
+image-name: ## Where the worker image is published, as `image=<name>`
+	@sed -n 's/^worker_image: /image=/p' roles/worker/defaults/main.yml
+
+.PHONY: image-publish
+image-publish: ## Give the pushed image IMAGE@DIGEST the tag TAG; prints `version=<tag>@<digest>`
+	@docker buildx imagetools create --tag "$(IMAGE):$(TAG)" "$(IMAGE)@$(DIGEST)" >&2
+	@tagged=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$(IMAGE):$(TAG)"); \
+	  [[ $$tagged == "$(DIGEST)" ]] || { echo "$(IMAGE):$(TAG) is $$tagged, not $(DIGEST)" >&2; exit 1; }
+	@echo "version=$(TAG)@$(DIGEST)"
+
+.PHONY: remote
+remote: $(INFRA) ## Deploy, roll back or provision with credentials from the environment: scripts/remote.sh
+	@bash scripts/remote.sh
