@@ -8,7 +8,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import httpcore
 
@@ -95,8 +95,7 @@ class _Arrived(asyncio.BufferedProtocol):
         return piece
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.ReadTransport)  # noqa: S101  # a socket's always is
-        self.transport = transport
+        self.transport = cast(asyncio.ReadTransport, transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer[self._size :]
