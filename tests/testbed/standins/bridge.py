@@ -34,7 +34,8 @@ def pair() -> None:
         return
     scanned = Path("data/scanned")
     for number in range(CODES):
-        print("\n".join([f"█▀▀▀▀▀█ code {number} █▀▀▀▀▀█", "█ ███ █ ▄▀▄ █ ███ █"]), flush=True)
+        row = "█ ▀▄█" + ("▀▄ ██", "█▄ ▀█", "▀▀ ▄█")[number] * 4 + "████"
+        print("\n".join(["█" * 29, *[row] * 13, "▀" * 29]), flush=True)
         Path("out/qr.png").write_bytes(b"\x89PNG code %d" % number)
         end = time.monotonic() + CODE_SECONDS
         while time.monotonic() < end:

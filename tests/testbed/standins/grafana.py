@@ -4,6 +4,7 @@
 
 import base64
 import configparser
+import hashlib
 import json
 import os
 import re
@@ -32,6 +33,10 @@ def settings() -> configparser.ConfigParser:
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(os.environ["GF_PATHS_CONFIG"])
     return parser
+
+
+def digest(password: str) -> str:
+    return hashlib.sha256(password.encode()).hexdigest()
 
 
 def database() -> sqlite3.Connection:
@@ -65,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
         login, _, password = base64.b64decode(value).decode().partition(":") if scheme == "Basic" else ("", "", "")
         with database() as accounts:
             found = accounts.execute(
-                "select 1 from user where login = ? and password = ?", (login, password)
+                "select 1 from user where login = ? and password = ?", (login, digest(password))
             ).fetchone()
         return login if found else ""
 
@@ -110,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
 
 if "reset-admin-password" in sys.argv:
     with database() as accounts:
-        accounts.execute("update user set password = ?", (sys.stdin.read().strip(),))
+        accounts.execute("update user set password = ?", (digest(sys.stdin.read().strip()),))
     sys.exit()
 try:
     SETTINGS, PROVISIONED = settings(), provisioned()
@@ -123,6 +128,6 @@ except Exception as error:
     sys.exit(1)
 with database() as accounts:
     if not accounts.execute("select 1 from user").fetchone():
-        accounts.execute("insert into user values (?, ?)", first)
+        accounts.execute("insert into user values (?, ?)", (first[0], digest(first[1])))
 log("info", "HTTP Server Listen")
 ThreadingHTTPServer(("0.0.0.0", 3000), Handler).serve_forever()
