@@ -17,7 +17,14 @@ INVENTORIES = ["production", "local"]
 #: The example vault holds CHANGE_ME, which the roles refuse.
 SECRETS = {
     f"vault_{name}": "dummy-dummy-dummy-dummy-dummy"
-    for name in ("redis_password", "worker_supabase_service_role_key", "worker_openai_api_key")
+    for name in (
+        "redis_password",
+        "worker_supabase_service_role_key",
+        "worker_openai_api_key",
+        "grafana_admin_password",
+        "grafana_secret_key",
+        "whatsapp_bridge_secret",
+    )
 }
 ROLES = sorted(path.parent.name for path in (ROOT / "roles").glob("*/tasks"))
 
@@ -61,6 +68,12 @@ def render(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Rendered]:
             }
             result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
             assert result.returncode == 0, result.stdout + result.stderr
+            for name, text in json.loads((folder / "rendered.json").read_text()).items():
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+            (folder / "rendered.json").unlink()
+            (folder / "nginx/tls").mkdir()
             done[key] = Rendered(folder)
         return done[key]
 
