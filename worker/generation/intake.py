@@ -26,9 +26,9 @@ class Intake:
         """Stop taking messages for the configured time; the next message then tries whether the reason is gone."""
         await self._redis.set(keys.INTAKE_PAUSED, reason, ex=self._pause_seconds)
 
-    async def stop(self, reason: str) -> None:
-        """Stop taking messages, in every instance, until `resume`."""
-        await self._redis.set(keys.INTAKE_STOPPED, reason)
+    async def stop(self, reason: str) -> bool:
+        """Stop taking messages, in every instance, until `resume`; -> whether they were taken until now."""
+        return await self._redis.set(keys.INTAKE_STOPPED, reason, get=True) is None
 
     async def resume(self) -> bool:
         """End an operator's pause; -> whether there was one. A pause for want of quota goes on."""

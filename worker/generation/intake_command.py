@@ -51,8 +51,10 @@ def status(as_json: bool) -> None:
 
 async def _pause(reason: str) -> None:
     async with _opened() as redis:
-        await Intake(redis).stop(reason)
-        await asyncio.sleep(_LAST_LOOK_SECONDS)
+        if await Intake(redis).stop(reason):
+            await asyncio.sleep(_LAST_LOOK_SECONDS)
+        else:
+            click.echo("it was paused already")
         click.echo(_sentence(await _look(redis)))
 
 
