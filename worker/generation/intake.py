@@ -1,7 +1,7 @@
 """Whether messages are taken from the queue at all.
 
-There are three reasons to take none, each with an end of its own: an operator's pause lasts until `resume`, OpenAI without
-quota pauses every instance for a while, and a rollout holds its new container back by a file until that has passed.
+There are three reasons to take none, each with an end of its own: an operator's pause lasts until `resume`, OpenAI
+without quota pauses every instance for a while, a rollout holds its new container back by a file until that has passed.
 """
 
 from pathlib import Path

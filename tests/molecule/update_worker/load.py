@@ -1,4 +1,4 @@
-"""Load through nginx over TLS: `load.py NAME RATE PHOTO` asks until its standard input ends, then prints what it saw as JSON.
+"""Load through nginx over TLS: `load.py NAME RATE PHOTO` asks until its standard input ends, then prints what it saw.
 
 Half of the requests use kept connections, half a new one each; half are GET /health, half POST /estimate-body with an
 address that the worker refuses to fetch, and once a second with a real photo. Standard library only: it runs anywhere.
@@ -75,7 +75,9 @@ async def ask(kind: str, connection: Connection | None) -> Connection | None:
     seen[kind] += 1
     seconds.append(time.monotonic() - begun)
     if problem:
-        failures.append({"time": time.strftime("%H:%M:%S"), "kind": kind, "request": data[:20].decode(), "what": problem})
+        failures.append(
+            {"time": time.strftime("%H:%M:%S"), "kind": kind, "request": data[:20].decode(), "what": problem}
+        )
     if connection and (problem or not keeps or kind == "new"):
         connection[1].close()
         return None
