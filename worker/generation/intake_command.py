@@ -72,7 +72,7 @@ async def _status(as_json: bool) -> None:
 
 
 async def _look(redis: Redis) -> dict[str, str | int | None]:
-    instances = sorted(name.decode() for name in await redis.smembers(keys.INSTANCES))
+    instances = [name.decode() for name in await redis.smembers(keys.INSTANCES) if isinstance(name, bytes)]
     return {
         "intake_paused": await Intake(redis).paused() or None,
         "messages_waiting": await redis.llen(keys.QUEUE),

@@ -168,9 +168,9 @@ class Load:
 
     def __init__(self, photo: str) -> None:
         rate = os.environ.get("ROLLOUT_LOAD", "50")
-        program = (SCENARIO / "load.py").read_text()
+        docker("cp", str(SCENARIO / "load.py"), "testbed-neighbour:/tmp/rollout-load.py")
         self._process = subprocess.Popen(
-            ["docker", "exec", "-i", "testbed-neighbour", "python3", "-c", program, NAME, rate, photo],
+            ["docker", "exec", "-i", "testbed-neighbour", "python3", "/tmp/rollout-load.py", NAME, rate, photo],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
