@@ -18,6 +18,7 @@ _ELSEWHERE = {
     "dead": ("worker.generation.dead_command:command", "List, show, replay or drop messages that could not be used."),
     "doctor": ("worker.doctor:command", "Check everything that the worker needs, a line each."),
     "enqueue": ("worker.generation.enqueue:command", "Queue a try-on from two pictures and follow it."),
+    "intake": ("worker.generation.intake_command:command", "Pause or resume taking messages from the queue."),
     "estimate": ("worker.sizing.estimate_command:estimate", "Estimate measurements and the size from one photo."),
 }
 

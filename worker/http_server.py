@@ -16,6 +16,9 @@ from worker.metrics.page import Page
 from worker.settings import Settings
 from worker.sizing.app import create_app
 
+#: Longer than nginx keeps a quiet connection (60 s): the one that closes first must be the one that sends.
+_KEEP_ALIVE_SECONDS = 75
+
 
 class HttpServer(uvicorn.Server):
     """Serves until `should_exit` is set."""
@@ -35,6 +38,7 @@ class HttpServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=5,
             )
         )

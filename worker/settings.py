@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     rate_limit_retry_seconds: float = Field(default=10, ge=0)
     rate_limit_retry_max_seconds: float = Field(default=60, ge=0)
     quota_pause_seconds: int = Field(default=60, ge=1)
+    #: While this file exists nothing is taken from the queue: a rollout's new container waits until it has passed.
+    intake_hold_file: Path | None = None
     lease_seconds: float = Field(default=30, ge=1)
     sweep_interval_seconds: float = Field(default=10, gt=0)
     orphan_grace_seconds: float = Field(default=120, ge=0)

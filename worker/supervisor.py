@@ -68,7 +68,7 @@ class Supervisor:
             claims=self._claims,
             celery=create_celery(settings, self._instance),
             slots=settings.worker_concurrency,
-            intake=Intake(self._redis, settings.quota_pause_seconds),
+            intake=Intake(self._redis, settings.quota_pause_seconds, settings.intake_hold_file),
             dead_letters=dead_letters,
             settlement=self._settlement,
             health=self._health,

@@ -1,5 +1,6 @@
 """The rendered stack of every inventory, checked by the programs that will read it."""
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.roles.conftest import Rendered
+from tests.roles.test_roles import LAYOUT
 
 #: A 4 GB host, without what the system itself needs.
 STEADY_LIMIT_MB, ROLLOUT_LIMIT_MB = 3200, 3900
@@ -47,10 +49,33 @@ def test_only_nginx_publishes_ports(rendered: Rendered) -> None:
 
 
 def test_memory_limits_fit_a_small_host(rendered: Rendered) -> None:
-    services = rendered.services().values()
-    steady = sum(megabytes(one["mem_limit"]) for one in services if one.get("deploy", {}).get("replicas", 1))
-    assert steady <= STEADY_LIMIT_MB
-    assert sum(megabytes(one["mem_limit"]) for one in services) <= ROLLOUT_LIMIT_MB
+    limits = {name: megabytes(one["mem_limit"]) for name, one in rendered.services().items()}
+    assert {"worker-blue", "worker-green"} <= set(limits)  # both run while one takes over from the other
+    assert sum(limits.values()) - limits["worker-green"] <= STEADY_LIMIT_MB
+    assert sum(limits.values()) <= ROLLOUT_LIMIT_MB
+
+
+def test_up_leaves_the_colours_to_the_rollout(rendered: Rendered) -> None:
+    """Whatever `up` and site.yml do at the same time, they neither start nor stop a worker."""
+    colours = {name: one for name, one in rendered.services().items() if name.startswith("worker-")}
+    assert [one["profiles"] for one in colours.values()] == [["worker"], ["worker"]]
+    assert all(int(one["stop_grace_period"].rstrip("s")) > 310 for one in colours.values())
+
+
+def test_colours_differ_in_nothing_but_their_place(rendered: Rendered) -> None:
+    blue, green = (json.dumps(rendered.services()[f"worker-{colour}"]) for colour in ("blue", "green"))
+    address = {colour: LAYOUT["worker_colours"][colour]["address"] for colour in ("blue", "green")}
+    assert blue.replace("blue", "green").replace(address["blue"], address["green"]) == green
+
+
+def test_serving_colour_is_the_first_one_of_the_upstream(rendered: Rendered) -> None:
+    """After the switch the old colour stands behind the new one; what was a rollout is read back from this file."""
+    folder = rendered.folder / "nginx/upstreams/worker"
+    assert re.findall(r"^server \S+ (\w+).*# (\w+)$", (folder / "rolling.conf").read_text(), re.M) == [
+        ("max_fails", "blue"),
+        ("backup", "green"),
+    ]
+    assert re.findall(r"# (\w+)$", (folder / "first.conf").read_text(), re.M) == ["blue"]
 
 
 def test_redis_data_fits_its_container_with_room_to_save(rendered: Rendered) -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-COMMANDS = ["audit", "dead", "doctor", "enqueue", "estimate", "run", "schema"]
+COMMANDS = ["audit", "dead", "doctor", "enqueue", "estimate", "intake", "run", "schema"]
 
 
 def wearon_worker(*arguments: str) -> subprocess.CompletedProcess[str]:

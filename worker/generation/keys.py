@@ -13,8 +13,9 @@ INSTANCES = "wearon:instances"
 SETTLEMENTS = "wearon:settlements"
 #: Starts of OpenAI calls in the last minute (sorted set), all instances together.
 LIMITER = "wearon:limiter:openai"
-#: Exists while nothing is to be taken from the queue; the value says why.
+#: Exist while nothing is to be taken from the queue; the value says why. The first one ends by itself.
 INTAKE_PAUSED = "wearon:intake:paused"
+INTAKE_STOPPED = "wearon:intake:stopped"
 #: Result of the last audit, and who is making the next one.
 AUDIT = "wearon:audit"
 AUDIT_LOCK = "wearon:audit:lock"

@@ -1,0 +1,57 @@
+"""`wearon-worker intake` and a rollout's hold, as the running worker obeys them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.conftest import QUICK
+from tests.integration.worker_process import WorkerProcess, wait_for
+from tests.sandbox import Sandbox
+
+
+def intake(world: Sandbox, *arguments: str) -> str:
+    """Run the command as an operator would."""
+    run = subprocess.run(
+        [sys.executable, "-m", "worker", "intake", *arguments],
+        env={**os.environ, **world.env()},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_maintenance_keeps_the_queue_over_a_restart_until_it_is_ended(world: Sandbox) -> None:
+    world.reset()
+    with WorkerProcess(world, **QUICK) as worker:
+        assert "paused: maintenance; 0 wait" in intake(world, "pause")
+        queued = world.producer.b2c()
+        wait_for(lambda: worker.health()["intake_paused"] == "maintenance", 10, "the pause is not in /health")
+        assert "paused already" in intake(world, "pause")
+    with WorkerProcess(world, **QUICK) as worker:
+        wait_for(lambda: worker.health()["intake_paused"] == "maintenance", 20, "the restart ended the pause")
+        assert json.loads(intake(world, "status", "--json")) == {
+            "intake_paused": "maintenance",
+            "messages_waiting": 1,
+            "messages_taken": 0,
+        }
+        assert world.session("b2c", queued.session_id)["status"] == "queued"
+        assert "messages are taken" in intake(world, "resume")
+        assert world.settled("b2c", queued.session_id)["status"] == "completed"
+        assert "it was not paused" in intake(world, "resume")
+
+
+def test_a_held_container_is_ready_and_takes_nothing_until_the_hold_is_lifted(world: Sandbox, tmp_path: Path) -> None:
+    world.reset()
+    hold = tmp_path / "hold"
+    hold.touch()
+    with WorkerProcess(world, **QUICK, INTAKE_HOLD_FILE=str(hold)) as worker:
+        queued = world.producer.b2c()
+        wait_for(lambda: worker.health()["intake_paused"] == "rollout", 20, "the hold is not in /health")
+        assert world.session("b2c", queued.session_id)["status"] == "queued"
+        hold.unlink()
+        assert world.settled("b2c", queued.session_id)["status"] == "completed"

@@ -1,0 +1,230 @@
+"""What the tests of this scenario have around them: releases good and bad, load, generations, a look at a host."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+from tests.molecule.hosts import ROOT, SCENARIO, docker
+from tests.sandbox.database import Database
+from tests.sandbox.producer import Producer, Queued
+from tests.sandbox.records import Records
+from tests.sandbox.remote import OpenAIRemote
+
+NAME = "rollout.example.test"
+BASE = "ghcr.io/wearon/wearon-worker:test"
+REPOSITORY = "127.0.0.1:5000/wearon/wearon-worker"
+#: Every generation is told apart from those of other scenarios by this.
+MARKER = "rolling"
+#: Releases by what becomes of them; the last word of a good one is its commit.
+RELEASES = {
+    **{f"good-{number}": f"LABEL org.opencontainers.image.revision=commit-{number}" for number in range(1, 4)},
+    "never-healthy": 'ENTRYPOINT ["python3", "-m", "http.server", "8000"]\nCMD []',
+    "bad-doctor": "USER root\n"
+    "RUN printf 'import click\\n\\n@click.command()\\ndef command():\\n"
+    '    click.echo("fail  redis: made to fail")\\n    raise SystemExit(1)\\n'
+    "' > /opt/wearon/worker/doctor/__init__.py\nUSER 10001:10001",
+    # The hold is lifted just before the switch.
+    "crashing": 'ENTRYPOINT ["sh", "-c", "python3 -m worker run & '
+    'while [ -e /run/rollout/hold ]; do sleep 0.2; done; sleep 5; kill -9 $!; exit 3"]\nCMD []',
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def releases() -> None:
+    """All releases in the test registry, derived from the worker's own image."""
+    for tag, recipe in RELEASES.items():
+        subprocess.run(
+            ["docker", "build", "--quiet", "--tag", f"{REPOSITORY}:{tag}", "-"],
+            input=f"FROM {BASE}\n{recipe}\n".encode(),
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+        docker("push", "--quiet", f"{REPOSITORY}:{tag}")
+
+
+@dataclass
+class Worker:
+    """One worker host, as it is."""
+
+    name: str
+
+    @property
+    def host(self) -> Host:
+        return testinfra.get_host(f"docker://{self.name}")
+
+    def colours(self) -> list[str]:
+        """The colours whose containers are there, running or not."""
+        names = self.host.check_output("docker ps --all --format '{{.Names}}'").split()
+        return sorted(name.split("-")[2] for name in names if name.startswith("wearon-worker-"))
+
+    def serving(self) -> str:
+        """The colour that the upstream file names; nobody stands behind it."""
+        text = docker("exec", "rolling", "cat", f"/opt/wearon/nginx/upstreams/worker/{self.name}.conf")
+        assert "backup" not in text
+        return re.findall(r"# (\w+)", text)[0]
+
+    def tag(self) -> str:
+        """The tag of the release that serves."""
+        image = self.host.check_output(f"docker inspect -f '{{{{.Config.Image}}}}' wearon-worker-{self.serving()}-1")
+        return re.sub(r"^.*:([^:@]+)@sha256:[0-9a-f]{64}$", r"\1", image)
+
+    def history(self) -> list[dict[str, str]]:
+        return list(json.loads(self.host.check_output("cat /opt/wearon/worker/releases.json"))["releases"])
+
+    def setting(self, name: str) -> str:
+        return self.host.check_output(f"docker exec wearon-worker-{self.serving()}-1 printenv {name}")
+
+    def is_settled(self, tag: str) -> None:
+        """One colour runs, it serves, it holds nothing back, and nobody holds the lock."""
+        assert self.tag() == tag
+        assert self.colours() == [self.serving()]
+        assert self.host.run("find /opt/wearon/worker -name hold").stdout == ""
+        assert docker("exec", "rolling", "sh", "-c", "ls /opt/wearon/*.lock 2>/dev/null || true") == ""
+
+
+@pytest.fixture(scope="session")
+def rolling() -> Worker:
+    return Worker("rolling")
+
+
+@pytest.fixture(scope="session")
+def rolling2() -> Worker:
+    return Worker("rolling2")
+
+
+@dataclass
+class Generations:
+    """Try-ons that are queued all the time, each of which takes half a minute."""
+
+    records: Records
+    producer: Producer
+    every_seconds: float
+    queued: list[Queued] = field(default_factory=list)
+    _end: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> "Generations":
+        self._thread = threading.Thread(target=self._queue)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _queue(self) -> None:
+        while not self._end.wait(self.every_seconds):
+            make = self.producer.b2b if len(self.queued) % 2 else self.producer.b2c
+            self.queued.append(make(prompt=f"{MARKER} {len(self.queued)}"))
+
+    def wrong(self) -> list[str]:
+        """What is not as it should be: each completed, each paid for once."""
+        found = []
+        for one in self.queued:
+            row = self.records.settled(one.channel, one.session_id, timeout=180)
+            changes = self.records.balance_changes(one.owner_id)
+            if row["status"] != "completed" or changes[1:] != [-1]:
+                found.append(f"{one.session_id} {row['status']} {row['error_message']} {changes}")
+        return found
+
+
+class _StackRedis:
+    """The one command that the producer needs, on the stack's Redis."""
+
+    def lpush(self, key: str, message: str) -> None:
+        auth = 'export REDISCLI_AUTH=$(cut -d" " -f2 /run/secrets/redis.password.conf)'
+        inner = ["docker", "exec", "wearon-redis-1", "sh", "-c", f'{auth}; redis-cli lpush {key} "$0"', message]
+        docker("exec", "rolling", *inner)
+
+
+@pytest.fixture(scope="module")
+def generations(sandbox: dict[str, str]) -> Iterator[Generations]:
+    openai = OpenAIRemote(sandbox["openai_url"].removesuffix("/v1"))
+    slow = openai.fault("slow", contains=MARKER, delay=25)
+    photos = [f"{sandbox['photos_url']}/{name}.jpg" for name in ("person", "garment")]
+    with Database(sandbox["database_url"]) as database:
+        records = Records()
+        records.database = database
+        with Generations(records, Producer(database, _StackRedis(), photos), 5) as running:  # type: ignore[arg-type]
+            yield running
+    openai.clear(slow)
+
+
+class Load:
+    """Requests from the neighbour, all the time; see load.py."""
+
+    def __init__(self, photo: str) -> None:
+        rate = os.environ.get("ROLLOUT_LOAD", "50")
+        docker("cp", str(SCENARIO / "load.py"), "testbed-neighbour:/tmp/rollout-load.py")
+        self._process = subprocess.Popen(
+            ["docker", "exec", "-i", "testbed-neighbour", "python3", "/tmp/rollout-load.py", NAME, rate, photo],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self) -> dict[str, Any]:
+        """Stop it; -> what it saw."""
+        output, _ = self._process.communicate("", timeout=120)
+        return dict(json.loads(output))
+
+
+@pytest.fixture(scope="module")
+def load(sandbox: dict[str, str]) -> Iterator[Load]:
+    running = Load(f"{sandbox['photos_url']}/body.jpg")
+    time.sleep(2)
+    yield running
+    running._process.kill()
+
+
+@pytest.fixture(scope="session")
+def kill_at() -> Callable[..., None]:
+    """Start a playbook and kill it, without any chance to clean up, when it comes to a task."""
+
+    def run(task: str, name: str, *arguments: str) -> None:
+        inventories = [f"--inventory={SCENARIO / 'inventory'}", f"--inventory={ROOT / 'tests/testbed/inventory'}"]
+        process = subprocess.Popen(
+            [
+                str(Path(sys.executable).with_name("ansible-playbook")),
+                *inventories,
+                f"playbooks/{name}.yml",
+                *arguments,
+            ],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_HOST_KEY_CHECKING": "false",
+                "ANSIBLE_NOCOLOR": "1",
+                "MOLECULE_PROJECT_DIRECTORY": str(ROOT),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        said: list[str] = []
+        assert process.stdout
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith(f"TASK [worker : {task}"):
+                break
+        else:
+            pytest.fail(f"{name} never came to {task}:\n{''.join(said[-60:])}")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    return run

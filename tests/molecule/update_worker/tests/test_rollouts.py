@@ -1,0 +1,130 @@
+"""Good and bad releases while customers ask and generations run. The tests build on each other; the last one counts."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.molecule.hosts import ROOT, Played
+from tests.molecule.update_worker.tests.conftest import Generations, Load, Worker
+
+Play = Callable[..., Played]
+pytestmark = pytest.mark.usefixtures("load", "generations")
+ONE = ("--limit", "rolling")
+
+
+def update(play: Play, tag: str, *arguments: str) -> Played:
+    return play("update_worker", "-e", f"worker_tag={tag}", *arguments)
+
+
+def test_release_goes_from_host_to_host(play: Play, rolling: Worker, rolling2: Worker) -> None:
+    before = rolling.serving()
+    run = update(play, "good-1")
+    assert run.code == 0, run.text
+    for worker in (rolling, rolling2):
+        worker.is_settled("good-1")
+        newest = worker.history()[0]
+        assert (newest["tag"], newest["commit"], newest["result"]) == ("good-1", "commit-1", "good")
+    assert rolling.serving() != before
+
+
+def test_same_release_again_changes_nothing(play: Play, rolling: Worker) -> None:
+    before = rolling.host.check_output("docker ps --quiet")
+    run = update(play, "good-1")
+    assert (run.code, run.changed) == (0, 0), run.text
+    assert rolling.host.check_output("docker ps --quiet") == before
+
+
+@pytest.mark.parametrize(
+    ("tag", "sentence"),
+    [
+        ("never-healthy", "it did not become healthy"),
+        ("bad-doctor", "its doctor found a fault: fail redis: made to fail"),
+        ("crashing", "it did not stay up after the switch"),
+    ],
+)
+def test_bad_release_leaves_the_old_one_serving(play: Play, rolling: Worker, tag: str, sentence: str) -> None:
+    before = rolling.serving()
+    quick = ("-e", "worker_start_timeout_seconds=10") if tag == "never-healthy" else ()
+    run = update(play, tag, *ONE, *quick)
+    assert run.code != 0
+    assert sentence in " ".join(run.text.split()), run.text
+    rolling.is_settled("good-1")
+    assert rolling.serving() == before
+    assert rolling.history()[0]["result"].startswith(f"failed: {sentence}")
+    logs = sorted((ROOT / "artifacts").glob("*-rolling.log"), key=lambda path: path.stat().st_mtime)
+    assert logs[-1].name in run.text
+    assert tag in logs[-1].read_text()
+
+
+def test_first_failure_keeps_the_release_from_the_other_hosts(play: Play, rolling2: Worker) -> None:
+    assert update(play, "bad-doctor").code != 0
+    assert [one["tag"] for one in rolling2.history()[:1]] == ["good-1"]
+    rolling2.is_settled("good-1")
+
+
+def test_play_that_is_killed_anywhere_is_simply_run_again(
+    play: Play, kill_at: Callable[..., None], rolling: Worker
+) -> None:
+    """Each run gets a little further than the one before."""
+    arguments = ("update_worker", "-e", "worker_tag=good-2", *ONE)
+    for task in ("Start it", "Record that it serves", "Watch it for", "Let it finish its generations"):
+        kill_at(task, *arguments)
+    run = play(*arguments)
+    assert run.code == 0, run.text
+    rolling.is_settled("good-2")
+    assert rolling.history()[0]["tag"] == "good-2"
+
+
+def test_changed_setting_rolls(play: Play, rolling: Worker) -> None:
+    before = rolling.serving()
+    run = update(play, "good-2", *ONE, "-e", "worker_concurrency=31")
+    assert run.code == 0, run.text
+    assert (rolling.setting("WORKER_CONCURRENCY"), rolling.serving() != before) == ("31", True)
+    rolling.is_settled("good-2")
+
+
+def test_rollback_needs_no_argument_and_no_registry(play: Play, rolling: Worker) -> None:
+    rolling.host.check_output("echo 127.0.0.1 ghcr.io >> /etc/hosts")
+    try:
+        missing = update(play, "good-3", *ONE)
+        assert missing.code != 0
+        assert "cannot be pulled" in missing.text
+        assert "Nothing was changed" in missing.text
+        run = play("rollback_worker", *ONE)
+    finally:
+        rolling.host.check_output("sed '/ghcr.io/d' /etc/hosts > /tmp/hosts && cat /tmp/hosts > /etc/hosts")
+    assert run.code == 0, run.text
+    rolling.is_settled("good-1")
+    assert ("good-2", "rolled back") in [(one["tag"], one["result"]) for one in rolling.history()]
+
+
+def test_site_keeps_what_was_released(play: Play, rolling: Worker, rolling2: Worker) -> None:
+    """The inventory still says `test`, which was the first release."""
+    run = play("site", "--tags", "worker")
+    assert run.code == 0, run.text
+    assert (rolling.tag(), rolling2.tag()) == ("good-1", "good-1")
+
+
+@pytest.mark.skipif("ROLLOUT_SOAK" not in os.environ, reason="a long soak: ROLLOUT_SOAK=<number of updates>")
+def test_many_updates(play: Play, rolling: Worker) -> None:
+    tags = ["good-2", "crashing", "good-3", "bad-doctor", "good-1"]
+    for number in range(int(os.environ["ROLLOUT_SOAK"])):
+        tag = tags[number % len(tags)]
+        assert (update(play, tag, *ONE).code == 0) == tag.startswith("good")
+
+
+def test_nothing_was_lost_meanwhile(load: Load, generations: Generations) -> None:
+    generations.__exit__()
+    seen = load.end()
+    print(seen)
+    assert sum(seen["requests"].values()) > 1000
+    assert seen["failed"] == 0, seen
+    assert len(generations.queued) > 10
+    assert generations.wrong() == []
+
+
+def test_artifacts_are_not_part_of_the_repository() -> None:
+    assert "/artifacts/" in (ROOT / ".gitignore").read_text().split()
+    assert Path(ROOT / "artifacts").is_dir()
