@@ -1,0 +1,38 @@
+"""Programs of the monitoring stack: out of an image where an engine has it, else this machine's own."""
+
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def image(role: str) -> str:
+    defaults = yaml.safe_load((ROOT / f"roles/{role}/defaults/main.yml").read_text())
+    return f"{defaults[f'{role}_image']}:{defaults[f'{role}_tag']}"
+
+
+@cache
+def has_image(name: str) -> bool:
+    if not shutil.which("docker"):
+        return False
+    return subprocess.run(["docker", "image", "inspect", name], capture_output=True, check=False).returncode == 0
+
+
+def program(name: str, folder: Path, *options: str) -> list[str]:
+    """The command line that runs a program of Prometheus's in `folder`, which it may read and write."""
+    where = image("prometheus")
+    if has_image(where):
+        user = f"--user={os.getuid()}:{os.getgid()}"
+        mount = [f"--volume={folder}:{folder}", f"--workdir={folder}"]
+        return ["docker", "run", "--rm", "--network=host", user, *mount, *options, f"--entrypoint={name}", where]
+    found = shutil.which(name)
+    if not found:
+        reason = f"neither {name} nor the image {where} is on this machine"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    return [str(found)]
