@@ -11,6 +11,13 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+CONTACTS = {
+    "grafana_whatsapp_phones": ["+491701234567"],
+    "grafana_whatsapp_groups": ["120363012345678901@g.us"],
+    "grafana_email_to": ["ops@example.com", "boss@example.com"],
+    "grafana_webhook_url": "https://hooks.example.com/a$b",
+    "grafana_heartbeat_url": "https://watcher.example.com/ping",
+}
 
 
 def render(folder: Path, **variables: Any) -> Path:
@@ -36,7 +43,7 @@ def render(folder: Path, **variables: Any) -> Path:
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With everything that can be switched on."""
-    return render(tmp_path_factory.mktemp("alerts"), grafana_heartbeat_url="https://watcher.example.com/ping")
+    return render(tmp_path_factory.mktemp("alerts"), **CONTACTS)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,12 @@ def program(name: str, folder: Path, *options: str) -> list[str]:
         mount = [f"--volume={folder}:{folder}", f"--workdir={folder}"]
         return ["docker", "run", "--rm", "--network=host", user, *mount, *options, f"--entrypoint={name}", where]
     found = shutil.which(name)
-    if not found:
-        reason = f"neither {name} nor the image {where} is on this machine"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    need(f"{name}, or the image {where},", found is not None)
     return [str(found)]
+
+
+def need(program: str, found: bool) -> None:
+    """Nothing is skipped silently: in CI a missing program is a failure."""
+    if not found:
+        reason = f"{program} is not on this machine"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
