@@ -17,7 +17,14 @@ INVENTORIES = ["production", "local"]
 #: The example vault holds CHANGE_ME, which the roles refuse.
 SECRETS = {
     f"vault_{name}": "dummy-dummy-dummy-dummy-dummy"
-    for name in ("redis_password", "worker_supabase_service_role_key", "worker_openai_api_key")
+    for name in (
+        "redis_password",
+        "worker_supabase_service_role_key",
+        "worker_openai_api_key",
+        "grafana_admin_password",
+        "grafana_secret_key",
+        "whatsapp_bridge_secret",
+    )
 }
 ROLES = sorted(path.parent.name for path in (ROOT / "roles").glob("*/tasks"))
 

@@ -53,7 +53,7 @@ def test_playbook_services_and_fragments_agree() -> None:
         tags = line.get("tags", [])
         assert line["role"] == "preflight" or line["role"] in ([tags] if isinstance(tags, str) else tags)
     fragments = {role for role in ROLES if (ROOT / "roles" / role / "templates/compose.yml.j2").exists()}
-    assert fragments == {*LAYOUT["server_services"], *LAYOUT["worker_services"]}
+    assert fragments == {name for key in ("server", "worker", "host") for name in LAYOUT[f"{key}_services"]}
     assert fragments <= {line["role"] for line in lines}
 
 
@@ -83,7 +83,15 @@ def test_production_secrets_are_encrypted(path: Any) -> None:
 
 def test_images_are_pinned() -> None:
     """What the tests replace by stand-ins has a real, fixed value in production."""
-    for role in ("redis", "nginx", "certbot"):
-        assert re.search(r"\d+\.\d+\.\d+", load(role, "defaults/main.yml")[f"{role}_tag"]), role
+    tags = {
+        name: value
+        for role in ROLES
+        for name, value in load(role, "defaults/main.yml").items()
+        if name.endswith("_tag") and name != "worker_tag"
+    }
+    assert len(tags) >= 11
+    assert tags.pop("whatsapp_bridge_tag") == "1bf1b1a"
+    for name, tag in tags.items():
+        assert re.search(r"\d+\.\d+\.\d+", tag), name
     assert load("certbot", "defaults/main.yml")["certbot_acme_url"] == "https://acme-v02.api.letsencrypt.org/directory"
     assert load("docker", "defaults/main.yml")["docker_apt_url"].startswith("https://download.docker.com/linux/")
