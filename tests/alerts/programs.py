@@ -24,16 +24,14 @@ def has_image(name: str) -> bool:
     return subprocess.run(["docker", "image", "inspect", name], capture_output=True, check=False).returncode == 0
 
 
-def program(name: str, folder: Path, *options: str) -> list[str]:
-    """The command line that runs a program of Prometheus's in `folder`, which it may read and write."""
+def shell(name: str, folder: Path) -> list[str]:
+    """A shell that has a program of Prometheus's, in `folder`, which it may read and write."""
     where = image("prometheus")
     if has_image(where):
-        user = f"--user={os.getuid()}:{os.getgid()}"
-        mount = [f"--volume={folder}:{folder}", f"--workdir={folder}"]
-        return ["docker", "run", "--rm", "--network=host", user, *mount, *options, f"--entrypoint={name}", where]
-    found = shutil.which(name)
-    need(f"{name}, or the image {where},", found is not None)
-    return [str(found)]
+        user, mount = f"--user={os.getuid()}:{os.getgid()}", [f"--volume={folder}:{folder}", f"--workdir={folder}"]
+        return ["docker", "run", "--rm", "--network=host", user, *mount, "--entrypoint=sh", where]
+    need(f"{name}, or the image {where},", shutil.which(name) is not None)
+    return ["sh"]
 
 
 def need(program: str, found: bool) -> None:
