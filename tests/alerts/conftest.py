@@ -22,7 +22,12 @@ CONTACTS = {
 
 def render(folder: Path, **variables: Any) -> Path:
     """All files that the rules become, in `folder`."""
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), "tests/alerts/render.yml", "-i", "inventory/local"]
+    command = [
+        str(Path(sys.executable).with_name("ansible-playbook")),
+        "tests/alerts/render.yml",
+        "-i",
+        "inventory/local",
+    ]
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),

@@ -1,5 +1,5 @@
-"""Which metrics exist, with which labels and values: docs/metrics.md, docs/host-metrics.md and exporters.yml. And which of
-them an expression asks for."""
+"""Which metrics exist, with which labels and values (docs/metrics.md, docs/host-metrics.md, exporters.yml), and which
+of them an expression asks for."""
 
 import re
 from collections.abc import Iterator
@@ -95,7 +95,9 @@ def _problems(node: Any, metrics: dict[str, Known]) -> Iterator[str]:
             elif values and not any(_matches(matcher, value) for value in values):
                 yield f"{selector.name} never has {matcher.name}={matcher.value!r}"
     for grouping, names in groupings(node):
-        there = {label for selector in selectors(grouping) for label in getattr(metrics.get(selector.name), "labels", [])}
+        there = {
+            label for selector in selectors(grouping) for label in getattr(metrics.get(selector.name), "labels", [])
+        }
         yield from (f"nothing in the aggregation has the label {name}" for name in names if there and name not in there)
 
 

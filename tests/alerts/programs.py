@@ -1,4 +1,4 @@
-"""Programs of the monitoring stack: out of an image where an engine has it, else this machine's own."""
+"""Programs that read what the project renders: out of an image where an engine has it, else this machine's own."""
 
 import os
 import shutil
@@ -12,9 +12,25 @@ import yaml
 ROOT = Path(__file__).parents[2]
 
 
-def image(role: str) -> str:
-    defaults = yaml.safe_load((ROOT / f"roles/{role}/defaults/main.yml").read_text())
-    return f"{defaults[f'{role}_image']}:{defaults[f'{role}_tag']}"
+def prometheus_image() -> str:
+    """The stack's own; `make images` pulls it, `make molecule` builds it."""
+    defaults = yaml.safe_load((ROOT / "roles/prometheus/defaults/main.yml").read_text())
+    return f"{defaults['prometheus_image']}:{defaults['prometheus_tag']}"
+
+
+#: Program and where else it is; amtool comes with the test bed, or with the Debian package prometheus-alertmanager.
+IMAGES = {"promtool": prometheus_image(), "prometheus": prometheus_image(), "amtool": "testbed/alertmanager"}
+
+
+def command(program: str, folder: Path, entrypoint: str = "") -> list[str]:
+    """Begins a command line that runs it, or another one beside it, in a folder that it may read and write."""
+    image = IMAGES[program]
+    if has_image(image):
+        user = f"--user={os.getuid()}:{os.getgid()}"
+        mount = [f"--volume={folder}:{folder}", f"--workdir={folder}"]
+        return ["docker", "run", "--rm", "--network=host", user, *mount, f"--entrypoint={entrypoint or program}", image]
+    need(f"{program}, or the image {image},", shutil.which(program) is not None)
+    return [entrypoint or program]
 
 
 @cache
@@ -22,16 +38,6 @@ def has_image(name: str) -> bool:
     if not shutil.which("docker"):
         return False
     return subprocess.run(["docker", "image", "inspect", name], capture_output=True, check=False).returncode == 0
-
-
-def shell(name: str, folder: Path) -> list[str]:
-    """A shell that has a program of Prometheus's, in `folder`, which it may read and write."""
-    where = image("prometheus")
-    if has_image(where):
-        user, mount = f"--user={os.getuid()}:{os.getgid()}", [f"--volume={folder}:{folder}", f"--workdir={folder}"]
-        return ["docker", "run", "--rm", "--network=host", user, *mount, "--entrypoint=sh", where]
-    need(f"{name}, or the image {where},", shutil.which(name) is not None)
-    return ["sh"]
 
 
 def need(program: str, found: bool) -> None:

@@ -12,9 +12,22 @@ HERE = Path(__file__).parent
 STEP = 15
 #: Until things break.
 BREAKS_AT = 20 * 60
-#: How long a critical fault may last before the rule fires: the promised 300 s without the longest scrape (15), the text file
+#: How long a critical fault may last before the rule fires: the promised 300 s without a scrape (15), the text file
 #: that the host writes (15), Grafana's evaluation (30) and group_wait (10), rounded down to samples.
 BUDGET = 225
+
+#: What stands for a target's labels in world.yml and cases.yml.
+TARGETS = {
+    "worker": 'job="worker",host="server",colour="blue",instance="172.30.250.11:8000"',
+    "green": 'job="worker",host="server",colour="green",instance="172.30.250.12:8000"',
+    "celery": 'job="celery",instance="celery-exporter:9808"',
+    "redis": 'job="redis",instance="redis-exporter:9121"',
+    "node": 'job="node",host="server",instance="172.30.250.1:9100"',
+    "prometheus": 'job="prometheus",instance="localhost:9090"',
+    "loki": 'job="loki",instance="loki:3100"',
+    "alloy": 'job="alloy",host="server",instance="alloy:12345"',
+    "grafana": 'job="grafana",instance="grafana:3000"',
+}
 
 Rule = dict[str, Any]
 
@@ -42,13 +55,23 @@ class Case:
 
 def cases() -> list[Case]:
     """All of cases.yml."""
-    return [Case(name, **case) for name, case in yaml.safe_load((HERE / "cases.yml").read_text()).items()]
+    every = yaml.safe_load((HERE / "cases.yml").read_text())
+    found = []
+    for name, case in every.items():
+        fault = {in_full(series): value for series, value in case["fault"].items()}
+        found.append(Case(name, **{**case, "fault": fault}))
+    return found
 
 
 def world() -> dict[str, Any]:
     """The healthy series and how they go."""
-    series: dict[str, Any] = yaml.safe_load((HERE / "world.yml").read_text())
-    return series
+    series = yaml.safe_load((HERE / "world.yml").read_text())
+    return {in_full(name): value for name, value in series.items()}
+
+
+def in_full(series: str) -> str:
+    """With the labels of its target: `up{$redis}`."""
+    return re.sub(r"\$(\w+)", lambda found: TARGETS[found[1]], series)
 
 
 def seconds(duration: str) -> int:
@@ -59,7 +82,9 @@ def seconds(duration: str) -> int:
 def case_test(case: Case, rule: Rule) -> dict[str, Any]:
     """One promtool test: silent before the fault and while it is young, firing when it has to."""
     delay = seconds(rule["for"])
-    fires = seconds(case.at) if case.at else BUDGET if rule["severity"] == "critical" else -(-(delay + 60) // STEP) * STEP
+    fires = (
+        seconds(case.at) if case.at else BUDGET if rule["severity"] == "critical" else -(-(delay + 60) // STEP) * STEP
+    )
     silent_for = seconds(case.quiet_for) if case.quiet_for else delay
     alert = f'ALERTS{{alertname="{rule["uid"]}", alertstate="firing", severity="{rule["severity"]}"}}'
     silent = [BREAKS_AT - STEP, BREAKS_AT + silent_for - STEP] if case.quiet else []

@@ -3,16 +3,20 @@
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.alerts.names import HISTOGRAM, Known, known, problems
-from tests.alerts.promtool import HERE, parts
+from tests.alerts.promtool import parts, world
 
 
 @pytest.fixture(scope="module")
 def metrics(prometheus_rules: dict[str, Any]) -> dict[str, Known]:
     """And what the rules themselves record."""
-    recorded = {rule["record"]: Known("", {}) for group in prometheus_rules["groups"] for rule in group["rules"] if "record" in rule}
+    recorded = {
+        rule["record"]: Known("", {})
+        for group in prometheus_rules["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
     return {**known(), **recorded}
 
 
@@ -26,13 +30,25 @@ def test_expressions_ask_for_what_exists(prometheus_rules: dict[str, Any], metri
 def test_summaries_name_labels_that_are_left(rules: dict[str, dict[str, Any]]) -> None:
     """What an aggregation drops cannot be shown."""
     for uid, rule in rules.items():
-        for label in ("host", "service", "channel", "payer", "reason", "dependency", "mountpoint", "integration", "job"):
+        for label in (
+            "host",
+            "service",
+            "channel",
+            "payer",
+            "reason",
+            "dependency",
+            "mountpoint",
+            "integration",
+            "job",
+        ):
             if f"{{{label}}}" in rule["summary"]:
-                assert f"by ({label}" in rule["expr"] or f", {label}" in rule["expr"] or f'{label}="' in rule["expr"], uid
+                assert f"by ({label}" in rule["expr"] or f", {label}" in rule["expr"] or f'{label}="' in rule["expr"], (
+                    uid
+                )
 
 
 def test_healthy_world_holds_what_exists(metrics: dict[str, Known]) -> None:
-    for series in yaml.safe_load((HERE / "world.yml").read_text()):
+    for series in world():
         name, labels = parts(series)
         assert labels.keys() <= metrics[name].labels.keys(), series
         for label, value in labels.items():

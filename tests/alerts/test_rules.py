@@ -1,14 +1,13 @@
-"""Every rule is seen firing when things break, silent while they are well, and not blind when its series are missing."""
+"""Every rule is seen firing when things break, silent while they are well, and not blind when series are missing."""
 
 import re
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.alerts.programs import shell
+from tests.alerts.programs import command
 from tests.alerts.promtool import Case, case_test, cases, still_test, world
 
 CASES = cases()
@@ -35,9 +34,8 @@ def verdicts(
     write("empty.test.yml", prometheus_rules["groups"], still_test({}, fires_without_series(rules)))
     # Old and new releases print different things, so a line of our own says whose verdict follows.
     every = 'for file in *.test.yml; do echo "== $file"; promtool test rules "$file" 2>&1; done'
-    output = subprocess.run(
-        [*shell("promtool", folder), "-c", every], cwd=folder, capture_output=True, text=True, check=False
-    ).stdout
+    shell = [*command("promtool", folder, entrypoint="sh"), "-c", every]
+    output = subprocess.run(shell, cwd=folder, capture_output=True, text=True, check=False).stdout
     found = re.split(r"^== (\S+)$", output, flags=re.M)[1:]
     return dict(zip(found[::2], found[1::2], strict=True))
 

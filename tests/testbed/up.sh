@@ -25,7 +25,7 @@ secrets=()
 [[ -n ${PIP_CERT:-} ]] && secrets=(--secret "id=ca,src=$PIP_CERT")
 build() { docker build -q "${secrets[@]}" "$@" >/dev/null; }
 certbot_tag=$(setting certbot certbot_tag)
-for target in host registry pebble apt neighbour python; do build --target $target -t "testbed/$target" $here; done
+for target in host registry pebble apt neighbour python alertmanager; do build --target $target -t "testbed/$target" $here; done
 for service in redis nginx certbot; do
   build --target $service --build-arg "CERTBOT=${certbot_tag#v}" -t "$(image_of $service)" $here
 done
