@@ -51,7 +51,13 @@ def run() -> None:
     """Run the worker: queue, size API and health in one process group, until SIGTERM."""
     from worker import logs, settings, supervisor  # noqa: PLC0415  # only this command needs them
 
-    loaded = settings.load()
+    try:
+        loaded = settings.load()
+    except WorkerError as error:
+        # Whoever reads the container's lines reads JSON, from the first one on.
+        logs.configure("INFO", "supervisor")
+        logs.get_logger(__name__).critical("worker_ended", reason=str(error))
+        raise SystemExit(1) from None
     logs.configure(loaded.log_level, "supervisor")
     raise SystemExit(supervisor.run(loaded))
 

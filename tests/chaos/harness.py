@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 from uuid import uuid4
 
+from tests.integration.scrape import scrape
 from tests.integration.worker_process import ENDED, ROOT, WorkerProcess, wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import QUEUE, Queued
@@ -325,6 +326,13 @@ def struck(remote: Any, fault: int, times: int = 1, seconds: float = 20) -> None
         return sum(rule["hits"] for rule in remote.faults() if rule["id"] == fault)
 
     wait_for(lambda: hits() >= times, seconds, lambda: f"fault {fault} hit {hits()} times in {seconds:g} s")
+
+
+def counted(*workers: Worker) -> Counter[str]:
+    """What these workers, while they live, say that they have settled, by how it ended."""
+    seen = [scrape(worker.url) for worker in workers]
+    name = "wearon_generations_total"
+    return Counter({end: sum(int(one.value(name, outcome=end)) for one in seen) for end in ENDED})
 
 
 def dead_letters(sandbox: Sandbox) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from tests.chaos.harness import (
     report,
     struck,
 )
+from tests.integration.scrape import scrape
 from tests.integration.worker_process import wait_for
 from tests.sandbox import Sandbox
 
@@ -58,10 +59,14 @@ def test_a_kill_at_each_step_has_its_known_end(sandbox: Sandbox, load: Load) -> 
         worker.start()
         struck(sandbox.gateway, poison)
         ended(sandbox, [made for made in load.all if made is not steps.poison], 30)
+        assert (
+            scrape(worker.url).value("wearon_messages_put_back_total") >= len(load.all) - 3
+        )  # not those whose end is known
         worker.kill()
         sandbox.gateway.clear()
         worker.start()
         ended(sandbox, load.all, 30)
+        assert scrape(worker.url).value("wearon_messages_refused_total", reason="poison") == 1
         (letter,) = dead_letters(sandbox)
         assert letter["reason"] == "poison"
         assert b64decode(letter["payload"]) == json.dumps(steps.poison.queued.message).encode()

@@ -5,7 +5,20 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.chaos.harness import FULL, SETTLEMENTS, Books, Load, TryOn, Worker, balance, ended, reached, report, struck
+from tests.chaos.harness import (
+    FULL,
+    SETTLEMENTS,
+    Books,
+    Load,
+    TryOn,
+    Worker,
+    balance,
+    counted,
+    ended,
+    reached,
+    report,
+    struck,
+)
 from tests.integration.worker_process import wait_for
 from tests.sandbox import Sandbox
 
@@ -96,7 +109,7 @@ MORE_OUTAGES = {
 @pytest.mark.parametrize("outage", [*OUTAGES, *(MORE_OUTAGES if FULL else ())])
 def test_an_outage_under_load_fails_no_session(sandbox: Sandbox, worker: Worker, outage: str) -> None:
     happen, calls_each = {**OUTAGES, **MORE_OUTAGES}[outage]
-    load = Load(sandbox)
+    load, before = Load(sandbox), counted(worker)
     load.many(SESSIONS)
     reached(sandbox, load.all, "completed", 4)
     happen(sandbox)
@@ -105,6 +118,7 @@ def test_an_outage_under_load_fails_no_session(sandbox: Sandbox, worker: Worker,
     ended(sandbox, load.all, 60)
     books = close(sandbox, load.all, outage, begun, calls_each=calls_each)
     assert books.failed == 0
+    assert counted(worker) - before == {"completed": SESSIONS + 2}
     # The parts go on, and are seen to: else the container would be ended a minute later.
     wait_for(lambda: _silence(worker) < 3, 10, lambda: f"Celery's loop has not been seen for {_silence(worker)} s")
 
@@ -113,7 +127,8 @@ def _silence(worker: Worker) -> float:
     return float(worker.health()["parts"]["celery"]["loop_silent_seconds"])
 
 
-def test_refunds_wait_for_a_database_that_is_away_exactly_then(sandbox: Sandbox, load: Load) -> None:
+def test_refunds_wait_for_a_database_that_is_away_exactly_then(sandbox: Sandbox, worker: Worker, load: Load) -> None:
+    before = counted(worker)
     sandbox.openai.fault("moderation_blocked")
     away = sandbox.gateway.fault("unavailable", on="rpc/fail_generation")
     load.many(SESSIONS)
@@ -128,15 +143,18 @@ def test_refunds_wait_for_a_database_that_is_away_exactly_then(sandbox: Sandbox,
     ended(sandbox, load.all, 30)
     books = close(sandbox, load.all, "Supabase 503 at every refund", begun)
     assert books.failed == SESSIONS
+    assert counted(worker) - before == {"failed": SESSIONS}
 
 
-def test_a_refund_whose_answer_was_lost_is_given_once(sandbox: Sandbox, load: Load) -> None:
+def test_a_refund_whose_answer_was_lost_is_given_once(sandbox: Sandbox, worker: Worker, load: Load) -> None:
+    before = counted(worker)
     sandbox.openai.fault("moderation_blocked")
     sandbox.gateway.fault("drop_after", on="rpc/fail_generation", times=10)
     load.many(SESSIONS)
     ended(sandbox, load.all, 30)
     books = close(sandbox, load.all, "answers lost at every refund", time.monotonic())
     assert books.failed == SESSIONS
+    assert counted(worker) - before == {"failed": SESSIONS}
 
 
 def close(sandbox: Sandbox, load: list[TryOn], outage: str, begun: float, calls_each: int = 1) -> Books:

@@ -1,11 +1,12 @@
 """Several workers on one Redis: they leave each other alone, share one limit, and settle for each other."""
 
 import time
+from collections import Counter
 from signal import SIGTERM
 
 import pytest
 
-from tests.chaos.harness import LEASE_SECONDS, Load, Worker, balance, ended, reached, report, statuses
+from tests.chaos.harness import LEASE_SECONDS, Load, Worker, balance, counted, ended, reached, report, statuses
 from tests.integration.worker_process import wait_for
 from tests.sandbox import Sandbox
 
@@ -17,9 +18,10 @@ def test_a_second_worker_touches_nothing_of_the_first_and_settles_for_it_when_it
     firsts = load.many(8)
     with Worker(sandbox) as first:
         reached(sandbox, firsts, "processing", 8)
-        with Worker(sandbox):
+        with Worker(sandbox) as second:
             ended(sandbox, firsts, 30)
             assert statuses(sandbox, firsts) == {"completed": 8}
+            wait_for(lambda: counted(first) == Counter(completed=8), 5, lambda: str(counted(first)))
             sandbox.openai.set(latency=LEASE_SECONDS)
             both = load.many(16)
             reached(sandbox, both, "processing", 16)
@@ -27,6 +29,8 @@ def test_a_second_worker_touches_nothing_of_the_first_and_settles_for_it_when_it
             killed = time.monotonic()
             ended(sandbox, load.all, 30)
             seconds = time.monotonic() - killed
+            # Each once, whoever settled it.
+            wait_for(lambda: counted(second) == Counter(completed=8, failed=8), 5, lambda: str(counted(second)))
     books = balance(sandbox, load.all)
     assert (books.completed, books.failed) == (16, 8)
     # The lease has to run out, then the sweep comes by: 30 + 10 s with the defaults, a tenth of that here.

@@ -427,6 +427,22 @@ def test_requests_to_the_size_api_by_what_became_of_them(
     assert seen.value("wearon_sizing_pool_pending") == 0 < seen.value("wearon_sizing_pool_limit")
 
 
+def test_a_scrape_is_quick_while_generations_run(
+    around: Sandbox, worker: WorkerProcess, ended: Ended, marker: str
+) -> None:
+    around.openai.set(latency=0.5)
+    queued = [around.producer.b2c(prompt=marker) for _ in range(10)]
+    durations = []
+    for _ in range(15):
+        begun = time.monotonic()
+        scrape(worker.url)
+        durations.append(time.monotonic() - begun)
+    around.openai.set(latency=0)
+    for one in queued:
+        ended(one)
+    assert sorted(durations)[7] < 0.2
+
+
 def test_nothing_that_a_stranger_sends_makes_new_series(worker: WorkerProcess) -> None:
     with httpx.Client(base_url=worker.url) as client:
         for method in ("GET", "BREW", "X-1", "X-2"):
@@ -474,14 +490,16 @@ def _events(data: str) -> list[str]:
 class TestPartsAway:
     """What a scrape says while something stands still."""
 
-    def test_a_busy_celery_process_shows_its_last_values_and_no_counter_goes_back(self, worker: WorkerProcess) -> None:
+    def test_a_celery_process_that_stands_still_shows_its_last_values_and_no_counter_goes_back(
+        self, worker: WorkerProcess
+    ) -> None:
         before = scrape(worker.url)
         (pid,) = worker.children()
         os.kill(pid, signal.SIGSTOP)
         try:
             begun = time.monotonic()
             during = scrape(worker.url)
-            assert time.monotonic() - begun < 1
+            assert time.monotonic() - begun < 3
         finally:
             os.kill(pid, signal.SIGCONT)
         counters = r"wearon_(?!celery).*_total"
@@ -495,7 +513,7 @@ class TestPartsAway:
         try:
             begun = time.monotonic()
             seen = scrape(worker.url)
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 3
         finally:
             around.valkey.resume()
         assert seen.value("wearon_dependency_up", dependency="redis") == 0

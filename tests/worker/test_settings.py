@@ -1,5 +1,6 @@
 """Settings: defaults, and one clear line for what is missing or malformed."""
 
+import json
 import subprocess
 import sys
 from decimal import Decimal
@@ -82,8 +83,10 @@ def test_the_start_ends_with_one_line_and_no_traceback() -> None:
         [sys.executable, "-m", "worker", "run"], env={"PATH": ""}, capture_output=True, text=True, check=False
     )
     assert run.returncode == 1
-    (line,) = run.stderr.splitlines()
-    assert line.startswith("wearon-worker: REDIS_URL is not set; SUPABASE_URL is not set")
+    (line,) = (run.stdout + run.stderr).splitlines()
+    ended = json.loads(line)
+    assert (ended["event"], ended["level"], ended["service"]) == ("worker_ended", "critical", "worker")
+    assert ended["reason"].startswith("REDIS_URL is not set; SUPABASE_URL is not set")
 
 
 def test_secrets_are_not_shown(settings: Settings) -> None:

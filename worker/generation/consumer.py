@@ -12,7 +12,7 @@ from worker.generation.celery_app import TASK
 from worker.generation.claims import Claims
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.intake import Intake
-from worker.generation.message import identify, parse
+from worker.generation.message import correlation, identify, parse
 from worker.generation.retrying import MAX_WAIT_SECONDS
 from worker.generation.settlement import Settlement
 from worker.health import Health
@@ -110,7 +110,7 @@ class Consumer:
     async def _refuse(self, payload: bytes, error: InvalidMessage) -> None:
         """Dead-letter it, and settle its session at once when at least that can be read."""
         known = identify(payload)
-        with bind(session_id=str(known[1]) if known else None, channel=known[0] if known else None):
+        with bind(**correlation(payload)):
             letter = await self._dead_letters.add(payload, error.reason, error.detail)
             metrics.REFUSED.labels(error.reason).inc()
             log.error("message_refused", reason=error.reason, detail=error.detail, dead_letter=letter.id)
@@ -128,7 +128,7 @@ class Consumer:
         waiting = await self._claims.redis.llen(keys.celery_queue(self._claims.instance))
         idle = set() if waiting else {payload for payload in held if not await self._leased(payload)}
         for payload in idle & self._unstarted:
-            log.warning("message_forwarded_again")
+            log.warning("message_forwarded_again", **correlation(payload))
             await self.forward(payload)
         self._unstarted = idle - self._unstarted
 
@@ -137,7 +137,7 @@ class Consumer:
         await asyncio.sleep(_START_SECONDS)
         for payload in await self._claims.held():
             if not await self._leased(payload) and await self._claims.give_back(payload):
-                log.info("message_given_back")
+                log.info("message_given_back", **correlation(payload))
 
     async def _leased(self, payload: bytes) -> bool:
         known = identify(payload)

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID, uuid4
 
 from redis.asyncio import Redis
@@ -11,7 +12,7 @@ from redis.exceptions import RedisError
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
 from worker.generation.retrying import until_available
-from worker.logs import get_logger
+from worker.logs import bound, get_logger
 
 log = get_logger(__name__)
 
@@ -46,11 +47,12 @@ if not holder or holder == ARGV[1] then redis.call('DEL', unpack(KEYS)) end
 
 @dataclass(frozen=True)
 class Lease:
-    """`first`: nobody began this session before and vanished."""
+    """`first`: nobody began this session before and vanished. `context` is what its log lines carry."""
 
     session_id: UUID
     token: str
     first: bool
+    context: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 class Leases:
@@ -80,7 +82,7 @@ class Leases:
         )
         if not result:
             return None
-        self._held[token] = Lease(session_id, token, first=result == 2)
+        self._held[token] = Lease(session_id, token, first=result == 2, context=bound())
         return self._held[token]
 
     async def keep(self, lease: Lease) -> bool:
@@ -96,7 +98,7 @@ class Leases:
             raise ServiceUnavailable(f"Redis did not renew a lease: {type(error).__name__}") from error
         if not kept and self._held.pop(lease.token, None) is not None:
             # The work goes on until it asks; the SQL functions decide whose result counts.
-            log.warning("lease_lost", session_id=str(lease.session_id))
+            log.warning("lease_lost", **{"session_id": str(lease.session_id), **lease.context})
         return bool(kept)
 
     async def release(self, lease: Lease) -> None:
@@ -127,5 +129,6 @@ class Leases:
                 try:
                     await self.keep(lease)
                 except ServiceUnavailable as error:
-                    log.warning("lease_not_renewed", session_id=str(lease.session_id), error=str(error))
+                    ids = {"session_id": str(lease.session_id), **lease.context}
+                    log.warning("lease_not_renewed", error=str(error), **ids)
                     pause = min(interval, _AGAIN_SECONDS)

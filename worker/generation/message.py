@@ -11,6 +11,8 @@ from worker.errors import InvalidMessage
 
 #: Far above any real message (16 signed URLs of 2 kB and a prompt), far below what would hurt.
 MAX_MESSAGE_BYTES = 256 * 1024
+#: Up to here we look who has to be told that a message is too large.
+_READABLE_BYTES = 64 * 1024 * 1024
 #: What OpenAI's image edit takes at most.
 MAX_IMAGES = 16
 VERSION = 1
@@ -31,7 +33,11 @@ def _integer(value: object) -> object:
 def _timestamp(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError("must be an ISO 8601 string")  # noqa: TRY004  # pydantic reports ValueError only
-    moment = datetime.fromisoformat(value)
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        # Not Python's own words, which repeat the value.
+        raise ValueError("must be an ISO 8601 string") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -105,12 +111,23 @@ def created_at(payload: bytes) -> datetime:
 def identify(payload: bytes) -> tuple[Channel, UUID] | None:
     """Channel and session of a message that cannot be used, if at least these two can be read."""
     try:
-        fields = _read_object(payload, max_bytes=64 * 1024 * 1024)
+        fields = _read_object(payload, _READABLE_BYTES)
         session = fields.get("session_id")
         channel = fields.get("channel")
         return (channel, UUID(session)) if channel in ("b2b", "b2c") and isinstance(session, str) else None
     except (InvalidMessage, ValueError):
         return None
+
+
+def correlation(payload: bytes) -> dict[str, str]:
+    """For the log: request_id, session_id and channel of any message, as far as they can be read."""
+    try:
+        request_id = _read_object(payload, _READABLE_BYTES).get("request_id")
+    except InvalidMessage:
+        return {}
+    known = identify(payload)
+    ids = {"session_id": str(known[1]), "channel": str(known[0])} if known else {}
+    return {**ids, "request_id": request_id[:200]} if isinstance(request_id, str) else ids
 
 
 def json_schema() -> dict[str, Any]:

@@ -20,8 +20,8 @@ LINK_VARIABLE = "WEARON_LINK_FD"
 #: glibc would give every picture's memory back to the kernel and take it again for the next one: 17 ms of page faults
 #: per generation. What the environment says goes first.
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
-#: A scrape answers in less than 200 ms, however busy the process is.
-_METRICS_SECONDS = 0.15
+#: It answers in milliseconds unless it stands still.
+_METRICS_SECONDS = 1.0
 #: The longest that the process says; all its metrics are some 50 kB.
 _LINE_BYTES = 1 << 20
 
@@ -84,7 +84,7 @@ class Pool:
         return self._process.pid if self._writer else 0
 
     async def metrics(self) -> list[Any]:
-        """The values of its metrics; those of the last time when it is too busy to answer at once.
+        """The values of its metrics; those of the last time when it stands still.
 
         So its counters never go back while it lives, and the container ends when it does not.
         """

@@ -22,7 +22,7 @@ from worker.generation import keys
 from worker.generation.message import Channel
 from worker.generation.retrying import until_available
 from worker.generation.sessions import Change, Sessions
-from worker.logs import get_logger
+from worker.logs import bind, bound, get_logger
 from worker.metrics import generations as metrics
 
 log = get_logger(__name__)
@@ -50,6 +50,8 @@ class Outcome(BaseModel):
     #: failed: what the user reads, and the closed word for it
     user_message: str = ""
     reason: str = ""
+    #: Of the generation whose end this is, for the log of whoever writes it.
+    request_id: str = Field(default_factory=lambda: str(bound().get("request_id", "")))
     #: When its message was made and when the end was known, in seconds since 1970; None: the message did not say.
     created_at: float | None = None
     known_at: float = Field(default_factory=time.time)
@@ -131,7 +133,8 @@ class Settlement:
             if await self._redis.exists(keys.lease(outcome.session_id)):
                 continue
             try:
-                await self._write(outcome, again=outcome.session_id in self._unsure)
+                with bind(**({"request_id": outcome.request_id} if outcome.request_id else {})):
+                    await self._write(outcome, again=outcome.session_id in self._unsure)
             except ServiceUnavailable as error:
                 # One that the database refuses must not keep the others waiting.
                 refused = error

@@ -16,7 +16,7 @@ from worker.errors import GenerationError, Orphaned, WorkerLost
 from worker.generation import keys, settlement
 from worker.generation.claims import Claims, Instance
 from worker.generation.dead_letters import DeadLetters
-from worker.generation.message import identify
+from worker.generation.message import correlation, identify
 from worker.generation.sessions import OpenSession, Sessions
 from worker.generation.settlement import Settlement
 from worker.logs import bind, get_logger
@@ -83,7 +83,8 @@ class Sweeper:
         claims = Claims(self._redis, instance.name, lease_seconds=1)
         # Newest first, so that the oldest ends up nearest to the taking end.
         for payload in await claims.held():
-            await self._put_back(claims, payload)
+            with bind(**correlation(payload)):
+                await self._put_back(claims, payload)
         if await claims.count() == 0:
             await self._claims.forget(instance.name)
             log.info("instance_cleared_away", dead_instance=instance.name)
@@ -99,12 +100,12 @@ class Sweeper:
             detail = f"{MAX_DEATHS} workers died with this message"
             await self._dead_letters.add(payload, "poison", detail)
             metrics.REFUSED.labels("poison").inc()
-            log.error("message_refused", reason="poison", detail=detail, session_id=str(known[1]))
+            log.error("message_refused", reason="poison", detail=detail)
             await self._settlement.settle(settlement.failed(*known, WorkerLost(detail), processing_time_ms=0))
             await claims.finish(payload)
         elif await claims.give_back(payload):
             metrics.PUT_BACK.inc()
-            log.warning("message_put_back", dead_instance=claims.instance, session_id=str(known[1]) if known else None)
+            log.warning("message_put_back", dead_instance=claims.instance)
 
     async def _count_death(self, session_id: UUID, instance: str) -> int:
         """How many instances died with the session's message, this one included; counted by name, so once each."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import InvalidMessage
-from worker.generation.message import VERSION, identify, json_schema, parse
+from worker.generation.message import VERSION, correlation, identify, json_schema, parse
 from worker.generation.typescript import message_type
 
 UUIDS = st.uuids().map(str)
@@ -91,6 +91,27 @@ def test_a_session_is_identified_in_a_message_that_cannot_be_used() -> None:
     session = uuid4()
     payload = json.dumps({"channel": "b2b", "session_id": str(session), "image_urls": 7}).encode()
     assert identify(payload) == ("b2b", session)
+
+
+@pytest.mark.parametrize("field", ["created_at", "task_id", "session_id", "channel", "version", "image_urls", "prompt"])
+def test_an_error_does_not_quote_what_it_refuses(field: str) -> None:
+    ids = dict.fromkeys(("task_id", "user_id", "session_id"), str(uuid4()))
+    rest = {"channel": "b2c", "image_urls": ["https://a.example/1.jpg"], "request_id": "req_1", "version": 1}
+    message = {**ids, **rest, "created_at": "2026-11-25T10:00:00Z"}
+    parse(json.dumps(message).encode())
+    with pytest.raises(InvalidMessage) as error:
+        parse(json.dumps({**message, field: ["private"] if field == "prompt" else "private"}).encode())
+    assert error.value.detail.startswith(field)
+    assert "private" not in error.value.detail
+
+
+def test_what_correlates_the_log_lines_of_a_message_is_read_as_far_as_it_can_be() -> None:
+    session = str(uuid4())
+    whole = {"request_id": "req_1", "session_id": session, "channel": "b2c"}
+    assert correlation(json.dumps({**whole, "prompt": "x" * 1_000_000}).encode()) == whole
+    assert correlation(json.dumps({"request_id": "req_1"}).encode()) == {"request_id": "req_1"}
+    assert correlation(json.dumps({**whole, "request_id": 7}).encode()) == {"session_id": session, "channel": "b2c"}
+    assert correlation(b"{") == {}
 
 
 def test_an_error_names_each_bad_field() -> None:

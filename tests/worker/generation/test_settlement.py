@@ -10,6 +10,7 @@ from worker.errors import ModerationBlocked, ServiceUnavailable
 from worker.generation import keys, settlement
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Outcome, Settlement
+from worker.metrics.registry import REGISTRY
 
 
 @pytest.fixture
@@ -23,6 +24,12 @@ def failure(sandbox: Sandbox) -> tuple[Outcome, str]:
     return settlement.failed("b2c", queued.message["session_id"], error, processing_time_ms=12), queued.owner_id
 
 
+def counted(reason: str = ModerationBlocked.reason) -> float:
+    """Failed sessions that this process has counted under this reason."""
+    labels = {"channel": "b2c", "outcome": "failed", "reason": reason}
+    return REGISTRY.get_sample_value("wearon_generations_total", labels) or 0.0
+
+
 async def test_a_failure_is_written_with_its_refund_and_forgotten(
     sandbox: Sandbox, redis: Redis, writer: Settlement
 ) -> None:
@@ -34,11 +41,40 @@ async def test_a_failure_is_written_with_its_refund_and_forgotten(
     assert not await redis.exists(keys.SETTLEMENTS)
 
 
-async def test_settling_again_changes_nothing(sandbox: Sandbox, writer: Settlement) -> None:
+async def test_settling_again_changes_nothing_and_counts_nothing(sandbox: Sandbox, writer: Settlement) -> None:
     outcome, owner = failure(sandbox)
+    before = counted()
     await writer.settle(outcome)
+    # As after an outage of Redis, in which it was written and could not be forgotten.
     await writer.settle(outcome)
+    await writer.defer(outcome)
+    await writer.settle_waiting()
     assert sandbox.balance_changes(owner) == [10, -1, 1]
+    assert counted() == before + 1
+
+
+@pytest.mark.parametrize("background", [False, True])
+async def test_a_failure_whose_answer_was_lost_counts_once(
+    sandbox: Sandbox, writer: Settlement, background: bool
+) -> None:
+    outcome, _ = failure(sandbox)
+    before = counted()
+    sandbox.gateway.fault("drop_after", on="rpc/fail_generation", times=1)
+    if background:
+        await writer.defer(outcome)
+        with pytest.raises(ServiceUnavailable):
+            await writer.settle_waiting()
+        await writer.settle_waiting()
+    else:
+        await writer.settle(outcome)
+    assert counted() == before + 1
+
+
+async def test_an_outcome_of_another_version_counts_under_a_known_reason(sandbox: Sandbox, writer: Settlement) -> None:
+    outcome, _ = failure(sandbox)
+    before = counted("internal")
+    await writer.settle(outcome.model_copy(update={"reason": "invented_later"}))
+    assert counted("internal") == before + 1
 
 
 async def test_an_outcome_waits_in_redis_while_the_database_is_away(sandbox: Sandbox, writer: Settlement) -> None:

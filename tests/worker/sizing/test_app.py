@@ -12,9 +12,16 @@ import pytest
 from PIL import Image
 
 from tests.worker.sizing.conftest import PhotoHost, Service, jpeg, picture, serving, truth
+from worker.metrics.registry import REGISTRY
 from worker.sizing.schemas import EXAMPLE_FULL
 
 BODY = "b000.jpg"
+
+
+def counted(outcome: str) -> float:
+    """How many requests have ended like that in this process."""
+    labels = {"outcome": outcome, "reason": "none"}
+    return REGISTRY.get_sample_value("wearon_sizing_requests_total", labels) or 0.0
 
 
 def test_answer_has_the_contracts_keys_and_new_ones_only_at_the_top(service: Service, photo_host: PhotoHost) -> None:
@@ -199,6 +206,7 @@ def test_formats_turns_and_sizes_of_phones_are_measured_alike(service: Service, 
 def test_service_without_model_is_503_and_not_ready_but_healthy(
     photo_host: PhotoHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    before = counted("starting")
     damaged = tmp_path / "model.task"
     damaged.write_bytes(b"damaged")
     with serving(photo_host, pose_model_path=damaged) as broken:
@@ -208,12 +216,13 @@ def test_service_without_model_is_503_and_not_ready_but_healthy(
 
     assert estimate.status_code == 503
     assert int(estimate.headers["Retry-After"]) > 0
+    assert counted("starting") == before + 1
     assert ready.status_code == 503
     assert (health.status_code, health.json()["model_loaded"], health.json()["status"]) == (200, False, "degraded")
 
 
 def test_full_queue_is_503_with_retry_after_and_health_answers_meanwhile(photo_host: PhotoHost) -> None:
-    url = f"{photo_host.origin}/{BODY}"
+    url, before = f"{photo_host.origin}/{BODY}", counted("saturated")
     with serving(photo_host, sizing_threads=1, sizing_queue=1) as busy:
         while not busy.health.model_loaded:
             time.sleep(0.01)
@@ -228,6 +237,7 @@ def test_full_queue_is_503_with_retry_after_and_health_answers_meanwhile(photo_h
 
     statuses = {answer.status_code for answer in answers}
     assert statuses == {200, 503}
+    assert counted("saturated") - before == [answer.status_code for answer in answers].count(503)
     assert all(int(answer.headers["Retry-After"]) > 0 for answer in answers if answer.status_code == 503)
     assert sorted(waits)[len(waits) // 2] < 0.2
 
