@@ -7,5 +7,4 @@ lint-ci: $(READY) ## actionlint, zizmor, the schema of Renovate's configuration;
 
 .PHONY: images
 images: ## Pull the public images of the stack: `make test` checks the rendered files with them
-	@for role in $$(grep -lE '^[a-z_]+_tag: .*[0-9]' roles/*/defaults/main.yml); do \
-	  docker pull --quiet "$$(awk '/_image:/ {image = $$2} /_tag:/ {print image ":" $$2; exit}' $$role)"; done
+	@awk '/_image:/ {image = $$2} /_tag:/ && $$2 != "latest" {print image ":" $$2}' roles/*/defaults/main.yml | xargs -n 1 docker pull --quiet

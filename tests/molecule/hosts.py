@@ -7,6 +7,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 STATE = ROOT / ".cache" / "testbed" / "state"
 SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", ROOT / "tests" / "molecule" / "site"))
+#: What runs on a server where blue serves.
+SERVICES = {
+    *("redis", "redis-exporter", "celery-exporter", "worker-blue", "nginx", "prometheus", "node-exporter"),
+    *("loki", "alloy", "grafana", "whatsapp-bridge"),
+}
 
 
 def docker(*arguments: str, check: bool = True) -> str:

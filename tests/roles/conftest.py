@@ -68,6 +68,12 @@ def render(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Rendered]:
             }
             result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
             assert result.returncode == 0, result.stdout + result.stderr
+            for name, text in json.loads((folder / "rendered.json").read_text()).items():
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+            (folder / "rendered.json").unlink()
+            (folder / "nginx/tls").mkdir()
             done[key] = Rendered(folder)
         return done[key]
 

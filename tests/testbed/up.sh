@@ -14,7 +14,9 @@ mkdir -p "$state"
 say() { printf '%s testbed: %s\n' "$(date +%T)" "$*"; }
 
 setting() { sed -n "s/^$2: *\"\{0,1\}\([^\"# ]*\).*/\1/p" "roles/$1/defaults/main.yml"; }
-image_of() { echo "$(setting "$1" "$1_image"):$(setting "$1" "$1_tag")"; }
+image_of() { # role, and the first part of the variables' names where it is another
+  echo "$(setting "$1" "${2:-$1}_image"):$(setting "$1" "${2:-$1}_tag")"
+}
 
 bash $here/engine.sh
 bash $here/base.sh trixie forky
@@ -29,6 +31,20 @@ for target in host registry pebble apt neighbour python alertmanager; do build -
 for service in redis nginx certbot; do
   build --target $service --build-arg "CERTBOT=${certbot_tag#v}" -t "$(image_of $service)" $here
 done
+images=("$(image_of redis)" "$(image_of nginx)" "$(image_of certbot)")
+while read -r target role prefix; do
+  build --target "$target" -t "$(image_of "$role" "$prefix")" $here
+  images+=("$(image_of "$role" "$prefix")")
+done <<'LIST'
+prometheus prometheus prometheus
+node-exporter prometheus prometheus_node_exporter
+redis-exporter redis redis_exporter
+celery-exporter celery_exporter celery_exporter
+grafana grafana grafana
+loki loki loki
+alloy alloy alloy
+whatsapp-bridge whatsapp_bridge whatsapp_bridge
+LIST
 worker=$(setting worker worker_image):test
 if [[ ${WORKER:-} == standin ]]; then
   build --target worker-standin -t "$worker" $here
@@ -36,7 +52,7 @@ else
   say "building the worker image"
   build --build-arg PYTHON_IMAGE=testbed/python -t "$worker" .
 fi
-images=("$(image_of redis)" "$(image_of nginx)" "$(image_of certbot)" "$worker")
+images+=("$worker")
 
 # --- network and certificates of a throw-away authority
 docker network inspect testbed >/dev/null 2>&1 || docker network create --ipv6 --subnet fd00:7e57::/64 testbed >/dev/null

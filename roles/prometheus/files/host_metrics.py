@@ -1,2 +1,231 @@
 #!/usr/bin/env python3
-"""Placeholder."""
+"""What only the host knows, for the node exporter: its containers, the certificate that is served, the newest backup.
+
+A timer runs it. When the engine does not answer it writes nothing: `wearon_host_metrics_timestamp_seconds` then stands
+still, and an alert looks at that. docs/host-metrics.md lists the metrics.
+"""
+
+import argparse
+import json
+import os
+import socket
+import ssl
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+TYPES = {
+    "wearon_container_healthy": "gauge",
+    "wearon_container_start_time_seconds": "gauge",
+    "wearon_container_oom_kills_total": "counter",
+    "wearon_container_memory_bytes": "gauge",
+    "wearon_container_memory_limit_bytes": "gauge",
+    "wearon_container_cpu_seconds_total": "counter",
+    "wearon_certificate_expiry_timestamp_seconds": "gauge",
+    "wearon_backup_timestamp_seconds": "gauge",
+    "wearon_whatsapp_bridge_up": "gauge",
+    "wearon_host_metrics_timestamp_seconds": "gauge",
+}
+Sample = tuple[str, str, float]
+
+
+def main() -> None:
+    """Measure once and replace the file that the exporter reads."""
+    arguments = parse()
+    now = time.time()
+    containers = inspect(arguments.project)
+    samples = list(container_samples(containers, count_kills(arguments, containers, now)))
+    if arguments.certificate:
+        served = served_certificate(containers.get("nginx"), arguments.server_name)
+        samples.append(("wearon_certificate_expiry_timestamp_seconds", "", expiry(served, arguments.certificate)))
+    if arguments.backups:
+        made = [path.stat().st_mtime for path in arguments.backups.glob(f"{arguments.project}-*.tar.age")]
+        samples.append(("wearon_backup_timestamp_seconds", "", max(made, default=0)))
+    if "whatsapp-bridge" in containers:
+        samples.append(("wearon_whatsapp_bridge_up", "", answers(containers["whatsapp-bridge"], 8080, "/healthy")))
+    samples.append(("wearon_host_metrics_timestamp_seconds", "", now))
+    replace(arguments.output, "".join(render(samples)))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--project", required=True, help="name of the Compose project")
+    parser.add_argument("--output", required=True, type=Path, help="file for the textfile collector")
+    parser.add_argument("--state", required=True, type=Path, help="file with what the next run has to know")
+    parser.add_argument("--certificate", type=Path, help="the certificate's file, asked when nginx does not answer")
+    parser.add_argument("--server-name", help="name that nginx serves it under")
+    parser.add_argument("--backups", type=Path, help="folder of the archives")
+    return parser.parse_args()
+
+
+# --- containers
+
+
+def docker(*arguments: str) -> str:
+    command = ["docker", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout  # noqa: S603
+
+
+def inspect(project: str) -> dict[str, Any]:
+    """The container of each service; the newest one while Compose replaces it."""
+    label = "label=com.docker.compose"
+    ids = docker("ps", "-aq", "--filter", f"{label}.project={project}", "--filter", f"{label}.oneoff=False").split()
+    found = json.loads(docker("inspect", *ids)) if ids else []
+    found.sort(key=lambda one: one["Created"])
+    return {one["Config"]["Labels"]["com.docker.compose.service"]: one for one in found}
+
+
+def container_samples(containers: dict[str, Any], kills: dict[str, int]) -> Iterator[Sample]:
+    for service, one in containers.items():
+        state, labels = one["State"], f'{{service="{service}"}}'
+        healthy = state["Running"] and state.get("Health", {}).get("Status", "healthy") == "healthy"
+        yield "wearon_container_healthy", labels, int(healthy)
+        yield "wearon_container_start_time_seconds", labels, timestamp(state["StartedAt"])
+        yield "wearon_container_oom_kills_total", labels, kills[one["Id"]]
+        yield "wearon_container_memory_limit_bytes", labels, one["HostConfig"]["Memory"]
+        with suppress(OSError):  # it has ended since the engine was asked
+            group = Group(state["Pid"])
+            yield "wearon_container_memory_bytes", labels, group.memory()
+            yield "wearon_container_cpu_seconds_total", labels, group.cpu_seconds()
+
+
+def timestamp(text: str) -> float:
+    """Unix time of what the engine wrote; 0 for what never happened."""
+    return max(0.0, datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp())
+
+
+def count_kills(arguments: argparse.Namespace, containers: dict[str, Any], now: float) -> dict[str, int]:
+    """Processes that the kernel killed in each container since it was created.
+
+    The kernel counts in the control group, which is a new one after each start: a killed main process takes its count
+    along. The engine's events know of those, and nothing of a child that died alone. Whichever saw more is right.
+    """
+    try:
+        state = json.loads(arguments.state.read_text())
+    except (OSError, ValueError):
+        state = {"time": now - 1, "containers": {}}
+    window = ["--since", f"{state['time']:.3f}", "--until", f"{now:.3f}"]
+    filters = ["--filter", "type=container", "--filter", "event=oom"]
+    events = docker("events", *window, *filters, "--format", "{{.Actor.ID}}").split()
+    known = {}
+    for one in containers.values():
+        id_, started = one["Id"], one["State"]["StartedAt"]
+        before = state["containers"].get(id_, {"started": started, "seen": 0, "kills": 0})
+        seen = before["seen"] if started == before["started"] else 0
+        with suppress(OSError):
+            now_seen = Group(one["State"]["Pid"]).kills()
+            new, seen = now_seen - seen, now_seen
+            events += [id_] * max(0, new - events.count(id_))
+        known[id_] = {"started": started, "seen": seen, "kills": before["kills"] + events.count(id_)}
+    replace(arguments.state, json.dumps({"time": now, "containers": known}))
+    return {id_: entry["kills"] for id_, entry in known.items()}
+
+
+class Group:
+    """The control group of a container, in either version of the kernel's interface."""
+
+    def __init__(self, pid: int) -> None:
+        """That of a process.
+
+        Raises:
+            OSError: there is no such process, also while a container does not run (0).
+        """
+        root = Path("/sys/fs/cgroup")
+        lines = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+        folders = {name: path.lstrip("/") for _, names, path in lines for name in names.split(",")}
+        self._unified = "memory" not in folders
+        self._memory = root / folders[""] if self._unified else root / "memory" / folders["memory"]
+        self._cpu = self._memory if self._unified else root / "cpuacct" / folders["cpuacct"]
+
+    def memory(self) -> int:
+        """Bytes in use without the page cache, which the kernel gives back when it is asked to."""
+        used = int((self._memory / ("memory.current" if self._unified else "memory.usage_in_bytes")).read_text())
+        prefix = "" if self._unified else "total_"
+        numbers = self._numbers(self._memory / "memory.stat")
+        return max(0, used - numbers[f"{prefix}inactive_file"] - numbers[f"{prefix}active_file"])
+
+    def kills(self) -> int:
+        """Processes killed for want of memory since the group was made."""
+        return self._numbers(self._memory / ("memory.events" if self._unified else "memory.oom_control"))["oom_kill"]
+
+    def cpu_seconds(self) -> float:
+        """CPU time of all its processes."""
+        if self._unified:
+            return self._numbers(self._cpu / "cpu.stat")["usage_usec"] / 1e6
+        return int((self._cpu / "cpuacct.usage").read_text()) / 1e9
+
+    @staticmethod
+    def _numbers(path: Path) -> dict[str, int]:
+        return {name: int(value) for name, value in (line.split() for line in path.read_text().splitlines())}
+
+
+# --- what is reached over the network
+
+
+def address(container: dict[str, Any]) -> str:
+    return next((one["IPAddress"] for one in container["NetworkSettings"]["Networks"].values() if one["IPAddress"]), "")
+
+
+def answers(container: dict[str, Any], port: int, path: str) -> int:
+    """1 when it answers with 200."""
+    try:
+        with urllib.request.urlopen(f"http://{address(container)}:{port}{path}", timeout=2) as answer:
+            return int(answer.status == 200)
+    except (OSError, ValueError):
+        return 0
+
+
+def served_certificate(nginx: dict[str, Any] | None, name: str) -> bytes:
+    """What a client would be shown; nothing when nginx does not answer."""
+    if nginx is None or not address(nginx):
+        return b""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((address(nginx), 8443), timeout=2) as connection,
+            context.wrap_socket(connection, server_hostname=name) as secure,
+        ):
+            return secure.getpeercert(binary_form=True) or b""
+    except OSError:
+        return b""
+
+
+def expiry(served: bytes, file: Path) -> float:
+    """When it expires; 0 while it is the placeholder that nginx starts with, which nobody accepts."""
+    form = ["-inform", "der"] if served else ["-in", str(file)]
+    command = ["openssl", "x509", *form, "-noout", "-subject", "-enddate"]
+    run = subprocess.run(command, input=served, check=False, capture_output=True, timeout=5)  # noqa: S603
+    fields = dict(line.split("=", 1) for line in run.stdout.decode().splitlines() if "=" in line)
+    if "notAfter" not in fields or "placeholder" in fields.get("subject", ""):
+        return 0
+    return ssl.cert_time_to_seconds(fields["notAfter"])
+
+
+# --- files
+
+
+def render(samples: list[Sample]) -> Iterator[str]:
+    """The text format, samples of one metric together."""
+    for name, kind in TYPES.items():
+        lines = [f"{name}{labels} {value!r}\n" for known, labels, value in samples if known == name]
+        if lines:
+            yield f"# TYPE {name} {kind}\n"
+            yield from lines
+
+
+def replace(path: Path, text: str) -> None:
+    """Never half a file for whoever reads."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.chmod(0o644)
+    os.replace(new, path)
+
+
+if __name__ == "__main__":
+    main()

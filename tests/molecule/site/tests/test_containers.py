@@ -6,7 +6,15 @@ import re
 import pytest
 from testinfra.host import Host
 
-SECRETS = ["site-site-site-site-site-site", "sk-sandbox", "eyJhbGciOiJIUzI1NiI"]
+from tests.molecule.hosts import SERVICES
+
+SECRETS = [
+    "site-site-site-site-site-site",
+    "sk-sandbox",
+    "eyJhbGciOiJIUzI1NiI",
+    "testbed-grafana-",
+    "testbed-whatsapp-",
+]
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +25,7 @@ def containers(server: Host) -> list[dict]:
 
 
 def test_every_container_is_healthy_and_confined(containers: list[dict]) -> None:
-    assert {one["Name"] for one in containers} == {"/wearon-redis-1", "/wearon-worker-blue-1", "/wearon-nginx-1"}
+    assert {one["Name"] for one in containers} == {f"/wearon-{service}-1" for service in SERVICES}
     for one in containers:
         host = one["HostConfig"]
         assert one["State"]["Health"]["Status"] == "healthy", one["Name"]
@@ -49,7 +57,9 @@ def test_only_nginx_publishes_ports(containers: list[dict]) -> None:
 
 def test_nginx_does_not_see_redis(containers: list[dict]) -> None:
     networks = {one["Name"]: set(one["NetworkSettings"]["Networks"]) for one in containers}
-    assert networks["/wearon-nginx-1"] & networks["/wearon-redis-1"] == set()
+    assert networks["/wearon-nginx-1"] == {"wearon_edge"}
+    beside = {name for name, attached in networks.items() if "wearon_edge" in attached}
+    assert beside == {"/wearon-nginx-1", "/wearon-worker-blue-1", "/wearon-grafana-1"}
 
 
 def test_secrets_show_in_no_inspection_and_no_log(server: Host, containers: list[dict]) -> None:
@@ -63,12 +73,9 @@ def test_secrets_are_closed_to_other_accounts(server: Host) -> None:
     folder = server.file("/opt/wearon/secrets")
     assert (folder.user, folder.mode) == ("root", 0o700)
     assert set(server.check_output("find /opt/wearon/secrets -type f -printf '%m\\n'").split()) == {"400"}
-    assert (
-        server.check_output(
-            "grep -rlE 'site-site|sk-sandbox' /opt/wearon /etc/wearon | grep -v ^/opt/wearon/secrets/ || true"
-        )
-        == ""
-    )
+    secrets = "site-site|sk-sandbox|testbed-grafana-|testbed-whatsapp-"
+    found = server.run(f"grep -rlE '{secrets}' /opt/wearon /etc/wearon --exclude-dir secrets")
+    assert (found.rc, found.stdout) == (1, "")
 
 
 def test_containers_see_only_their_own_secrets(server: Host) -> None:
@@ -77,6 +84,7 @@ def test_containers_see_only_their_own_secrets(server: Host) -> None:
         "redis_url", "supabase_service_role_key", "openai_api_key",
     }  # fmt: skip
     assert server.run("docker exec wearon-nginx-1 ls /run/secrets").rc != 0
+    assert server.run("docker exec wearon-prometheus-1 ls /run/secrets").rc != 0
 
 
 def test_worker_image_holds_no_compiler_and_no_tests(server: Host) -> None:

@@ -22,12 +22,16 @@ def test_engine_came_from_dockers_repository_and_limits_logs(server: Host) -> No
 
 def test_timers_wait(server: Host) -> None:
     timers = server.check_output("systemctl list-timers --all --no-legend")
-    for timer in ("wearon-certificates.timer", "wearon-backup.timer", "docker-prune.timer"):
+    for timer in (
+        "wearon-certificates.timer", "wearon-backup.timer", "docker-prune.timer", "wearon-host-metrics.timer",
+        "wearon-list-logs.timer",
+    ):  # fmt: skip
         assert timer in timers
 
 
 def test_units_are_sound(server: Host) -> None:
     names = ("wearon-certificates", "wearon-backup", "wearon-revive", "wearon-firewall", "docker-prune")
+    names += ("wearon-host-metrics", "wearon-list-logs")
     units = " ".join(f"{name}.service" for name in names)
     assert server.check_output(f"systemd-analyze verify {units} 2>&1 | grep -i wearon || true") == ""
 

@@ -27,6 +27,9 @@ def test_check_mode_changes_nothing(play: Play) -> None:
         ('{"base_ssh_public_keys": []}', "base_ssh_public_keys"),
         ('{"nginx_server_names": ["https://x"]}', "nginx_server_names"),
         ('{"worker_concurrency": "many"}', "worker_concurrency"),
+        ('{"grafana_admin_password": "short"}', "grafana_admin_password"),
+        ('{"whatsapp_bridge_secret": ""}', "whatsapp_bridge_secret"),
+        ('{"loki_retention_hours": 1}', "loki_retention_hours"),
     ],
 )
 def test_wrong_input_is_named_before_anything_changes(play: Play, wrong: str, named: str) -> None:
@@ -55,6 +58,11 @@ def test_broken_redis_configuration_is_refused(play: Play, server: Host) -> None
 def test_backup_brings_everything_back(play: Play, server: Host, tmp_path: Path) -> None:
     server.check_output(REDIS.format("lpush wearon:test kept"))
     certificate = server.check_output("sha256sum < /opt/wearon/nginx/tls/fullchain.pem")
+    accounts, session = "/opt/wearon/grafana/data/grafana.db", "/opt/wearon/whatsapp_bridge/data/sqlite3.db"
+    script = "import sqlite3, sys; d = sqlite3.connect(sys.argv[1]); print(*d.execute(sys.argv[2])); d.commit()"
+    sql = f"python3 -c '{script}'"
+    server.check_output(f"{sql} {accounts} \"insert into user values ('kept', 'x')\"")
+    pairing = server.check_output(f"{sql} {session} 'select * from whatsmeow_device'")
     run = play("backup", "-e", f"to={tmp_path}")
     assert run.code == 0, run.text
     (archive,) = tmp_path.glob("*.tar.age")
@@ -62,10 +70,14 @@ def test_backup_brings_everything_back(play: Play, server: Host, tmp_path: Path)
 
     server.check_output(REDIS.format("del wearon:test"))
     server.check_output("rm -rf /opt/wearon/certbot/config /opt/wearon/nginx/tls/fullchain.pem")
+    server.check_output(f"{sql} {accounts} \"delete from user where login = 'kept'\"")
+    server.check_output(f"rm {session}")
     run = play("restore", "-e", f"archive={archive}", "-e", f"identity={STATE / 'backup-identity.txt'}")
     assert run.code == 0, run.text
     assert server.check_output(REDIS.format("lrange wearon:test 0 -1")) == "kept"
     assert server.check_output("sha256sum < /opt/wearon/nginx/tls/fullchain.pem") == certificate
+    assert "kept" in server.check_output(f"{sql} {accounts} 'select login from user'")
+    assert server.check_output(f"{sql} {session} 'select * from whatsmeow_device'") == pairing
 
 
 def test_restore_without_files_says_how(play: Play) -> None:

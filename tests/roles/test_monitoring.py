@@ -1,0 +1,201 @@
+"""Configuration of what measures and logs, by the programs that read it where they are at hand, else by its shape."""
+
+import configparser
+import importlib.util
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.roles.conftest import ROOT, Rendered
+from tests.roles.test_stack import need
+
+DOCUMENT = (ROOT / "docs/host-metrics.md").read_text()
+
+
+def by_image(rendered: Rendered, service: str, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of a service's own image over the rendered files (`make molecule` or `make images` brings it)."""
+    image = rendered.services()[service]["image"]
+    there = subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
+    need(f"the image {image}", there)
+    folder = rendered.folder
+    run = ["docker", "run", "--rm", "--network=none", f"--volume={folder}:{folder}:ro", f"--entrypoint={command[0]}"]
+    return subprocess.run([*run, image, *command[1:]], capture_output=True, text=True, check=False)
+
+
+def test_prometheus_accepts_its_configuration(rendered: Rendered) -> None:
+    path = str(rendered.folder / "prometheus/staged/prometheus.yml")
+    result = by_image(rendered, "prometheus", "promtool", "check", "config", path)
+    assert result.returncode == 0, result.stderr
+
+
+def test_loki_accepts_its_configuration(rendered: Rendered) -> None:
+    path = rendered.folder / "loki/loki.yml"
+    result = by_image(rendered, "loki", "/usr/bin/loki", "-verify-config", f"-config.file={path}")
+    assert result.returncode == 0, result.stderr
+
+
+def test_alloy_accepts_its_configuration(rendered: Rendered) -> None:
+    result = by_image(rendered, "alloy", "alloy", "validate", str(rendered.folder / "alloy/config.alloy"))
+    assert result.returncode == 0, result.stderr
+
+
+def test_loki_really_deletes(rendered: Rendered) -> None:
+    loki = yaml.safe_load((rendered.folder / "loki/loki.yml").read_text())
+    assert loki["limits_config"]["retention_period"] == "168h"
+    assert loki["compactor"]["retention_enabled"] is True
+    assert loki["compactor"]["working_directory"].startswith("/loki/")
+    assert loki["schema_config"]["configs"][0]["index"]["period"] == "24h"
+    assert loki["analytics"]["reporting_enabled"] is False
+
+
+def test_targets_are_those_that_are_documented(rendered: Rendered) -> None:
+    """Job names, and the labels that alerts and dashboards use."""
+    groups = [
+        group
+        for path in (rendered.folder / "prometheus/targets.d").glob("*.yml")
+        for group in yaml.safe_load(path.read_text())
+    ]
+    jobs = {group["labels"]["job"] for group in groups}
+    table = DOCUMENT[DOCUMENT.index("| `job`") : DOCUMENT.index("Scrape interval")]
+    documented = set(re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table.splitlines()[2:-1])))
+    assert jobs == documented - {"job", "host"}
+    assert {group["labels"].get("colour") for group in groups if group["labels"]["job"] == "worker"} == {
+        "blue",
+        "green",
+    }
+    for group in groups:
+        assert ("host" in group["labels"]) == (group["labels"]["job"] in {"worker", "node", "alloy"})
+
+
+def test_managed_redis_is_not_scraped(render: Callable[..., Rendered]) -> None:
+    stack = render("local", redis_enabled=False, worker_redis_url="rediss://default:secret@managed.example:6380/0")
+    assert yaml.safe_load((stack.folder / "prometheus/targets.d/redis.yml").read_text()) == []
+    assert "redis-exporter" not in stack.services()
+    assert "ssl_cert_reqs" in str(stack.services()["celery-exporter"]["environment"])
+
+
+def test_bridge_can_be_left_out(render: Callable[..., Rendered]) -> None:
+    assert "whatsapp-bridge" not in render("local", whatsapp_bridge_enabled=False).services()
+
+
+def test_grafana_is_closed(rendered: Rendered) -> None:
+    settings = configparser.ConfigParser(interpolation=None)
+    settings.read(rendered.folder / "grafana/staged/grafana.ini")
+    assert re.fullmatch(r"https://[^/]+/grafana/", settings["server"]["root_url"])
+    assert settings["server"]["serve_from_sub_path"] == "true"
+    assert settings["auth.anonymous"]["enabled"] == "false"
+    assert settings["users"]["allow_sign_up"] == "false"
+    assert settings["security"]["cookie_secure"] == "true"
+    assert settings["analytics"]["reporting_enabled"] == settings["analytics"]["check_for_updates"] == "false"
+    for name in ("admin_password", "secret_key"):
+        assert settings["security"][name] == f"$__file{{/run/secrets/{name}}}"
+    sources = yaml.safe_load((rendered.folder / "grafana/staged/provisioning/datasources/datasources.yml").read_text())
+    assert {source["uid"] for source in sources["datasources"]} == {"prometheus", "loki"}
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ("2026/11/25 10:00:00 failed to send user message to 49170: no session", True),
+        ("2026/11/25 10:00:00 failed to send group message to 1203: timeout", True),
+        ("2026/11/25 10:00:00 Login event: success", True),
+        ("2026/11/25 10:00:00 POST /whatsapp/send/grafana-alert/user/49170 200 1.2ms", True),
+        ("Starting server on :8080", True),
+        ("\x1b[31m10:00:00.123 [Client ERROR] websocket closed\x1b[0m", True),
+        ("2026/11/25 10:00:00 Received a message:  see you at eight", False),
+        ("and bring the keys", False),
+        ("2026/11/25 10:00:00 Name:  The family", False),
+        ("2026/11/25 10:00:00 Jid:  12036304@g.us", False),
+        ("\x1b[36m10:00:00.123 [Client INFO] Got message from Anna\x1b[0m", False),
+    ],
+)
+def test_only_the_bridges_own_statements_are_kept(rendered: Rendered, line: str, kept: bool) -> None:
+    config = (rendered.folder / "alloy/config.alloy").read_text()
+    pattern = re.search(r'whatsapp-bridge\\"} !~ `(.*)`"', config)
+    assert pattern
+    assert bool(re.search(pattern[1].replace("\\\\", "\\"), line)) is kept
+
+
+def test_lines_get_the_labels_that_are_documented(rendered: Rendered) -> None:
+    config = (rendered.folder / "alloy/config.alloy").read_text()
+    assert re.search(r'stage\.label_keep \{\s+values = \["service", "level"\]', config)
+    assert 'values = {request_id = "", session_id = "", channel = "", event = ""}' in config
+    assert re.search(r'external_labels = \{host = "[\w-]+"\}', config)
+    assert config.count("{") == config.count("}")
+
+
+def test_log_files_are_listed_by_service(rendered: Rendered, tmp_path: Path) -> None:
+    """By the script itself, with an engine that has two colours of the worker."""
+    engine = tmp_path / "docker"
+    engine.write_text("#!/bin/sh\nprintf 'b2 worker-green\\na1 worker-blue\\nc3 redis\\n'\n")
+    engine.chmod(0o755)
+    (rendered.folder / "alloy/targets.d").mkdir(exist_ok=True)
+    script = rendered.folder / "bin/list-logs"
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["sh", str(script)], check=True, env=environment)
+    targets = json.loads((rendered.folder / "alloy/targets.d/containers.json").read_text())
+    assert [(one["labels"]["service"], one["labels"]["__path__"]) for one in targets] == [
+        ("worker", "/var/lib/docker/containers/a1/a1-json.log"),
+        ("worker", "/var/lib/docker/containers/b2/b2-json.log"),
+        ("redis", "/var/lib/docker/containers/c3/c3-json.log"),
+    ]
+
+
+# --- what the host itself knows
+
+
+@pytest.fixture(scope="module")
+def host_metrics() -> Any:
+    spec = importlib.util.spec_from_file_location("host_metrics", ROOT / "roles/prometheus/files/host_metrics.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_host_metrics_are_those_that_are_documented(host_metrics: Any) -> None:
+    rows = [row for row in DOCUMENT.splitlines() if row.startswith("| `wearon_")]
+    documented = {
+        name: row.split("|")[2].strip() for row in rows for name in re.findall(r"wearon_\w+", row.split("|")[1])
+    }
+    assert documented == host_metrics.TYPES
+
+
+def test_times_of_the_engine_are_read(host_metrics: Any) -> None:
+    assert host_metrics.timestamp("2026-11-25T10:10:16.947303123Z") == pytest.approx(1795601416.947303)
+    assert host_metrics.timestamp("0001-01-01T00:00:00Z") == 0
+
+
+def test_placeholder_certificate_has_expired(host_metrics: Any, tmp_path: Path) -> None:
+    """Nobody accepts it: whoever waits for an alert about the certificate must not wait ten years."""
+    for name, expired in (("placeholder", True), ("api.example.test", False)):
+        path = tmp_path / f"{name}.pem"
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        subprocess.run(
+            [*command, "-days", "30", "-subj", f"/CN={name}", "-keyout", tmp_path / "key", "-out", path],
+            check=True,
+            capture_output=True,
+        )
+        assert (host_metrics.expiry(b"", path) == 0) is expired
+    assert host_metrics.expiry(b"", tmp_path / "missing.pem") == 0
+
+
+def test_samples_of_one_metric_stand_together(host_metrics: Any) -> None:
+    samples = [
+        ("wearon_container_healthy", '{service="a"}', 1),
+        ("wearon_backup_timestamp_seconds", "", 0),
+        ("wearon_container_healthy", '{service="b"}', 0),
+    ]
+    assert "".join(host_metrics.render(samples)) == (
+        '# TYPE wearon_container_healthy gauge\nwearon_container_healthy{service="a"} 1\n'
+        'wearon_container_healthy{service="b"} 0\n'
+        "# TYPE wearon_backup_timestamp_seconds gauge\nwearon_backup_timestamp_seconds 0\n"
+    )

@@ -1,0 +1,59 @@
+"""Stands in for danihodovic/celery-exporter, which PyPI does not have: Celery's real events from the real broker, under
+the names of that program's metrics."""
+
+import os
+import threading
+import time
+
+from celery import Celery
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+LABELS = ["name", "hostname", "queue_name"]
+COUNTERS = {
+    kind: Counter(f"celery_task_{kind}", f"Tasks {kind}", [*LABELS, "exception"] if kind == "failed" else LABELS)
+    for kind in ("sent", "received", "started", "succeeded", "failed", "rejected", "revoked", "retried")
+}
+BUCKETS = [float(bucket) for bucket in os.environ["CE_BUCKETS"].split(",")]
+RUNTIME = Histogram("celery_task_runtime", "Run time of tasks that succeeded", LABELS, buckets=BUCKETS)
+UP = Gauge("celery_worker_up", "Whether a worker has sent a heartbeat", ["hostname"])
+ACTIVE = Gauge("celery_worker_tasks_active", "Tasks that a worker works on", ["hostname"])
+TIMEOUT = float(os.environ["CE_WORKER_TIMEOUT"])
+seen: dict[str, float] = {}
+
+app = Celery(broker=os.environ["CE_BROKER_URL"])
+state = app.events.State()
+
+
+def take(event: dict) -> None:
+    state.event(event)
+    hostname = event["hostname"].partition("@")[2]
+    group, _, kind = event["type"].partition("-")
+    if group == "worker":
+        seen[hostname] = time.time()
+        UP.labels(hostname).set(kind != "offline")
+        ACTIVE.labels(hostname).set(event.get("active") or 0)
+    elif kind in COUNTERS:
+        task = state.tasks.get(event["uuid"])
+        labels = [task.name or "", hostname, "celery"]
+        COUNTERS[kind].labels(*labels, *(["UnknownException"] if kind == "failed" else [])).inc()
+        if kind == "succeeded":
+            RUNTIME.labels(*labels).observe(event["runtime"])
+
+
+def forget() -> None:
+    while True:
+        time.sleep(5)
+        for hostname, when in seen.items():
+            if time.time() - when > TIMEOUT:
+                UP.labels(hostname).set(0)
+
+
+start_http_server(9808)
+threading.Thread(target=forget, daemon=True).start()
+while True:
+    try:
+        with app.connection() as connection:
+            app.events.Receiver(connection, handlers={"*": take}).capture(limit=None, timeout=None, wakeup=True)
+    except Exception as error:
+        print(f"broker: {error}", flush=True)
+        time.sleep(float(os.environ["CE_RETRY_INTERVAL"]))

@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""Stands in for Loki: takes pushed lines and shows them at GET /__recorded; -health and -verify-config as there."""
+
+import json
+import sys
+import urllib.request
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import yaml
+
+STREAMS: deque[dict] = deque(maxlen=20000)
+KNOWN = {"auth_enabled", "server", "common", "schema_config", "compactor", "limits_config", "ingester", "querier"}
+KNOWN |= {"query_range", "analytics"}
+
+
+def verify(path: str) -> None:
+    """The rules that are easily broken; the real program knows all of them."""
+    with open(path) as file:
+        config = yaml.safe_load(file)
+    unknown = set(config) - KNOWN
+    if unknown:
+        sys.exit(f"failed parsing config: field {', '.join(sorted(unknown))} not found")
+    if config["compactor"]["retention_enabled"] and "delete_request_store" not in config["compactor"]:
+        sys.exit(
+            "invalid compactor config: compactor.delete-request-store should be configured when retention is enabled"
+        )
+    if not str(config["limits_config"]["retention_period"]).endswith("h"):
+        sys.exit("retention period must be given in hours")
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        status, text = 200, "ready"
+        if self.path == "/loki/api/v1/push":
+            status, text = 204, ""
+            STREAMS.extend(json.loads(body)["streams"])
+        elif self.path == "/__recorded":
+            text = json.dumps(list(STREAMS))
+        elif self.path == "/metrics":
+            name = "loki_distributor_lines_received_total"
+            text = f"# TYPE {name} counter\n{name} {len(STREAMS)}\n"
+        elif self.path != "/ready":
+            status, text = 404, ""
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.send_header("Content-Length", str(len(text.encode())))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    do_GET = do_POST = _answer
+
+    def log_message(self, *_args: object) -> None:
+        """Silent."""
+
+
+if "-health" in sys.argv:
+    urllib.request.urlopen("http://127.0.0.1:3100/ready", timeout=5)
+    sys.exit()
+verify(next(argument for argument in sys.argv if argument.startswith("-config.file=")).partition("=")[2])
+if "-verify-config" not in sys.argv:
+    with open("/loki/written", "w") as probe:
+        probe.write("the data folder is the program's")
+    ThreadingHTTPServer(("0.0.0.0", 3100), Handler).serve_forever()
