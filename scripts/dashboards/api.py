@@ -52,7 +52,8 @@ BOARD = Dashboard(
             "A minute, by the reason that the client was told.",
             "cpm",
             {
-                "{{reason}}": '60 * sum by (reason) (rate(wearon_sizing_requests_total{reason!="none"}[$__rate_interval])) > 0'
+                "{{reason}}": "60 * sum by (reason) "
+                '(rate(wearon_sizing_requests_total{reason!="none"}[$__rate_interval])) > 0'
             },
             kind="stacked",
         ),

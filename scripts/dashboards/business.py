@@ -70,7 +70,8 @@ BOARD = Dashboard(
             "By channel and outcome.",
             "cpm",
             {
-                "{{channel}} {{outcome}}": "60 * sum by (channel, outcome) (rate(wearon_generations_total[$__rate_interval]))"
+                "{{channel}} {{outcome}}": "60 * sum by (channel, outcome) "
+                "(rate(wearon_generations_total[$__rate_interval]))"
             },
             kind="stacked",
         ),
@@ -128,7 +129,7 @@ BOARD = Dashboard(
         ),
         Panel(
             "How much of the time was the service available?",
-            "A worker ready, nginx up, requests and generations not failing, as a share of each hour. The promise is 99.5 %.",
+            "A worker ready, nginx up, nothing failing, as a share of the last hour. The promise is 99.5 %.",
             "percentunit",
             {"available": "1 - avg_over_time(wearon:unavailable:ratio[1h])"},
             width=24,

@@ -50,7 +50,8 @@ BOARD = Dashboard(
             "Cores, by service.",
             "short",
             {
-                "{{host}} {{service}}": "sum by (host, service) (rate(wearon_container_cpu_seconds_total[$__rate_interval]))"
+                "{{host}} {{service}}": "sum by (host, service) "
+                "(rate(wearon_container_cpu_seconds_total[$__rate_interval]))"
             },
             kind="stacked",
         ),
