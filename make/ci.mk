@@ -8,3 +8,18 @@ lint-ci: $(READY) ## actionlint, zizmor, the schema of Renovate's configuration;
 .PHONY: images
 images: ## Pull the public images of the stack: `make test` checks the rendered files with them
 	@awk '/_image:/ {image = $$2} /_tag:/ && $$2 != "latest" {print image ":" $$2}' roles/*/defaults/main.yml | xargs -n 1 docker pull --quiet
+
+.PHONY: image-name
+image-name: ## Where the worker image is published, as `image=<name>`
+	@sed -n 's/^worker_image: /image=/p' roles/worker/defaults/main.yml
+
+.PHONY: image-publish
+image-publish: ## Give the pushed image IMAGE@DIGEST the tag TAG; prints `version=<tag>@<digest>`
+	@docker buildx imagetools create --tag "$(IMAGE):$(TAG)" "$(IMAGE)@$(DIGEST)" >&2
+	@tagged=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$(IMAGE):$(TAG)"); \
+	  [[ $$tagged == "$(DIGEST)" ]] || { echo "$(IMAGE):$(TAG) is $$tagged, not $(DIGEST)" >&2; exit 1; }
+	@echo "version=$(TAG)@$(DIGEST)"
+
+.PHONY: remote
+remote: $(INFRA) ## Deploy, roll back or provision with credentials from the environment: scripts/remote.sh
+	@bash scripts/remote.sh

@@ -49,7 +49,8 @@ def cli() -> None:
 @cli.command()
 def run() -> None:
     """Run the worker: queue, size API and health in one process group, until SIGTERM."""
-    from worker import logs, settings, supervisor  # noqa: PLC0415  # only this command needs them
+    from worker import logs, settings  # noqa: PLC0415  # only this command needs them
+    from worker.generation import pool  # noqa: PLC0415
 
     try:
         loaded = settings.load()
@@ -59,7 +60,10 @@ def run() -> None:
         logs.get_logger(__name__).critical("worker_ended", reason=str(error))
         raise SystemExit(1) from None
     logs.configure(loaded.log_level, "supervisor")
-    raise SystemExit(supervisor.run(loaded))
+    child = pool.start()
+    from worker import supervisor  # noqa: PLC0415  # takes as long as the child's own modules, on another core
+
+    raise SystemExit(supervisor.run(loaded, child))
 
 
 @cli.command()

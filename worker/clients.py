@@ -61,7 +61,12 @@ def supabase_headers(settings: Settings) -> dict[str, str]:
 def http_client(timeout: httpx.Timeout, connections: int) -> httpx.AsyncClient:
     """One pool for one service. HTTP/1.1: a connection that breaks then takes one call with it, not all."""
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    return httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
+    return httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False, event_hooks={"request": [_in_one_piece]})
+
+
+async def _in_one_piece(request: httpx.Request) -> None:
+    """A form would be sent field by field."""
+    await request.aread()
 
 
 def database_client(settings: Settings, http: httpx.AsyncClient) -> AsyncPostgrestClient:

@@ -6,13 +6,11 @@ container's process ends with a reason, and Docker starts it again.
 
 import asyncio
 import signal
-import socket
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 from redis.exceptions import RedisError
 
@@ -27,7 +25,7 @@ from worker.generation.intake import Intake
 from worker.generation.leases import Leases
 from worker.generation.limiter import Limiter
 from worker.generation.message import identify
-from worker.generation.pool import Pool
+from worker.generation.pool import Child, Pool
 from worker.generation.retrying import AWAY, until_available
 from worker.generation.sessions import MIGRATION, Sessions
 from worker.generation.settlement import Settlement
@@ -55,10 +53,9 @@ _FIRST_SWEEP_SECONDS = 10.0
 class Supervisor:
     """One container's worker."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, child: Child) -> None:
         self._settings = settings
-        # Unique per start: a crashed predecessor's claims must look dead.
-        self._instance = f"{socket.gethostname()}-{uuid4().hex[:8]}"
+        self._instance = child.instance
         self._health = Health()
         self._redis = clients.redis_client(settings)
         self._database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=10)
@@ -93,7 +90,7 @@ class Supervisor:
             sweeper=self._sweeper,
             consumer=self._consumer,
         )
-        self._pool = Pool(self._instance, self._health, self._consumer.slot_freed)
+        self._pool = Pool(child, self._health, self._consumer.slot_freed)
         container.watch(settings, self._health, lambda: self._pool.pid)
         limiter = Limiter(self._redis, settings.openai_requests_per_minute)
         self._http = HttpServer(settings, self._health, Page(Shared(self._claims, limiter), self._pool.metrics))
@@ -106,7 +103,7 @@ class Supervisor:
         log.info("worker_starting", instance=self._instance, concurrency=self._settings.worker_concurrency)
         http = self._part("http", self._http.serve_until_stopped())
         parts = {http}
-        await self._pool.start()
+        await self._pool.connect()
         celery = self._part("celery", self._pool.watch())
         starting = asyncio.create_task(self._start(parts))
         stop = asyncio.create_task(self._signals.get())
@@ -234,10 +231,10 @@ def _how(part: asyncio.Task[Any]) -> str:
     return str(error) or type(error).__name__
 
 
-def run(settings: Settings) -> int:
-    """Run the worker until it is told to stop; -> the process's exit code."""
+def run(settings: Settings, child: Child) -> int:
+    """Run the worker, whose Celery process has been started, until it is told to stop; -> the exit code."""
     try:
-        asyncio.run(Supervisor(settings).run())
+        asyncio.run(Supervisor(settings, child).run())
     except WorkerError as error:
         log.critical("worker_ended", reason=str(error))
         return 1

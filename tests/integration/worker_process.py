@@ -25,6 +25,8 @@ class WorkerProcess:
 
     def __init__(self, sandbox: Sandbox, **environment: str) -> None:
         self.environment = {**os.environ, **sandbox.env(**environment)}
+        # As in the image, whose modules are compiled.
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self._log = tempfile.NamedTemporaryFile(prefix="worker-", suffix=".log")  # noqa: SIM115  # closed by stop
         self.log_path = Path(self._log.name)
         self.port = _free_port()

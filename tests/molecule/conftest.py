@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,8 @@ import testinfra
 from testinfra.host import Host
 
 from tests.molecule.hosts import ROOT, SCENARIO, STATE, Played
+from tests.sandbox.database import Database
+from tests.sandbox.records import Records
 
 #: What a client that trusts the test authority says to curl.
 CURL = "curl --silent --show-error --max-time 10 --cacert /state/pebble-root.crt"
@@ -45,6 +47,15 @@ def sandbox() -> dict[str, str]:
     """Addresses and keys of the world around the worker."""
     answer: dict[str, str] = json.loads((STATE / "sandbox.json").read_text())
     return answer
+
+
+@pytest.fixture
+def records(sandbox: dict[str, str]) -> Iterator[Records]:
+    """Sessions and ledgers of the database around the worker."""
+    with Database(sandbox["database_url"]) as database:
+        records = Records()
+        records.database = database
+        yield records
 
 
 @pytest.fixture(scope="session")

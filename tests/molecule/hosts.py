@@ -1,8 +1,10 @@
-"""The engine of the test bed and what a playbook run tells; fixtures are in conftest.py."""
+"""The engine of the test bed, a stack's Redis, and what a playbook run tells; fixtures are in conftest.py."""
 
 import os
 import subprocess
 from pathlib import Path
+
+from testinfra.host import Host
 
 ROOT = Path(__file__).parents[2]
 STATE = ROOT / ".cache" / "testbed" / "state"
@@ -29,3 +31,15 @@ class Played:
         self.text = run.stdout + run.stderr
         recap = [line for line in run.stdout.splitlines() if " changed=" in line]
         self.changed = sum(int(line.split("changed=")[1].split()[0]) for line in recap)
+
+
+class StackRedis:
+    """The one command that the producer needs, on the stack's Redis."""
+
+    def __init__(self, server: Host) -> None:
+        self._server = server
+
+    def lpush(self, key: str, message: str) -> None:
+        auth = 'export REDISCLI_AUTH=$(cut -d" " -f2 /run/secrets/redis.password.conf)'
+        command = f'{auth}; redis-cli lpush {key} "$0"'
+        assert self._server.run("docker exec wearon-redis-1 sh -c %s %s", command, message).rc == 0

@@ -1,5 +1,6 @@
 """The anatomy that every role keeps."""
 
+import json
 import re
 from typing import Any
 
@@ -26,6 +27,7 @@ def test_specs_equal_defaults(role: str) -> None:
     for name, option in options.items():
         assert option.get("required", False) != ("default" in option), name
         assert option["description"].strip(), name
+        assert "{{" not in option["description"], f"{name}: the description would be templated"
         assert name.startswith(f"{role}_"), name
 
 
@@ -48,7 +50,7 @@ def test_tasks_are_named_and_use_full_module_names(role: str) -> None:
 def test_playbook_services_and_fragments_agree() -> None:
     """A role with a fragment is a line in site.yml, tagged by its name, and a service of the layout."""
     plays = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())
-    lines = [line for play in plays for line in play["roles"]]
+    lines = [line for play in plays for line in play.get("roles", [])]
     for line in lines:
         tags = line.get("tags", [])
         assert line["role"] == "preflight" or line["role"] in ([tags] if isinstance(tags, str) else tags)
@@ -95,3 +97,22 @@ def test_images_are_pinned() -> None:
         assert re.search(r"\d+\.\d+\.\d+", tag), name
     assert load("certbot", "defaults/main.yml")["certbot_acme_url"] == "https://acme-v02.api.letsencrypt.org/directory"
     assert load("docker", "defaults/main.yml")["docker_apt_url"].startswith("https://download.docker.com/linux/")
+
+
+@pytest.mark.parametrize(
+    "role",
+    [role for role in ROLES if re.search(r"_tag: .*\d", (ROOT / "roles" / role / "defaults/main.yml").read_text())],
+)
+def test_renovate_sees_every_image(role: str) -> None:
+    """Twice each, in defaults and specs, or its pull request would make them differ."""
+    managers = json.loads((ROOT / ".github/renovate.json").read_text())["customManagers"]
+    for name in ("defaults/main.yml", "meta/argument_specs.yml"):
+        text = (ROOT / "roles" / role / name).read_text()
+        found = set()
+        for manager in managers:
+            if any(re.search(pattern.strip("/"), f"roles/{role}/{name}") for pattern in manager["managerFilePatterns"]):
+                for pattern in manager["matchStrings"]:
+                    found |= {match["currentValue"] for match in re.finditer(pattern.replace("(?<", "(?P<"), text)}
+        tags = {str(tag) for key, tag in load(role, "defaults/main.yml").items() if key.endswith("_tag")}
+        releases = {tag.split("@")[0] for tag in tags if "." in tag}  # a commit or `latest` has no successor
+        assert releases <= found

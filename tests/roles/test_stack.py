@@ -65,9 +65,9 @@ def test_no_secret_stands_in_a_fragment(rendered: Rendered) -> None:
             assert not re.search("dummy-dummy|CHANGE_ME", path.read_text()), path
 
 
-def test_managed_redis_leaves_no_own_one(render: Callable[..., Rendered]) -> None:
+def test_managed_redis_leaves_no_own_one_and_needs_no_password_of_ours(render: Callable[..., Rendered]) -> None:
     url = "rediss://default:secret@managed.example:6380/0"
-    assert "redis" not in render("local", redis_enabled=False, worker_redis_url=url).services()
+    assert "redis" not in render("local", redis_enabled=False, redis_password="", worker_redis_url=url).services()
 
 
 def test_compose_accepts_the_project(rendered: Rendered) -> None:

@@ -19,7 +19,7 @@ image_of() { # role, and the first part of the variables' names where it is anot
 }
 
 bash $here/engine.sh
-bash $here/base.sh trixie forky
+bash $here/base.sh bookworm trixie forky
 
 # --- images, under the names that the roles' defaults give them
 secrets=()
@@ -27,6 +27,7 @@ secrets=()
 [[ -n ${PIP_CERT:-} ]] && secrets=(--secret "id=ca,src=$PIP_CERT")
 build() { docker build -q "${secrets[@]}" "$@" >/dev/null; }
 certbot_tag=$(setting certbot certbot_tag)
+build --target host --build-arg HOST_SUITE=bookworm -t testbed/host:bookworm $here
 for target in host registry pebble apt neighbour python alertmanager; do build --target $target -t "testbed/$target" $here; done
 for service in redis nginx certbot; do
   build --target $service --build-arg "CERTBOT=${certbot_tag#v}" -t "$(image_of $service)" $here
@@ -79,7 +80,7 @@ certificate pebble pebble.test
 
 start() { # name, aliases (comma separated), docker run options and command
   local name=testbed-$1 aliases
-  [[ $(docker inspect -f '{{.State.Running}}' "$name" 2>/dev/null) == true ]] && return
+  [[ $(docker inspect -f '{{.State.Running}} {{.Image}}' "$name" 2>/dev/null) == "true $(docker image inspect -f '{{.Id}}' "testbed/$1")" ]] && return
   docker rm -f "$name" >/dev/null 2>&1 || true
   aliases=$(tr , '\n' <<<"$2" | sed 's/^./--network-alias &/')
   # shellcheck disable=SC2086

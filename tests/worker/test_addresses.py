@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.addresses import GuardedBackend, is_public, resolve
+from worker.connection import Connection
 from worker.errors import ImageRefused
 
 PRIVATE = [
@@ -53,13 +54,13 @@ class Wire:
     def __init__(self, monkeypatch, failing=()):
         self.tried = []
 
-        async def connect_tcp(_, host, port, *args):
+        async def connect(host, port, timeout):
             self.tried.append((host, port))
             if host in failing:
                 raise httpcore.ConnectError("down")
             return httpcore.AsyncMockStream([])
 
-        monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect_tcp)
+        monkeypatch.setattr(Connection, "open", connect)
 
 
 def names(*answers):

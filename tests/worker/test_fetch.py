@@ -2,11 +2,11 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 
-import httpcore
 import pytest
 import trustme
 
 from worker import fetch as fetch_module
+from worker.connection import Connection
 from worker.errors import ImageError, ImageInvalid, ImageRefused, ImageTooLarge, ImageUnavailable
 from worker.fetch import ImageFetcher
 
@@ -95,13 +95,13 @@ async def make():
 def wire(host, monkeypatch):
     """Leads every TCP connection to `host` and notes the address that was meant."""
     meant = []
-    connect = httpcore.AnyIOBackend.connect_tcp
+    connect = Connection.open
 
-    async def connect_tcp(self, address, port, *args):
+    async def connect_to_host(address, port, timeout):
         meant.append((address, port))
-        return await connect(self, "127.0.0.1", host.port, *args)
+        return await connect("127.0.0.1", host.port, timeout)
 
-    monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect_tcp)
+    monkeypatch.setattr(Connection, "open", connect_to_host)
     return meant
 
 
@@ -467,12 +467,12 @@ async def tls_host(monkeypatch, tmp_path):
 
 @pytest.fixture
 def host_behind(tls_host, monkeypatch):
-    connect = httpcore.AnyIOBackend.connect_tcp
+    connect = Connection.open
 
-    async def connect_tcp(self, address, port, *args):
-        return await connect(self, "127.0.0.1", tls_host.port, *args)
+    async def connect_to_host(address, port, timeout):
+        return await connect("127.0.0.1", tls_host.port, timeout)
 
-    monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect_tcp)
+    monkeypatch.setattr(Connection, "open", connect_to_host)
 
 
 @pytest.mark.usefixtures("host_behind")

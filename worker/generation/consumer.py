@@ -102,7 +102,8 @@ class Consumer:
 
     def _send(self, payload: str) -> None:
         try:
-            self._celery.send_task(TASK, [payload], retry=False)
+            # Task events and Celery's own log lines say what `argsrepr` does, not the prompt and the signed addresses.
+            self._celery.send_task(TASK, [payload], retry=False, argsrepr="(message)")
         except (KombuError, OSError) as error:
             # It stays claimed; `reforward` finds it when Redis is back.
             raise ServiceUnavailable(f"Celery did not take the message: {type(error).__name__}") from error

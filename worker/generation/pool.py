@@ -5,10 +5,13 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from worker import logs
 from worker.health import Health
@@ -24,13 +27,40 @@ _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_":
 _METRICS_SECONDS = 1.0
 #: The longest that the process says; all its metrics are some 50 kB.
 _LINE_BYTES = 1 << 20
+_END_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Child:
+    """The Celery process, and our end of the socket to it."""
+
+    #: Unique per start: a crashed predecessor's claims must look dead.
+    instance: str
+    process: subprocess.Popen[bytes]
+    link: socket.socket
+
+
+def start() -> Child:
+    """Start the process; until a `Pool` speaks with it, it loads its modules while we load ours."""
+    instance = f"{socket.gethostname()}-{uuid4().hex[:8]}"
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "worker.generation.tasks"],
+            env={**_ALLOCATOR, **os.environ, INSTANCE_VARIABLE: instance, LINK_VARIABLE: str(theirs.fileno())},
+            pass_fds=(theirs.fileno(),),
+            # What it writes before its own logging is set up goes where our foreign output goes.
+            stdout=logs.stdout,
+        )
+    return Child(instance, process, ours)
 
 
 class Pool:
-    """One Celery process; `slot_freed` is called whenever one of its generations has ended."""
+    """The supervisor's side of the process; `slot_freed` is called whenever one of its generations has ended."""
 
-    def __init__(self, instance: str, health: Health, slot_freed: Callable[[], None]) -> None:
-        self._instance = instance
+    def __init__(self, child: Child, health: Health, slot_freed: Callable[[], None]) -> None:
+        self._process = child.process
+        self._link = child.link
         self._health = health
         self._slot_freed = slot_freed
         self._up = asyncio.Event()
@@ -38,25 +68,9 @@ class Pool:
         self._told: list[Any] = []
         self._has_told = asyncio.Event()
 
-    async def start(self) -> None:
-        """Start the process; `watch` must run to hear it."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "worker.generation.tasks",
-                env={
-                    **_ALLOCATOR,
-                    **os.environ,
-                    INSTANCE_VARIABLE: self._instance,
-                    LINK_VARIABLE: str(theirs.fileno()),
-                },
-                pass_fds=(theirs.fileno(),),
-                # What it writes before its own logging is set up goes where our foreign output goes.
-                stdout=logs.stdout,
-            )
-        self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=_LINE_BYTES)
+    async def connect(self) -> None:
+        """Take up the link; `watch` must run to hear the process."""
+        self._reader, self._writer = await asyncio.open_connection(sock=self._link, limit=_LINE_BYTES)
 
     async def wait_until_up(self) -> None:
         """Returns once the process can run generations."""
@@ -75,13 +89,14 @@ class Pool:
                 self._has_told.set()
             else:
                 self._health.beat("celery", active=event["active"], loop_silent_seconds=event["celery_silent"])
-        code = await self._process.wait()
+        # It has closed its end and is about to be gone.
+        while (code := self._process.poll()) is None:  # noqa: ASYNC110  # the kernel's event, not ours
+            await asyncio.sleep(_END_SECONDS)
         return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
     @property
     def pid(self) -> int:
-        """0 before it is started."""
-        return self._process.pid if self._writer else 0
+        return self._process.pid
 
     async def metrics(self) -> list[Any]:
         """The values of its metrics; those of the last time when it stands still.
@@ -110,5 +125,4 @@ class Pool:
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process.returncode is None:
-            self._process.send_signal(number)
+        self._process.send_signal(number)  # nothing happens once it has ended

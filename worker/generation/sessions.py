@@ -29,6 +29,7 @@ SIGNATURES = {
 }
 TABLES: dict[Channel, str] = {"b2c": "generation_sessions", "b2b": "store_generation_sessions"}
 _PAGE = 1000
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,14 @@ class Sessions:
             if error.code == "PGRST202":
                 raise FunctionMissing(f"database has no function for this call: {error.message}") from None
             raise ServiceUnavailable(f"database refused: {error.code} {error.message}") from error
-        except (httpx.HTTPError, ValueError) as error:
+        except _NOT_SENT as error:
             raise ServiceUnavailable(f"database did not answer: {type(error).__name__}") from error
+        except (httpx.HTTPError, ValueError) as error:
+            raise AnswerLost(f"database did not answer: {type(error).__name__}") from error
+
+
+class AnswerLost(ServiceUnavailable):
+    """The database may have done it."""
 
 
 class FunctionMissing(ServiceUnavailable):

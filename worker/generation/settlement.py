@@ -9,7 +9,6 @@ import time
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
-from itertools import count
 from typing import Literal
 from uuid import UUID
 
@@ -21,7 +20,7 @@ from worker.errors import GenerationError, ServiceUnavailable
 from worker.generation import keys
 from worker.generation.message import Channel
 from worker.generation.retrying import until_available
-from worker.generation.sessions import Change, Sessions
+from worker.generation.sessions import AnswerLost, Change, Sessions
 from worker.logs import bind, bound, get_logger
 from worker.metrics import generations as metrics
 
@@ -29,6 +28,8 @@ log = get_logger(__name__)
 
 #: The generation itself tries this long before it leaves the outcome to the background loop.
 _PATIENCE_SECONDS = 5.0
+#: Lost answers that are remembered for the metric; those that another process settles stay.
+_UNSURE_MAX = 10_000
 #: How often the background loop looks for outcomes that wait.
 _INTERVAL_SECONDS = 2.0
 
@@ -83,7 +84,7 @@ class Settlement:
         self._redis = redis
         self._sessions = sessions
         self._deferred = asyncio.Event()
-        #: What the background loop wrote without getting an answer: it may have been done all the same.
+        #: What this process wrote without getting an answer: it may have been done all the same.
         self._unsure = set[UUID]()
 
     async def defer(self, outcome: Outcome) -> None:
@@ -93,11 +94,10 @@ class Settlement:
 
     async def settle(self, outcome: Outcome) -> None:
         """Returns once the outcome is in the database, or safe in Redis to be written later."""
-        tries = count()
         while True:
             kept = await self._keep(outcome)
             try:
-                await until_available(lambda: self._write(outcome, again=next(tries) > 0), _PATIENCE_SECONDS)
+                there = await until_available(lambda: self._write(outcome), _PATIENCE_SECONDS)
             except ServiceUnavailable as error:
                 if kept:
                     metrics.POSTPONED.inc()
@@ -106,8 +106,8 @@ class Settlement:
                 # Neither Redis nor the database: this process is the only one that knows.
                 log.error("settlement_homeless", outcome=outcome.kind, error=str(error))
                 continue
-            if kept:
-                await self._forget(outcome.session_id)
+            if kept and await self._forget(outcome.session_id):
+                self._count_lost(outcome, there)
             return
 
     async def settle_forever(self) -> None:
@@ -134,17 +134,16 @@ class Settlement:
                 continue
             try:
                 with bind(**({"request_id": outcome.request_id} if outcome.request_id else {})):
-                    await self._write(outcome, again=outcome.session_id in self._unsure)
+                    there = await self._write(outcome)
             except ServiceUnavailable as error:
                 # One that the database refuses must not keep the others waiting.
                 refused = error
-                self._unsure.add(outcome.session_id)
                 continue
-            await self._redis.hdel(keys.SETTLEMENTS, str(outcome.session_id))
+            if await self._redis.hdel(keys.SETTLEMENTS, str(outcome.session_id)):
+                self._count_lost(outcome, there)
             written += 1
         if refused:
             raise refused
-        self._unsure.clear()
         return written
 
     async def waiting(self) -> list[Outcome]:
@@ -164,19 +163,32 @@ class Settlement:
             return False
         return True
 
-    async def _forget(self, session_id: UUID) -> None:
+    async def _forget(self, session_id: UUID) -> bool:
+        """Whether it was there, so that nobody else has forgotten it before."""
         try:
-            await self._redis.hdel(keys.SETTLEMENTS, str(session_id))
+            return bool(await self._redis.hdel(keys.SETTLEMENTS, str(session_id)))
         except RedisError as error:
             # The background loop finds it settled and forgets it.
             log.warning("settlement_not_forgotten", error=type(error).__name__)
+            return False
 
-    async def _write(self, outcome: Outcome, *, again: bool) -> None:
-        """`again`: an earlier try got no answer, so what is there already may be our own."""
+    async def _write(self, outcome: Outcome) -> bool:
+        """Returns whether the database had it already: from us, if an answer was lost, or from somebody else."""
         started = time.monotonic()
-        with metrics.step("settle"):
-            change = await self._change(outcome)
-        _report(outcome, change, time.monotonic() - started, again)
+        try:
+            with metrics.step("settle"):
+                change = await self._change(outcome)
+        except AnswerLost:
+            if len(self._unsure) < _UNSURE_MAX:
+                self._unsure.add(outcome.session_id)
+            raise
+        return _report(outcome, change, time.monotonic() - started)
+
+    def _count_lost(self, outcome: Outcome, there: bool) -> None:
+        """Count what an earlier try of this process has done without hearing of it."""
+        if there and outcome.session_id in self._unsure:
+            metrics.settled(outcome, None)
+        self._unsure.discard(outcome.session_id)
 
     async def _change(self, outcome: Outcome) -> Change:
         if outcome.kind == "completed":
@@ -194,10 +206,11 @@ class Settlement:
         )
 
 
-def _report(outcome: Outcome, change: Change, seconds: float, again: bool) -> None:
+def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
+    """Returns whether it was done already."""
     event = {"session_id": str(outcome.session_id), "channel": outcome.channel, "settle_seconds": round(seconds, 3)}
     already = change.status == outcome.kind and change.image_url in (None, outcome.image_url)
-    if change.changed or (already and again):
+    if change.changed:
         metrics.settled(outcome, change.refund)
     if not change.changed and not already:
         log.warning("outcome_discarded", outcome=outcome.kind, status=change.status, **event)
@@ -215,3 +228,4 @@ def _report(outcome: Outcome, change: Change, seconds: float, again: bool) -> No
         if change.refund in ("overage", "unmatched"):
             # Nothing was credited: somebody has to look at how this session was charged.
             log.error("refund_by_hand_needed", payer=change.refund, **event)
+    return already and not change.changed

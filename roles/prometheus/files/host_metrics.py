@@ -68,7 +68,7 @@ def parse() -> argparse.Namespace:
 
 def docker(*arguments: str) -> str:
     command = ["docker", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout  # noqa: S603
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout  # noqa: S603
 
 
 def inspect(project: str) -> dict[str, Any]:

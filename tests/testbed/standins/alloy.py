@@ -35,6 +35,8 @@ def follow(config: str) -> None:
             targets = json.loads(TARGETS.read_text())
         except (OSError, ValueError):
             continue
+        for path in failed.keys() - {target["labels"]["__path__"] for target in targets}:
+            del failed[path]
         for labels in (target["labels"] for target in targets):
             path = labels["__path__"]
             try:

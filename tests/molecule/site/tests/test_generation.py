@@ -1,34 +1,14 @@
 """A try-on as a customer gets it: through the stack's own Redis, with the sandbox around it."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from testinfra.host import Host
 
-from tests.sandbox.database import Database
+from tests.molecule.hosts import StackRedis
 from tests.sandbox.producer import Producer
 from tests.sandbox.records import Records
-
-
-class StackRedis:
-    """The one command that the producer needs, on the stack's Redis."""
-
-    def __init__(self, server: Host) -> None:
-        self._server = server
-
-    def lpush(self, key: str, message: str) -> None:
-        auth = 'export REDISCLI_AUTH=$(cut -d" " -f2 /run/secrets/redis.password.conf)'
-        command = f'{auth}; redis-cli lpush {key} "$0"'
-        assert self._server.run("docker exec wearon-redis-1 sh -c %s %s", command, message).rc == 0
-
-
-@pytest.fixture
-def records(sandbox: dict[str, str]) -> Iterator[Records]:
-    with Database(sandbox["database_url"]) as database:
-        records = Records()
-        records.database = database
-        yield records
 
 
 @pytest.mark.parametrize("channel", ["b2c", "b2b"])

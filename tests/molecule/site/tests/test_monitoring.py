@@ -144,11 +144,12 @@ def test_lines_of_every_service_arrive(server: Host) -> None:
         return {one["service"] for one in streams} >= {"worker", "nginx", "redis", "grafana", "whatsapp-bridge"}
 
     wait("lines of every service", look)
-    assert json.loads(get(server, "alloy", "http://127.0.0.1:12345/__recorded"))["failed"] == {}
-    (alloy,) = json.loads(server.check_output("docker inspect wearon-alloy-1"))
-    assert alloy["Config"]["User"] == "10010:0"
+    alloy = "http://127.0.0.1:12345/__recorded"
+    wait("every file can be read", lambda: json.loads(get(server, "alloy", alloy))["failed"] == {})
+    (container,) = json.loads(server.check_output("docker inspect wearon-alloy-1"))
+    assert container["Config"]["User"] == "10010:0"
     logs = "/var/lib/docker/containers"
-    for refused in (f"ls {logs}", f"cat {logs}/{alloy['Id']}/config.v2.json", f"touch {logs}/{alloy['Id']}/x"):
+    for refused in (f"ls {logs}", f"cat {logs}/{container['Id']}/config.v2.json", f"touch {logs}/{container['Id']}/x"):
         assert server.run(f"docker exec wearon-alloy-1 {refused}").rc != 0, refused
 
 
@@ -254,4 +255,6 @@ def test_pairing_ends_when_the_phone_has_scanned(play: Play, server: Host) -> No
 
 def test_bridge_ends_in_order(server: Host) -> None:
     server.check_output("docker restart wearon-whatsapp-bridge-1")
+    health = "docker inspect -f '{{.State.Health.Status}}' wearon-whatsapp-bridge-1"
+    wait("the bridge is healthy", lambda: server.check_output(health) == "healthy")
     assert "terminated gracefully" in server.check_output("docker logs --tail 30 wearon-whatsapp-bridge-1 2>&1")

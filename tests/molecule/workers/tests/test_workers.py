@@ -1,7 +1,11 @@
 """A second host with a worker: it shares the queue, nginx sends it requests, and nobody else reaches it."""
 
+import json
 import re
+import time
+from typing import Any
 
+import pytest
 import testinfra
 
 from tests.molecule.hosts import docker
@@ -15,8 +19,25 @@ def address(host: str) -> str:
     return docker("inspect", "-f", "{{.NetworkSettings.Networks.testbed.IPAddress}}", host)
 
 
-def test_second_host_runs_a_worker_and_nothing_else() -> None:
-    assert SECOND.check_output("docker ps --filter health=healthy --format '{{.Names}}'") == "wearon-worker-blue-1"
+def test_second_host_runs_a_worker_and_what_observes_it() -> None:
+    names = SECOND.check_output("docker ps --filter health=healthy --format '{{.Names}}'").split()
+    assert set(names) == {"wearon-worker-blue-1", "wearon-node-exporter-1", "wearon-alloy-1"}
+
+
+def test_second_host_is_measured_and_its_lines_arrive() -> None:
+    def ask(service: str, url: str) -> Any:
+        return json.loads(FIRST.check_output(f"docker exec wearon-{service}-1 wget -q -O - '{url}'"))
+
+    wanted = {(job, host) for job in ("worker", "node", "alloy") for host in ("first", "second")}
+    for _ in range(90):
+        up = ask("prometheus", "http://127.0.0.1:9090/api/v1/query?query=up==1")["data"]["result"]
+        seen = {(one["metric"]["job"], one["metric"].get("host")) for one in up}
+        lines = ask("loki", "http://127.0.0.1:3100/__recorded")
+        streams = {(one["stream"]["service"], one["stream"]["host"]) for one in lines}
+        if wanted <= seen and ("worker", "second") in streams:
+            return
+        time.sleep(1)
+    pytest.fail(f"after 90 seconds: {seen}, {streams}")
 
 
 def test_both_workers_answer_requests() -> None:
@@ -32,10 +53,10 @@ def test_second_worker_uses_the_first_hosts_redis() -> None:
     assert f"addr={address('second')}:" in FIRST.check_output(clients)
 
 
-def test_neighbours_reach_neither_redis_nor_the_workers() -> None:
-    for host, ports in (("first", "22,80,443,6379,8001,8002"), ("second", "22,80,443,6379,8001,8002")):
-        scan = NEIGHBOUR.check_output(f"nmap -Pn -n -p {ports} {address(host)}")
-        assert not re.search(r"^(6379|8001|8002)/tcp +(open|closed)", scan, re.M), scan
+def test_neighbours_reach_nothing_of_what_the_hosts_share() -> None:
+    for host in ("first", "second"):
+        scan = NEIGHBOUR.check_output(f"nmap -Pn -n -p 22,80,443,3100,6379,8001,8002,9100,12345 {address(host)}")
+        assert not re.search(r"^(3100|6379|8001|8002|9100|12345)/tcp +(open|closed)", scan, re.M), scan
 
 
 def test_requests_survive_the_loss_of_the_second_host() -> None:

@@ -1,0 +1,76 @@
+"""What the workflow on GitHub calls: scripts/remote.sh. On real hosts: tests/molecule/workers/tests/test_remote.py."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.roles.conftest import ROOT
+
+SETTINGS = {"ACTION": "deploy", "VERSION": "v1.2.3@sha256:abc", "SSH_KEY": "key", "SSH_KNOWN_HOSTS": "hosts"}
+#: Stands in for Ansible: says what it was given, and what lies in the files that it was given.
+PLAYBOOK = """#!/bin/sh
+echo "arguments: $*"
+for file in "$ANSIBLE_PRIVATE_KEY_FILE" "$ANSIBLE_VAULT_PASSWORD_FILE"; do stat -c %a "$file"; cat "$file"; done
+echo "${ANSIBLE_SSH_COMMON_ARGS}"; cat "$(dirname "$ANSIBLE_PRIVATE_KEY_FILE")/known_hosts"
+echo "secrets in the environment: ${SSH_KEY:-none} ${VAULT_PASSWORD:-none}"
+exit 7
+"""
+
+
+def remote(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    program = folder / "bin" / "ansible-playbook"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(PLAYBOOK)
+    program.chmod(0o755)
+    settings = {**SETTINGS, "VAULT_PASSWORD": "password", "RUNNER_TEMP": str(folder), **environment}
+    path = f"{program.parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "scripts/remote.sh"],
+        cwd=ROOT,
+        env={**os.environ, **settings, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "version", "arguments"),
+    [
+        (
+            "deploy",
+            "v1.2.3@sha256:abc",
+            "playbooks/provision_new.yml playbooks/update_worker.yml -e worker_tag=v1.2.3@sha256:abc",
+        ),
+        ("rollback", "", "playbooks/rollback_worker.yml"),
+        ("rollback", "v1.2.2", "playbooks/rollback_worker.yml -e to=v1.2.2"),
+        ("provision", "", "playbooks/site.yml"),
+    ],
+)
+def test_action_is_a_playbook(tmp_path: Path, action: str, version: str, arguments: str) -> None:
+    run = remote(tmp_path, ACTION=action, VERSION=version)
+    assert f"arguments: --inventory inventory/production {arguments}\n" in run.stdout
+    assert run.returncode == 7, "the playbook's failure is the job's"
+
+
+def test_credentials_are_files_of_this_user_alone_and_leave(tmp_path: Path) -> None:
+    run = remote(tmp_path)
+    assert "600\nkey\n600\npassword\n" in run.stdout
+    assert "StrictHostKeyChecking=yes" in run.stdout
+    assert "hosts\nsecrets in the environment: none none" in run.stdout
+    assert not list(tmp_path.glob("remote.*"))
+
+
+@pytest.mark.parametrize("name", ["ACTION", "SSH_KEY", "SSH_KNOWN_HOSTS", "VAULT_PASSWORD", "VERSION"])
+def test_missing_setting_is_named(tmp_path: Path, name: str) -> None:
+    run = remote(tmp_path, **{name: ""})
+    assert run.returncode not in {0, 7}
+    assert name in run.stderr
+
+
+def test_unknown_action_is_refused(tmp_path: Path) -> None:
+    run = remote(tmp_path, ACTION="destroy")
+    assert run.returncode == 2
+    assert "deploy, rollback and provision" in run.stderr
