@@ -51,6 +51,10 @@ format: $(READY) ## Let ruff rewrite the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+.PHONY: dashboards
+dashboards: $(READY) ## Write Grafana's dashboards anew from scripts/dashboards
+	@$(BIN)/python -m scripts.dashboards roles/grafana/files/dashboards
+
 .PHONY: requirements
 requirements: $(READY) ## Refresh requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
 	@bash scripts/requirements.sh $(ARGS)
