@@ -19,7 +19,6 @@ MOMENTS = {
     "docker : Install the engine": 4.0,
     "nginx : Activate the configuration": 0.5,
     "compose : Bring the stack up and wait until it is healthy": 3.0,
-    "certbot : Get the certificate": 1.0,
 }
 #: Longer than any task takes on a busy machine.
 PATIENCE_SECONDS = 300
