@@ -27,7 +27,7 @@ test: $(INFRA) ## Run all tests: real Valkey, PostgreSQL and worker processes; n
 	@$(BIN)/pytest $(ARGS)
 
 .PHONY: bench
-bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst images sizing start --json --quick")
+bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst images sizing start growth --json --quick")
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: accuracy

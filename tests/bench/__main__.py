@@ -13,7 +13,10 @@ from tests.bench.figures import Figure, as_json, as_text
 from tests.bench.options import Options
 from tests.bench.progress import Progress
 
-PARTS = tuple(name for name in ("generation", "burst", "images", "sizing", "start") if find_spec(f"tests.bench.{name}"))
+_NAMES = ("generation", "burst", "images", "sizing", "start", "growth")
+PARTS = tuple(name for name in _NAMES if find_spec(f"tests.bench.{name}"))
+#: Takes as long as all others together.
+ONLY_WHEN_NAMED = {"growth"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not chosen.json:
         console.print("\n".join(f"{name:14} {value}" for name, value in described.items()), "", highlight=False)
     results: dict[str, list[Figure]] = {}
-    for part in chosen.parts or PARTS:
+    for part in chosen.parts or [name for name in PARTS if name not in ONLY_WHEN_NAMED]:
         with Progress(part) as progress:
             figures: list[Figure] = import_module(f"tests.bench.{part}").run(options, progress)
         # Targets mean nothing for a load that is none.
@@ -46,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; all when none is named")
+    parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; all but growth when none is named")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument("--quick", action="store_true", help="a few seconds each: only to see that it works")
     known = {field.name: field for field in fields(Options)}
