@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Asks the Prometheus of this host whether an alert fires, and Grafana's counters whether somebody was told.
+
+watch_alert.py PROJECT firing RULE           prints the rule when it fires already
+watch_alert.py PROJECT wait RULE SINCE LIMIT prints seconds from SINCE (Unix time) to firing, and to the message, or `-`
+"""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from urllib.parse import quote
+
+
+def get(project: str, url: str) -> str:
+    """What answers inside the stack's network; empty when nothing does."""
+    command = ["docker", "exec", f"{project}-prometheus-1", "wget", "-q", "-T", "5", "-O", "-", url]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603  # no shell
+
+
+def fires(project: str, rule: str) -> bool:
+    expression = quote(f'ALERTS{{alertname="{rule}",alertstate="firing"}}')
+    answer = get(project, f"http://127.0.0.1:9090/api/v1/query?query={expression}")
+    return bool(answer and json.loads(answer)["data"]["result"])
+
+
+def told(project: str) -> float | None:
+    """Notifications that Grafana has handed over; None when it does not say."""
+    page = get(project, "http://grafana:3000/metrics")
+    if "grafana_alerting_rule_evaluations_total" not in page:
+        return None
+    # The series does not exist before the first one.
+    return sum(map(float, re.findall(r"^grafana_alerting_notifications_total\{.*\} (\S+)$", page, re.M)))
+
+
+def wait(project: str, rule: str, since: float, limit: float) -> str:
+    before = told(project)
+    fired = message = ""
+    while time.time() < since + limit and not (fired and (message or before is None)):
+        if not fired and fires(project, rule):
+            fired = f"{time.time() - since:.0f}"
+        if before is not None and not message and (told(project) or 0) > before:
+            message = f"{time.time() - since:.0f}"
+        time.sleep(1)
+    return f"{fired or 'never'} {message or '-'}"
+
+
+if __name__ == "__main__":
+    project, what, rule, *rest = sys.argv[1:]
+    if what == "firing":
+        print(rule if fires(project, rule) else "")
+    else:
+        print(wait(project, rule, float(rest[0]), float(rest[1])))
