@@ -57,7 +57,7 @@ def test_new_password_and_removed_key_cost_nothing(
     assert "WRONGPASS" in login(OLD)
     assert FIRST.check_output("docker inspect -f '{{.State.StartedAt}}' wearon-redis-1") == broker
     for host in (FIRST, SECOND):
-        log = host.check_output("docker logs $(docker ps -q --filter name=worker) 2>&1")
+        log = host.check_output("docker ps -q --filter name=worker | xargs -n 1 docker logs 2>&1")
         assert not re.search("WRONGPASS|NOAUTH|invalid username-password", log)
 
 
