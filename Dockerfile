@@ -21,7 +21,8 @@ COPY --from=builder /opt/venv /opt/venv
 COPY worker /opt/wearon/worker
 ARG VERSION=unknown
 ARG REVISION=unknown
-ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/wearon PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# Nothing here multiplies large matrices: threads for that would only take memory, more of it the more cores there are.
+ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/wearon PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OPENBLAS_NUM_THREADS=1
 RUN python3 -m compileall -q /opt/wearon/worker
 # For wearon_build_info.
 ENV WEARON_VERSION=${VERSION} WEARON_COMMIT=${REVISION}

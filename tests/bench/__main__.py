@@ -5,6 +5,7 @@ import sys
 from dataclasses import fields, replace
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 from rich.console import Console
 
@@ -41,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         results[part] = [replace(figure, target=None) for figure in figures] if options.quick else figures
         if not chosen.json:
             as_text(part, results[part], console)
+        if chosen.save:
+            chosen.save.write_text(as_json(described, results))
     if chosen.json:
         print(as_json(described, results))
     missed = any(figure.met is False for figures in results.values() for figure in figures)
@@ -51,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; all but growth when none is named")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write that object to a file, anew after each part")
     parser.add_argument("--quick", action="store_true", help="a few seconds each: only to see that it works")
     known = {field.name: field for field in fields(Options)}
     for name, text in (

@@ -1,6 +1,7 @@
 """The benchmark runs and has its figures; what they say is for a quiet machine."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,11 @@ def test_a_quick_run_has_all_figures(part: str, capsys: pytest.CaptureFixture[st
     assert figures.keys() >= EXPECTED[part]
     assert figures.get("failed", 0) == figures.get("not ended", 0) == 0
     assert shown["machine"]["cores"] >= 1
+
+
+def test_figures_can_be_kept_in_a_file_beside_the_tables(tmp_path: Path) -> None:
+    assert main(["images", "--quick", "--save", str(tmp_path / "bench.json")]) == 0
+    assert json.loads((tmp_path / "bench.json").read_text())["parts"].keys() == {"images"}
 
 
 def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
