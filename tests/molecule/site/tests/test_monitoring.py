@@ -78,6 +78,7 @@ def test_host_metrics_are_true(server: Host) -> None:
         lambda: query(server, f"wearon_certificate_expiry_timestamp_seconds == {expires}"),
     )
     assert query(server, "wearon_backup_timestamp_seconds")
+    assert query(server, "redis_up == 1 and on() redis_memory_max_bytes > 0")
     assert query(server, "time() - wearon_host_metrics_timestamp_seconds < 90")
     assert query(server, 'node_filesystem_avail_bytes{mountpoint="/"} > 0 and on() node_memory_MemTotal_bytes > 0')
 
