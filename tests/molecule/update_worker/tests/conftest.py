@@ -28,32 +28,27 @@ BASE = "ghcr.io/wearon/wearon-worker:test"
 REPOSITORY = "127.0.0.1:5000/wearon/wearon-worker"
 #: Every generation is told apart from those of other scenarios by this.
 MARKER = "rolling"
-#: Releases by what becomes of them; the last word of a good one is its commit.
-RELEASES = {
-    **{f"good-{number}": f"LABEL org.opencontainers.image.revision=commit-{number}" for number in range(1, 4)},
-    "never-healthy": 'ENTRYPOINT ["python3", "-m", "http.server", "8000"]\nCMD []',
-    "bad-doctor": "USER root\n"
-    "RUN printf 'import click\\n\\n@click.command()\\ndef command():\\n"
-    '    click.echo("fail  redis: made to fail")\\n    raise SystemExit(1)\\n'
-    "' > /opt/wearon/worker/doctor/__init__.py\nUSER 10001:10001",
-    # The hold is lifted just before the switch.
-    "crashing": 'ENTRYPOINT ["sh", "-c", "python3 -m worker run & '
-    'while [ -e /run/rollout/hold ]; do sleep 0.2; done; sleep 5; kill -9 $!; exit 3"]\nCMD []',
-}
+#: Releases of the real worker, and stand-ins that start at once, by what is wrong with them.
+REAL = ("good-1", "good-2", "good-3")
+QUICK = {"quick": "", "never-healthy": "unhealthy", "bad-doctor": "doctor", "crashing": "crash"}
 
 
 @pytest.fixture(scope="session", autouse=True)
 def releases() -> None:
-    """All releases in the test registry, derived from the worker's own image."""
-    for tag, recipe in RELEASES.items():
+    """All of them in the test registry."""
+    for tag in REAL:
         subprocess.run(
             ["docker", "build", "--quiet", "--tag", f"{REPOSITORY}:{tag}", "-"],
-            input=f"FROM {BASE}\n{recipe}\n".encode(),
+            input=f"FROM {BASE}\nLABEL org.opencontainers.image.revision={tag}\n".encode(),
             check=True,
             capture_output=True,
-            timeout=120,
+            timeout=300,
         )
         docker("push", "--quiet", f"{REPOSITORY}:{tag}")
+    for tag, wrong in QUICK.items():
+        image = f"{REPOSITORY}:{tag}"
+        docker("build", "--quiet", "--build-arg", f"WRONG={wrong}", "--tag", image, str(SCENARIO / "standin"))
+        docker("push", "--quiet", image)
 
 
 @dataclass

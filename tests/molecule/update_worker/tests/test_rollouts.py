@@ -25,7 +25,7 @@ def test_release_goes_from_host_to_host(play: Play, rolling: Worker, rolling2: W
     for worker in (rolling, rolling2):
         worker.is_settled("good-1")
         newest = worker.history()[0]
-        assert (newest["tag"], newest["commit"], newest["result"]) == ("good-1", "commit-1", "good")
+        assert (newest["tag"], newest["commit"], newest["result"]) == ("good-1", "good-1", "good")
     assert rolling.serving() != before
 
 
@@ -46,8 +46,8 @@ def test_same_release_again_changes_nothing(play: Play, rolling: Worker) -> None
 )
 def test_bad_release_leaves_the_old_one_serving(play: Play, rolling: Worker, tag: str, sentence: str) -> None:
     before = rolling.serving()
-    quick = ("-e", "worker_start_timeout_seconds=10") if tag == "never-healthy" else ()
-    run = update(play, tag, *ONE, *quick)
+    soon = ("-e", "worker_start_timeout_seconds=10") if tag == "never-healthy" else ()
+    run = update(play, tag, *ONE, *soon)
     assert run.code != 0
     assert sentence in " ".join(run.text.split()), run.text
     rolling.is_settled("good-1")
@@ -67,22 +67,22 @@ def test_first_failure_keeps_the_release_from_the_other_hosts(play: Play, rollin
 def test_play_that_is_killed_anywhere_is_simply_run_again(
     play: Play, kill_at: Callable[..., None], rolling: Worker
 ) -> None:
-    """Each run gets a little further than the one before."""
-    arguments = ("update_worker", "-e", "worker_tag=good-2", *ONE)
+    """Each run gets a little further than the one before. rolling2 goes on with the generations meanwhile."""
+    arguments = ("update_worker", "-e", "worker_tag=quick", *ONE)
     for task in ("Start it", "Record that it serves", "Watch it for", "Let it finish its generations"):
         kill_at(task, *arguments)
     run = play(*arguments)
     assert run.code == 0, run.text
-    rolling.is_settled("good-2")
-    assert rolling.history()[0]["tag"] == "good-2"
+    rolling.is_settled("quick")
+    assert rolling.history()[0]["tag"] == "quick"
 
 
 def test_changed_setting_rolls(play: Play, rolling: Worker) -> None:
     before = rolling.serving()
-    run = update(play, "good-2", *ONE, "-e", "worker_concurrency=31")
+    run = update(play, "quick", *ONE, "-e", "worker_concurrency=31")
     assert run.code == 0, run.text
     assert (rolling.setting("WORKER_CONCURRENCY"), rolling.serving() != before) == ("31", True)
-    rolling.is_settled("good-2")
+    rolling.is_settled("quick")
 
 
 def test_rollback_needs_no_argument_and_no_registry(play: Play, rolling: Worker) -> None:
@@ -97,14 +97,21 @@ def test_rollback_needs_no_argument_and_no_registry(play: Play, rolling: Worker)
         rolling.host.check_output("sed '/ghcr.io/d' /etc/hosts > /tmp/hosts && cat /tmp/hosts > /etc/hosts")
     assert run.code == 0, run.text
     rolling.is_settled("good-1")
-    assert ("good-2", "rolled back") in [(one["tag"], one["result"]) for one in rolling.history()]
+    assert ("quick", "rolled back") in [(one["tag"], one["result"]) for one in rolling.history()]
+
+
+def test_further_releases_of_the_real_worker(play: Play, rolling: Worker) -> None:
+    for tag in ("good-2", "good-3"):
+        run = update(play, tag, *ONE)
+        assert run.code == 0, run.text
+        rolling.is_settled(tag)
 
 
 def test_site_keeps_what_was_released(play: Play, rolling: Worker, rolling2: Worker) -> None:
     """The inventory still says `test`, which was the first release."""
     run = play("site", "--tags", "worker")
     assert run.code == 0, run.text
-    assert (rolling.tag(), rolling2.tag()) == ("good-1", "good-1")
+    assert (rolling.tag(), rolling2.tag()) == ("good-3", "good-1")
 
 
 @pytest.mark.skipif("ROLLOUT_SOAK" not in os.environ, reason="a long soak: ROLLOUT_SOAK=<number of updates>")
