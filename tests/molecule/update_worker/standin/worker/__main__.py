@@ -28,6 +28,7 @@ class Handler(BaseHTTPRequestHandler):
         status = {"/ready": 200 if ready else 503, "/health": 200, "/estimate-body": 400 if refused else 200}
         content = json.dumps(health).encode()
         self.send_response(status.get(self.path, 404))
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
