@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Asks the Prometheus of this host whether an alert fires, and Grafana's counters whether somebody was told.
+"""Asks the Prometheus of this host whether an alert fires, and Grafana's counter whether somebody was told.
 
-watch_alert.py PROJECT firing RULE           prints the rule when it fires already
-watch_alert.py PROJECT wait RULE SINCE LIMIT prints seconds from SINCE (Unix time) to firing, and to the message, or `-`
+watch_alert.py PROJECT before RULE                 how many messages were sent until now, `-` if Grafana does not say;
+                                                   exit code 1 when the alert fires already
+watch_alert.py PROJECT wait RULE SINCE LIMIT SENT  seconds from SINCE (Unix time) to firing, and to the next message
 """
 
 import json
@@ -25,22 +26,21 @@ def fires(project: str, rule: str) -> bool:
     return bool(answer and json.loads(answer)["data"]["result"])
 
 
-def told(project: str) -> float | None:
-    """Notifications that Grafana has handed over; None when it does not say."""
+def sent(project: str) -> str:
     page = get(project, "http://grafana:3000/metrics")
     if "grafana_alerting_rule_evaluations_total" not in page:
-        return None
-    # The series does not exist before the first one.
-    return sum(map(float, re.findall(r"^grafana_alerting_notifications_total\{.*\} (\S+)$", page, re.M)))
+        return "-"
+    # The series does not exist before the first message.
+    counts = re.findall(r"^grafana_alerting_notifications_total\{.*\} (\S+)$", page, re.M)
+    return f"{sum(map(float, counts)):.0f}"
 
 
-def wait(project: str, rule: str, since: float, limit: float) -> str:
-    before = told(project)
+def wait(project: str, rule: str, since: float, limit: float, before: str) -> str:
     fired = message = ""
-    while time.time() < since + limit and not (fired and (message or before is None)):
+    while time.time() < since + limit and not (fired and (message or before == "-")):
         if not fired and fires(project, rule):
             fired = f"{time.time() - since:.0f}"
-        if before is not None and not message and (told(project) or 0) > before:
+        if before != "-" and not message and sent(project) not in ("-", before):
             message = f"{time.time() - since:.0f}"
         time.sleep(1)
     return f"{fired or 'never'} {message or '-'}"
@@ -48,7 +48,9 @@ def wait(project: str, rule: str, since: float, limit: float) -> str:
 
 if __name__ == "__main__":
     project, what, rule, *rest = sys.argv[1:]
-    if what == "firing":
-        print(rule if fires(project, rule) else "")
+    if what == "wait":
+        print(wait(project, rule, float(rest[0]), float(rest[1]), rest[2]))
+    elif fires(project, rule):
+        sys.exit(f"{rule} fires already: repair that first.")
     else:
-        print(wait(project, rule, float(rest[0]), float(rest[1])))
+        print(sent(project))

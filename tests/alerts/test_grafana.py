@@ -45,16 +45,17 @@ def test_files_fit_the_schema(inventory: str, name: str, request: pytest.Fixture
 
 
 def test_both_evaluators_have_the_same_rules(rendered: Path, rules: dict[str, dict[str, Any]]) -> None:
+    grafana = grafana_rules(rendered)
     prometheus = [rule for group in load(rendered, "prometheus_rules.yml")["groups"] for rule in group["rules"]]
     by_uid = {rule["alert"]: rule for rule in prometheus if "alert" in rule}
-    assert grafana_rules(rendered).keys() == rules.keys()
+    assert grafana.keys() == rules.keys()
     assert by_uid.keys() == {uid for uid, rule in rules.items() if "expr" in rule}
     for uid, rule in by_uid.items():
-        query, threshold = grafana_rules(rendered)[uid]["data"]
+        query, threshold = grafana[uid]["data"]
         evaluator = threshold["model"]["conditions"][0]["evaluator"]
         sign = {"gt": ">", "lt": "<"}[evaluator["type"]]
         assert rule["expr"] == f"({query['model']['expr']}) {sign} {evaluator['params'][0]}", uid
-        assert rule["for"] == grafana_rules(rendered)[uid]["for"]
+        assert rule["for"] == grafana[uid]["for"]
 
 
 def test_no_query_compares_by_itself(rules: dict[str, dict[str, Any]]) -> None:
