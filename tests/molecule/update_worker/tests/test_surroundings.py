@@ -45,7 +45,7 @@ def test_lock_of_somebody_else_is_respected_and_broken_on_request(play: Play, ro
     ("arguments", "sentence"),
     [
         ((), "Name the release"),
-        (("-e", "worker_tag=v1 2"), "v1.4.0 or v1.4.0@sha256"),
+        (("-e", '{"worker_tag": "v1 2"}'), "v1.4.0 or v1.4.0@sha256"),
         (("-e", "worker_tag=no-such-release"), "cannot be pulled"),
         (("-e", "worker_tag=good-3", "-e", "worker_free_disk_megabytes=99999999"), "MB are free where Docker keeps"),
     ],
