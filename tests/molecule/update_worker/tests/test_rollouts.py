@@ -100,18 +100,17 @@ def test_rollback_needs_no_argument_and_no_registry(play: Play, rolling: Worker)
     assert ("quick", "rolled back") in [(one["tag"], one["result"]) for one in rolling.history()]
 
 
-def test_further_releases_of_the_real_worker(play: Play, rolling: Worker) -> None:
-    for tag in ("good-2", "good-3"):
-        run = update(play, tag, *ONE)
-        assert run.code == 0, run.text
-        rolling.is_settled(tag)
+def test_another_release_follows(play: Play, rolling: Worker) -> None:
+    run = update(play, "good-2", *ONE)
+    assert run.code == 0, run.text
+    rolling.is_settled("good-2")
 
 
 def test_site_keeps_what_was_released(play: Play, rolling: Worker, rolling2: Worker) -> None:
     """The inventory still says `test`, which was the first release."""
     run = play("site", "--tags", "worker")
     assert run.code == 0, run.text
-    assert (rolling.tag(), rolling2.tag()) == ("good-3", "good-1")
+    assert (rolling.tag(), rolling2.tag()) == ("good-2", "good-1")
 
 
 @pytest.mark.skipif("ROLLOUT_SOAK" not in os.environ, reason="a long soak: ROLLOUT_SOAK=<number of updates>")
