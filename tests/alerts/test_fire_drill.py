@@ -73,7 +73,10 @@ def test_drill_repairs_although_nobody_was_told(drill: Drill, tmp_path: Path) ->
 
 def test_drill_does_not_begin_while_its_alert_fires(drill: Drill, tmp_path: Path) -> None:
     (tmp_path / "stopped").touch()
-    assert drill(drill="redis", yes=True).returncode != 0
+    done = drill(drill="redis", yes=True)
+    assert done.returncode != 0
+    assert "redis-down fires already: repair that first" in done.stdout
+    assert re.search(r"redis +redis-down +failed", done.stdout)
     assert "stop wearon" not in (tmp_path / "calls").read_text()
 
 
