@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.alerts.programs import ROOT
+from tests.programs import ROOT
 
 #: Prometheus answers that the alert fires as soon as something was stopped, unless the file `deaf` is there.
 DOCKER = """#!/bin/sh

@@ -12,8 +12,8 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from tests.alerts.conftest import render
-from tests.alerts.programs import command, need
 from tests.alerts.promtool import BUDGET, HERE, STEP, seconds
+from tests.programs import command, need
 
 FILES = ["rules.yml", "contact_points.yml", "policies.yml", "messages.yml"]
 #: The host writes its own metrics every 15 s (docs/host-metrics.md).

@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from tests.alerts.boards import Query, queries
-from tests.alerts.programs import command
 from tests.alerts.promtool import HERE
 from tests.integration.conftest import QUICK
 from tests.integration.worker_process import ENDED, WorkerProcess, wait_for
+from tests.programs import command
 from tests.sandbox import Sandbox
 from tests.sandbox.processes import free_port
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.alerts.programs import command
 from tests.alerts.promtool import Case, case_test, cases, still_test, world
+from tests.programs import command
 
 CASES = cases()
 

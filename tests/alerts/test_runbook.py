@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from tests.alerts.boards import boards
-from tests.alerts.programs import ROOT
+from tests.programs import ROOT
 
 RUNBOOK = (ROOT / "docs/runbook.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+)\n((?:(?!^##? ).*\n?)*)", RUNBOOK, flags=re.M))

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.programs import has_image, need
 from tests.roles.conftest import ROOT, Rendered
-from tests.roles.test_stack import need
 
 DOCUMENT = (ROOT / "docs/host-metrics.md").read_text()
 
@@ -22,8 +22,7 @@ DOCUMENT = (ROOT / "docs/host-metrics.md").read_text()
 def by_image(rendered: Rendered, service: str, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a program of a service's own image over the rendered files (`make molecule` or `make images` brings it)."""
     image = rendered.services()[service]["image"]
-    there = subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
-    need(f"the image {image}", there)
+    need(f"the image {image}", has_image(image))
     folder = rendered.folder
     run = ["docker", "run", "--rm", "--network=none", f"--volume={folder}:{folder}:ro", f"--entrypoint={command[0]}"]
     return subprocess.run([*run, image, *command[1:]], capture_output=True, text=True, check=False)

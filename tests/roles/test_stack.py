@@ -1,14 +1,12 @@
 """The rendered stack of every inventory, checked by the programs that will read it."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
 
-import pytest
-
+from tests.programs import has_image, need
 from tests.roles.conftest import Rendered
 from tests.roles.test_roles import LAYOUT
 
@@ -19,13 +17,6 @@ STEADY_LIMIT_MB, ROLLOUT_LIMIT_MB = 3200, 3900
 def megabytes(limit: str) -> int:
     number, unit = re.fullmatch(r"(\d+)([mg])", limit).groups()  # type: ignore[union-attr]
     return int(number) * (1024 if unit == "g" else 1)
-
-
-def need(program: str, found: bool) -> None:
-    """Nothing is skipped silently: in CI a missing program is a failure."""
-    if not found:
-        reason = f"{program} is not on this machine"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
 
 
 def test_every_service_is_confined(rendered: Rendered) -> None:
@@ -112,7 +103,7 @@ def test_compose_accepts_the_project(rendered: Rendered) -> None:
 def test_nginx_accepts_its_configuration(rendered: Rendered) -> None:
     """By the stack's own image where an engine has it (`make molecule` builds it), else by this machine's nginx."""
     image = rendered.services()["nginx"]["image"]
-    by_image = subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
+    by_image = has_image(image)
     need(f"nginx, or the image {image}", by_image or shutil.which("nginx") is not None)
     tls, folder = rendered.folder / "nginx/tls", rendered.folder / "nginx"
     command = [

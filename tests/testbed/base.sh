@@ -13,8 +13,7 @@ mirror() {
     awk -v suite="$own" '$1 == suite {print $2; exit}'
 }
 [[ -n $(mirror) ]] || apt-get update -qq
-uri=$(mirror)
-uri=${uri:-http://deb.debian.org/debian} # an Ubuntu machine
+uri=$(mirror) # empty on Ubuntu: mmdebstrap then takes Debian's own
 if [[ ! -f /usr/share/keyrings/debian-archive-keyring.gpg ]] || ! command -v mmdebstrap >/dev/null; then
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap debian-archive-keyring >/dev/null
 fi
@@ -34,7 +33,7 @@ for suite in "$@"; do
   [[ $(docker image inspect -f '{{index .Config.Labels "testbed.key"}}' "$image" 2>/dev/null) == "$key" ]] && continue
   if [[ ! -s $tarball ]]; then
     echo "testbed: building Debian $suite"
-    mmdebstrap --quiet --format=tar "${options[@]}" "$suite" "$tarball.part" "$uri"
+    mmdebstrap --quiet --format=tar "${options[@]}" "$suite" "$tarball.part" ${uri:+"$uri"}
     mv "$tarball.part" "$tarball"
   fi
   docker import --change "LABEL testbed.key=$key" --change 'CMD ["bash"]' --change 'ENV DEBIAN_FRONTEND=noninteractive' \
