@@ -10,13 +10,15 @@ from typing import Any
 
 #: The recommended VPS.
 WORKER_CORES = 2
+#: As this process was started: what it may use narrows while it is `on` some of them.
+_AVAILABLE = sorted(os.sched_getaffinity(0))
 _PACKAGES = ("celery", "openai", "httpx", "pillow", "redis", "mediapipe", "uvicorn")
 
 
 def describe() -> dict[str, Any]:
     """Cores, processor, memory, Python and the packages that matter."""
     return {
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": len(_AVAILABLE),
         "processor": _processor(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "load_before": round(os.getloadavg()[0], 2),
@@ -28,8 +30,7 @@ def describe() -> dict[str, Any]:
 
 def cores() -> tuple[set[int], set[int]]:
     """Cores of the worker and of the sandbox: disjoint from three cores on; on fewer the sandbox keeps to one."""
-    available = sorted(os.sched_getaffinity(0))
-    return set(available[:WORKER_CORES]), set(available[WORKER_CORES:] or available[-1:])
+    return set(_AVAILABLE[:WORKER_CORES]), set(_AVAILABLE[WORKER_CORES:] or _AVAILABLE[-1:])
 
 
 @contextmanager

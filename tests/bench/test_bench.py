@@ -1,13 +1,16 @@
 """The benchmark runs and has its figures; what they say is for a quiet machine."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.bench import generation
+from tests.bench import generation, machine
 from tests.bench.__main__ import main
 from tests.bench.figures import percentile
+from tests.bench.meter import names
+from tests.bench.world import world
 
 EXPECTED = {
     "generation": {"own time p50", "completed in best minute", "worker CPU per generation", "worker PSS peak"},
@@ -25,6 +28,16 @@ def test_a_quick_run_has_all_figures(part: str, capsys: pytest.CaptureFixture[st
     assert figures.keys() >= EXPECTED[part]
     assert figures.get("failed", 0) == figures.get("not ended", 0) == 0
     assert shown["machine"]["cores"] >= 1
+
+
+def test_worker_and_sandbox_run_on_the_cores_that_are_named() -> None:
+    worker_cores, sandbox_cores = machine.cores()
+    with world(2) as around:
+        around.start_worker()
+        placed = {name: os.sched_getaffinity(pid) for name, pid in names(around.worker.process.pid).items()}
+        apart = [os.sched_getaffinity(pid) for pid in around.sandbox.pids().values()]
+    assert placed == {"supervisor": worker_cores, "tasks": worker_cores}
+    assert all(cores == sandbox_cores for cores in apart)
 
 
 def test_figures_can_be_kept_in_a_file_beside_the_tables(tmp_path: Path) -> None:
