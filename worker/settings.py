@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     openai_requests_per_minute: int = Field(default=300, ge=1)
     openai_prices: Annotated[dict[str, Price], NoDecode, _Json] = {"gpt-image-1.5": _PRICE_1_5, "default": _PRICE_2}
 
+    #: Calls to OpenAI at once; see `slots`.
     worker_concurrency: int = Field(default=5, ge=1, le=1000)
     generation_timeout_seconds: float = Field(default=300, gt=0)
     drain_timeout_seconds: float = Field(default=310, ge=0)
@@ -123,6 +124,11 @@ class Settings(BaseSettings):
     def trusted_origins(self) -> frozenset[str]:
         """Origins whose addresses the SSRF guard does not check."""
         return frozenset({origin(self.supabase_url), *self.fetch_trusted_origins})
+
+    @property
+    def slots(self) -> int:
+        """Generations at once: while as many calls as allowed are in flight, a few more are prepared or put away."""
+        return self.worker_concurrency + self.worker_concurrency // 25
 
     def price(self, model: str) -> Price:
         """Price of `model`; models without a line of their own cost what `default` says."""

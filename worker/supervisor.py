@@ -67,7 +67,7 @@ class Supervisor:
         self._consumer = Consumer(
             claims=self._claims,
             celery=create_celery(settings, self._instance),
-            slots=settings.worker_concurrency,
+            slots=settings.slots,
             intake=Intake(self._redis, settings.quota_pause_seconds, settings.intake_hold_file),
             dead_letters=dead_letters,
             settlement=self._settlement,

@@ -45,6 +45,17 @@ def test_maintenance_keeps_the_queue_over_a_restart_until_it_is_ended(world: San
         assert "it was not paused" in intake(world, "resume")
 
 
+def test_no_more_calls_than_allowed_are_in_flight_and_no_more_is_taken_than_can_be_prepared(world: Sandbox) -> None:
+    world.reset()
+    world.openai.set(latency=1.0)
+    with WorkerProcess(world, **{**QUICK, "WORKER_CONCURRENCY": "25"}) as worker:
+        queued = [world.producer.b2c() for _ in range(30)]
+        wait_for(lambda: world.openai.summary()["in_flight"] == 25, 10, "the slots are not filled")
+        wait_for(lambda: len(worker.logs("message_taken")) == 26, 5, "nothing is prepared meanwhile")
+        assert [world.settled("b2c", item.session_id)["status"] for item in queued] == ["completed"] * 30
+    assert world.openai.summary()["peak_in_flight"] == 25
+
+
 def test_a_held_container_is_ready_and_takes_nothing_until_the_hold_is_lifted(world: Sandbox, tmp_path: Path) -> None:
     world.reset()
     hold = tmp_path / "hold"

@@ -47,7 +47,7 @@ def worker_arguments(settings: Settings, instance: str) -> list[str]:
         "--quiet",
         "worker",
         "--pool=threads",
-        f"--concurrency={settings.worker_concurrency}",
+        f"--concurrency={settings.slots}",
         f"--queues={keys.celery_queue(instance)}",
         "--without-gossip",
         "--without-mingle",

@@ -7,6 +7,7 @@ and blocks nobody. Why this is no library: docs/decisions/0005-rate-limit.md.
 
 import asyncio
 import time
+from collections import deque
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -19,8 +20,12 @@ from redis.exceptions import RedisError
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
 
-#: The window is this much longer than a minute: OpenAI sees a call after it was sent, and not always equally late.
-SLACK_SECONDS = 0.6
+#: The window is longer than a minute, because OpenAI sees a call after it was sent, and not always equally late: by
+#: this at least and at most, in between by some times what the slower ones of the latest calls took from their turn
+#: to the network.
+SLACK_SECONDS = (0.03, 0.6)
+_SLACK_PER_DELAY = 3
+_DELAYS_REMEMBERED = 300
 #: How many times per window a waiting call looks whether it may start sooner because others gave up.
 POLLS_PER_WINDOW = 12
 #: Of one process at once: a crowd that arrives together shares these connections.
@@ -95,12 +100,18 @@ class Limiter:
     """`acquire` and `usage` raise ServiceUnavailable when Redis did not do it; they may then be repeated."""
 
     def __init__(
-        self, redis: Redis, per_minute: int, window_seconds: float = 60.0, slack_seconds: float = SLACK_SECONDS
+        self,
+        redis: Redis,
+        per_minute: int,
+        window_seconds: float = 60.0,
+        slack_seconds: tuple[float, float] = SLACK_SECONDS,
     ) -> None:
         self._redis = redis
-        self._window = int((window_seconds + slack_seconds) * 1e6)
-        self._tolerance_seconds = slack_seconds / 6
-        self._arguments = (per_minute, self._window, int(self._tolerance_seconds * 1e6))
+        self._per_minute = per_minute
+        self._window_seconds = window_seconds
+        self._slack_seconds = slack_seconds
+        self._tolerance_seconds = slack_seconds[0] / 3
+        self._delays = deque[float]([0.0], maxlen=_DELAYS_REMEMBERED)
         self._poll_seconds = window_seconds / POLLS_PER_WINDOW
         self._place = redis.register_script(_PLACE)
         self._give_back = redis.register_script(_GIVE_BACK)
@@ -132,7 +143,10 @@ class Limiter:
         Without it a call that is delayed between its turn and the network could share a minute with 300 later ones.
         """
         turn = self._turn.get()
-        if turn and time.monotonic() - turn.given_at > self._tolerance_seconds:
+        if turn is None:
+            return
+        self._delays.append(time.monotonic() - turn.given_at)
+        if self._delays[-1] > self._tolerance_seconds:
             with suppress(ServiceUnavailable, TimeoutError):
                 async with asyncio.timeout(_GIVE_UP_SECONDS):
                     await self._run(self._place, turn.token)
@@ -147,9 +161,17 @@ class Limiter:
         except (RedisError, OSError) as error:
             raise ServiceUnavailable(f"Redis did not count the calls to OpenAI: {error}") from error
 
+    @property
+    def _window(self) -> int:
+        """In microseconds."""
+        least, most = self._slack_seconds
+        slower = sorted(self._delays)[len(self._delays) * 19 // 20]
+        return int((self._window_seconds + min(most, max(least, _SLACK_PER_DELAY * slower))) * 1e6)
+
     async def _run(self, script: AsyncScript, token: str) -> Any:
+        arguments: list[str | int] = [token, self._per_minute, self._window, int(self._tolerance_seconds * 1e6)]
         try:
             async with self._connections:
-                return await script(keys=[keys.LIMITER], args=[token, *self._arguments])
+                return await script(keys=[keys.LIMITER], args=arguments)
         except (RedisError, OSError) as error:
             raise ServiceUnavailable(f"Redis did not grant a call to OpenAI: {error}") from error

@@ -84,12 +84,14 @@ class Steps:
         self._storage = storage
         self._image_threads = image_threads
         self._downloads = asyncio.Semaphore(_DOWNLOADS)
+        self._calls = asyncio.Semaphore(settings.worker_concurrency)
 
     async def make(self, run: Run) -> Outcome:
         """The picture, paid for, stored and signed; raises GenerationError when there will be none."""
         message = run.message
         pictures = await run.timed("pictures", all_of(self._picture(url) for url in message.image_urls))
-        edit = await run.timed("edit", self._edit(run, pictures))
+        async with self._calls:
+            edit = await run.timed("edit", self._edit(run, pictures))
         del pictures
         image_api.spent(message.channel, edit.model, edit.input_tokens, edit.output_tokens, edit.cost_usd)
         jpeg = await self._verified(edit)

@@ -23,7 +23,7 @@ def watch(settings: Settings, health: Health, celery_pid: Callable[[], int]) -> 
     """Show the state of this container's parts."""
     # The image says what it was built from.
     _BUILD.labels(os.environ.get("WEARON_VERSION") or __version__, os.environ.get("WEARON_COMMIT") or "unknown").set(1)
-    SLOTS.set(settings.worker_concurrency)
+    SLOTS.set(settings.slots)
     _LIMIT.set(settings.openai_requests_per_minute)
     _READY.set_function(health.ready)
     _HEALTHY.set_function(lambda: health.report()["status"] == "ok")

@@ -16,7 +16,7 @@ _NOTE = "local t = redis.call('TIME') redis.call('RPUSH', KEYS[1], t[1] * 100000
 
 async def main(url: str, per_minute: str, window: str, slack: str, calls: str) -> None:
     async with Redis.from_url(url) as redis:
-        limiter = Limiter(redis, int(per_minute), float(window), float(slack))
+        limiter = Limiter(redis, int(per_minute), float(window), (float(slack), float(slack)))
         note = redis.register_script(_NOTE)
 
         async def call() -> None:

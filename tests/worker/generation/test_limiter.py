@@ -60,7 +60,7 @@ def test_processes_together_fill_every_window_and_never_overfill_one(sandbox: Sa
 
 
 async def test_calls_start_in_the_order_in_which_they_arrived(redis: Redis) -> None:
-    instances = [Limiter(redis, 1, window_seconds=0.4, slack_seconds=0.1) for _ in range(2)]
+    instances = [Limiter(redis, 1, window_seconds=0.4, slack_seconds=(0.1, 0.1)) for _ in range(2)]
     started: list[int] = []
 
     async def call(number: int) -> None:
@@ -75,13 +75,13 @@ async def test_calls_start_in_the_order_in_which_they_arrived(redis: Redis) -> N
 
 
 async def test_acquire_returns_the_seconds_waited(redis: Redis) -> None:
-    limiter = Limiter(redis, 1, window_seconds=0.4, slack_seconds=0.1)
+    limiter = Limiter(redis, 1, window_seconds=0.4, slack_seconds=(0.1, 0.1))
     assert await limiter.acquire() < 0.2
     assert await limiter.acquire() == pytest.approx(0.5, abs=0.2)
 
 
 async def test_cancelled_calls_make_room_for_those_behind_them(redis: Redis) -> None:
-    limiter = Limiter(redis, 2, window_seconds=1, slack_seconds=0.1)
+    limiter = Limiter(redis, 2, window_seconds=1, slack_seconds=(0.1, 0.1))
     begun = time.monotonic()
     tasks = [asyncio.create_task(limiter.acquire()) for _ in range(12)]
     await asyncio.sleep(0.2)
@@ -115,7 +115,7 @@ async def test_a_deadline_ends_the_wait_and_gives_the_place_back(redis: Redis) -
 
 
 async def test_the_places_of_a_killed_process_are_over_after_their_window(sandbox: Sandbox, redis: Redis) -> None:
-    limiter = Limiter(redis, 5, window_seconds=1, slack_seconds=0.1)
+    limiter = Limiter(redis, 5, window_seconds=1, slack_seconds=(0.1, 0.1))
     process = client(sandbox, limit=5, window=1, slack=0.1, calls=10)
     for _ in range(500):
         if await redis.zcard(keys.LIMITER) == 10:
@@ -127,7 +127,7 @@ async def test_the_places_of_a_killed_process_are_over_after_their_window(sandbo
 
 
 async def test_those_behind_a_late_riser_keep_their_distance(redis: Redis) -> None:
-    limiter = Limiter(redis, 1, window_seconds=0.5, slack_seconds=0.06)
+    limiter = Limiter(redis, 1, window_seconds=0.5, slack_seconds=(0.06, 0.06))
     started: list[float] = []
 
     async def call() -> None:
@@ -143,7 +143,7 @@ async def test_those_behind_a_late_riser_keep_their_distance(redis: Redis) -> No
 
 
 async def test_those_behind_a_call_that_was_sent_late_keep_their_distance_from_then(redis: Redis) -> None:
-    limiter = Limiter(redis, 1, window_seconds=1, slack_seconds=0.06)
+    limiter = Limiter(redis, 1, window_seconds=1, slack_seconds=(0.06, 0.06))
     await limiter.acquire()
     behind = asyncio.create_task(limiter.acquire())
     await asyncio.sleep(0.6)
@@ -154,12 +154,21 @@ async def test_those_behind_a_call_that_was_sent_late_keep_their_distance_from_t
 
 
 async def test_a_call_that_was_sent_in_time_moves_nobody(redis: Redis) -> None:
-    limiter = Limiter(redis, 5, window_seconds=60)
+    limiter = Limiter(redis, 5, window_seconds=60, slack_seconds=(1, 1))
     await limiter.sent()  # no turn of ours
     await limiter.acquire()
     before = await redis.zrange(keys.LIMITER, 0, -1, withscores=True)
     await limiter.sent()
     assert await redis.zrange(keys.LIMITER, 0, -1, withscores=True) == before
+
+
+async def test_the_window_is_longer_while_calls_take_long_to_be_sent(redis: Redis) -> None:
+    limiter = Limiter(redis, 1, window_seconds=1, slack_seconds=(0.03, 0.6))
+    assert await limiter.acquire() < 0.2
+    await asyncio.sleep(0.15)
+    await limiter.sent()
+    # Three times the delay, from when it was sent.
+    assert await limiter.acquire() == pytest.approx(1.45, abs=0.1)
 
 
 async def test_the_client_says_when_a_call_was_sent(sandbox: Sandbox, settings: Settings) -> None:
