@@ -74,7 +74,7 @@ def _measure(body: Body, flags: tuple[bool, bool], landmarker: Landmarker, measu
     person = Person(body.number("height_cm"), weight, sex)
     photo = read(body.path.read_bytes())
     try:
-        found = estimate(photo, person, DEFAULT_CHART, "regular", landmarker=landmarker, measurer=measurer)
+        found = estimate(photo, person, DEFAULT_CHART, "regular", detector=landmarker, measurer=measurer)
     except PhotoRefused:
         return None
     return Result(body, found)

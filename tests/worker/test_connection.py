@@ -150,3 +150,16 @@ async def test_refused_connection_is_a_connect_error():
     peer.server.close()
     with pytest.raises(httpcore.ConnectError):
         await Connection.open("127.0.0.1", port, timeout=5)
+
+
+async def test_what_arrives_is_acknowledged_at_once():
+    async def answer(reader, writer):
+        await reader.read(100)
+
+    peer = Peer()
+    connection = await peer.connect(answer)
+    for _ in range(3):
+        await connection.write(b"request")
+        # The kernel forgets it with every packet that leaves.
+        assert connection.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK) == 1
+    await connection.aclose()

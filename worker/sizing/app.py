@@ -23,7 +23,7 @@ from worker.sizing.http import ESTIMATE_PATH, RequestMiddleware
 from worker.sizing.measurements import GIRTHS, Measurer
 from worker.sizing.photo import read
 from worker.sizing.pool import Pool, Saturated
-from worker.sizing.pose import MODEL_PATH, Landmarker, ModelUnusable
+from worker.sizing.pose import MODEL_PATH, Detector, ModelUnusable
 from worker.sizing.quality import PhotoRefused
 from worker.sizing.schemas import (
     EstimateRequest,
@@ -112,7 +112,7 @@ def create_app(settings: Settings, health: Health) -> FastAPI:
                 with metrics.step("fetch"):
                     data = await fetcher.fetch(body.image_url)
                 fetched = time.monotonic()
-                found = await pool.run(lambda landmarker, measurer: _measure(data, body, landmarker, measurer))
+                found = await pool.run(lambda detector, measurer: _measure(data, body, detector, measurer))
         except TimeoutError:
             metrics.ended("timeout")
             raise HTTPException(503, "The service is busy. Please try again.", {"Retry-After": "2"}) from None
@@ -154,9 +154,9 @@ async def _load(pool: Pool, health: Health) -> None:
         log.info("pose_model_loaded", seconds=round(time.monotonic() - begun, 2))
 
 
-def _measure(data: bytes, body: EstimateRequest, landmarker: Landmarker, measurer: Measurer) -> Estimate:
+def _measure(data: bytes, body: EstimateRequest, detector: Detector, measurer: Measurer) -> Estimate:
     person = Person(body.height_cm, body.weight_kg, body.sex)
-    return estimate(read(data), person, body.chart(), body.fit, landmarker=landmarker, measurer=measurer)
+    return estimate(read(data), person, body.chart(), body.fit, detector=detector, measurer=measurer)
 
 
 def _respond(found: Estimate, request_id: str) -> EstimateResponse:

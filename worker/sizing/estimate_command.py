@@ -39,7 +39,7 @@ def estimate(
         data = photo.read_bytes()
         with _silent_stderr(), Landmarker() as landmarker:
             found = measure(
-                read(data), Person(height, weight, sex), DEFAULT_CHART, fit, landmarker=landmarker, measurer=Measurer()
+                read(data), Person(height, weight, sex), DEFAULT_CHART, fit, detector=landmarker, measurer=Measurer()
             )
     except PhotoRefused as error:
         raise WorkerError(f"{photo}: {error} ({error.reason}) {error.hint}") from None

@@ -6,7 +6,7 @@ from worker.sizing.charts import FIT_CM, Chart, Fit
 from worker.sizing.features import features
 from worker.sizing.measurements import Measurements, Measurer, Sex
 from worker.sizing.photo import Photo
-from worker.sizing.pose import Landmarker
+from worker.sizing.pose import Detector
 from worker.sizing.quality import check, warnings
 from worker.sizing.schemas import BodyType
 from worker.sizing.silhouette import Silhouette
@@ -41,14 +41,14 @@ class Estimate:
 
 
 def estimate(
-    photo: Photo, person: Person, chart: Chart, fit: Fit, *, landmarker: Landmarker, measurer: Measurer
+    photo: Photo, person: Person, chart: Chart, fit: Fit, *, detector: Detector, measurer: Measurer
 ) -> Estimate:
     """Measure the person in the photo.
 
     Raises:
         PhotoRefused: it cannot be measured; the error says why and what to change.
     """
-    silhouette = check(photo, landmarker)
+    silhouette = check(photo, detector)
     found = features(silhouette)
     measured = measurer.measure(found, person.height_cm, person.weight_kg, person.sex)
     ease = FIT_CM[fit]

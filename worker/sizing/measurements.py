@@ -64,6 +64,7 @@ class Measurer:
             }
             self.names: tuple[str, ...] = tuple(stored["feature_names"].tolist())
             self.version = str(stored["version"])
+        self._lengths = (self._arrays["rows"] ** 2).sum(axis=1)
 
     def measure(
         self, features: Mapping[str, float], height_cm: float, weight_kg: float | None = None, sex: Sex | None = None
@@ -74,7 +75,7 @@ class Measurer:
         row = (raw - arrays["mean"]) / arrays["scale"]
         expected = row @ arrays["limb_weights"] + arrays["limb_intercept"]
         looseness = float((raw @ arrays["torso_average"] - expected) * height_cm / arrays["loose_cm"])
-        distances = ((arrays["rows"] - row) ** 2).sum(axis=1)
+        distances = self._lengths - 2 * (arrays["rows"] @ row) + row @ row
         strangeness = float(np.sqrt(np.partition(distances, NEIGHBOURS)[:NEIGHBOURS].mean()) / arrays["strange"])
         variant, known, values = given(height_cm, weight_kg, sex)
         scaled = (values - arrays["extra_mean"][known]) / arrays["extra_scale"][known]

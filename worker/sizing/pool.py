@@ -1,4 +1,4 @@
-"""Threads that decode, detect and measure, one native landmarker each, behind a bounded queue."""
+"""Threads that decode, detect and measure with a few native landmarkers, behind a bounded queue."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from worker.metrics import size_api as metrics
 from worker.sizing.measurements import Measurer
-from worker.sizing.pose import MODEL_PATH, Landmarker, verify_model
+from worker.sizing.pose import MODEL_PATH, Landmarkers, verify_model
 
 Result = TypeVar("Result")
 
@@ -41,10 +41,10 @@ class Pool:
         self.pending = 0
         self._model_path = model_path
         self._measurer: Measurer | None = None
-        # A thread starts, and loads its landmarker, only when all others are busy: an idle service holds one (90 MB).
-        self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="sizing", initializer=_give_way)
-        self._own = threading.local()
-        self._landmarkers: list[Landmarker] = []
+        # One more than landmarkers: while those keep the cores busy, the next picture is decoded. Threads start when
+        # all others are busy.
+        self._executor = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="sizing", initializer=_give_way)
+        self._landmarkers = Landmarkers(self._threads, model_path)
 
     async def load(self) -> None:
         """Load the model once.
@@ -63,7 +63,7 @@ class Pool:
         if self.pending >= self.limit:
             raise Saturated(retry_after=1 + round(self.limit * self._SECONDS_EACH / self._threads))
 
-    async def run(self, work: Callable[[Landmarker, Measurer], Result]) -> Result:
+    async def run(self, work: Callable[[Landmarkers, Measurer], Result]) -> Result:
         """Run `work` in a thread. When the caller stops waiting, work that has not begun is dropped.
 
         Raises:
@@ -78,8 +78,7 @@ class Pool:
     async def close(self) -> None:
         """Drop what waits, let what runs end (it takes milliseconds), free the native memory."""
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
-        for landmarker in self._landmarkers:
-            landmarker.close()
+        self._landmarkers.close()
 
     def _done(self, loop: asyncio.AbstractEventLoop) -> Callable[[object], None]:
         def count_down() -> None:
@@ -93,23 +92,15 @@ class Pool:
 
     def _load(self) -> None:
         verify_model(self._model_path)
-        measurer = Measurer()
-        self._landmarker()
-        self._measurer = measurer
+        self._landmarkers.load()
+        self._measurer = Measurer()
 
-    def _call(self, work: Callable[[Landmarker, Measurer], Result], asked: float) -> Result:
+    def _call(self, work: Callable[[Landmarkers, Measurer], Result], asked: float) -> Result:
         metrics.waited(time.monotonic() - asked)
         if self._measurer is None:
             raise RuntimeError("work was given before the model was loaded")
         with metrics.step("inference"):
-            return work(self._landmarker(), self._measurer)
-
-    def _landmarker(self) -> Landmarker:
-        if not hasattr(self._own, "landmarker"):
-            self._own.landmarker = Landmarker(self._model_path)
-            self._landmarkers.append(self._own.landmarker)
-        found: Landmarker = self._own.landmarker
-        return found
+            return work(self._landmarkers, self._measurer)
 
 
 def _give_way() -> None:

@@ -2,10 +2,13 @@
 
 import hashlib
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +34,12 @@ class Pose:
     world: NDArray[np.float64]
     #: Height x width, 0..1: how surely a pixel belongs to the person.
     mask: NDArray[np.float32]
+
+
+class Detector(Protocol):
+    """What the gate looks at pictures with."""
+
+    def detect(self, pixels: NDArray[np.uint8]) -> list[Pose]: ...
 
 
 class Landmarker:
@@ -83,6 +92,45 @@ class Landmarker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Landmarkers:
+    """Up to so many landmarkers behind the face of one, for any number of threads; each is loaded when first needed."""
+
+    def __init__(self, most: int, path: Path = MODEL_PATH) -> None:
+        self._path = path
+        self._free = threading.BoundedSemaphore(most)
+        self.loaded: list[Landmarker] = []
+        # The one that was used last is used next: an idle service holds one (90 MB).
+        self._idle: list[Landmarker] = []
+
+    def load(self) -> None:
+        """Load the first one."""
+        with self._borrowed():
+            pass
+
+    def detect(self, pixels: NDArray[np.uint8]) -> list[Pose]:
+        """As `Landmarker.detect`, once one is free."""
+        with self._borrowed() as landmarker:
+            return landmarker.detect(pixels)
+
+    def close(self) -> None:
+        """Free the native memory; nobody may be using them any more."""
+        for landmarker in self.loaded:
+            landmarker.close()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[Landmarker]:
+        with self._free:
+            try:
+                landmarker = self._idle.pop()
+            except IndexError:
+                landmarker = Landmarker(self._path)
+                self.loaded.append(landmarker)
+            try:
+                yield landmarker
+            finally:
+                self._idle.append(landmarker)
 
 
 def verify_model(path: Path = MODEL_PATH) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from worker.sizing.measurements import Measurements
 from worker.sizing.photo import Photo
-from worker.sizing.pose import PRESENCE, VISIBILITY, Landmarker, Pose
+from worker.sizing.pose import PRESENCE, VISIBILITY, Detector, Pose
 from worker.sizing.schemas import Reason
 from worker.sizing.silhouette import (
     ANKLES,
@@ -90,7 +90,7 @@ class PhotoRefused(Exception):
         self.reason = reason
 
 
-def check(photo: Photo, landmarker: Landmarker) -> Silhouette:
+def check(photo: Photo, detector: Detector) -> Silhouette:
     """The outline of the one person in the photo.
 
     Raises:
@@ -102,8 +102,8 @@ def check(photo: Photo, landmarker: Landmarker) -> Silhouette:
     pixels = np.asarray(picture)
     if _too_dark(pixels):
         raise PhotoRefused("too_dark_or_blurred")
-    poses = landmarker.detect(pixels)
-    silhouette, reason = _judge(photo, pixels, poses, landmarker) if poses else (None, _why_nobody(pixels, landmarker))
+    poses = detector.detect(pixels)
+    silhouette, reason = _judge(photo, pixels, poses, detector) if poses else (None, _why_nobody(pixels, detector))
     if silhouette is None or reason:
         # A blurred picture also looks empty, crowded or cut off.
         unsharp = _blurred(_grey(picture, 512)) and not _is_plain(picture)
@@ -112,10 +112,10 @@ def check(photo: Photo, landmarker: Landmarker) -> Silhouette:
 
 
 def _judge(
-    photo: Photo, pixels: Pixels, poses: list[Pose], landmarker: Landmarker
+    photo: Photo, pixels: Pixels, poses: list[Pose], detector: Detector
 ) -> tuple[Silhouette | None, Reason | None]:
     pose = max(poses, key=_extent)
-    if any(_is_another(pose, other) for other in poses) or _somebody_beside(pixels, pose, landmarker):
+    if any(_is_another(pose, other) for other in poses) or _somebody_beside(pixels, pose, detector):
         return None, "several_people"
     silhouette = trace(pose, pixels)
     if silhouette is None:
@@ -151,35 +151,35 @@ def _reason(photo: Photo, silhouette: Silhouette) -> Reason | None:
     return next((reason for reason, applies in checks if applies()), None)
 
 
-def _why_nobody(pixels: Pixels, landmarker: Landmarker) -> Reason:
+def _why_nobody(pixels: Pixels, detector: Detector) -> Reason:
     """The model overlooks people of less than a third of the height, so look again at parts of the picture."""
     for parts in (2, 3):
         height, width = pixels.shape[0] // parts, pixels.shape[1] // parts
         steps = range(2 * parts - 1)
         for row, column in itertools.product(steps, steps):
             top, left = row * height // 2, column * width // 2
-            if _shows_person(pixels[top : top + height, left : left + width], landmarker):
+            if _shows_person(pixels[top : top + height, left : left + width], detector):
                 return "too_small"
     return "no_person"
 
 
-def _somebody_beside(pixels: Pixels, pose: Pose, landmarker: Landmarker) -> bool:
+def _somebody_beside(pixels: Pixels, pose: Pose, detector: Detector) -> bool:
     """Whether somebody smaller stands beside: the model names the largest only. Looks at wide pictures alone."""
     columns = np.flatnonzero(pose.mask[::4].max(axis=0) >= 0.5)
     if not columns.size:
         return False
     height = _extent(pose)
     strips = (pixels[:, : columns[0]], pixels[:, columns[-1] + 1 :])
-    return any(strip.shape[1] > _WIDE * height and _shows_person(strip, landmarker, height / 3) for strip in strips)
+    return any(strip.shape[1] > _WIDE * height and _shows_person(strip, detector, height / 3) for strip in strips)
 
 
-def _shows_person(pixels: Pixels, landmarker: Landmarker, at_least: float = 0) -> bool:
+def _shows_person(pixels: Pixels, detector: Detector, at_least: float = 0) -> bool:
     """Whether a whole person, at least so many pixels tall, is surely in this part of a picture."""
     if min(pixels.shape[:2]) < _MIN_SIDE_PX // 2:
         return False
     return any(
         _agreement(pose) == 1 and pose.landmarks[:, PRESENCE].min() > 0.9 and _extent(pose) >= at_least
-        for pose in landmarker.detect(pixels)
+        for pose in detector.detect(pixels)
     )
 
 

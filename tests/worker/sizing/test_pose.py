@@ -1,5 +1,6 @@
 """The native landmarker's edges: shapes that would end the process, and its file."""
 
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.worker.sizing.conftest import picture
-from worker.sizing.pose import Landmarker, ModelUnusable, verify_model
+from worker.sizing.pose import Landmarker, Landmarkers, ModelUnusable, verify_model
 
 
 @pytest.mark.parametrize("width", range(560, 577))
@@ -15,6 +16,19 @@ def test_every_width_gives_a_mask_of_the_pictures_size(width: int, landmarker: L
     poses = landmarker.detect(np.asarray(picture("b000.jpg").resize((width, 761))))
 
     assert [pose.mask.shape for pose in poses] == [(761, width)]
+
+
+def test_threads_share_a_few_landmarkers() -> None:
+    pixels = np.asarray(picture("b000.jpg"))
+    shared = Landmarkers(2)
+    shared.load()
+    assert len(shared.loaded) == 1
+    shared.detect(pixels)
+    assert len(shared.loaded) == 1
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: len(shared.detect(pixels)), range(8)))
+    assert (found, len(shared.loaded)) == ([1] * 8, 2)
+    shared.close()
 
 
 def test_packaged_model_is_the_one_that_is_expected() -> None:

@@ -31,7 +31,7 @@ sys.addaudithook(hook)
 data = Path(sys.argv[1]).read_bytes()
 with Landmarker() as landmarker:
     for _ in range(3):
-        known = {"landmarker": landmarker, "measurer": Measurer()}
+        known = {"detector": landmarker, "measurer": Measurer()}
         found = estimate(read(data), Person(173.4), DEFAULT_CHART, "regular", **known)
 print("MEASURED", found.size)
 """
