@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import uvloop
 from celery import signals
 from celery.bootsteps import StartStopStep
 
@@ -52,7 +53,7 @@ class GenerationLoop:
         self._settings = settings
         self._instance = instance
         self._link = link
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._built = threading.Event()
         self._active = 0
         #: When Celery's own loop was last seen working.
