@@ -169,6 +169,17 @@ class Limiter:
         return int((self._window_seconds + min(most, max(least, _SLACK_PER_DELAY * slower))) * 1e6)
 
     async def _run(self, script: AsyncScript, token: str) -> Any:
+        """Ends, also when cancelled, only once Redis has answered: else the call could arrive after it was taken back."""
+        asking = asyncio.create_task(self._ask(script, token))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            await asyncio.wait({asking}, timeout=_GIVE_UP_SECONDS)
+            if not asking.cancel():
+                asking.exception()  # nobody else will ask for it
+            raise
+
+    async def _ask(self, script: AsyncScript, token: str) -> Any:
         arguments: list[str | int] = [token, self._per_minute, self._window, int(self._tolerance_seconds * 1e6)]
         try:
             async with self._connections:
