@@ -169,7 +169,7 @@ class Limiter:
         return int((self._window_seconds + min(most, max(least, _SLACK_PER_DELAY * slower))) * 1e6)
 
     async def _run(self, script: AsyncScript, token: str) -> Any:
-        """Ends, also when cancelled, only once Redis has answered: else the call could arrive after it was taken back."""
+        """Ends, also when cancelled, only once Redis has answered: else a call could arrive after it was taken back."""
         asking = asyncio.create_task(self._ask(script, token))
         try:
             return await asyncio.shield(asking)
