@@ -21,8 +21,8 @@ from worker.errors import ServiceUnavailable
 from worker.generation import keys
 
 #: The window is longer than a minute, because OpenAI sees a call after it was sent, and not always equally late: by
-#: this at least and at most, in between by some times what the slower ones of the latest calls took from their turn
-#: to the network.
+#: this at least and at most, in between by three times the 95th percentile of what the latest calls took from their
+#: turn to the network.
 SLACK_SECONDS = (0.03, 0.6)
 _SLACK_PER_DELAY = 3
 _DELAYS_REMEMBERED = 300
