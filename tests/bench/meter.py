@@ -1,11 +1,13 @@
-"""Processor time and memory of groups of processes, read from /proc while the load runs."""
+"""Processor time and memory of groups of processes, read from /proc, and how soon /health answers under the load."""
 
 import os
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+import httpx
 import psutil
 
 _MB = 1e6
@@ -52,29 +54,41 @@ class Meter:
 
     worker: int
     sandbox: list[int]
+    url: str
     peak_pss: float = 0
     peak_rss: float = 0
     worker_cpu: float = 0
     sandbox_cpu: float = 0
+    #: Seconds of each look at /health, ten in a second.
+    health: list[float] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
         self.worker_cpu, self.sandbox_cpu = -cpu_seconds([self.worker]), -cpu_seconds(self.sandbox)
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._sample, self._look)]
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.worker_cpu += cpu_seconds([self.worker])
         self.sandbox_cpu += cpu_seconds(self.sandbox)
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _sample(self) -> None:
         while not self._stop.wait(1.0):
             pids = tree([self.worker])
             self.peak_pss = max(self.peak_pss, sum(memory(pid) for pid in pids))
             self.peak_rss = max(self.peak_rss, sum(memory(pid, "Rss") for pid in pids))
+
+    def _look(self) -> None:
+        with httpx.Client(base_url=self.url, timeout=10) as client:
+            while not self._stop.wait(0.1):
+                begun = time.monotonic()
+                client.get("/health").raise_for_status()
+                self.health.append(time.monotonic() - begun)
 
 
 def names(pid: int) -> dict[str, int]:

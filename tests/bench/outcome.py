@@ -8,6 +8,8 @@ from tests.bench.load import Order
 from tests.bench.meter import Meter
 from tests.bench.world import World
 
+#: Seconds, 99 times of 100, whatever else the worker does.
+HEALTH_TARGET = 0.05
 _ROWS = "select id::text, status, extract(epoch from completed_at)::float8 as ended from generation_sessions"
 
 
@@ -67,6 +69,7 @@ def common_figures(outcome: Outcome, meter: Meter, *, latency: float) -> list[Fi
         Figure("not ended", outcome.lost, target=0),
         Figure("worker CPU per generation", meter.worker_cpu / count, "s", 0.10),
         Figure("sandbox CPU per generation", meter.sandbox_cpu / count, "s"),
+        *spread("/health", meter.health, targets=(None, None, HEALTH_TARGET))[2:],
         Figure("worker PSS peak", meter.peak_pss, "MB", 1024 * 1.048576),
         Figure("worker RSS peak", meter.peak_rss, "MB"),
         *(figure for step, seconds in steps.items() for figure in spread(step, seconds)[:2]),

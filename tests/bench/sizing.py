@@ -19,6 +19,7 @@ import httpx
 from tests.bench.figures import Figure, spread
 from tests.bench.meter import cpu_seconds
 from tests.bench.options import Options
+from tests.bench.outcome import HEALTH_TARGET
 from tests.bench.photos import CACHE
 from tests.bench.progress import Progress
 from tests.bench.size_service import PICTURES
@@ -27,7 +28,6 @@ from worker.images import decode
 RATE_TARGET = 0.8
 #: What a request may cost beside the inference, in milliseconds.
 SMALL_TARGET, LARGE_TARGET = 15, 60
-HEALTH_TARGET = 0.05
 _LARGE = "large.jpg"
 
 

@@ -13,7 +13,13 @@ from tests.bench.meter import names
 from tests.bench.world import world
 
 EXPECTED = {
-    "generation": {"own time p50", "completed in best minute", "worker CPU per generation", "worker PSS peak"},
+    "generation": {
+        "own time p50",
+        "completed in best minute",
+        "worker CPU per generation",
+        "/health p99",
+        "worker PSS peak",
+    },
     "burst": {"drain rate", "calls in flight, peak", "sandbox CPU per generation"},
     "start": {"start to ready, best", "idle PSS"},
     "growth": {"concurrency 10: PSS peak", "2 megapixels: CPU per generation"},

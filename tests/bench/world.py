@@ -29,7 +29,7 @@ class World:
 
     def meter(self) -> Meter:
         """Watches both sides."""
-        return Meter(self.worker.process.pid, list(self.sandbox.pids().values()))
+        return Meter(self.worker.process.pid, list(self.sandbox.pids().values()), self.worker.url)
 
 
 @contextmanager
