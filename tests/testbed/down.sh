@@ -5,4 +5,4 @@ cd "$(dirname "$0")/../.."
 pid=.cache/testbed/state/sandbox.pid
 if [[ -f $pid ]]; then kill "$(cat $pid)" 2>/dev/null || true; rm -f $pid; fi
 docker ps -aq --filter network=testbed | xargs -r docker rm -fv >/dev/null
-docker network rm testbed >/dev/null 2>&1 || true
+docker network ls -q --filter name=^testbed\$ | xargs -r docker network rm >/dev/null

@@ -62,6 +62,10 @@ if ! openssl x509 -in "$state/ca.crt" -noout -checkend 86400 >/dev/null 2>&1; th
     -addext "keyUsage=critical,keyCertSign,cRLSign" -keyout "$state/ca.key" -out "$state/ca.crt" 2>/dev/null
   rm -f "$state"/*.san
 fi
+remove() { # container, if there is one
+  docker ps -aq --filter "name=^/$1\$" | xargs -r docker rm -f >/dev/null
+}
+
 certificate() { # file name, DNS names
   local san
   san=$(printf 'DNS:%s,' "${@:2}")IP:127.0.0.1
@@ -70,7 +74,7 @@ certificate() { # file name, DNS names
     openssl x509 -req -CA "$state/ca.crt" -CAkey "$state/ca.key" -CAcreateserial -days 30 -out "$state/$1.crt" \
       -extfile <(printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth\n' "$san") 2>/dev/null
   echo "$san" >"$state/$1.san"
-  docker rm -f "testbed-$1" >/dev/null 2>&1 || true
+  remove "testbed-$1"
 }
 # The default registry's own name, as the engine knows it.
 hub=$(docker info --format '{{.IndexServerAddress}}' | sed 's|^https\{0,1\}://index\.\([^/]*\)/.*|registry-1.\1|')
@@ -81,7 +85,7 @@ certificate pebble pebble.test
 start() { # name, aliases (comma separated), docker run options and command
   local name=testbed-$1 aliases
   [[ $(docker inspect -f '{{.State.Running}} {{.Image}}' "$name" 2>/dev/null) == "true $(docker image inspect -f '{{.Id}}' "testbed/$1")" ]] && return
-  docker rm -f "$name" >/dev/null 2>&1 || true
+  remove "$name"
   aliases=$(tr , '\n' <<<"$2" | sed 's/^./--network-alias &/')
   # shellcheck disable=SC2086
   docker run -d --name "$name" --network testbed $aliases -v "$state:/state:ro" "${@:3}" >/dev/null

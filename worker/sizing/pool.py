@@ -28,7 +28,7 @@ class Saturated(Exception):
 
 
 class Pool:
-    """Work for the cores: at most `threads` at once, at most `queue` more waiting."""
+    """Work for the cores: at most `threads` pictures inferred at once, at most `queue` more waiting."""
 
     #: What a request costs one core; only for Retry-After.
     _SECONDS_EACH = 0.05

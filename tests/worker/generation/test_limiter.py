@@ -167,8 +167,8 @@ async def test_the_window_is_longer_while_calls_take_long_to_be_sent(redis: Redi
     assert await limiter.acquire() < 0.2
     await asyncio.sleep(0.15)
     await limiter.sent()
-    # Three times the delay, from when it was sent.
-    assert await limiter.acquire() == pytest.approx(1.45, abs=0.1)
+    # Three times the delay (0.6 s at most), from when it was sent; without it 1.03 s.
+    assert 1.35 < await limiter.acquire() < 2
 
 
 async def test_the_client_says_when_a_call_was_sent(sandbox: Sandbox, settings: Settings) -> None:
