@@ -1,5 +1,6 @@
 """Processor time and memory of groups of processes, read from /proc, and how soon /health answers under the load."""
 
+import math
 import os
 import threading
 import time
@@ -59,7 +60,7 @@ class Meter:
     peak_rss: float = 0
     worker_cpu: float = 0
     sandbox_cpu: float = 0
-    #: Seconds of each look at /health, ten in a second.
+    #: Seconds of each look at /health, ten in a second; infinite without an answer.
     health: list[float] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -87,8 +88,11 @@ class Meter:
         with httpx.Client(base_url=self.url, timeout=10) as client:
             while not self._stop.wait(0.1):
                 begun = time.monotonic()
-                client.get("/health").raise_for_status()
-                self.health.append(time.monotonic() - begun)
+                try:
+                    client.get("/health").raise_for_status()
+                    self.health.append(time.monotonic() - begun)
+                except httpx.HTTPError:
+                    self.health.append(math.inf)
 
 
 def names(pid: int) -> dict[str, int]:
