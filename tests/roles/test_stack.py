@@ -6,6 +6,8 @@ import shutil
 import subprocess
 from collections.abc import Callable
 
+import pytest
+
 from tests.programs import has_image, need
 from tests.roles.conftest import Rendered
 from tests.roles.test_roles import LAYOUT
@@ -17,6 +19,19 @@ STEADY_LIMIT_MB, ROLLOUT_LIMIT_MB = 3200, 3900
 def megabytes(limit: str) -> int:
     number, unit = re.fullmatch(r"(\d+)([mg])", limit).groups()  # type: ignore[union-attr]
     return int(number) * (1024 if unit == "g" else 1)
+
+
+def test_two_runs_render_the_same_bytes(render: Callable[..., Rendered], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever order a run's sets have: otherwise a second site.yml changes files, now and then."""
+    runs = []
+    for seed in ("1", "2"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        workers = ["beta", "gamma", "delta"]
+        folder = render("production", further_workers=workers, private_address="10.0.0.1", run=seed).folder
+        files = {path.relative_to(folder): path.read_text() for path in folder.rglob("*") if path.is_file()}
+        runs.append({name: text.replace(str(folder), "") for name, text in files.items()})
+    assert "delta" in str(runs[0])
+    assert runs[0] == runs[1]
 
 
 def test_every_service_is_confined(rendered: Rendered) -> None:
