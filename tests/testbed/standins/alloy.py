@@ -5,6 +5,7 @@ with the label `service` to Loki. It does not interpret the pipeline; tests/role
 import json
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -75,4 +76,5 @@ if configuration.count("{") != configuration.count("}"):
 if sys.argv[1] == "run":
     Path("/var/lib/alloy/data/written").touch()
     threading.Thread(target=follow, args=(configuration,), daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # the first process of a container ignores it otherwise
     HTTPServer(("0.0.0.0", 12345), Handler).serve_forever()

@@ -2,6 +2,8 @@
 the names of that program's metrics."""
 
 import os
+import signal
+import sys
 import threading
 import time
 
@@ -48,6 +50,7 @@ def forget() -> None:
                 UP.labels(hostname).set(0)
 
 
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # the first process of a container ignores it otherwise
 start_http_server(9808)
 threading.Thread(target=forget, daemon=True).start()
 while True:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import sqlite3
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -130,4 +131,5 @@ with database() as accounts:
     if not accounts.execute("select 1 from user").fetchone():
         accounts.execute("insert into user values (?, ?)", (first[0], digest(first[1])))
 log("info", "HTTP Server Listen")
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # the first process of a container ignores it otherwise
 ThreadingHTTPServer(("0.0.0.0", 3000), Handler).serve_forever()

@@ -2,6 +2,7 @@
 """Stands in for Loki: takes pushed lines and shows them at GET /__recorded; -health and -verify-config as there."""
 
 import json
+import signal
 import sys
 import urllib.request
 from collections import deque
@@ -64,4 +65,5 @@ verify(next(argument for argument in sys.argv if argument.startswith("-config.fi
 if "-verify-config" not in sys.argv:
     with open("/loki/written", "w") as probe:
         probe.write("the data folder is the program's")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # the first process of a container ignores it otherwise
     ThreadingHTTPServer(("0.0.0.0", 3100), Handler).serve_forever()

@@ -69,7 +69,7 @@ def test_host_metrics_are_true(server: Host) -> None:
     assert 1 << 20 < query(server, f"wearon_container_memory_bytes{labels}")[0][1] < 256 << 20
     assert query(server, f"wearon_container_cpu_seconds_total{labels}")[0][1] > 0
     served = server.check_output(
-        "openssl s_client -connect localhost:443 -servername api.example.test </dev/null 2>/dev/null"
+        "openssl s_client -connect 127.0.0.1:443 -servername api.example.test </dev/null 2>/dev/null"
         " | openssl x509 -noout -enddate | cut -d= -f2"
     )
     expires = int(server.check_output(f"date -d '{served}' +%s"))

@@ -32,7 +32,7 @@ def test_only_three_ports_answer(neighbour: Host, server: Host, exposed: None, o
     """All 65535 ports, although a program and a container listen on others."""
     assert server.socket("tcp://:::7777").is_listening
     address = docker("inspect", "-f", f"{{{{.NetworkSettings.Networks.testbed.{field}}}}}", "site")
-    scan = neighbour.check_output(f"nmap {option} -Pn -n -p- -T4 --min-rate 5000 --max-retries 1 {address}")
+    scan = neighbour.check_output(f"nmap {option} -Pn -n -p- -T4 --min-rate 20000 --max-retries 1 {address}")
     assert re.findall(r"^(\d+)/tcp +open", scan, re.M) == ["22", "80", "443"], scan
     assert "65532 filtered" in scan
 
