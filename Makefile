@@ -24,7 +24,7 @@ demo: $(READY) ## Watch four try-ons become pictures in the sandbox (KEEP=1 leav
 
 .PHONY: test
 test: $(INFRA) ## Run all tests: real Valkey, PostgreSQL and worker processes; no Docker, no root needed
-	@$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+	@$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 .PHONY: bench
 bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst images sizing start growth --json --quick")

@@ -103,7 +103,7 @@ def rolling2() -> Worker:
 
 @dataclass
 class Generations:
-    """Try-ons that are queued all the time, each of which takes half a minute."""
+    """Try-ons that are queued all the time, each of which takes twelve seconds."""
 
     records: Records
     producer: Producer
@@ -148,7 +148,7 @@ class _StackRedis:
 @pytest.fixture(scope="module")
 def generations(sandbox: dict[str, str]) -> Iterator[Generations]:
     openai = OpenAIRemote(sandbox["openai_url"].removesuffix("/v1"))
-    slow = openai.fault("slow", contains=MARKER, delay=25)
+    slow = openai.fault("slow", contains=MARKER, delay=12)
     photos = [f"{sandbox['photos_url']}/{name}.jpg" for name in ("person", "garment")]
     with Database(sandbox["database_url"]) as database:
         records = Records()

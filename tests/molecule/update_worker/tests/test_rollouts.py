@@ -114,6 +114,7 @@ def test_site_keeps_what_was_released(play: Play, rolling: Worker, rolling2: Wor
 
 
 @pytest.mark.skipif("ROLLOUT_SOAK" not in os.environ, reason="a long soak: ROLLOUT_SOAK=<number of updates>")
+@pytest.mark.timeout(7200)
 def test_many_updates(play: Play, rolling: Worker) -> None:
     tags = ["good-2", "crashing", "good-3", "bad-doctor", "good-1"]
     for number in range(int(os.environ["ROLLOUT_SOAK"])):
