@@ -17,7 +17,7 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-from tests.molecule.hosts import ROOT, SCENARIO, docker
+from tests.molecule.hosts import ROOT, SCENARIO, StackRedis, docker
 from tests.sandbox.database import Database
 from tests.sandbox.producer import Producer, Queued
 from tests.sandbox.records import Records
@@ -136,24 +136,15 @@ class Generations:
         return found
 
 
-class _StackRedis:
-    """The one command that the producer needs, on the stack's Redis."""
-
-    def lpush(self, key: str, message: str) -> None:
-        auth = 'export REDISCLI_AUTH=$(cut -d" " -f2 /run/secrets/redis.password.conf)'
-        inner = ["docker", "exec", "wearon-redis-1", "sh", "-c", f'{auth}; redis-cli lpush {key} "$0"', message]
-        docker("exec", "rolling", *inner)
-
-
 @pytest.fixture(scope="module")
-def generations(sandbox: dict[str, str]) -> Iterator[Generations]:
+def generations(sandbox: dict[str, str], rolling: Worker) -> Iterator[Generations]:
     openai = OpenAIRemote(sandbox["openai_url"].removesuffix("/v1"))
     slow = openai.fault("slow", contains=MARKER, delay=12)
     photos = [f"{sandbox['photos_url']}/{name}.jpg" for name in ("person", "garment")]
     with Database(sandbox["database_url"]) as database:
         records = Records()
         records.database = database
-        with Generations(records, Producer(database, _StackRedis(), photos), 5) as running:  # type: ignore[arg-type]
+        with Generations(records, Producer(database, StackRedis(rolling.host), photos), 5) as running:  # type: ignore[arg-type]
             yield running
     openai.clear(slow)
 
