@@ -43,7 +43,8 @@ def celery_transport(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": {
             # Only messages that were received and not started can be unacknowledged: just above the longest task.
             "visibility_timeout": int(settings.generation_timeout_seconds) + 60,
-            "socket_timeout": 30,
+            # Well below the consumer's own limit of silence (health.py), with the one retry.
+            "socket_timeout": REDIS_SOCKET_TIMEOUT_SECONDS,
             "socket_connect_timeout": REDIS_CONNECT_TIMEOUT_SECONDS,
             "socket_keepalive": True,
             "health_check_interval": 25,

@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -79,7 +78,7 @@ class Supervisor:
             settlement=self._settlement,
             dead_letters=dead_letters,
             orphan_grace_seconds=settings.orphan_grace_seconds,
-            on_progress=partial(self._health.beat, "sweeper"),
+            on_progress=self._sweeper_goes_on,
         )
         self._watch = Watch(
             settings,
@@ -110,7 +109,7 @@ class Supervisor:
         try:
             parts |= {celery, self._part("health", self._watch.check_forever())}
             await self._until_stopped(parts, starting, stop)
-            starting.cancel()
+            await cancel({starting})
             await self._drain(parts, celery)
         except PartEnded:
             self._pool.kill()
@@ -172,10 +171,8 @@ class Supervisor:
         self._health.state = "draining"
         begun = time.monotonic()
         log.info("drain_begun", timeout_seconds=self._settings.drain_timeout_seconds)
-        for part in parts:
-            if part.get_name() in ("consumer", "sweeper"):
-                part.cancel()
         self._pool.stop()
+        await cancel({part for part in parts if part.get_name() in ("consumer", "sweeper")})
         parts.add(self._part("returner", self._return_unstarted()))
         again = asyncio.create_task(self._signals.get())
         await asyncio.wait({celery, again}, timeout=self._settings.drain_timeout_seconds, return_when="FIRST_COMPLETED")
@@ -191,6 +188,11 @@ class Supervisor:
                 returned = await self._claims.give_back_all()
                 await self._claims.leave()
                 log.info("drain_ended", messages_given_back=returned, seconds=round(time.monotonic() - begun, 1))
+
+    def _sweeper_goes_on(self) -> None:
+        # The first sweep belongs to the start, which may take longer than a part may be silent.
+        if "sweeper" in self._health.parts:
+            self._health.beat("sweeper")
 
     async def _return_unstarted(self) -> None:
         with suppress(RedisError, OSError):

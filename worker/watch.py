@@ -51,12 +51,14 @@ class Watch:
         self._database = database
         self._sweeper = sweeper
         self._consumer = consumer
+        self._beaten_at = time.monotonic()
         self._lost_heartbeat_at = float("-inf")
 
     async def join(self) -> None:
         """The first heartbeat, as soon as Redis is there."""
         asked = time.monotonic()
         await until_available(self._claims.heartbeat)
+        self._beaten_at = time.monotonic()
         if time.monotonic() - asked > _REDIS_AWAY_SECONDS:
             # The others come back from the same outage: they, too, only now say that they live.
             self._lost_heartbeat_at = time.monotonic()
@@ -81,6 +83,7 @@ class Watch:
                 await self.sweep()
             except (RedisError, OSError, ServiceUnavailable) as error:
                 log.warning("sweep_failed", error=str(error))
+            self._health.beat("sweeper")
 
     async def sweep(self) -> None:
         """One look; none soon after an outage, when everyone, we included, first gets the time to renew the leases."""
@@ -91,10 +94,14 @@ class Watch:
             await self._sweeper.sweep()
 
     async def _beat(self) -> None:
-        if not await self._claims.heartbeat():
-            # Redis was away or this process was stopped: leases may have run out, too.
-            self._lost_heartbeat_at = time.monotonic()
-            log.warning("heartbeat_lost")
+        there = await self._claims.heartbeat()
+        now = time.monotonic()
+        silent_seconds, self._beaten_at = now - self._beaten_at, now
+        # Redis was away or this process was stopped: leases may have run out, too, and those that were due for renewal
+        # before this heartbeat. It comes three times per lease: half a lease without one is no chance.
+        if not there or silent_seconds > self._settings.lease_seconds / 2:
+            self._lost_heartbeat_at = now
+            log.warning("heartbeat_lost", silent_seconds=round(silent_seconds, 1))
 
     async def audit_forever(self) -> None:
         """Prove the books now and then, one instance for all, and show the result as a metric."""

@@ -8,6 +8,7 @@ import pytest
 
 from tests.chaos.harness import (
     FULL,
+    LEASE_SECONDS,
     SETTLEMENTS,
     Books,
     Load,
@@ -94,6 +95,8 @@ def answers_lost(sandbox: Sandbox) -> None:
 OUTAGES: dict[str, tuple[Callable[[Sandbox], None], int]] = {
     "Redis stopped for 5 s": (stop_redis, 1),
     "Redis killed and started": (kill_redis, 1),
+    # Leases run out in it, and the supervisor's heartbeat, which is younger, does not.
+    "Redis frozen for 0.85 of a lease": (pause_redis(0.85 * LEASE_SECONDS), 1),
     "Supabase 503 for 8 s": (gateway(8, "rpc/*", "table/*", "storage/*"), 1),
     "answers of Supabase lost": (answers_lost, 1),
     "OpenAI drops connections": (openai_drops("drop"), 4),

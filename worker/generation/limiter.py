@@ -10,6 +10,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
+from worker.generation.retrying import until_available
 
 #: The window is longer than a minute, because OpenAI sees a call after it was sent, and not always equally late: by
 #: this at least and at most, in between by three times the 95th percentile of what the latest calls took from their
@@ -97,7 +99,7 @@ class Turn(NamedTuple):
 
 
 class Limiter:
-    """`acquire` and `usage` raise ServiceUnavailable when Redis did not do it; they may then be repeated."""
+    """`acquire` waits for a Redis that is away; `usage` raises ServiceUnavailable."""
 
     def __init__(
         self,
@@ -125,10 +127,10 @@ class Limiter:
         token = uuid4().hex
         try:
             async with self._door:  # one at a time: different connections could overtake each other
-                delay = await self._run(self._place, token)
+                delay = await self._ask_for_place(token)
             while delay > 0:
                 await asyncio.sleep(min(delay / 1e6, self._poll_seconds))
-                delay = await self._run(self._place, token)
+                delay = await self._ask_for_place(token)
         except BaseException:
             with suppress(ServiceUnavailable, TimeoutError):
                 async with asyncio.timeout(_GIVE_UP_SECONDS):
@@ -167,6 +169,10 @@ class Limiter:
         least, most = self._slack_seconds
         slower = sorted(self._delays)[len(self._delays) * 19 // 20]
         return int((self._window_seconds + min(most, max(least, _SLACK_PER_DELAY * slower))) * 1e6)
+
+    async def _ask_for_place(self, token: str) -> float:
+        """With one token for all tries: another one would queue again, behind its own place from before an outage."""
+        return float(await until_available(partial(self._run, self._place, token)))
 
     async def _run(self, script: AsyncScript, token: str) -> Any:
         """Ends, also when cancelled, only once Redis has answered: else a call could arrive after it was taken back."""

@@ -138,7 +138,8 @@ class Pipeline:
         async def start() -> Change:
             try:
                 return await self._sessions.start(message.channel, message.session_id, message.owner_id)
-            except ServiceUnavailable:
+            except (ServiceUnavailable, asyncio.CancelledError):
+                # The database may have done it all the same.
                 run.begun_perhaps = run.lease.first
                 raise
 

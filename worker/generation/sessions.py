@@ -1,6 +1,6 @@
 """Session rows in Supabase: every change of state goes through the SQL functions in sql/."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -109,11 +109,18 @@ class Sessions:
         outdated = int(installed.get("version", 0)) < MIGRATION_VERSION
         return sorted(name for name, signature in SIGNATURES.items() if outdated or found.get(name) != signature)
 
-    async def open(self, statuses: list[str], created_before: datetime | None = None) -> list[OpenSession]:
-        """All sessions of both channels in these statuses."""
-        return [session async for session in self._open(statuses, created_before)]
+    async def open(
+        self,
+        statuses: list[str],
+        created_before: datetime | None = None,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> list[OpenSession]:
+        """All sessions of both channels in these statuses; calls `on_progress` after each answer of the database."""
+        return [session async for session in self._open(statuses, created_before, on_progress)]
 
-    async def _open(self, statuses: list[str], created_before: datetime | None) -> AsyncIterator[OpenSession]:
+    async def _open(
+        self, statuses: list[str], created_before: datetime | None, on_progress: Callable[[], None]
+    ) -> AsyncIterator[OpenSession]:
         for channel, table in TABLES.items():
             offset = 0
             # Until an empty page: the server may give less than was asked for (PostgREST's max-rows).
@@ -122,6 +129,7 @@ class Sessions:
                 if created_before:
                     query = query.lt("created_at", created_before.isoformat())
                 rows = await self._execute(query.order("id").range(offset, offset + _PAGE - 1))
+                on_progress()
                 for row in rows:
                     yield OpenSession(channel, UUID(row["id"]), row["status"])
                 if not rows:

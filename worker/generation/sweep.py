@@ -101,6 +101,7 @@ class Sweeper:
             await self._dead_letters.add(payload, "poison", detail)
             metrics.REFUSED.labels("poison").inc()
             log.error("message_refused", reason="poison", detail=detail)
+            await self._disown(known[1])
             await self._settlement.settle(settlement.failed(*known, WorkerLost(detail), processing_time_ms=0))
             await claims.finish(payload)
         elif await claims.give_back(payload):
@@ -128,8 +129,9 @@ class Sweeper:
 
     async def _stuck(self) -> set[OpenSession]:
         # The database first: whatever moves on while we look then counts as accounted for, or has ended by itself.
-        candidates = await self._sessions.open(["processing"])
-        candidates += await self._sessions.open(["queued", "pending"], datetime.now(UTC) - self._grace)
+        before = datetime.now(UTC) - self._grace
+        candidates = await self._sessions.open(["processing"], on_progress=self._on_progress)
+        candidates += await self._sessions.open(["queued", "pending"], before, on_progress=self._on_progress)
         if not candidates:
             return set()
         queued = await self._queued_sessions()
@@ -146,6 +148,7 @@ class Sweeper:
         return found
 
     async def _accounted(self, session: OpenSession) -> bool:
+        self._on_progress()
         leased = await self._redis.exists(keys.lease(session.session_id))
         return bool(leased) or await self._settlement.is_waiting(session.session_id)
 
@@ -154,4 +157,9 @@ class Sweeper:
         with bind(session_id=str(session.session_id), channel=session.channel):
             metrics.STUCK.labels(session.channel, error.reason).inc()
             log.warning("stuck_session_found", status=session.status, reason=error.reason, detail=str(error))
+            await self._disown(session.session_id)
             await self._settlement.settle(settlement.failed(session.channel, session.session_id, error, 0))
+
+    async def _disown(self, session_id: UUID) -> None:
+        """Should its worker only have stood still, it finds its lease lost and makes no call any more."""
+        await self._redis.delete(keys.begun(session_id))

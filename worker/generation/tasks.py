@@ -109,7 +109,7 @@ class GenerationLoop:
             editor=ImageEditor(
                 openai_images.client(settings, limiter.sent),
                 settings,
-                wait_for_turn=partial(until_available, limiter.acquire),
+                wait_for_turn=limiter.acquire,
             ),
             storage=Storage(
                 clients.storage_client(settings, storage), settings.supabase_storage_bucket, settings.signed_url_seconds

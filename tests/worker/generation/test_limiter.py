@@ -204,17 +204,27 @@ async def test_usage_counts_calls_of_the_last_window_and_those_that_wait(redis: 
     assert (usage.calls, usage.waiting) == (3, 2)
 
 
-async def test_an_error_of_redis_is_service_unavailable(redis: Redis) -> None:
+async def test_an_error_of_redis_is_service_unavailable_or_waited_out(redis: Redis) -> None:
     limiter = Limiter(redis, 3)
     await redis.set(keys.LIMITER, "not a sorted set")
     with pytest.raises(ServiceUnavailable, match="WRONGTYPE"):
-        await limiter.acquire()
-    with pytest.raises(ServiceUnavailable, match="WRONGTYPE"):
         await limiter.usage()
+    waiting = asyncio.create_task(limiter.acquire())
+    await asyncio.sleep(0.5)
+    assert not waiting.done()
+    await redis.delete(keys.LIMITER)
+    assert await waiting > 0.5
 
 
-async def test_a_redis_that_is_away_is_service_unavailable(sandbox: Sandbox, redis: Redis) -> None:
-    limiter = Limiter(redis, 3)
+async def test_an_outage_of_redis_costs_no_place(sandbox: Sandbox, redis: Redis) -> None:
+    """Those who wait keep theirs; they do not queue again behind what they left."""
+    limiter = Limiter(redis, 2, window_seconds=2)
+    tasks = [asyncio.create_task(limiter.acquire()) for _ in range(8)]
+    await asyncio.sleep(0.5)
+    before = set(await redis.zrange(keys.LIMITER, 0, -1))
     sandbox.valkey.stop()
-    with pytest.raises(ServiceUnavailable):
-        await limiter.acquire()
+    await asyncio.sleep(1)
+    sandbox.valkey.start()
+    await asyncio.sleep(1)
+    assert set(await redis.zrange(keys.LIMITER, 0, -1)) <= before
+    await asyncio.gather(*tasks)

@@ -1,0 +1,54 @@
+"""What becomes of a generation that is let go of at an awkward moment; whole generations are in tests/integration."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from redis.asyncio import Redis
+
+from tests.sandbox import Sandbox
+from worker.generation.leases import Leases
+from worker.generation.message import GenerationMessage
+from worker.generation.pipeline import End, Pipeline
+from worker.generation.sessions import Change, Sessions
+from worker.generation.settlement import Settlement
+from worker.settings import Settings
+
+
+class SlowAnswers:
+    """The database has started the session; the answer stays away."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self.requeue = sessions.requeue
+        self.done = asyncio.Event()
+
+    async def start(self, *arguments: Any) -> Change:
+        change = await self._sessions.start(*arguments)
+        self.done.set()
+        await asyncio.sleep(60)
+        return change
+
+
+async def test_a_start_that_is_let_go_of_before_its_answer_waits_in_the_queue_again(
+    sandbox: Sandbox, settings: Settings, redis: Redis, sessions: Sessions
+) -> None:
+    queued = sandbox.producer.b2c(push=False)
+    answers: Any = SlowAnswers(sessions)
+    unused: Any = SimpleNamespace()
+    pipeline = Pipeline(
+        settings,
+        steps=unused,
+        leases=Leases(redis, "one", 30),
+        sessions=answers,
+        settlement=Settlement(redis, sessions),
+        intake=unused,
+        dead_letters=unused,
+    )
+    generation = asyncio.create_task(pipeline.generate(GenerationMessage(**queued.message), b"{}"))
+    await answers.done.wait()
+    assert sandbox.session("b2c", queued.session_id)["status"] == "processing"
+    pipeline.release()
+    assert await generation is End.GIVE_BACK
+    assert sandbox.session("b2c", queued.session_id)["status"] == "queued"
+    assert sandbox.balance_changes(queued.owner_id) == [10, -1]
