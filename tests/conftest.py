@@ -1,4 +1,4 @@
-"""Fixtures for every test: the sandbox, started once per run and clean for each test."""
+"""Fixtures for every test: the sandbox, one for each process of the run, and clean for each test."""
 
 from collections.abc import Iterator
 

@@ -2,11 +2,11 @@
 
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.programs import ROOT
+
 DOCUMENTS = subprocess.run(
     ["git", "ls-files", "*.md"], cwd=ROOT, check=True, capture_output=True, text=True
 ).stdout.split()

@@ -23,10 +23,9 @@ def megabytes(limit: str) -> int:
 
 def test_two_runs_render_the_same_bytes(render: Callable[..., Rendered], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever order a run's sets have: otherwise a second site.yml changes files, now and then."""
-    runs = []
+    workers, runs = ["beta", "gamma", "delta"], []
     for seed in ("1", "2"):
         monkeypatch.setenv("PYTHONHASHSEED", seed)
-        workers = ["beta", "gamma", "delta"]
         folder = render("production", further_workers=workers, private_address="10.0.0.1", run=seed).folder
         files = {path.relative_to(folder): path.read_text() for path in folder.rglob("*") if path.is_file()}
         runs.append({name: text.replace(str(folder), "") for name, text in files.items()})

@@ -1,6 +1,6 @@
 """Session rows in Supabase: every change of state goes through the SQL functions in sql/."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -110,17 +110,10 @@ class Sessions:
         return sorted(name for name, signature in SIGNATURES.items() if outdated or found.get(name) != signature)
 
     async def open(
-        self,
-        statuses: list[str],
-        created_before: datetime | None = None,
-        on_progress: Callable[[], None] = lambda: None,
+        self, statuses: list[str], on_progress: Callable[[], None], created_before: datetime | None = None
     ) -> list[OpenSession]:
         """All sessions of both channels in these statuses; calls `on_progress` after each answer of the database."""
-        return [session async for session in self._open(statuses, created_before, on_progress)]
-
-    async def _open(
-        self, statuses: list[str], created_before: datetime | None, on_progress: Callable[[], None]
-    ) -> AsyncIterator[OpenSession]:
+        found: list[OpenSession] = []
         for channel, table in TABLES.items():
             offset = 0
             # Until an empty page: the server may give less than was asked for (PostgREST's max-rows).
@@ -130,11 +123,11 @@ class Sessions:
                     query = query.lt("created_at", created_before.isoformat())
                 rows = await self._execute(query.order("id").range(offset, offset + _PAGE - 1))
                 on_progress()
-                for row in rows:
-                    yield OpenSession(channel, UUID(row["id"]), row["status"])
+                found += [OpenSession(channel, UUID(row["id"]), row["status"]) for row in rows]
                 if not rows:
                     break
                 offset += len(rows)
+        return found
 
     async def _change(self, function: str, channel: Channel, session_id: UUID, **parameters: Any) -> Change:
         result = await self._call(function, {"p_channel": channel, "p_session_id": str(session_id), **parameters})

@@ -130,8 +130,8 @@ class Sweeper:
     async def _stuck(self) -> set[OpenSession]:
         # The database first: whatever moves on while we look then counts as accounted for, or has ended by itself.
         before = datetime.now(UTC) - self._grace
-        candidates = await self._sessions.open(["processing"], on_progress=self._on_progress)
-        candidates += await self._sessions.open(["queued", "pending"], before, on_progress=self._on_progress)
+        candidates = await self._sessions.open(["processing"], self._on_progress)
+        candidates += await self._sessions.open(["queued", "pending"], self._on_progress, before)
         if not candidates:
             return set()
         queued = await self._queued_sessions()
