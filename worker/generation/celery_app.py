@@ -26,6 +26,8 @@ def create_app(settings: Settings, instance: str) -> Celery:
         task_default_exchange="",
         task_default_routing_key=queue,
         task_ignore_result=True,
+        # Otherwise each thread of the pool would look for the (disabled) result backend among all installed packages.
+        result_backend_thread_safe=True,
         task_serializer="json",
         accept_content=["json"],
         task_acks_late=False,
