@@ -185,7 +185,9 @@ def _shows_person(pixels: Pixels, detector: Detector, at_least: float = 0) -> bo
 
 def _too_dark(pixels: Pixels) -> bool:
     step = max(1, max(pixels.shape) // 128)
-    return float(np.percentile(pixels[::step, ::step].mean(axis=2), 95)) < _DARK
+    red, green, blue = np.moveaxis(pixels[::step, ::step].astype(np.uint16), 2, 0)
+    bright = red + green + blue >= 3 * _DARK
+    return bool(np.count_nonzero(bright) < bright.size / 20)
 
 
 def _blurred(grey: Grey) -> bool:

@@ -97,9 +97,10 @@ def edges(mask: NDArray[np.float32], y: Array, start: Array, sign: int) -> Array
         start = width - 1 - start
     begin = np.clip(np.rint(start), 0, width - 1).astype(int)
     outside = (values < 0.5) & (np.arange(width) >= begin[:, None])
-    found = np.where(outside.any(axis=1), outside.argmax(axis=1), width - 1)
-    before = np.maximum(found - 1, 0)
     index = np.arange(len(y))
+    found = outside.argmax(axis=1)
+    found = np.where(outside[index, found], found, width - 1)
+    before = np.maximum(found - 1, 0)
     inner, outer = values[index, before], values[index, found]
     crossing = before + np.clip((inner - 0.5) / np.maximum(inner - outer, 1e-6), 0, 1) * (found - before)
     result = np.where(values[index, begin] < 0.5, start, crossing)
