@@ -44,6 +44,7 @@ def test_a_late_worker_neither_changes_nor_pays_for_what_another_one_took_over(s
                 lambda: sandbox.calls(starting.mark) and sandbox.calls(waiting.mark)[1:], 20, "not taken over"
             )
             assert both
+            ended(sandbox, calling, 20)  # else the late one could still take their leases back
             sandbox.gateway.clear()  # the late one's request breaks, so it asks again
             late.thaw()
             more = load.many(10)  # both work on

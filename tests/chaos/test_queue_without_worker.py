@@ -19,11 +19,11 @@ def test_a_start_settles_what_was_left_behind_and_leaves_alone_what_is_fresh(san
         # All of it is older than the grace period then, also what still has its message; and the leases have run out.
         time.sleep(max(GRACE_SECONDS, LEASE_SECONDS))
         worker.start()
+        ended(sandbox, [*begun, *orphans], 10)
+        assert statuses(sandbox, [*begun, *orphans]) == {"failed": 10}
         # The producer inserts the session first and pushes its message seconds later.
         fresh = load.many(5, push=False)
         inserted = time.monotonic()
-        ended(sandbox, [*begun, *orphans], 2)
-        assert statuses(sandbox, [*begun, *orphans]) == {"failed": 10}
         time.sleep(max(0.0, inserted + GRACE_SECONDS / 2 - time.monotonic()))
         assert statuses(sandbox, fresh) == {"queued": 5}
         for made in fresh[:4]:

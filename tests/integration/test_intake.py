@@ -47,11 +47,13 @@ def test_maintenance_keeps_the_queue_over_a_restart_until_it_is_ended(world: San
 
 def test_no_more_calls_than_allowed_are_in_flight_and_no_more_is_taken_than_can_be_prepared(world: Sandbox) -> None:
     world.reset()
-    world.openai.set(latency=4.0)  # all are in flight before the first one ends
-    with WorkerProcess(world, **{**QUICK, "WORKER_CONCURRENCY": "25"}) as worker:
+    world.openai.fault("slow", delay=60)  # all are in flight before the first one ends
+    settings = {**QUICK, "WORKER_CONCURRENCY": "25", "GENERATION_TIMEOUT_SECONDS": "60"}
+    with WorkerProcess(world, **settings) as worker:
         queued = [world.producer.b2c() for _ in range(30)]
-        wait_for(lambda: world.openai.summary()["in_flight"] == 25, 10, "the slots are not filled")
+        wait_for(lambda: world.openai.summary()["in_flight"] == 25, 20, "the slots are not filled")
         wait_for(lambda: len(worker.logs("message_taken")) == 26, 5, "nothing is prepared meanwhile")
+        world.openai.clear()
         assert [world.settled("b2c", item.session_id)["status"] for item in queued] == ["completed"] * 30
     assert world.openai.summary()["peak_in_flight"] == 25
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -54,13 +55,17 @@ Counted = Callable[[], Any]
 def counted(around: Sandbox, worker: WorkerProcess) -> Counted:
     """`with counted() as change:`; the block's generations must have ended when it ends."""
 
-    @contextmanager
-    def count() -> Iterator[Change]:
-        change = Change(worker.url)
-        yield change
-        # The row is written a moment before it is counted.
+    def finish() -> None:
+        """The row is written a moment before it is counted."""
         unfinished = ("wearon_claimed_messages", "wearon_settlements_waiting")
         wait_for(lambda: sum(map(scrape(worker.url).value, unfinished)) == 0, 20, "generations are left")
+
+    @contextmanager
+    def count() -> Iterator[Change]:
+        finish()  # those from before the block
+        change = Change(worker.url)
+        yield change
+        finish()
         time.sleep(0.1)
         change.end()
 
@@ -137,8 +142,9 @@ def test_a_completed_generation_with_its_steps_tokens_cost_and_pictures(
         ("wearon_generations_total", channel, "completed", "none"): 1,
         ("wearon_generation_seconds_count", channel, "completed"): 1,
     }
-    taken = (row["completed_at"] - row["created_at"]).total_seconds()
-    assert change("wearon_generation_seconds_sum", channel=channel) == pytest.approx(taken, abs=0.5)
+    made = datetime.fromisoformat(queued.message["created_at"])
+    taken, passed = ((moment - made).total_seconds() for moment in (row["completed_at"], datetime.now(UTC)))
+    assert taken <= change("wearon_generation_seconds_sum", channel=channel) <= passed
     steps = {key[1]: count for key, count in change.all("wearon_generation_step_seconds_count").items()}
     once = ("queue_wait", "start", "limiter_wait", "edit", "upload", "sign", "settle")
     assert steps == {**dict.fromkeys(once, 1), "fetch": 2, "resize": 2}
@@ -281,8 +287,13 @@ def test_exhausted_quota_pauses_the_intake_and_fails_nobody(
     around.openai.fault("insufficient_quota", contains=marker, times=1)
     with counted() as change:
         queued = around.producer.b2c(prompt=marker)
-        wait_for(lambda: scrape(worker.url).value("wearon_intake_paused") == 1, 10, "no pause is shown")
-        assert scrape(worker.url).value("wearon_healthy") == 0
+
+        def shown() -> bool:
+            seen = scrape(worker.url)
+            # The worker itself hears of the pause before it takes the next message.
+            return (seen.value("wearon_intake_paused"), seen.value("wearon_healthy")) == (1, 0)
+
+        wait_for(shown, 10, "no pause is shown")
         ended(queued)
     assert change("wearon_openai_calls_total", result="quota_exhausted") == 1
     assert change("wearon_generations_requeued_total", reason="quota_exhausted") == 1
@@ -343,7 +354,8 @@ def test_messages_that_wait_show_in_number_and_age(
     around: Sandbox, worker: WorkerProcess, counted: Counted, ended: Ended
 ) -> None:
     around.redis.set("wearon:intake:paused", "test", ex=60)
-    time.sleep(2)  # a blocking pop that was on its way
+    # A blocking pop that was on its way has ended by then.
+    wait_for(lambda: worker.health()["intake_paused"] == "test", 10, "the pause is not in /health")
     with counted() as change:
         queued = [around.producer.b2c(push=False) for _ in range(3)]
         for made, age in zip(queued, (10, 300, 20), strict=True):
@@ -414,7 +426,13 @@ def test_requests_to_the_size_api_by_what_became_of_them(
         for url, status in ((person, 200), (wall, 422), (around.photos.url("nothing.jpg"), 400), ("no", 422)):
             answer = client.post("/estimate-body", json={"image_url": url, "height_cm": 173.4})
             assert answer.status_code == status, answer.text
-        assert client.post("/estimate-body", content=b"x" * 70_000).status_code == 413
+        # Announced and not sent: what comes after the answer is met by a reset, which may overtake it.
+        large = HTTPConnection("127.0.0.1", worker.port, timeout=20)
+        large.putrequest("POST", "/estimate-body")
+        large.putheader("Content-Length", "70000")
+        large.endheaders()
+        with large.getresponse() as answer:
+            assert answer.status == 413
         assert client.request("GET", "/estimate-body").status_code == 405
     name = "wearon_sizing_requests_total"
     assert change.all(name) == {
@@ -440,10 +458,11 @@ def test_a_scrape_is_quick_while_generations_run(
     around.openai.set(latency=0.5)
     queued = [around.producer.b2c(prompt=marker) for _ in range(10)]
     durations = []
-    for _ in range(15):
-        begun = time.monotonic()
-        scrape(worker.url)
-        durations.append(time.monotonic() - begun)
+    with httpx.Client(base_url=worker.url) as client:
+        while time.sleep(0.05) is None and len(durations) < 15:
+            begun = time.monotonic()
+            client.get("/metrics").raise_for_status()
+            durations.append(time.monotonic() - begun)
     around.openai.set(latency=0)
     for one in queued:
         ended(one)
@@ -476,13 +495,15 @@ def test_task_events_are_published_for_the_exporter_and_kept_nowhere(
         heard: list[dict[str, Any]] = []
 
         def hear() -> bool:
-            # One more until each kind was heard: with threads Celery loses one that is added while it sends a group.
-            ended(around.producer.b2c(prompt=marker))
+            # Some more until each kind was heard: with threads Celery loses one that is added while it sends a group,
+            # and of one try-on alone that is nearly always the start.
+            for queued in [around.producer.b2c(prompt=marker) for _ in range(10)]:
+                ended(queued)
             while message := published.get_message(timeout=0.3):
                 heard.extend(_events(message["data"]))
             return {"task-received", "task-started", "task-succeeded"} <= {event["type"] for event in heard}
 
-        wait_for(hear, 20, lambda: str(heard))
+        wait_for(hear, 60, lambda: str(heard))
     assert marker not in str(heard)
     assert "http" not in str(heard)
     kept = [key for key in around.redis.keys("*") if not key.startswith(("wearon:", "_kombu.binding."))]
@@ -499,8 +520,10 @@ class TestPartsAway:
     """What a scrape says while something stands still."""
 
     def test_a_celery_process_that_stands_still_shows_its_last_values_and_no_counter_goes_back(
-        self, worker: WorkerProcess
+        self, around: Sandbox, worker: WorkerProcess, counted: Counted, ended: Ended, marker: str
     ) -> None:
+        with counted():
+            ended(around.producer.b2c(prompt=marker))
         before = scrape(worker.url)
         (pid,) = worker.children()
         os.kill(pid, signal.SIGSTOP)
@@ -515,8 +538,10 @@ class TestPartsAway:
         assert during.value("wearon_openai_calls_total", result="ok") > 0
 
     def test_without_redis_its_values_are_absent_and_the_rest_is_there(
-        self, around: Sandbox, worker: WorkerProcess
+        self, around: Sandbox, worker: WorkerProcess, counted: Counted, ended: Ended, marker: str
     ) -> None:
+        with counted():
+            ended(around.producer.b2c(prompt=marker))
         around.valkey.pause()
         try:
             begun = time.monotonic()
@@ -531,7 +556,7 @@ class TestPartsAway:
 
 
 class TestModelShutDown:
-    """Late, because the worker stays with the fallback."""
+    """The worker stays with the fallback until it starts again."""
 
     def test_calls_are_counted_by_the_model_that_was_asked(
         self, around: Sandbox, worker: WorkerProcess, counted: Counted, ended: Ended, marker: str
@@ -547,10 +572,12 @@ class TestModelShutDown:
         }
         assert change("wearon_openai_cost_usd_total", model="gpt-image-2.6-sunburst") > 0
         assert scrape(worker.url).value("wearon_openai_fallback_in_use") == 1
+        assert worker.stop() == 0
+        worker.start()  # side by side no test is the last one
 
 
 class TestDrain:
-    """Last, because the worker ends."""
+    """The worker ends, and is started again."""
 
     def test_a_draining_worker_shows_what_still_runs(self, around: Sandbox, worker: WorkerProcess, marker: str) -> None:
         around.openai.set(latency=4)
@@ -559,10 +586,11 @@ class TestDrain:
         def value(name: str) -> float:
             return scrape(worker.url).value(name)
 
-        wait_for(lambda: value("wearon_generations_in_flight") == 1, 10, "it does not run")
-        assert (value("wearon_leases_held"), value("wearon_claimed_messages")) == (1, 1)
+        running = ("wearon_generations_in_flight", "wearon_leases_held", "wearon_claimed_messages")
+        wait_for(lambda: [value(name) for name in running] == [1, 1, 1], 10, "it does not run")
         wait_for(lambda: value("wearon_openai_limit_calls") >= 1, 10, "its call is not counted")
         worker.signal(signal.SIGTERM)
         wait_for(lambda: value("wearon_draining") == 1, 5, "it does not drain")
         assert value("wearon_ready") == 0
         assert worker.wait(60) == 0
+        worker.start()

@@ -95,7 +95,9 @@ def test_server_errors_and_broken_connections_are_retried_with_growing_delays_an
     assert_failed_and_refunded(around, queued, ended(queued))
     starts = [call.started for call in around.calls(marker)]
     assert len(starts) == 3  # OPENAI_MAX_RETRIES of these tests is 2
-    assert starts[2] - starts[1] > starts[1] - starts[0]
+    # With up to one second more, by chance, and whatever a busy machine takes.
+    assert starts[1] - starts[0] >= 1
+    assert starts[2] - starts[1] >= 2
 
 
 def test_one_server_error_is_survived(around: Sandbox, ended: Ended, marker: str) -> None:
@@ -123,9 +125,14 @@ def test_exhausted_quota_fails_nobody_pauses_the_intake_and_goes_on_by_itself(
     around: Sandbox, worker: WorkerProcess, ended: Ended, marker: str
 ) -> None:
     queued = queue_with(around, marker, "insufficient_quota", times=2)
-    wait_for(lambda: worker.health()["intake_paused"] == "quota_exhausted", 5, "the pause is not in /health")
-    assert worker.health()["status"] == "degraded"
-    assert around.session("b2c", queued.session_id)["status"] == "queued"
+
+    def waits() -> bool:
+        health = worker.health()
+        # It is put back a moment after the pause has begun.
+        put_back = around.session("b2c", queued.session_id)["status"] == "queued"
+        return put_back and (health["intake_paused"], health["status"]) == ("quota_exhausted", "degraded")
+
+    wait_for(waits, 5, lambda: f"{worker.health()}, {around.statuses(queued.session_id)}")
     assert ended(queued)["status"] == "completed"
     assert around.balance_changes(queued.owner_id) == [10, -1]
     assert worker.logs("openai_quota_exhausted", session_id=queued.session_id)
@@ -139,7 +146,7 @@ def test_messages_to_users_name_no_technology() -> None:
 
 
 class TestModelShutDown:
-    """In a class of its own because the worker stays with the fallback."""
+    """The worker stays with the fallback until it starts again."""
 
     def test_generations_go_on_with_the_fallback_model(
         self, around: Sandbox, worker: WorkerProcess, ended: Ended, marker: str
@@ -149,3 +156,5 @@ class TestModelShutDown:
         assert [row["status"] for row in rows] == ["completed"] * 3
         assert {call.model for call in around.calls(marker) if call.status == 200} == {"gpt-image-2.6-sunburst"}
         assert len(worker.logs("openai_model_fallback_used")) == 1
+        assert worker.stop() == 0
+        worker.start()  # side by side no test is the last one

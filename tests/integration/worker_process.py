@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any, Self
 import httpx
 
 from tests.sandbox import Sandbox
+from tests.sandbox.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 ENDED = ("completed", "failed")
@@ -29,7 +29,7 @@ class WorkerProcess:
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self._log = tempfile.NamedTemporaryFile(prefix="worker-", suffix=".log")  # noqa: SIM115  # closed by stop
         self.log_path = Path(self._log.name)
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self, *, ready: bool = True) -> Self:
@@ -108,8 +108,3 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: str | Callable[
             return value
         time.sleep(0.03)
     raise AssertionError(what if isinstance(what, str) else what())
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

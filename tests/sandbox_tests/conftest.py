@@ -36,7 +36,7 @@ def parts(sandbox: Sandbox) -> Parts:
 def edit(sandbox: Sandbox, parts: Parts) -> Iterator[Callable[..., Any]]:
     """Calls the image API as the worker does; options replace the usual ones."""
     usual = {"model": "gpt-image-1.5", "prompt": "try it on", "size": "1024x1536", "quality": "medium"}
-    with OpenAI(api_key=sandbox.openai_key, base_url=sandbox.openai_url, max_retries=0, timeout=5) as client:
+    with OpenAI(api_key=sandbox.openai_key, base_url=sandbox.openai_url, max_retries=0, timeout=20) as client:
         yield lambda **options: client.images.edit(**{**usual, "image": parts, "output_format": "jpeg", **options})
 
 

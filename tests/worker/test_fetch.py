@@ -283,11 +283,11 @@ async def test_waiting_for_a_turn_does_not_count_as_the_hosts_time(host, make, m
     monkeypatch.setattr(fetch_module, "MAX_DOWNLOADS", 1)
 
     async def slow(writer):
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.5)
         writer.write(answer())
 
     host.answer = slow
-    fetcher = make(host, timeout_seconds=0.4)
+    fetcher = make(host, timeout_seconds=2)
     assert await asyncio.gather(*(fetcher.fetch(host.url) for _ in range(5))) == [BODY] * 5
 
 
@@ -296,7 +296,9 @@ async def test_cancelled_download_gives_its_turn_back(host, make, monkeypatch):
     host.answer = drip
     fetcher = make(host)
     task = asyncio.create_task(fetcher.fetch(host.url))
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(5):
+        while not host.requests:
+            await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.wait([task])
     await asyncio.wait_for(host.hung_up.wait(), 5)

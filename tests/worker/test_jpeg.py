@@ -45,10 +45,10 @@ def test_thumbnail_is_not_taken_for_the_picture():
 def test_more_segments_than_any_camera_writes_are_refused_at_once():
     data = jpeg()
     bomb = data[:2] + b"\xff\xfe\x00\x02" * 2_400_000 + data[2:]
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(ImageInvalid):
         normalise(bomb)
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5
     assert coefficient_bytes(data[:2] + b"\xff\xfe\x00\x02" * (MAX_SEGMENTS // 2) + data[2:]) == 0
 
 
@@ -56,10 +56,10 @@ def test_more_scans_than_any_encoder_writes_are_refused_at_once():
     data = jpeg(7000, 5000, progressive=True)
     last = data.rindex(b"\xff\xda")
     bomb = data[:last] + data[last:-2] * (MAX_SCANS + 1) + data[-2:]
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(ImageInvalid, match="scans"):
         normalise(bomb)
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5
 
 
 @pytest.mark.parametrize("end", [3, 4, 5, 20, 100, 200])

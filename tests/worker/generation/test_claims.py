@@ -11,7 +11,7 @@ from worker.generation.claims import Claims
 
 @pytest.fixture
 def claims(redis: Redis) -> Claims:
-    return Claims(redis, "one", lease_seconds=0.4)
+    return Claims(redis, "one", lease_seconds=1)
 
 
 async def queue(redis: Redis, *payloads: bytes) -> None:
@@ -68,7 +68,7 @@ async def test_an_instance_lives_as_long_as_it_says_so(claims: Claims) -> None:
     assert not await claims.heartbeat()
     assert await claims.heartbeat()
     assert [(found.name, found.alive) for found in await claims.instances()] == [("one", True)]
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(1.2)
     assert [(found.name, found.alive) for found in await claims.instances()] == [("one", False)]
     assert not await claims.heartbeat()
 

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from worker.generation import keys
 from worker.generation.leases import Leases
 
-SECONDS = 0.6
+SECONDS = 1.5
 
 
 @pytest.fixture

@@ -48,6 +48,13 @@ def most_within(moments: list[float], seconds: float) -> int:
     return max(bisect_left(moments, moment + seconds) - index for index, moment in enumerate(moments))
 
 
+async def until_waiting(limiter: Limiter, calls: int) -> None:
+    """Returns when that many wait for their turn."""
+    async with asyncio.timeout(10):
+        while (await limiter.usage()).waiting != calls:
+            await asyncio.sleep(0.01)
+
+
 def test_processes_together_fill_every_window_and_never_overfill_one(sandbox: Sandbox) -> None:
     processes = [client(sandbox, limit=60, window=3, slack=0.6, calls=70) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
@@ -55,8 +62,8 @@ def test_processes_together_fill_every_window_and_never_overfill_one(sandbox: Sa
     moments = seen(sandbox)
     assert len(moments) == 210
     assert most_within(moments, 3) <= 60
-    # 60 at once, then 60 per window: the last ones start after three windows.
-    assert moments[-1] - moments[0] < 3 * 3.6 * 1.05
+    # 60 at once, then 60 per window: the last ones start after three windows, and long before a fourth one ends.
+    assert moments[-1] - moments[0] < 3.5 * 3.6
 
 
 async def test_calls_start_in_the_order_in_which_they_arrived(redis: Redis) -> None:
@@ -75,22 +82,25 @@ async def test_calls_start_in_the_order_in_which_they_arrived(redis: Redis) -> N
 
 
 async def test_acquire_returns_the_seconds_waited(redis: Redis) -> None:
-    limiter = Limiter(redis, 1, window_seconds=0.4, slack_seconds=(0.1, 0.1))
-    assert await limiter.acquire() < 0.2
-    assert await limiter.acquire() == pytest.approx(0.5, abs=0.2)
+    limiter = Limiter(redis, 1, window_seconds=0.9, slack_seconds=(0.1, 0.1))
+    begun = time.monotonic()
+    assert await limiter.acquire() < 0.5
+    between = time.monotonic()
+    waited = await limiter.acquire()
+    assert 1 - (between - begun) - 0.1 < waited <= time.monotonic() - between
 
 
 async def test_cancelled_calls_make_room_for_those_behind_them(redis: Redis) -> None:
     limiter = Limiter(redis, 2, window_seconds=1, slack_seconds=(0.1, 0.1))
     begun = time.monotonic()
     tasks = [asyncio.create_task(limiter.acquire()) for _ in range(12)]
-    await asyncio.sleep(0.2)
+    await until_waiting(limiter, 10)
     for task in tasks[2:10]:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
     # Ten waited for five windows; eight of them left, so the last two start after one.
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 2 * 1.1
     assert await redis.zcard(keys.LIMITER) == 2
     assert await redis.zcount(keys.LIMITER, "-inf", "+inf") == 2
 
@@ -98,6 +108,7 @@ async def test_cancelled_calls_make_room_for_those_behind_them(redis: Redis) -> 
 async def test_a_crowd_that_gave_up_leaves_nothing_behind(redis: Redis) -> None:
     limiter = Limiter(redis, 1, window_seconds=60)
     tasks = [asyncio.create_task(limiter.acquire()) for _ in range(50)]
+    await tasks[0]
     await asyncio.sleep(0.3)
     for task in tasks:
         task.cancel()
@@ -127,7 +138,7 @@ async def test_the_places_of_a_killed_process_are_over_after_their_window(sandbo
 
 
 async def test_those_behind_a_late_riser_keep_their_distance(redis: Redis) -> None:
-    limiter = Limiter(redis, 1, window_seconds=0.5, slack_seconds=(0.06, 0.06))
+    limiter = Limiter(redis, 1, window_seconds=0.5, slack_seconds=(0.3, 0.3))
     started: list[float] = []
 
     async def call() -> None:
@@ -137,20 +148,20 @@ async def test_those_behind_a_late_riser_keep_their_distance(redis: Redis) -> No
     async with asyncio.TaskGroup() as tasks:
         for _ in range(4):
             tasks.create_task(call())
-        await asyncio.sleep(0.3)
-        time.sleep(0.7)  # noqa: ASYNC251  # the whole process stands still when the second and nearly the third are due
+        await asyncio.sleep(0.5)
+        time.sleep(1)  # noqa: ASYNC251  # the whole process stands still when the second and nearly the third are due
     assert min(later - earlier for earlier, later in pairwise(started)) >= 0.5
 
 
 async def test_those_behind_a_call_that_was_sent_late_keep_their_distance_from_then(redis: Redis) -> None:
-    limiter = Limiter(redis, 1, window_seconds=1, slack_seconds=(0.06, 0.06))
+    limiter = Limiter(redis, 1, window_seconds=2, slack_seconds=(0.06, 0.06))
     await limiter.acquire()
     behind = asyncio.create_task(limiter.acquire())
     await asyncio.sleep(0.6)
     sent = time.monotonic()
     await limiter.sent()
     await behind
-    assert time.monotonic() - sent >= 1
+    assert time.monotonic() - sent >= 2
 
 
 async def test_a_call_that_was_sent_in_time_moves_nobody(redis: Redis) -> None:
@@ -164,15 +175,17 @@ async def test_a_call_that_was_sent_in_time_moves_nobody(redis: Redis) -> None:
 
 async def test_the_window_is_longer_while_calls_take_long_to_be_sent(redis: Redis) -> None:
     limiter = Limiter(redis, 1, window_seconds=1, slack_seconds=(0.03, 0.6))
-    assert await limiter.acquire() < 0.2
+    await limiter.acquire()
     await asyncio.sleep(0.15)
+    sent = time.monotonic()
     await limiter.sent()
+    await limiter.acquire()
     # Three times the delay (0.6 s at most), from when it was sent; without it 1.03 s.
-    assert 1.35 < await limiter.acquire() < 2
+    assert 1.4 < time.monotonic() - sent < 2.5
 
 
 async def test_the_client_says_when_a_call_was_sent(sandbox: Sandbox, settings: Settings) -> None:
-    sandbox.openai.set(latency=0.5)
+    sandbox.openai.set(latency=1.5)
     sent: list[float] = []
 
     async def on_sent() -> None:
@@ -183,20 +196,20 @@ async def test_the_client_says_when_a_call_was_sent(sandbox: Sandbox, settings: 
     async with openai_images.client(settings, on_sent) as client:
         await client.images.edit(model="gpt-image-1.5", image=[("a.jpg", image.getvalue(), "image/jpeg")], prompt="x")
     (moment,) = sent
-    assert time.monotonic() - moment > 0.4
+    assert time.monotonic() - moment > 0.5
 
 
 async def test_a_clock_that_was_set_back_blocks_nobody(redis: Redis) -> None:
     limiter = Limiter(redis, 2, window_seconds=1)
     seconds, _ = await redis.time()
     await redis.zadd(keys.LIMITER, {f"old{number}": (seconds + 3600) * 1_000_000 for number in range(5)})
-    assert await limiter.acquire() < 0.5
+    assert await limiter.acquire() < 5
 
 
 async def test_usage_counts_calls_of_the_last_window_and_those_that_wait(redis: Redis) -> None:
     limiter = Limiter(redis, 3, window_seconds=30)
     tasks = [asyncio.create_task(limiter.acquire()) for _ in range(5)]
-    await asyncio.sleep(0.2)
+    await until_waiting(limiter, 2)
     usage = await limiter.usage()
     for task in tasks:
         task.cancel()
@@ -220,7 +233,7 @@ async def test_an_outage_of_redis_costs_no_place(sandbox: Sandbox, redis: Redis)
     """Those who wait keep theirs; they do not queue again behind what they left."""
     limiter = Limiter(redis, 2, window_seconds=2)
     tasks = [asyncio.create_task(limiter.acquire()) for _ in range(8)]
-    await asyncio.sleep(0.5)
+    await until_waiting(limiter, 6)
     before = set(await redis.zrange(keys.LIMITER, 0, -1))
     sandbox.valkey.stop()
     await asyncio.sleep(1)

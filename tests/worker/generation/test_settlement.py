@@ -113,12 +113,13 @@ async def test_an_outcome_is_left_to_the_worker_that_has_the_lease(
 
 
 async def test_a_deferred_outcome_is_written_at_once_by_the_background_loop(
-    sandbox: Sandbox, writer: Settlement
+    sandbox: Sandbox, writer: Settlement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(settlement, "_INTERVAL_SECONDS", 60.0)
     loop = asyncio.create_task(writer.settle_forever())
     outcome, _ = failure(sandbox)
     await writer.defer(outcome)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         while sandbox.session("b2c", outcome.session_id)["status"] != "failed":
             await asyncio.sleep(0.02)
     loop.cancel()
