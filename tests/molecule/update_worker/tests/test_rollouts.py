@@ -1,7 +1,8 @@
 """Good and bad releases while customers ask and generations run. The tests build on each other; the last one counts."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,17 @@ ONE = ("--limit", "rolling")
 
 def update(play: Play, tag: str, *arguments: str) -> Played:
     return play("update_worker", "-e", f"worker_tag={tag}", *arguments)
+
+
+@contextmanager
+def refused(worker: Worker, name: str) -> Iterator[None]:
+    """A file that no nginx accepts lies there meanwhile."""
+    path = f"/opt/wearon/nginx/{name}"
+    worker.host.check_output(f"echo broken > {path}")
+    try:
+        yield
+    finally:
+        worker.host.check_output(f"rm {path}")
 
 
 def test_release_goes_from_host_to_host(play: Play, rolling: Worker, rolling2: Worker) -> None:
@@ -100,8 +112,19 @@ def test_rollback_needs_no_argument_and_no_registry(play: Play, rolling: Worker)
     assert ("quick", "rolled back") in [(one["tag"], one["result"]) for one in rolling.history()]
 
 
-def test_another_release_follows(play: Play, rolling: Worker) -> None:
-    run = update(play, "good-2", *ONE)
+def test_nginx_that_refuses_to_follow_keeps_the_old_one_alone(play: Play, rolling: Worker) -> None:
+    before = rolling.serving()
+    with refused(rolling, "upstreams/worker/broken.conf"):
+        run = update(play, "quick", *ONE)
+    assert run.code != 0
+    assert "nginx refused to follow" in " ".join(run.text.split()), run.text
+    rolling.is_settled("good-1")
+    assert rolling.serving() == before
+
+
+def test_another_release_follows_although_a_new_configuration_of_nginx_is_refused(play: Play, rolling: Worker) -> None:
+    with refused(rolling, "staged/http.d/broken.conf"):
+        run = update(play, "good-2", *ONE)
     assert run.code == 0, run.text
     rolling.is_settled("good-2")
 

@@ -25,7 +25,8 @@ def flat(run: Played) -> str:
 def locked(rolling: Worker) -> None:
     """Somebody else's lock, of half an hour ago."""
     then = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 1900))
-    ticket = {"host": "elsewhere", "who": "alice", "play": "1 Mon", "when": then, "why": "roll out v9"}
+    ticket = {"host": "elsewhere", "machine": "1 2", "who": "alice", "play": "1 Mon", "when": then}
+    ticket["why"] = "roll out v9"
     rolling.host.check_output(f"printf '%s' '{json.dumps(ticket)}' > {LOCK}")
 
 
