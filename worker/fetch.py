@@ -13,8 +13,6 @@ from worker.errors import ImageInvalid, ImageTooLarge, ImageUnavailable
 from worker.location import Location, locate
 
 CONTENT_TYPES = frozenset({"image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/webp", "image/avif"})
-#: Downloads at once; further ones wait. Bounds memory at 64 x `max_bytes`; 300 generations a minute use about 5.
-MAX_DOWNLOADS = 64
 KEEPALIVE_SECONDS = 15.0
 RETRY_PAUSE_SECONDS = 0.2
 
@@ -31,17 +29,26 @@ class ImageFetcher:
     """Downloads photos over kept-alive connections; belongs to one event loop."""
 
     def __init__(
-        self, *, trusted_origins: frozenset[str], max_bytes: int, timeout_seconds: float, resolver: Resolver = resolve
+        self,
+        *,
+        trusted_origins: frozenset[str],
+        max_bytes: int,
+        timeout_seconds: float,
+        downloads: int,
+        resolver: Resolver = resolve,
     ) -> None:
-        """`trusted_origins` (`scheme://host:port`) may lead to private addresses; all other rules hold there, too."""
+        """`trusted_origins` (`scheme://host:port`) may lead to private addresses; all other rules hold there, too.
+
+        At most `downloads` run at once and further ones wait, so that they hold `downloads` x `max_bytes` of memory.
+        """
         self._trusted_origins = trusted_origins
         self._max_bytes = max_bytes
         self._timeout_seconds = timeout_seconds
         context = _tls_context()
         # Two pools, so that a connection to a trusted origin can never serve a URL that is not.
-        self._public = _pool(GuardedBackend(resolver, is_public), context)
-        self._trusted = _pool(GuardedBackend(resolver, lambda _: True), context)
-        self._turns = asyncio.Semaphore(MAX_DOWNLOADS)
+        self._public = _pool(GuardedBackend(resolver, is_public), context, downloads)
+        self._trusted = _pool(GuardedBackend(resolver, lambda _: True), context, downloads)
+        self._turns = asyncio.Semaphore(downloads)
 
     async def fetch(self, url: str) -> bytes:
         """The bytes behind `url`, labelled as an image and no longer than the limit.
@@ -117,11 +124,11 @@ class ImageFetcher:
         return ImageTooLarge(f"Image is at least {size / 1e6:.1f} MB; the limit is {self._max_bytes / 1e6:g} MB.")
 
 
-def _pool(backend: GuardedBackend, context: ssl.SSLContext) -> httpcore.AsyncConnectionPool:
+def _pool(backend: GuardedBackend, context: ssl.SSLContext, connections: int) -> httpcore.AsyncConnectionPool:
     return httpcore.AsyncConnectionPool(
         ssl_context=context,
-        max_connections=MAX_DOWNLOADS,
-        max_keepalive_connections=MAX_DOWNLOADS,
+        max_connections=connections,
+        max_keepalive_connections=connections,
         keepalive_expiry=KEEPALIVE_SECONDS,
         network_backend=backend,
     )

@@ -32,7 +32,7 @@ JPEG_QUALITY = 90
 #: Colour profiles larger than this are print profiles with tables that cost more than the picture.
 MAX_PROFILE_BYTES = 1_000_000
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF")
 _SRGB = ImageCms.createProfile("sRGB")
 _heavy = threading.Lock()
 
@@ -99,7 +99,7 @@ def _opened(data: bytes) -> Iterator[ImageFile.ImageFile]:
     """The image, not decoded yet and known to be affordable; what goes wrong inside becomes an ImageError."""
     try:
         kept = jpeg.coefficient_bytes(data) if data.startswith(jpeg.MAGIC) else None
-        with Image.open(BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
             pixels = image.width * image.height
             limit, bytes_per_pixel = WHOLE[image.format or ""] if kept is None else (MAX_JPEG_PIXELS, 0)
             if pixels > limit:
@@ -113,10 +113,10 @@ def _opened(data: bytes) -> Iterator[ImageFile.ImageFile]:
     except UnidentifiedImageError:
         raise ImageInvalid("Data is no JPEG, PNG, WebP or AVIF image.") from None
     except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLarge(f"Image is too large to decode: {type(error).__name__}.") from None
+        raise ImageTooLarge("Image is too large to decode.") from error
     except Exception as error:
         # Damaged files make Pillow raise OSError, SyntaxError, ValueError, struct.error, EOFError, KeyError...
-        raise ImageInvalid(f"Image cannot be decoded: {type(error).__name__}: {error}") from None
+        raise ImageInvalid(f"Image is damaged or incomplete: {error}") from error
 
 
 def _fit(size: tuple[int, int], side: int) -> tuple[int, int]:

@@ -1,8 +1,9 @@
-"""The size service alone in a process, without queue and database; `tests.bench.sizing` starts it.
+"""The worker's HTTP server alone in a process, without queue and database; `tests.bench.sizing` starts it.
 
 Arguments PHOTO_ORIGIN PORT, or `bare SECONDS`: the bare pose model on the same pictures; prints JSON.
 """
 
+import asyncio
 import json
 import sys
 import threading
@@ -10,14 +11,18 @@ import time
 from pathlib import Path
 
 import numpy as np
-import uvicorn
 from numpy.typing import NDArray
 
 from tests.bench.figures import percentile
+from worker.clients import redis_client
+from worker.generation.claims import Claims
+from worker.generation.limiter import Limiter
 from worker.health import Health
+from worker.http_server import HttpServer
 from worker.images import decode
+from worker.metrics.page import Page, Told
+from worker.metrics.shared import Shared
 from worker.settings import Settings
-from worker.sizing.app import create_app
 from worker.sizing.pose import Landmarker
 
 PICTURES = Path(__file__).parent.parent / "worker" / "sizing" / "pictures" / "images"
@@ -31,9 +36,17 @@ def serve(origin: str, port: int) -> None:
         supabase_service_role_key="secret",
         openai_api_key="secret",
         fetch_trusted_origins=[origin],
+        http_host="127.0.0.1",
+        http_port=port,
     )
     health = Health(state="ready", redis_connected=True, database_connected=True)
-    uvicorn.run(create_app(settings, health), port=port, log_config=None, access_log=False)
+    redis = redis_client(settings)
+    page = Page(Shared(Claims(redis, "bench", settings.lease_seconds), Limiter(redis, 300)), _nothing)
+    asyncio.run(HttpServer(settings, health, page).serve_until_stopped())
+
+
+async def _nothing() -> Told:
+    return []
 
 
 def bare(seconds: float) -> None:

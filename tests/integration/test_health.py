@@ -32,6 +32,17 @@ def test_health_answers_in_under_200_ms_while_generations_run(
     assert {ended(queued)["status"] for queued in sessions} == {"completed"}
 
 
+def test_answers_on_a_kept_alive_connection_are_sent_at_once(worker: WorkerProcess) -> None:
+    """Head and body are written apart: with Nagle's algorithm each body would wait 40 ms for the client."""
+    durations = []
+    with httpx.Client(base_url=worker.url) as client:
+        for _ in range(20):
+            begun = time.monotonic()
+            client.get("/health").raise_for_status()
+            durations.append(time.monotonic() - begun)
+    assert min(durations[5:]) < 0.03
+
+
 def test_health_says_ok_and_shows_each_part(around: Sandbox, worker: WorkerProcess) -> None:
     def well() -> dict[str, Any] | None:
         health = worker.health()

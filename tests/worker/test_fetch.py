@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trustme
 
-from worker import fetch as fetch_module
 from worker.connection import Connection
 from worker.errors import ImageError, ImageInvalid, ImageRefused, ImageTooLarge, ImageUnavailable
 from worker.fetch import ImageFetcher
@@ -82,6 +81,7 @@ async def make():
             "trusted_origins": frozenset(host.origin for host in trusted),
             "max_bytes": 100_000,
             "timeout_seconds": 10,
+            "downloads": 64,
         }
         made.append(ImageFetcher(**(usual | overrides)))
         return made[-1]
@@ -271,30 +271,27 @@ async def test_name_server_that_never_answers_ends_with_the_deadline(make):
     assert isinstance(await failure(fetcher, "http://photos.example" + SECRET), ImageUnavailable)
 
 
-async def test_connections_are_bounded_and_everyone_gets_a_turn(host, make, monkeypatch):
-    monkeypatch.setattr(fetch_module, "MAX_DOWNLOADS", 8)
-    fetcher = make(host)
+async def test_connections_are_bounded_and_everyone_gets_a_turn(host, make):
+    fetcher = make(host, downloads=8)
     bodies = await asyncio.gather(*(fetcher.fetch(host.url) for _ in range(200)))
     assert bodies == [BODY] * 200
     assert host.most_open <= 8
 
 
-async def test_waiting_for_a_turn_does_not_count_as_the_hosts_time(host, make, monkeypatch):
-    monkeypatch.setattr(fetch_module, "MAX_DOWNLOADS", 1)
+async def test_waiting_for_a_turn_does_not_count_as_the_hosts_time(host, make):
 
     async def slow(writer):
         await asyncio.sleep(0.5)
         writer.write(answer())
 
     host.answer = slow
-    fetcher = make(host, timeout_seconds=2)
+    fetcher = make(host, timeout_seconds=2, downloads=1)
     assert await asyncio.gather(*(fetcher.fetch(host.url) for _ in range(5))) == [BODY] * 5
 
 
-async def test_cancelled_download_gives_its_turn_back(host, make, monkeypatch):
-    monkeypatch.setattr(fetch_module, "MAX_DOWNLOADS", 1)
+async def test_cancelled_download_gives_its_turn_back(host, make):
     host.answer = drip
-    fetcher = make(host)
+    fetcher = make(host, downloads=1)
     task = asyncio.create_task(fetcher.fetch(host.url))
     async with asyncio.timeout(5):
         while not host.requests:

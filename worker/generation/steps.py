@@ -27,7 +27,7 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 #: Pictures in memory as they were sent (up to 10 MB each) in one process; everything else waits its turn.
-_DOWNLOADS = 32
+DOWNLOADS = 32
 
 
 class SessionTaken(Exception):  # no failure: there is simply nothing left to do
@@ -83,7 +83,7 @@ class Steps:
         self._editor = editor
         self._storage = storage
         self._image_threads = image_threads
-        self._downloads = asyncio.Semaphore(_DOWNLOADS)
+        self._downloads = asyncio.Semaphore(DOWNLOADS)
         self._calls = asyncio.Semaphore(settings.worker_concurrency)
 
     async def make(self, run: Run) -> Outcome:

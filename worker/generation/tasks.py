@@ -36,7 +36,7 @@ from worker.generation.pool import INSTANCE_VARIABLE, LINK_VARIABLE
 from worker.generation.retrying import until_available
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
-from worker.generation.steps import Steps
+from worker.generation.steps import DOWNLOADS, Steps
 from worker.generation.storage import Storage
 from worker.metrics import generations, page
 from worker.settings import Settings, load
@@ -105,6 +105,7 @@ class GenerationLoop:
                 trusted_origins=settings.trusted_origins,
                 max_bytes=settings.image_max_bytes,
                 timeout_seconds=settings.fetch_timeout_seconds,
+                downloads=DOWNLOADS,
             ),
             editor=ImageEditor(
                 openai_images.client(settings, limiter.sent),

@@ -39,6 +39,9 @@ log = get_logger(__name__)
 
 #: Of a request's whole time the download may take this share; the rest is for waiting and measuring.
 _FETCH_SHARE = 0.8
+#: At once, of up to 10 MB each: little enough for the container's memory when photo hosts send slowly, and more than
+#: nginx lets one client have (worker_estimate_connections).
+_DOWNLOADS = 24
 
 _DESCRIPTION = """Clothing size from one photo and the stated height.
 
@@ -61,6 +64,7 @@ def create_app(settings: Settings, health: Health) -> FastAPI:
         trusted_origins=settings.trusted_origins,
         max_bytes=settings.image_max_bytes,
         timeout_seconds=min(settings.fetch_timeout_seconds, settings.sizing_timeout_seconds * _FETCH_SHARE),
+        downloads=_DOWNLOADS,
     )
     pool = Pool(
         threads=settings.sizing_threads,

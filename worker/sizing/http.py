@@ -13,6 +13,8 @@ from worker.metrics import size_api as metrics
 log = get_logger(__name__)
 
 MAX_BODY_BYTES = 65_536
+#: A larger body is read to here, and forgotten: a connection closed before that may lose the client our answer.
+MAX_DISCARDED_BYTES = 1_000_000
 ESTIMATE_PATH = "/estimate-body"
 REQUEST_ID_HEADER = "X-Request-Id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
@@ -20,6 +22,10 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 
 class _BodyTooLarge(Exception):
     pass
+
+
+class _Gone(Exception):
+    """The client hung up in the middle of its request."""
 
 
 class RequestMiddleware:
@@ -47,9 +53,11 @@ class RequestMiddleware:
 
         with bind(request_id=request_id):
             try:
-                if _declared_length(headers) > MAX_BODY_BYTES:
+                if _declared_length(headers) > MAX_DISCARDED_BYTES:
                     raise _BodyTooLarge
                 await self._app(scope, await _bounded(receive), send_with_id)
+            except _Gone:
+                return
             except _BodyTooLarge:
                 _count(scope, "invalid")
                 # What is left of the body would be read as the next request.
@@ -76,17 +84,20 @@ def _declared_length(headers: Headers) -> int:
 
 async def _bounded(receive: Receive) -> Receive:
     """The whole body as one message: read before anybody parses it, so that too much of it is always told apart."""
-    parts: list[bytes] = []
+    body = b""
+    size = 0
     more = True
-    while more:
+    while more and size <= MAX_DISCARDED_BYTES:
         message = await receive()
-        if message["type"] != "http.request":
-            break
-        parts.append(message.get("body", b""))
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        part = message.get("body", b"")
+        size += len(part)
+        body = body + part if size <= MAX_BODY_BYTES else b""
         more = message.get("more_body", False)
-        if sum(map(len, parts)) > MAX_BODY_BYTES:
-            raise _BodyTooLarge
-    replay: list[Message] = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
+    if size > MAX_BODY_BYTES:
+        raise _BodyTooLarge
+    replay: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_replayed() -> Message:
         return replay.pop() if replay else await receive()

@@ -48,7 +48,8 @@ class Measurements:
     waist: Measurement
     hip: Measurement
     shoulder: Measurement
-    #: Distance from the bodies that the model was fitted on; 1 is exceeded by one of them in a hundred.
+    #: Distance from the bodies that the model was fitted on; 1 is exceeded by one of them in a hundred, and at the
+    #: limits of their heights and body-mass indices, from where each standard deviation adds 1.
     strangeness: float
     #: How much wider the torso is than limbs, head and joints let expect; 1 is exceeded by two bodies in a hundred.
     looseness: float
@@ -65,6 +66,9 @@ class Measurer:
             self.names: tuple[str, ...] = tuple(stored["feature_names"].tolist())
             self.version = str(stored["version"])
         self._lengths = (self._arrays["rows"] ** 2).sum(axis=1)
+        heights = self._arrays["rows"][:, -1] * self._arrays["scale"][-1] + self._arrays["mean"][-1]
+        indices = self._arrays["extras"][:, 0] * self._arrays["extra_scale"][0] + self._arrays["extra_mean"][0]
+        self._fitted = [(fitted.min(), fitted.max(), fitted.std()) for fitted in (heights, indices)]
 
     def measure(
         self, features: Mapping[str, float], height_cm: float, weight_kg: float | None = None, sex: Sex | None = None
@@ -77,6 +81,7 @@ class Measurer:
         looseness = float((raw @ arrays["torso_average"] - expected) * height_cm / arrays["loose_cm"])
         distances = self._lengths - 2 * (arrays["rows"] @ row) + row @ row
         strangeness = float(np.sqrt(np.partition(distances, NEIGHBOURS)[:NEIGHBOURS].mean()) / arrays["strange"])
+        strangeness = max(strangeness, self._beyond(height_cm, weight_kg))
         variant, known, values = given(height_cm, weight_kg, sex)
         scaled = (values - arrays["extra_mean"][known]) / arrays["extra_scale"][known]
         distances = distances + ((arrays["extras"][:, known] - scaled) ** 2).sum(axis=1)
@@ -92,11 +97,25 @@ class Measurer:
         chest, waist, hip, shoulder = girths
         return Measurements(chest, waist, hip, shoulder, strangeness, looseness)
 
+    def _beyond(self, height_cm: float, weight_kg: float | None) -> float:
+        """The strangeness of height and body-mass index alone: 0 for those that the model has seen."""
+        stated = [height_cm] if weight_kg is None else [height_cm, body_mass_index(height_cm, weight_kg)]
+        farthest = max(
+            max(low - value, value - high) / deviation
+            for value, (low, high, deviation) in zip(stated, self._fitted, strict=False)
+        )
+        return float(1 + farthest) if farthest > 0 else 0.0
+
+
+def body_mass_index(height_cm: float, weight_kg: float) -> float:
+    """kg/m²."""
+    return weight_kg / (height_cm / 100) ** 2
+
 
 def given(height_cm: float, weight_kg: float | None, sex: Sex | None) -> tuple[str, list[int], NDArray[np.float64]]:
     """The model variant for what is known of the body-mass index and the sex, their columns, and their values."""
     found = {
-        0: None if weight_kg is None else weight_kg / (height_cm / 100) ** 2,
+        0: None if weight_kg is None else body_mass_index(height_cm, weight_kg),
         1: None if sex is None else float(sex == "M"),
     }
     known = [column for column, value in found.items() if value is not None]

@@ -53,6 +53,17 @@ def test_hidden_flanks_and_strange_outlines_widen_the_interval(outline: dict[str
     assert strange.chest.uncertainty > 1.3 * usual.chest.uncertainty
 
 
+@pytest.mark.parametrize(("height", "weight"), [(100, None), (250, None), (170, 25), (170, 350)])
+def test_stated_body_unlike_all_that_were_fitted_widens_the_interval(
+    outline: dict[str, float], measurer: Measurer, height: float, weight: float | None
+) -> None:
+    usual = measurer.measure(outline, 170, weight and 70)
+    strange = measurer.measure(outline, height, weight)
+
+    assert strange.strangeness > 1 > usual.strangeness
+    assert strange.chest.uncertainty > 2 * usual.chest.uncertainty
+
+
 def test_torso_wider_than_limbs_and_head_let_expect_is_taken_for_loose_clothing(
     outline: dict[str, float], measurer: Measurer
 ) -> None:
