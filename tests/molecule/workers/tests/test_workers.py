@@ -52,6 +52,14 @@ def test_both_workers_answer_requests() -> None:
     assert any(re.fullmatch(second, upstream) for upstream in upstreams)
 
 
+def test_what_listens_on_a_private_address_starts_before_the_address_is_there() -> None:
+    """As after a power cut with WireGuard; Docker does not try again."""
+    image = FIRST.check_output("docker inspect --format '{{.Config.Image}}' wearon-redis-1")
+    assert "v=" in FIRST.check_output(
+        f"docker run --rm --publish 10.255.255.254:6399:6379 {image} redis-server --version"
+    )
+
+
 def test_second_worker_uses_the_first_hosts_redis() -> None:
     auth = 'REDISCLI_AUTH=$(cut -d" " -f2 /run/secrets/redis.password.conf)'
     clients = f"docker exec wearon-redis-1 sh -c '{auth} redis-cli client list'"
