@@ -1,6 +1,7 @@
 """The `wearon-worker` command. Each subcommand's module is imported only when it is used."""
 
 import json
+import math
 from importlib import import_module
 from typing import Any
 
@@ -21,6 +22,16 @@ _ELSEWHERE = {
     "intake": ("worker.generation.intake_command:command", "Pause or resume taking messages from the queue."),
     "estimate": ("worker.sizing.estimate_command:estimate", "Estimate measurements and the size from one photo."),
 }
+
+
+class FiniteRange(click.FloatRange):
+    """A number within limits; click's own lets NaN through, which is neither below nor above anything."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 class _Commands(click.Group):

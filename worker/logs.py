@@ -23,6 +23,7 @@ _SECRETS = (
     ("?", re.compile(r"(https?://[^\s\"'\\?]*\?)[^\s\"'\\]+"), r"\1***"),
     ("eyJ", re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*"), "***"),
     ("sk-", re.compile(r"\bsk-[\w-]{8,}"), "***"),
+    ("sb_secret_", re.compile(r"\bsb_secret_[\w-]+"), "***"),
     ("@", re.compile(r"[\w.+-]{1,64}@[\w-]+(\.[\w-]+)+"), "***"),
 )
 

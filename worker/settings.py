@@ -4,18 +4,21 @@ A field is one word in three cases: `redis_url` here, `REDIS_URL` in the environ
 """
 
 import json
+import re
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
 
 from worker.errors import SettingsError
 
 SECRETS_DIR = Path("/run/secrets")
+IMAGE_MAX_BYTES = 10_000_000
 
 _Commas = BeforeValidator(
     lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -52,13 +55,17 @@ class Settings(BaseSettings):
     """Everything an operator can set. `load()` is the way to get one."""
 
     model_config = SettingsConfigDict(
-        extra="ignore", env_ignore_empty=True, frozen=True, secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None
+        extra="ignore",
+        env_ignore_empty=True,
+        frozen=True,
+        allow_inf_nan=False,
+        secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None,
     )
 
     redis_url: str
     supabase_url: str
-    supabase_service_role_key: SecretStr = Field(min_length=1)
-    openai_api_key: SecretStr = Field(min_length=1)
+    supabase_service_role_key: SecretStr
+    openai_api_key: SecretStr
 
     supabase_storage_bucket: str = "virtual-tryon-images"
     signed_url_seconds: int = Field(default=21600, ge=60)
@@ -88,7 +95,7 @@ class Settings(BaseSettings):
     audit_interval_seconds: int = Field(default=3600, ge=0)
     dead_letters_max: int = Field(default=1000, ge=1)
 
-    image_max_bytes: int = Field(default=10_000_000, ge=1)
+    image_max_bytes: int = Field(default=IMAGE_MAX_BYTES, ge=1)
     fetch_timeout_seconds: float = Field(default=30, gt=0)
     #: Origins (scheme://host[:port]) that may resolve to private addresses, besides SUPABASE_URL's own.
     fetch_trusted_origins: Annotated[list[str], NoDecode, _Commas] = []
@@ -105,10 +112,15 @@ class Settings(BaseSettings):
     http_port: int = Field(default=8000, ge=0, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    @field_validator("supabase_service_role_key", "openai_api_key")
+    @classmethod
+    def _key(cls, value: SecretStr) -> SecretStr:
+        return SecretStr(_printable(value.get_secret_value()))
+
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: str) -> str:
-        return _url(value, {"redis", "rediss"}, "redis://user:password@host:6379/0")
+        return _redis_options(_url(value, {"redis", "rediss"}, "redis://user:password@host:6379/0"))
 
     @field_validator("supabase_url", "openai_base_url")
     @classmethod
@@ -143,6 +155,9 @@ def load() -> Settings:
         raise SettingsError(
             "; ".join(_explain(item["loc"], item["type"], item["msg"]) for item in error.errors())
         ) from None
+    except SourceError as error:
+        # A file under /run/secrets that is no text, or not for us. It says which, and not what is in it.
+        raise SettingsError(f"{error}: {type(error.__cause__).__name__}") from None
 
 
 def origin(url: str) -> str:
@@ -152,15 +167,45 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
 
 
+def _printable(value: str) -> str:
+    """What a header or a host name can carry, without the line break that came along."""
+    value = value.strip()
+    if not re.fullmatch(r"[!-~]+", value):
+        raise ValueError("must be printable ASCII without spaces; copy it again")
+    return value
+
+
 def _url(value: str, schemes: set[str], example: str) -> str:
+    value = _printable(value)
     try:
         parts = urlsplit(value)
-        valid = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        # The codec refuses what no resolver takes either: an empty label, or one of more than 63 characters.
+        host = (parts.hostname or "").encode("idna")
+        valid = parts.scheme in schemes and bool(host) and (parts.port is None or parts.port > 0)
     except ValueError:
         valid = False
     if not valid:
         raise ValueError(f"must be a URL like {example}")
     return value
+
+
+def _redis_options(url: str) -> str:
+    """`url` when both Redis clients, redis-py and Celery's, can use what follows its host."""
+    parts = urlsplit(url)
+    if not re.fullmatch(r"/?[0-9]*", parts.path):
+        raise ValueError("its path must be the number of a database like /0, or nothing")
+    if not parts.query:
+        return url
+    from redis.asyncio import ConnectionPool, RedisError  # noqa: PLC0415  # slow to import, and hardly ever needed
+
+    try:
+        ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]  # connects to nothing
+        usable = all(name.startswith("ssl_") for name, _ in parse_qsl(parts.query))
+    except (RedisError, TypeError, ValueError):
+        usable = False
+    if not usable:
+        raise ValueError("after ? only rediss:// may have options, like ssl_cert_reqs=required; leave out all others")
+    return url
 
 
 def _explain(loc: tuple[int | str, ...], kind: str, message: str) -> str:

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.integration.conftest import QUICK, Ended
 from tests.integration.worker_process import ROOT, WorkerProcess
 from tests.sandbox import Sandbox
@@ -40,6 +42,31 @@ def test_enqueue_says_so_when_there_is_no_credit(around: Sandbox, worker: Worker
     run = enqueue(worker, "--user", around.producer.user(0))
     assert run.returncode == 1
     assert "has no credit left" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--accessory", "https://photos.example/a.jpg"] * 15, "image_urls: List should have at most 16 items"),
+        (["--prompt", "x" * 32_001], "prompt: String should have at most 32000 characters"),
+    ],
+)
+def test_enqueue_takes_no_credit_for_what_no_message_can_carry(
+    around: Sandbox, worker: WorkerProcess, arguments: list[str], problem: str
+) -> None:
+    user = around.producer.user()
+    run = enqueue(worker, "--user", user, *arguments)
+    assert run.returncode == 1
+    assert f"not queued, no credit was spent: {problem}" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert around.balance(user) == 10
+
+
+def test_enqueue_says_where_the_picture_is_when_it_cannot_be_saved(around: Sandbox, worker: WorkerProcess) -> None:
+    run = enqueue(worker, "--user", around.producer.user(), "--output", "/dev/full")
+    assert run.returncode == 1
+    assert "/dev/full cannot be written: No space left on device; the picture is at http" in run.stderr
     assert "Traceback" not in run.stderr
 
 

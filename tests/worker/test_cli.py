@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+#: A file that stands there and gives nothing, not even to root.
+UNREADABLE = ["--person", "/proc/self/mem", "--garment", "b.jpg", "--user", "00000000-0000-0000-0000-000000000001"]
 COMMANDS = ["audit", "dead", "doctor", "enqueue", "estimate", "intake", "run", "schema"]
 
 
@@ -49,6 +51,11 @@ def test_missing_settings_are_one_line_and_no_traceback(arguments: list[str]) ->
             ["--person", "a.jpg", "--garment", "b.jpg", "--user", "00000000-0000-0000-0000-000000000001"],
             "a.jpg is neither a file nor an http(s) URL",
         ),
+        ([*UNREADABLE], f"{UNREADABLE[1]} cannot be read"),
+        ([*UNREADABLE, "--output", "/nonexistent/c.jpg"], "/nonexistent/c.jpg cannot be written: /nonexistent is no"),
+        ([*UNREADABLE, "--timeout", "nan"], "nan is not a finite number"),
+        ([*UNREADABLE, "--timeout", "inf"], "inf is not a finite number"),
+        ([*UNREADABLE, "--timeout", "0"], "0.0 is not in the range x>0"),
     ],
 )
 def test_enqueue_says_what_is_wrong_with_its_arguments(arguments: list[str], problem: str) -> None:
@@ -56,6 +63,13 @@ def test_enqueue_says_what_is_wrong_with_its_arguments(arguments: list[str], pro
     assert run.returncode != 0
     assert problem in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("reason", ["", " "])
+def test_a_pause_needs_a_reason(reason: str) -> None:
+    run = wearon_worker("intake", "pause", "--reason", reason)
+    assert run.returncode == 2
+    assert "--reason is empty" in run.stderr
 
 
 def test_schema_is_json_and_typescript() -> None:

@@ -47,6 +47,7 @@ def test_whoever_writes_it_becomes_one_json_line(code: str, event: str) -> None:
         ("https://user:pass@host/a", "https://***@host/a"),
         (f"Bearer {KEY}", "Bearer ***"),
         ("key sk-proj-abc_DEF-123456", "key ***"),
+        ("key sb_secret_N7UND0Ugj_-x1", "key ***"),
         ("shopper some.one+x@shop.example.com paid", "shopper *** paid"),
         ("why? because", "why? because"),
         ("worker@host and a task-id", "worker@host and a task-id"),

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -52,10 +53,23 @@ def test_a_missing_variable_is_named(settings: Settings, monkeypatch: pytest.Mon
     [
         ("REDIS_URL", "http://localhost", "must be a URL like redis://"),
         ("REDIS_URL", "redis://localhost:99999", "must be a URL like redis://"),
+        ("REDIS_URL", "redis://localhost:6379/abc", "the number of a database like /0"),
+        ("REDIS_URL", "redis://localhost:6379/0?socket_timeout=abc", "only rediss:// may have options"),
+        ("REDIS_URL", "redis://localhost:6379/0?socket_timeout=5", "only rediss:// may have options"),
+        ("REDIS_URL", "redis://localhost:6379/0?ssl_cert_reqs=none", "only rediss:// may have options"),
+        ("REDIS_URL", "rediss://localhost:6379/0?ssl_cert_reqs=some", "like ssl_cert_reqs=required"),
         ("SUPABASE_URL", "project.supabase.co", "must be a URL like https://"),
+        ("SUPABASE_URL", "https://exa mple.test", "printable ASCII without spaces"),
+        ("SUPABASE_URL", "https://example.test\u201d", "printable ASCII without spaces"),
+        ("SUPABASE_URL", "https://a..b", "must be a URL like https://"),
+        ("SUPABASE_SERVICE_ROLE_KEY", "first\nsecond", "printable ASCII without spaces"),
+        ("SUPABASE_SERVICE_ROLE_KEY", "\u201ckey\u201d", "printable ASCII without spaces"),
+        ("OPENAI_API_KEY", "sk-first second", "printable ASCII without spaces"),
+        ("OPENAI_API_KEY", " ", "printable ASCII without spaces"),
         ("OPENAI_BASE_URL", "ftp://api", "must be a URL like https://"),
         ("OPENAI_MAX_RETRIES", "many", "valid integer"),
         ("WORKER_CONCURRENCY", "0", "greater than or equal to 1"),
+        ("GENERATION_TIMEOUT_SECONDS", "inf", "finite number"),
         ("FETCH_TRUSTED_ORIGINS", "minio", "must be a URL like https://"),
         ("OPENAI_PRICES", "{", "must be a JSON object"),
         ("OPENAI_PRICES", '{"m": {"text_in": 1}}', "Field required"),
@@ -71,11 +85,58 @@ def test_a_malformed_variable_is_named_with_what_it_must_be(
     assert problem in str(error.value)
 
 
-def test_an_error_never_shows_the_value(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REDIS_URL", "redis://:hunter2@")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", "redis://:hunter2@"),
+        ("REDIS_URL", "redis://localhost/hunter2"),
+        ("REDIS_URL", "redis://localhost/0?hunter2=hunter2"),
+        ("OPENAI_API_KEY", "hunter2 hunter2"),
+    ],
+)
+def test_an_error_never_shows_the_value(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as error:
         load()
     assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_line_break_that_came_along_is_left_out(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, f" {REQUIRED[name]}\r\n")
+    assert load() == settings
+
+
+def test_a_secret_may_be_a_file(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(Settings.model_config, "secrets_dir", tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY")
+    (tmp_path / "openai_api_key").write_text(f"{REQUIRED['OPENAI_API_KEY']}\n")
+    assert load() == settings
+
+
+def test_a_secret_file_that_is_no_text_is_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(Settings.model_config, "secrets_dir", tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY")
+    (tmp_path / "openai_api_key").write_bytes(b"sk-hunter2\xe9")
+    with pytest.raises(SettingsError, match=r'"openai_api_key".*UnicodeDecodeError') as error:
+        load()
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://localhost", "redis://localhost/", "redis://h:1/15", "rediss://h:1/0?ssl_cert_reqs=none"]
+)
+def test_redis_may_be_a_database_and_have_options_of_tls(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    assert load().redis_url == url
 
 
 def test_the_start_ends_with_one_line_and_no_traceback() -> None:

@@ -1,6 +1,7 @@
 """`wearon-worker enqueue`: queue one try-on as the producer does, and follow it to its end."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from storage3.utils import StorageException
 
+from worker.cli import FiniteRange
+from worker.errors import WorkerError
 from worker.generation.producer import EnqueueFailed, File, Owner, producer
 from worker.settings import load
 
@@ -25,8 +28,18 @@ from worker.settings import load
 @click.option("--store", type=click.UUID, help="The store that asks (b2b); it pays unless --shopper does.")
 @click.option("--shopper", help="E-mail of the store's shopper who pays.")
 @click.option("--prompt", default="", help="Instead of the worker's own try-on prompt.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Save the finished picture here.")
-@click.option("--timeout", default=330.0, show_default=True, help="Seconds to wait for the end.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Save the finished picture here.",
+)
+@click.option(
+    "--timeout",
+    type=FiniteRange(min=0, min_open=True),
+    default=330.0,
+    show_default=True,
+    help="Seconds to wait for the end.",
+)
 def command(
     person: str,
     garment: str,
@@ -46,28 +59,34 @@ def command(
         raise click.UsageError("give either --user (b2c) or --store (b2b)")
     if shopper and store is None:
         raise click.UsageError("--shopper needs --store")
+    if output and not (os.access(output, os.W_OK) or os.access(output.parent, os.W_OK | os.X_OK)):
+        raise EnqueueFailed(f"{output} cannot be written: {output.parent} is no folder that you may write to")
     owner = Owner("b2c", user) if user else Owner("b2b", store, shopper)  # type: ignore[arg-type]  # checked above
     pictures = [_picture(given) for given in (person, garment, *accessory)]
-    picture = asyncio.run(_enqueue_and_follow(owner, pictures, prompt, timeout, Console()))
-    if picture is None:
+    if not asyncio.run(_enqueue_and_follow(owner, pictures, prompt, timeout, output, Console())):
         raise SystemExit(1)
-    if output:
-        output.write_bytes(picture)
-        click.echo(f"saved to {output}")
 
 
 def _picture(given: str) -> str | File:
     if given.startswith(("http://", "https://")):
         return given
     path = Path(given)
-    if not path.is_file():
-        raise EnqueueFailed(f"{given} is neither a file nor an http(s) URL")
-    return File(path.name, path.read_bytes())
+    try:
+        if not path.is_file():
+            raise EnqueueFailed(f"{given} is neither a file nor an http(s) URL")
+        return File(path.name, path.read_bytes())
+    except OSError as error:
+        raise EnqueueFailed(f"{given} cannot be read: {error.strerror}") from None
 
 
 async def _enqueue_and_follow(
-    owner: Owner, pictures: list[str | File], prompt: str, timeout_seconds: float, console: Console
-) -> bytes | None:
+    owner: Owner,
+    pictures: list[str | File],
+    prompt: str,
+    timeout_seconds: float,
+    output: Path | None,
+    console: Console,
+) -> bool:
     try:
         async with producer(load()) as app:
             with console.status("uploading pictures") as line:
@@ -77,18 +96,29 @@ async def _enqueue_and_follow(
                 async for row in app.follow(message, timeout_seconds):
                     console.print(f"{time.monotonic() - begun:6.1f} s  {row['status']}")
                     line.update(row["status"])
-            return await _end(row, console)
+            return await _end(row, output, console)
     except (httpx.HTTPError, APIError, StorageException, RedisError, OSError) as error:
         raise EnqueueFailed(f"{type(error).__name__}: {error}") from error
 
 
-async def _end(row: dict[str, Any], console: Console) -> bytes | None:
+async def _end(row: dict[str, Any], output: Path | None, console: Console) -> bool:
     if row["status"] == "failed":
         console.print(f"failed: {row['error_message']}")
-        return None
+        return False
     tokens = f"{row['input_tokens']} + {row['output_tokens']} tokens"
     console.print(f"done in {row['processing_time_ms'] / 1000:.1f} s, {tokens}, {row['estimated_cost_usd']} USD")
     console.print(row["generated_image_url"], soft_wrap=True)
     async with httpx.AsyncClient(timeout=30) as http:
         answer = await http.get(row["generated_image_url"])
-    return answer.raise_for_status().content
+    picture = answer.raise_for_status().content
+    if output:
+        _save(picture, output, row["generated_image_url"])
+        click.echo(f"saved to {output}")
+    return True
+
+
+def _save(picture: bytes, output: Path, url: str) -> None:
+    try:
+        output.write_bytes(picture)
+    except OSError as error:
+        raise WorkerError(f"{output} cannot be written: {error.strerror}; the picture is at {url}") from None

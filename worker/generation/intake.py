@@ -39,4 +39,4 @@ class Intake:
         if self._hold_file is not None and self._hold_file.exists():
             return HELD
         reasons = await self._redis.mget(keys.INTAKE_STOPPED, keys.INTAKE_PAUSED)
-        return next((reason.decode() for reason in reasons if isinstance(reason, bytes)), "")
+        return next((reason.decode() for reason in reasons if isinstance(reason, bytes) and reason), "")

@@ -33,6 +33,8 @@ def command() -> None:
 @click.option("--reason", default="maintenance", show_default=True, help="Shown by /health and `intake status`.")
 def pause(reason: str) -> None:
     """Take nothing new; returns when no worker takes anything any more."""
+    if not reason.strip():
+        raise click.UsageError("--reason is empty: say why, or leave it out")
     asyncio.run(_pause(reason))
 
 

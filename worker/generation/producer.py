@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import httpx
 from postgrest import AsyncPostgrestClient
 from postgrest.exceptions import APIError
+from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from storage3 import AsyncStorageClient
@@ -64,22 +65,9 @@ class Producer:
         """Deduct, insert, push; `pictures` are URLs, or files, which are uploaded first."""
         session_id = uuid4()
         urls = [await self._url(picture, session_id, number) for number, picture in enumerate(pictures)]
-        request_id = f"req_{uuid4()}"
-        if not await self._deduct(owner, request_id):
+        message = _message(owner, session_id, urls, prompt)
+        if not await self._deduct(owner, message.request_id):
             raise EnqueueFailed(f"{owner.shopper_email or f'{owner.channel} owner {owner.id}'} has no credit left")
-        message = GenerationMessage.model_validate(
-            {
-                "task_id": str(uuid4()),
-                "channel": owner.channel,
-                "store_id" if owner.channel == "b2b" else "user_id": str(owner.id),
-                "session_id": str(session_id),
-                "image_urls": urls,
-                "prompt": prompt,
-                "request_id": request_id,
-                "version": VERSION,
-                "created_at": _now(),
-            }
-        )
         try:
             await self._insert(owner, message)
             await self._redis.lpush(keys.QUEUE, message.model_dump_json(exclude_none=True))
@@ -158,6 +146,26 @@ async def producer(settings: Settings) -> AsyncIterator[Producer]:
         yield Producer(
             settings, redis, clients.database_client(settings, database), clients.storage_client(settings, storage)
         )
+
+
+def _message(owner: Owner, session_id: UUID, urls: list[str], prompt: str) -> GenerationMessage:
+    try:
+        return GenerationMessage.model_validate(
+            {
+                "task_id": str(uuid4()),
+                "channel": owner.channel,
+                "store_id" if owner.channel == "b2b" else "user_id": str(owner.id),
+                "session_id": str(session_id),
+                "image_urls": urls,
+                "prompt": prompt,
+                "request_id": f"req_{uuid4()}",
+                "version": VERSION,
+                "created_at": _now(),
+            }
+        )
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise EnqueueFailed(f"not queued, no credit was spent: {problems}") from None
 
 
 def _now() -> str:

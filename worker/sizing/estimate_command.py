@@ -9,8 +9,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from worker.errors import ImageError, WorkerError
+from worker.cli import FiniteRange
+from worker.errors import ImageError, ImageTooLarge, WorkerError
 from worker.images import decode
+from worker.settings import IMAGE_MAX_BYTES
 from worker.sizing.annotate import annotate as draw
 from worker.sizing.charts import DEFAULT_CHART, Fit
 from worker.sizing.estimator import Estimate, Person
@@ -23,8 +25,8 @@ from worker.sizing.quality import PhotoRefused
 
 @click.command()
 @click.argument("photo", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--height", required=True, type=click.FloatRange(100, 250), help="Stature in cm, without shoes.")
-@click.option("--weight", type=click.FloatRange(25, 350), help="Weight in kg; narrows the girths by about a quarter.")
+@click.option("--height", required=True, type=FiniteRange(100, 250), help="Stature in cm, without shoes.")
+@click.option("--weight", type=FiniteRange(25, 350), help="Weight in kg; narrows the girths by about a quarter.")
 @click.option("--sex", type=click.Choice(["F", "M"]))
 @click.option("--fit", type=click.Choice(["tight", "regular", "loose"]), default="regular", show_default=True)
 @click.option(
@@ -36,7 +38,7 @@ def estimate(
     """Estimate measurements and the size from one photo of a whole person, frontal, in tight clothing."""
     try:
         verify_model()
-        data = photo.read_bytes()
+        data = _bytes(photo)
         with _silent_stderr(), Landmarker() as landmarker:
             found = measure(
                 read(data), Person(height, weight, sex), DEFAULT_CHART, fit, detector=landmarker, measurer=Measurer()
@@ -52,6 +54,19 @@ def estimate(
         except (OSError, ValueError) as error:
             raise WorkerError(f"{annotate} cannot be written: {error}") from None
         click.echo(f"Annotated picture: {annotate}")
+
+
+def _bytes(photo: Path) -> bytes:
+    """The file, no more of it than a download may have."""
+    try:
+        with photo.open("rb") as file:
+            data = file.read(IMAGE_MAX_BYTES + 1)
+            size = max(len(data), os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        raise WorkerError(f"{photo} cannot be read: {error.strerror}") from None
+    if size > IMAGE_MAX_BYTES:
+        raise ImageTooLarge(f"Image is {size / 1e6:.1f} MB; the limit is {IMAGE_MAX_BYTES / 1e6:g} MB.")
+    return data
 
 
 def _print(found: Estimate, console: Console) -> None:

@@ -47,6 +47,13 @@ async def test_resume_leaves_a_quota_pause(redis: Redis) -> None:
     assert await intake.paused() == "quota_exhausted"
 
 
+async def test_a_pause_without_a_reason_hides_no_other(redis: Redis) -> None:
+    intake = Intake(redis, pause_seconds=60)
+    await intake.stop("")
+    await intake.pause("quota_exhausted")
+    assert await intake.paused() == "quota_exhausted"
+
+
 async def test_a_rollouts_file_holds_one_container_back(redis: Redis, tmp_path: Path) -> None:
     hold = tmp_path / "hold"
     hold.touch()

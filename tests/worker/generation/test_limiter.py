@@ -209,6 +209,7 @@ async def test_a_clock_that_was_set_back_blocks_nobody(redis: Redis) -> None:
 async def test_usage_counts_calls_of_the_last_window_and_those_that_wait(redis: Redis) -> None:
     limiter = Limiter(redis, 3, window_seconds=30)
     tasks = [asyncio.create_task(limiter.acquire()) for _ in range(5)]
+    await asyncio.gather(*tasks[:3])
     await until_waiting(limiter, 2)
     usage = await limiter.usage()
     for task in tasks:

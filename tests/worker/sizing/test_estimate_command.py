@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tests.worker.sizing.conftest import PICTURES
@@ -46,3 +47,29 @@ def test_file_that_is_no_picture_and_bad_height_are_told(tmp_path: Path) -> None
 
     assert estimate(str(text), "--height", "170").returncode == 1
     assert "100<=x<=250" in estimate(str(PHOTO), "--height", "17").stderr
+
+
+@pytest.mark.parametrize("option", ["--height", "--weight"])
+def test_not_a_number_is_no_measure(option: str) -> None:
+    done = estimate(str(PHOTO), "--height", "170", option, "nan")
+
+    assert done.returncode == 2
+    assert "nan is not a finite number" in done.stderr
+
+
+def test_file_that_cannot_be_read_is_told() -> None:
+    done = estimate("/proc/self/mem", "--height", "170")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "wearon-worker: /proc/self/mem cannot be read: Input/output error\n"
+
+
+def test_file_larger_than_a_download_may_be_is_told(tmp_path: Path) -> None:
+    large = tmp_path / "large.jpg"
+    with large.open("wb") as file:
+        file.truncate(2_000_000_000)
+
+    done = estimate(str(large), "--height", "170")
+
+    assert done.returncode == 1
+    assert "Image is 2000.0 MB; the limit is 10 MB." in done.stderr
