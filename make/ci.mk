@@ -10,8 +10,9 @@ images: ## Pull the public images of the stack: `make test` checks the rendered 
 	@awk '/_image:/ {image = $$2} /_tag:/ && $$2 != "latest" {print image ":" $$2}' roles/*/defaults/main.yml | xargs -n 1 docker pull --quiet
 
 .PHONY: image-name
-image-name: ## Where the worker image is published, as `image=<name>`
-	@sed -n 's/^worker_image: /image=/p' roles/worker/defaults/main.yml
+image-name: ## Where the worker image is published, as `image=<name>`; read as text, without the password of the vault
+	@sed -nE "s/^worker_image: *[\"']?([^\"' ]+).*/image=\1/p" $(or $(INVENTORY),inventory/production)/group_vars/all/*.yml \
+	  roles/worker/defaults/main.yml | head -n 1
 
 .PHONY: image-publish
 image-publish: ## Give the pushed image IMAGE@DIGEST the tag TAG; prints `version=<tag>@<digest>`

@@ -2,6 +2,7 @@
 # Deploys from a machine that has nothing: CI. All input is environment:
 #   ACTION            deploy, rollback or provision
 #   VERSION           image tag or tag@sha256:...; for a rollback may be empty
+#   BREAK_LOCK        true: breaks a rollout lock that a dead run left; default: false
 #   SSH_KEY           private key that logs in to the hosts
 #   SSH_KNOWN_HOSTS   their host keys; a host with another key, or none here, is not talked to
 #   VAULT_PASSWORD    password of the inventory's vault files
@@ -21,6 +22,7 @@ case $ACTION in
   provision) arguments=(playbooks/site.yml) ;;
   *) echo "ACTION is \"$ACTION\": deploy, rollback and provision are known." >&2; exit 2 ;;
 esac
+if [[ ${BREAK_LOCK:-false} == true ]]; then arguments+=(-e break_lock=true); fi
 
 umask 077
 secrets=$(mktemp -d "${RUNNER_TEMP:-/tmp}/remote.XXXXXX")

@@ -22,6 +22,22 @@ def test_every_alert_has_its_page(rules: dict[str, dict[str, Any]]) -> None:
             assert part in SECTIONS[rule["title"]], (uid, part)
 
 
+def test_durations_are_the_rules(rules: dict[str, dict[str, Any]]) -> None:
+    for uid in ("worker-degraded", "host-cpu", "host-clock", "container-memory", "certificate-missing"):
+        minutes = re.search(r"[Ff]or (?:longer than )?(\d+|a) minutes?", SECTIONS[rules[uid]["title"]])
+        assert minutes, uid
+        assert rules[uid]["for"] == f"{minutes[1]}m", uid
+
+
+def test_pruning_keeps_the_way_back_of_a_rollback() -> None:
+    """Wherever somebody is told to make room: an unused image of the worker is what a rollback needs."""
+    assert "wearon.release=" in (ROOT / "Dockerfile").read_text()
+    files = [*(ROOT / "docs").rglob("*.md"), *(path for path in (ROOT / "roles").rglob("*") if path.is_file())]
+    lines = [line for path in files for line in path.read_text().splitlines() if "docker image prune" in line]
+    assert len(lines) >= 3
+    assert all("--filter label!=wearon.release" in line for line in lines), lines
+
+
 def test_log_events_are_logged() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "worker").rglob("*.py"))
     for event in re.findall(r"event `(\w+)`", RUNBOOK):

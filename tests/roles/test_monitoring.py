@@ -1,5 +1,6 @@
 """Configuration of what measures and logs, by the programs that read it where they are at hand, else by its shape."""
 
+import base64
 import configparser
 import importlib.util
 import json
@@ -97,6 +98,25 @@ def test_grafana_is_closed(rendered: Rendered) -> None:
         assert settings["security"][name] == f"$__file{{/run/secrets/{name}}}"
     sources = yaml.safe_load((rendered.folder / "grafana/staged/provisioning/datasources/datasources.yml").read_text())
     assert {source["uid"] for source in sources["datasources"]} == {"prometheus", "loki"}
+
+
+def test_password_of_grafana_is_on_no_command_line(rendered: Rendered, tmp_path: Path) -> None:
+    """By the script itself, with an engine and a curl that write down what they are asked."""
+    login = base64.b64encode(b'admin:cor"rect\\horse').decode()
+    secret = rendered.folder / "secrets/grafana.admin_password"
+    secret.parent.mkdir(exist_ok=True)
+    secret.write_text('cor"rect\\horse')
+    programs = {"docker": "echo grafana", "curl": f"cat >{tmp_path}/input", "wget": "exit 0"}
+    for name, body in programs.items():
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/lines\n{body}\n')
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["sh", str(rendered.folder / "bin/set-grafana-password")], check=True, env=environment)
+    assert (tmp_path / "input").read_text() == f'header = "Authorization: Basic {login}"\n'
+    lines = (tmp_path / "lines").read_text()
+    assert "curl --config - " in lines
+    assert "Authorization" not in lines
+    assert login not in lines
 
 
 @pytest.mark.parametrize(

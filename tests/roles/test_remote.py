@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.roles.conftest import ROOT
 
@@ -53,6 +54,36 @@ def test_action_is_a_playbook(tmp_path: Path, action: str, version: str, argumen
     run = remote(tmp_path, ACTION=action, VERSION=version)
     assert f"arguments: --inventory inventory/production {arguments}\n" in run.stdout
     assert run.returncode == 7, "the playbook's failure is the job's"
+
+
+@pytest.mark.parametrize(("answer", "breaks"), [("true", True), ("false", False), ("", False)])
+@pytest.mark.parametrize("action", ["deploy", "rollback", "provision"])
+def test_lock_of_a_dead_run_can_be_broken(tmp_path: Path, action: str, answer: str, breaks: bool) -> None:
+    asked = remote(tmp_path, ACTION=action, BREAK_LOCK=answer).stdout.splitlines()[0]
+    assert asked.endswith(" -e break_lock=true") is breaks
+
+
+def test_workflow_asks_whether_to_break_the_lock() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())
+    asked = workflow[True]["workflow_dispatch"]["inputs"]["break_lock"]  # YAML's `on` is true
+    assert (asked["type"], asked["default"]) == ("boolean", False)
+    assert workflow["jobs"]["deploy"]["steps"][-1]["env"]["BREAK_LOCK"] == "${{ inputs.break_lock || false }}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ("worker_tag: v1\n", "ghcr.io/wearon/wearon-worker"),
+        ("worker_image: ghcr.io/fork/worker\n", "ghcr.io/fork/worker"),
+        ('worker_image: "ghcr.io/fork/worker" # ours\n', "ghcr.io/fork/worker"),
+    ],
+)
+def test_image_is_published_where_the_inventory_says(tmp_path: Path, settings: str, name: str) -> None:
+    (tmp_path / "group_vars/all").mkdir(parents=True)
+    (tmp_path / "group_vars/all/main.yml").write_text(settings)
+    (tmp_path / "group_vars/all/vault_worker.yml").write_text("$ANSIBLE_VAULT;1.1;AES256\n6431\n")
+    make = ["make", "--silent", "image-name", f"INVENTORY={tmp_path}"]
+    assert subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout == f"image={name}\n"
 
 
 def test_credentials_are_files_of_this_user_alone_and_leave(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from typing import Any
 
 import pytest
@@ -81,6 +82,27 @@ def test_worker_drains_as_long_as_its_settings_say() -> None:
 )
 def test_production_secrets_are_encrypted(path: Any) -> None:
     assert path.read_text().startswith("$ANSIBLE_VAULT;1.1;AES256")
+
+
+def test_identity_of_the_backups_is_not_committed() -> None:
+    """Neither by its documented name nor, under another one, by its contents."""
+    ignored = subprocess.run(["git", "check-ignore", "--quiet", "backup-identity.txt"], cwd=ROOT, check=False)
+    assert ignored.returncode == 0
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    (pattern,) = [hook["entry"] for hook in hooks if hook["id"] == "private-key"]
+    assert re.search(pattern, "AGE-SECRET-KEY-" + "1QQQQ")
+    assert re.search(pattern, "-----BEGIN OPENSSH " + "PRIVATE KEY-----")
+
+
+def test_engine_is_upgraded_only_when_asked() -> None:
+    """By somebody who watches: unattended upgrades leave it alone."""
+    (upgrade,) = [
+        task
+        for task in load("docker", "tasks/main.yml")
+        if task.get("ansible.builtin.apt", {}).get("state") == "latest"
+    ]
+    assert upgrade["when"].startswith("docker_upgrade | bool")
+    assert load("docker", "defaults/main.yml")["docker_upgrade"] is False
 
 
 def test_images_are_pinned() -> None:

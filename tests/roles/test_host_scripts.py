@@ -1,0 +1,225 @@
+"""Scripts that a host runs, with an engine and programs that do what the test wants."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import pytest
+import yaml
+
+from tests.roles.conftest import ROOT, Rendered
+
+#: Encrypts nothing; reads what it is given as a file or by standard input.
+AGE = """while [ $# -gt 1 ]; do [ "$1" != --output ] || output=$2; shift; done
+if [ "$1" = "$output" ]; then cat >"$output"; else cat "$1" >"$output"; fi"""
+RECIPIENT = "age1" + "q" * 58
+
+
+@dataclass
+class Host:
+    """A folder laid out like the server; each call of the engine is noted."""
+
+    folder: Path
+
+    def program(self, name: str, body: str) -> None:
+        path = self.folder / "programs" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+
+    def engine(self, body: str) -> None:
+        self.program("docker", f'echo "$*" >>{self.folder}/calls\n{body}')
+
+    def write(self, name: str, text: str, mode: int = 0o644) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+        return path
+
+    def run(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", str(self.folder / "bin" / script), *arguments],
+            env={**os.environ, "PATH": f"{self.folder / 'programs'}:{os.environ['PATH']}"},
+            input="",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def calls(self) -> list[str]:
+        """Those since the last look."""
+        path = self.folder / "calls"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return lines
+
+
+@pytest.fixture
+def host(render: Callable[..., Rendered], tmp_path: Path) -> Host:
+    stack, one = render("local", backup_age_recipient=RECIPIENT).folder, Host(tmp_path)
+    for path in (stack / "bin").iterdir():
+        text = path.read_text().replace(str(stack), str(tmp_path)).replace("/var/backups/wearon", f"{tmp_path}/backups")
+        one.write(f"bin/{path.name}", text)
+    (tmp_path / "backups").mkdir()
+    one.program("age", AGE)
+    one.engine("")
+    return one
+
+
+# --- backup and restore
+
+
+def test_backup_whose_tar_died_is_none(host: Host) -> None:
+    host.write("backup.d/redis", '#!/bin/sh\necho kept >"$2/queue"\n', 0o755)
+    host.program("tar", "exit 2")
+    run = host.run("backup")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert not list((host.folder / "backups").glob("*.tar.age"))
+    (host.folder / "programs/tar").unlink()
+    archive = host.run("backup").stdout.strip()
+    assert "./redis/queue" in subprocess.check_output(["tar", "--list", "--file", archive], text=True)
+    assert [path.name for path in (host.folder / "backups").iterdir() if path.name != ".lock"] == [Path(archive).name]
+
+
+@pytest.fixture
+def archive(host: Host) -> Path:
+    """Of Redis; on the host blue serves, green is left of a rollout, and neither of them runs."""
+    host.write("saved/redis/queue", "kept")
+    subprocess.check_call(["tar", "--create", "--file", "archive", "--directory", "saved", "."], cwd=host.folder)
+    host.write("nginx/upstreams/worker/local.conf", "server 172.30.250.11:8000 max_fails=0; # blue\n")
+    host.write("backup.d/redis", '#!/bin/sh\ncp "$2/queue" "$(dirname "$0")/../restored"\n', 0o755)
+    host.engine("""case "$*" in
+  "ps --all"*colour=blue*) echo blue ;;
+  "ps --all"*) echo blue green ;;
+esac""")
+    return host.folder / "archive"
+
+
+def test_restore_after_one_that_was_cut_off_starts_the_worker_that_served(host: Host, archive: Path) -> None:
+    run = host.run("restore", str(archive))
+    assert run.returncode == 0, run.stderr
+    assert (host.folder / "restored").read_text() == "kept"
+    stop, up, start = [call for call in host.calls() if not call.startswith("ps")]
+    assert stop.endswith("--profile worker stop")
+    assert up.endswith("up --detach --wait")
+    assert start == "start blue"
+    assert [path.name for path in (host.folder / "backups").iterdir()] == [".lock"]
+    host.program("age", "exit 1")
+    assert host.run("restore", str(archive)).returncode == 1
+    assert host.calls() == [], "what cannot be decrypted stops nothing"
+
+
+@pytest.mark.parametrize(
+    ("hook", "up", "code"), [("exit 3", "exit 0", 3), ("kill $PPID", "exit 0", 1), ("exit 0", "exit 5", 5)]
+)
+def test_restore_that_fails_leaves_a_worker(host: Host, archive: Path, hook: str, up: str, code: int) -> None:
+    host.write("backup.d/redis", f"#!/bin/sh\n{hook}\n", 0o755)
+    host.engine(f"""case "$*" in *" up "*) {up} ;; ps*) echo blue ;; esac""")
+    assert host.run("restore", str(archive)).returncode == code
+    calls = host.calls()
+    assert calls[-2].endswith("up --detach --wait")
+    assert calls[-1] == "start blue"
+
+
+def test_missing_restore_command_is_named(tmp_path: Path) -> None:
+    variables = {
+        "ansible_connection": "local",
+        "ansible_become": False,
+        "ansible_python_interpreter": sys.executable,
+        "scripts_dir": str(tmp_path),
+        "project_name": tmp_path.name,
+        "identity": str(ROOT / "README.md"),
+    }
+    playbook = [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/restore.yml"]
+    run = subprocess.run(
+        [*playbook, "-i", "inventory/local", "--start-at-task=Restore and start again", "-e", json.dumps(variables)],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode != 0
+    assert f"{tmp_path}/restore" in run.stdout + run.stderr
+
+
+def test_documented_line_fetches_an_archive_every_day_and_says_only_what_failed(host: Host) -> None:
+    (line,) = [one for one in (ROOT / "docs/deploy.md").read_text().splitlines() if "* * * cd " in one]
+    program = host.write("wearon-worker/.venv/bin/ansible-playbook", "", 0o755)
+    for code, output in ((0, ""), (2, f"playbooks/backup.yml {host.folder}/.wearon-vault\n")):
+        program.write_text(f'#!/bin/sh\necho "$* $ANSIBLE_VAULT_PASSWORD_FILE"\nexit {code}\n')
+        environment = {"HOME": str(host.folder), "PATH": "/usr/bin:/bin"}
+        command = line.split(" ", 5)[5]
+        assert subprocess.check_output(["sh", "-c", command], env=environment, text=True) == output
+
+
+# --- what a script that was interrupted makes up for
+
+
+@pytest.mark.parametrize(("service", "told"), [("grafana", "restart"), ("prometheus", "kill --signal HUP")])
+def test_configuration_that_was_not_taken_over_is_taken_over_by_the_next_run(
+    host: Host, service: str, told: str
+) -> None:
+    host.write(f"{service}/staged/rules.yml", "new")
+    broken = host.write("broken", "")
+    host.engine(f"""case "$*" in ps*) echo running ;; "{told} running") [ ! -e {broken} ] ;; esac""")
+    assert host.run(f"activate-{service}").returncode != 0
+    broken.unlink()
+    host.calls()
+    run = host.run(f"activate-{service}")
+    assert (run.returncode, run.stdout) == (0, "activated\n"), run.stderr
+    assert f"{told} running" in host.calls()
+    assert host.run(f"activate-{service}").stdout == ""
+    assert host.calls() == []
+
+
+def test_reviver_that_was_not_restarted_is_restarted_by_the_next_run(host: Host) -> None:
+    """The run that wrote it may have been interrupted; the next one sees no change."""
+    words = {"project_name": "wearon", "scripts_dir": f"{host.folder}/bin"}
+    *_, ask, start = yaml.safe_load((ROOT / "roles/compose/tasks/revive.yml").read_text())
+    text = (ROOT / "roles/compose/templates/revive-containers.j2").read_text()
+    places = {"/run/": f"{host.folder}/run/", "/etc/systemd/system/": f"{host.folder}/"}
+
+    def here(template: str, **more: object) -> str:
+        rendered: str = jinja2.Template(template).render(**words, **more)
+        for place, ours in places.items():
+            rendered = rendered.replace(place, ours)
+        return rendered
+
+    def wanted() -> str:
+        find = subprocess.run(here(ask["ansible.builtin.command"]).split(), capture_output=True, text=True, check=False)
+        answer = {"rc": find.returncode, "stdout": find.stdout}
+        return here(start["ansible.builtin.systemd_service"]["state"], **{ask["register"]: answer})
+
+    script = host.write("bin/revive-containers", here(text))
+    unit = host.write("wearon-revive.service", "")
+    assert wanted() == "restarted", "it does not run"
+    (host.folder / "run/wearon-revive").mkdir(parents=True)
+    host.run("revive-containers")
+    assert wanted() == "started"
+    for changed in (script, unit):
+        os.utime(changed, ns=(2**62, 2**62))
+        assert wanted() == "restarted"
+        os.utime(changed, ns=(0, 0))
+
+
+def test_certificate_of_another_authority_is_replaced_at_once(host: Host) -> None:
+    for path in ("certbot/config/live/wearon/fullchain.pem", "certbot/installed.pem"):
+        host.write(path, "certificate")
+
+    def renewal(server: str) -> str:
+        host.write("certbot/config/renewal/wearon.conf", f"[renewalparams]\nserver = {server}\n")
+        run = host.run("renew-certificates")
+        assert run.returncode == 0, run.stderr
+        return host.calls()[0]
+
+    wanted = yaml.safe_load((ROOT / "inventory/local/group_vars/all/main.yml").read_text())["certbot_acme_url"]
+    assert "--force-renewal" in renewal(wanted.replace("-staging", ""))
+    assert "--keep-until-expiring" in renewal(wanted)

@@ -1,0 +1,189 @@
+"""Playbooks run up to the point where a host would be needed, or on this machine with their roles taken out."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.roles.conftest import ROLES, ROOT, SECRETS
+
+Play = Callable[..., subprocess.CompletedProcess[str]]
+#: Nothing listens there: whoever gets that far has passed all checks.
+NOWHERE = {"ansible_host": "127.0.0.1", "ansible_port": 9}
+TWO = {"wearon-1": {"private_address": "10.0.0.1"}, "wearon-2": {"private_address": "10.0.0.2"}}
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Play:
+    """Run a playbook with the settings of the example inventory, on other hosts."""
+
+    def run(
+        playbook: str, hosts: dict[str, Any], *arguments: str, **variables: Any
+    ) -> subprocess.CompletedProcess[str]:
+        folder = tmp_path / "inventory"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(ROOT / "inventory/production", folder)
+        (folder / "hosts.yml").write_text(yaml.safe_dump(hosts))
+        command = [str(Path(sys.executable).with_name("ansible-playbook")), playbook, "-i", str(folder), *arguments]
+        environment = {
+            **os.environ,
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_VAULT_PASSWORD_FILE": str(ROOT / "inventory/production/.vault_password.example"),
+        }
+        return subprocess.run(
+            [*command, "-e", json.dumps({**SECRETS, **variables})],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def groups(server: dict[str, Any], workers: dict[str, Any]) -> dict[str, Any]:
+    """An inventory of hosts that do not answer."""
+    return {
+        name: {"hosts": {host: {**NOWHERE, **variables} for host, variables in hosts.items()}}
+        for name, hosts in (("server", server), ("workers", workers))
+        if hosts
+    }
+
+
+def said(run: subprocess.CompletedProcess[str]) -> str:
+    """Everything, in one line: Ansible folds long sentences."""
+    return " ".join((run.stdout + run.stderr).split())
+
+
+# --- what is refused before anything changes
+
+
+def test_input_that_is_right_passes(play: Play) -> None:
+    run = play("playbooks/site.yml", groups({"wearon-1": TWO["wearon-1"]}, TWO), preflight_roles=["base"])
+    assert "unreachable=1 failed=0" in said(run)
+
+
+@pytest.mark.parametrize("address", ["fd00::2", "not an address", "10.0.0.256"])
+def test_private_address_is_one_of_ipv4(play: Play, address: str) -> None:
+    """Compose says `too many colons`, and the URL of Redis is none, long after other things have changed."""
+    hosts = groups({"wearon-1": TWO["wearon-1"]}, {**TWO, "wearon-2": {"private_address": address}})
+    run = play("playbooks/site.yml", hosts, preflight_roles=["base"])
+    assert run.returncode == 2
+    assert f"private_address of wearon-2 is {address}; it must be the host's IPv4 address" in said(run)
+    assert "unreachable=1" not in said(run), "the other host was provisioned all the same"
+
+
+@pytest.mark.parametrize("there", ["server", "workers"])
+def test_group_that_is_missing_is_named(play: Play, there: str) -> None:
+    hosts = groups(*({"wearon-1": {}} if name == there else {} for name in ("server", "workers")))
+    run = play("playbooks/site.yml", hosts)
+    assert run.returncode == 2
+    assert "needs exactly one host in group `server`, at least one in group `workers`" in said(run)
+
+
+@pytest.mark.parametrize(("playbook", "variables"), [("update_worker", {"worker_tag": "v1"}), ("rollback_worker", {})])
+def test_nobody_to_roll_out_to_is_a_failure(play: Play, playbook: str, variables: dict[str, str]) -> None:
+    """Ansible itself says `no hosts matched`, and that all is well."""
+    run = play(f"playbooks/{playbook}.yml", groups({"wearon-1": {}}, {}), **variables)
+    assert run.returncode == 2
+    assert "There is no host in group `workers` of" in said(run)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"grafana_smtp_from": ""}, "grafana_smtp_host needs grafana_smtp_from, the sender's e-mail address"),
+        ({"grafana_smtp_user": "wearon"}, "grafana_smtp_user needs grafana_smtp_password"),
+    ],
+)
+def test_mail_that_no_server_takes_is_refused(play: Play, settings: dict[str, str], sentence: str) -> None:
+    """Without a sender Grafana takes admin@grafana.localhost."""
+    run = play(
+        "playbooks/site.yml", groups({"wearon-1": {}}, {"wearon-1": {}}), preflight_roles=["grafana"], **settings
+    )
+    assert run.returncode == 2
+    assert sentence in said(run)
+
+
+# --- what brings a host to its end
+
+
+def test_host_is_new_until_site_has_ended(play: Play, tmp_path: Path) -> None:
+    """A first provisioning that failed after the stack was up has left neither a release nor a certificate."""
+    (tmp_path / "group_vars").symlink_to(ROOT / "playbooks/group_vars")
+    (tmp_path / "wearon").mkdir()
+    shutil.copy(ROOT / "playbooks/provision_new.yml", tmp_path)
+    plays = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())
+    certificate = {"ansible.builtin.fail": {"msg": "there is no certificate"}, "when": "broken"}
+    before = {"hosts": "all", "gather_facts": False, "tags": "certbot", "tasks": [certificate]}
+    (tmp_path / "site.yml").write_text(yaml.safe_dump([before, plays[-1]]))
+    here = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
+    hosts = {name: {"hosts": {"here": here}} for name in ("server", "workers")}
+
+    def run(*arguments: str, playbook: str = "provision_new", broken: bool = False) -> str:
+        variables = {"worker_tag": "v1", "project_dir": str(tmp_path / "wearon"), "broken": broken}
+        return said(play(str(tmp_path / f"{playbook}.yml"), hosts, *arguments, **variables))
+
+    assert "there is no certificate" in run(broken=True)
+    run("--tags", "certbot", playbook="site")
+    assert "changed=1" in run("--check")
+    assert "changed=1 unreachable=0 failed=0" in run(), "neither a failure, a part nor a check is an end"
+    assert "Leave the mark" not in run(broken=True), "it was provisioned"
+    assert "changed=0 unreachable=0 failed=0" in run(playbook="site")
+
+
+def test_new_password_of_redis_reaches_everybody_who_has_it() -> None:
+    """By the tags of docs/deploy.md: whoever keeps the old one is refused when it is forgotten."""
+    tags = set(re.search(r"`--tags (\S+)` is enough", (ROOT / "docs/deploy.md").read_text())[1].split(","))  # type: ignore[index]
+    asks = re.compile(r"\b(worker_redis_url|redis_password)\b")
+    files = [path for role in ROLES for path in (ROOT / "roles" / role).glob("[tv]*/**/*") if path.is_file()]
+    holders = {
+        path.relative_to(ROOT / "roles").parts[0]
+        for path in files
+        if path.name != "preflight.yml" and asks.search(path.read_text())
+    }
+    assert {"redis", "worker", "celery_exporter"} <= holders
+    for one in yaml.safe_load((ROOT / "playbooks/site.yml").read_text()):
+        for line in one.get("roles", []):
+            assert line["role"] not in holders or tags & set(
+                line["tags"] if isinstance(line["tags"], list) else [line["tags"]]
+            )
+
+
+# --- secrets and command lines, which everybody on a machine can read
+
+
+@pytest.mark.parametrize(
+    ("way", "url", "shown", "password"),
+    [
+        (
+            "DATABASE_URL",
+            "postgresql://me:s3cr%40t+1@db/x?sslmode=require",
+            "postgresql://me@db/x?sslmode=require",
+            "s3cr@t+1",
+        ),
+        ("database_url", "postgresql://me@db/x", "postgresql://me@db/x", ""),
+    ],
+)
+def test_password_of_the_database_is_on_no_command_line(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, url: str, shown: str, password: str
+) -> None:
+    (tmp_path / "psql").write_text('#!/bin/sh\nprintf "%s\\n" "$PGPASSWORD" "$@" >"$(dirname "$0")/asked"\n')
+    (tmp_path / "psql").chmod(0o755)
+    monkeypatch.setenv("DATABASE_URL", url if way == "DATABASE_URL" else "")
+    run = play("playbooks/database.yml", {}, **({"database_url": url} if way == "database_url" else {}))
+    assert run.returncode == 0, said(run)
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert (asked[0], asked[-1]) == (password, shown)
+    assert str(ROOT / "worker/generation/sql/functions.sql") in asked
