@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,7 +13,7 @@ from typing import Any, Self
 import httpx
 
 from tests.sandbox import Sandbox
-from tests.sandbox.processes import free_port
+from tests.sandbox.processes import free_port, spawn
 
 ROOT = Path(__file__).parents[2]
 ENDED = ("completed", "failed")
@@ -27,20 +26,19 @@ class WorkerProcess:
         self.environment = {**os.environ, **sandbox.env(**environment)}
         # As in the image, whose modules are compiled.
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        self._log = tempfile.NamedTemporaryFile(prefix="worker-", suffix=".log")  # noqa: SIM115  # closed by stop
-        self.log_path = Path(self._log.name)
+        log, name = tempfile.mkstemp(".log", "worker-", sandbox.folder)  # where it goes also when we are killed
+        os.close(log)
+        self.log_path = Path(name)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self, *, ready: bool = True) -> Self:
         """Start it, by default until it is ready for messages."""
-        self.process = subprocess.Popen(
+        self.process = spawn(
             [sys.executable, "-m", "worker", "run"],
-            cwd=ROOT,
+            log=self.log_path,
             env={**self.environment, "HTTP_PORT": str(self.port)},
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,
+            cwd=ROOT,
         )
         if ready:
             wait_for(self.is_ready, 30, lambda: f"worker is not ready:\n{self.output()[-3000:]}")
@@ -97,7 +95,7 @@ class WorkerProcess:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        self._log.close()
+        self.log_path.unlink(missing_ok=True)
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str | Callable[[], str]) -> Any:

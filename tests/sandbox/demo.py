@@ -3,10 +3,13 @@
 import argparse
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 from rich.console import Console, Group
@@ -20,6 +23,8 @@ from tests.sandbox.sandbox import Sandbox
 FORBIDDEN = "a picture that our content check refuses"
 STYLES = {"queued": "yellow", "processing": "cyan", "completed": "green", "failed": "red"}
 TIMEOUT_SECONDS = 60
+#: The session of the printed LPUSH line waits that long for its message.
+KEEP_SECONDS = 86400
 
 
 class Demo:
@@ -109,9 +114,9 @@ class Demo:
     def show_result(self, name: str, queued: Queued) -> bool:
         """Where the picture is, or why there is none."""
         row = self.sandbox.session(queued.channel, queued.session_id)
-        if name.endswith("blocks"):
+        if row["status"] != "completed":
             self.console.print(f"\n[bold]{name}[/]: {row['status']}, “{row['error_message']}”")
-            return bool(row["status"] == "failed")
+            return bool(row["status"] == "failed" and name.endswith("blocks"))
         (path,) = [path for path in self.sandbox.objects() if queued.session_id in path]
         file = self.output / f"{queued.channel}-{queued.session_id[:8]}.jpg"
         file.write_bytes(httpx.get(row["generated_image_url"]).raise_for_status().content)
@@ -119,7 +124,7 @@ class Demo:
         self.console.print(f"\n[bold]{name}[/]: {row['status']} in {seconds:.1f} s for {cost} USD")
         lines = f"  stored  {path}\n  saved   {file}\n  signed  {row['generated_image_url']}"
         self.console.print(lines, soft_wrap=True, highlight=False)
-        return bool(row["status"] == "completed")
+        return not name.endswith("blocks")
 
     def estimate(self) -> bool:
         """Which size fits the first person?"""
@@ -153,7 +158,10 @@ class Demo:
             soft_wrap=True,
             highlight=False,
         )
+        terminal = sys.stdout.isatty()
         while self.worker.process.poll() is None:
+            if terminal and not sys.stdout.isatty():  # it was closed, and only make was told, which waits for us
+                raise KeyboardInterrupt
             time.sleep(0.5)
 
 
@@ -166,14 +174,17 @@ def main() -> int:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     console = Console()
-    try:
-        with console.status("starting Valkey, PostgreSQL, Supabase, OpenAI and a photo host on loopback"):
-            sandbox = Sandbox().start()
-    except KeyboardInterrupt:
-        return 130
-    with sandbox:
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_DFL:  # ignored under nohup
+            signal.signal(number, _terminated)
+    with ExitStack() as running:
+        try:
+            with console.status("starting Valkey, PostgreSQL, Supabase, OpenAI and a photo host on loopback"):
+                sandbox = running.enter_context(Sandbox())
+        except KeyboardInterrupt:
+            return 130
         sandbox.openai.set(latency={"median": options.latency, "sigma": 0.2})
-        worker = WorkerProcess(sandbox)
+        worker = WorkerProcess(sandbox, **({"ORPHAN_GRACE_SECONDS": str(KEEP_SECONDS)} if options.keep else {}))
         try:
             with console.status("starting the worker"):
                 worker.start()
@@ -188,6 +199,11 @@ def main() -> int:
         finally:
             if worker.process.poll() is None:
                 worker.stop()
+
+
+def _terminated(number: int, _: object) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # a closed terminal says it twice
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

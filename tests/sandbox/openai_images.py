@@ -123,7 +123,7 @@ class OpenAIImages:
         """Take as long as is set; False when the client went away meanwhile."""
         latency = self.settings["latency"]
         if isinstance(latency, dict):
-            drawn = random.lognormvariate(math.log(latency["median"]), latency.get("sigma", 0.3))
+            drawn = latency["median"] * random.lognormvariate(0, latency.get("sigma", 0.3))
             latency = min(drawn, latency.get("max", math.inf))
         if not latency:
             return True

@@ -36,12 +36,15 @@ def spawn(
     pass_fds: Sequence[int] = (),
     cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start `command`; it gets `death_signal` as soon as this process is gone, also when that was killed."""
+    """Start `command` on this thread's cores; it gets `death_signal` as soon as this process is gone, even killed."""
     launch = [sys.executable, "-I", "-S", Path(__file__).with_name("launch.py")]
     user = "-" if uid is None else uid
     argv = [str(part) for part in (*launch, os.getpid(), int(death_signal), user, *command)]
+    cores = os.sched_getaffinity(0) if sys.platform == "linux" else None
 
     def start() -> subprocess.Popen[bytes]:
+        if cores:
+            os.sched_setaffinity(0, cores)
         with log.open("ab") as output:
             return subprocess.Popen(
                 argv,

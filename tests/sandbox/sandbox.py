@@ -42,6 +42,7 @@ class Sandbox(Records):
     def __init__(self, *, migrate: bool = True, compose: bool = True) -> None:
         self._migrate = migrate
         self._compose = compose
+        self._undo: ExitStack | None = None
         self._secret = secrets.token_hex(16)
         self.openai_key = "sk-sandbox"
         expiry = int(time()) + 10 * 365 * 86400
@@ -50,6 +51,8 @@ class Sandbox(Records):
 
     def start(self) -> Self:
         """Start everything; returns when everything answers."""
+        if self._undo:
+            raise RuntimeError("the sandbox runs already")
         with ExitStack() as undo:
             self.folder = data_folder()
             undo.callback(remove, self.folder)
@@ -71,7 +74,9 @@ class Sandbox(Records):
 
     def stop(self) -> None:
         """Stop everything and delete the data."""
-        self._undo.close()
+        if self._undo:
+            self._undo.close()
+            self._undo = None
 
     def reset(self) -> None:
         """As right after the start: no rows, messages, objects, calls or faults; a stopped Valkey runs again."""
