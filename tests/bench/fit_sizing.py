@@ -110,7 +110,7 @@ def _print_sizes(chest: Array, error: Array, deviation: Array) -> None:
     estimated = chest + error
     chance, size = DEFAULT_CHART.chance_within_one, DEFAULT_CHART.size
     off = np.array([abs(size(a) - size(b)) for a, b in zip(estimated, chest, strict=True)])
-    said = np.array([chance(size(a), a, d) for a, d in zip(estimated, deviation, strict=True)])
+    said = np.array([chance(size(a), chest=(a, d)) for a, d in zip(estimated, deviation, strict=True)])
     exact, near = np.mean(off == 0), np.mean(off <= 1)
     click.echo(f"         size exact {exact:.2f}, within one {near:.3f}, said {said.mean():.3f}")
     for low, high in pairwise((0.0, 0.9, 0.95, 0.98, 1.01)):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from math import erf, inf, sqrt
+from math import erf, inf, prod, sqrt
 from typing import Literal
 
 Fit = Literal["tight", "regular", "loose"]
@@ -47,14 +47,19 @@ class Chart:
         largest = self.sizes[-1][1]
         return chest > largest.chest or waist > largest.waist or hip > largest.hip
 
-    def chance_within_one(self, index: int, chest: float, deviation: float) -> float:
-        """Probability that the true chest girth belongs to size `index` or a neighbour of it.
+    def chance_within_one(self, index: int, **girths: tuple[float, float]) -> float:
+        """Probability that size `index` or a neighbour of it is the one for the true girths.
 
-        `chest` is the estimate and `deviation` its standard deviation, both in cm.
+        Of chest, waist and hip, each that is given with its estimate and standard deviation, both in cm; their errors
+        are taken as independent.
         """
-        upper = self.sizes[index + 1][1].chest if index + 2 < len(self.sizes) else inf
-        lower = self.sizes[index - 2][1].chest if index >= 2 else -inf
-        return _normal((upper - chest) / deviation) - _normal((lower - chest) / deviation)
+        upper = self._chance_up_to(index + 1, girths) if index + 2 < len(self.sizes) else 1.0
+        lower = self._chance_up_to(index - 2, girths) if index >= 2 else 0.0
+        return upper - lower
+
+    def _chance_up_to(self, index: int, girths: Mapping[str, tuple[float, float]]) -> float:
+        limits = self.sizes[index][1]
+        return prod(_normal((getattr(limits, name) - value) / deviation) for name, (value, deviation) in girths.items())
 
 
 #: Today's chart (contracts section 5), by chest alone.

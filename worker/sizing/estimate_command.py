@@ -78,7 +78,7 @@ def _print(found: Estimate, console: Console) -> None:
         girth = getattr(found.measurements, name)
         table.add_row(name, f"{girth.value:.1f}", f"± {girth.uncertainty:.1f}")
     console.print(table)
-    console.print(f"Right within one size, by chest: {found.confidence:.0%}. Body type: {found.body_type}.")
+    console.print(f"Right within one size: {found.confidence:.0%}. Body type: {found.body_type}.")
     if found.warnings:
         console.print(f"Less certain because of: {', '.join(found.warnings)}.")
 

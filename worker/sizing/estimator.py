@@ -66,7 +66,12 @@ def estimate(
         # Waist or hip may ask for more than the chest's interval does.
         lower=names[min(index, chart.size(chest - half))],
         upper=names[max(index, chart.size(chest + half))],
-        confidence=chart.chance_within_one(index, chest, measured.chest.deviation),
+        confidence=chart.chance_within_one(
+            index,
+            chest=(chest, measured.chest.deviation),
+            waist=(waist, measured.waist.deviation),
+            hip=(hip, measured.hip.deviation),
+        ),
         body_type=body_type(measured, person.height_cm),
         warnings=codes,
     )

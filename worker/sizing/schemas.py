@@ -139,7 +139,7 @@ class EstimateResponse(BaseModel):
     measurements: GirthsCm
     confidence: Annotated[
         float,
-        Field(ge=0, le=1, description="Probability that the recommended size is right within one size, by chest."),
+        Field(ge=0, le=1, description="Probability that the recommended size is right within one size."),
     ]
     body_type: BodyType
     size_range: SizeRange

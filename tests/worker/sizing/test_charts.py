@@ -27,11 +27,19 @@ def test_limits_that_fall_are_refused() -> None:
 
 
 def test_chance_is_high_in_the_middle_and_one_half_on_the_neighbours_far_limit() -> None:
-    assert DEFAULT_CHART.chance_within_one(2, 96, 4) == pytest.approx(0.997, abs=0.002)
-    assert DEFAULT_CHART.chance_within_one(3, 92, 1) == pytest.approx(0.5, abs=0.01)
+    assert DEFAULT_CHART.chance_within_one(2, chest=(96, 4)) == pytest.approx(0.997, abs=0.002)
+    assert DEFAULT_CHART.chance_within_one(3, chest=(92, 1)) == pytest.approx(0.5, abs=0.01)
+
+
+def test_chance_counts_the_girth_that_asks_for_the_size() -> None:
+    sizes = (("S", Limits(90, 70)), ("M", Limits(98, 78)), ("L", Limits(106, 86)), ("XL", Limits(114, 94)))
+    chart = Chart(sizes)
+    assert chart.size(80, 90) == 3
+    assert chart.chance_within_one(3, chest=(80, 2), waist=(90, 2)) > 0.99  # by chest alone it would be S
+    assert chart.chance_within_one(1, chest=(95, 2), waist=(86, 2)) == pytest.approx(0.5, abs=0.01)
 
 
 def test_ends_of_the_chart_are_open() -> None:
-    assert DEFAULT_CHART.chance_within_one(0, -1000, 1) == pytest.approx(1)
-    assert DEFAULT_CHART.chance_within_one(5, 1000, 1) == pytest.approx(1)
+    assert DEFAULT_CHART.chance_within_one(0, chest=(-1000, 1)) == pytest.approx(1)
+    assert DEFAULT_CHART.chance_within_one(5, chest=(1000, 1)) == pytest.approx(1)
     assert DEFAULT_CHART.sizes[-1][1].chest == inf
