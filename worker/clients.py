@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 from postgrest import AsyncPostgrestClient
+from postgrest.exceptions import APIError
 from redis.asyncio import BlockingConnectionPool, Redis
 from storage3 import AsyncStorageClient
 
@@ -18,6 +19,8 @@ REDIS_CONNECTIONS = 20
 #: A call to the database takes milliseconds; an upload of some megabytes over a slow link takes longer.
 SUPABASE_TIMEOUT = httpx.Timeout(15.0, connect=5.0, pool=30.0)
 STORAGE_TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=60.0)
+#: What to do when Supabase's gateway refuses.
+KEY_REMEDY = "check SUPABASE_URL, and that SUPABASE_SERVICE_ROLE_KEY is the service role's key of that project"
 
 
 def redis_client(settings: Settings) -> Redis:
@@ -81,3 +84,8 @@ def database_client(settings: Settings, http: httpx.AsyncClient) -> AsyncPostgre
 def storage_client(settings: Settings, http: httpx.AsyncClient) -> AsyncStorageClient:
     """Supabase Storage with the service role's key."""
     return AsyncStorageClient(f"{settings.supabase_url}/storage/v1/", supabase_headers(settings), http_client=http)
+
+
+def refusal(error: APIError) -> str:
+    """Why a call to the database was refused; Supabase's gateway, unlike PostgREST behind it, has no codes."""
+    return f"{error.code} {error.message}" if error.code else f"{error.message}; {KEY_REMEDY}"

@@ -180,6 +180,61 @@ def test_configuration_that_was_not_taken_over_is_taken_over_by_the_next_run(
     assert host.calls() == []
 
 
+#: `run` checks the tree that it is given and the upstreams: whatever has the word `broken` in it is refused.
+NGINX = """case "$*" in
+  "run "*) ! grep -rq broken "$(dirname "{folder}/${{*##*/wearon/}}")" {folder}/upstreams ;;
+  ps*) echo running ;;
+esac"""
+
+
+@pytest.fixture
+def nginx(host: Host) -> Host:
+    """It serves the configuration `first` to the upstream `blue`."""
+    for name in ("staged/nginx.conf", "live/nginx.conf"):
+        host.write(f"nginx/{name}", "first")
+    host.write("nginx/upstreams/worker.conf", "blue")
+    for name in ("tls", "maintenance"):
+        (host.folder / "nginx" / name).mkdir()
+    host.engine(NGINX.format(folder=host.folder / "nginx"))
+    return host
+
+
+def reloads(nginx: Host) -> int:
+    """Those since the last look."""
+    return sum(call.startswith("exec ") for call in nginx.calls())
+
+
+def test_configuration_that_nginx_accepts_goes_live_once(nginx: Host) -> None:
+    nginx.write("nginx/staged/nginx.conf", "second")
+    assert [nginx.run("activate-nginx").stdout for _ in range(2)] == ["activated\n", ""]
+    assert (nginx.folder / "nginx/live/nginx.conf").read_text() == "second"
+    assert reloads(nginx) == 1
+
+
+def test_configuration_that_nginx_refuses_stays_staged_and_stops_no_rollout(nginx: Host) -> None:
+    nginx.write("nginx/staged/nginx.conf", "broken")
+    assert nginx.run("activate-nginx").returncode != 0
+    nginx.write("nginx/upstreams/worker.conf", "green")
+    assert nginx.run("activate-nginx", "--reload").returncode == 0
+    assert (nginx.folder / "nginx/live/nginx.conf").read_text() == "first"
+    assert reloads(nginx) == 1
+    assert nginx.run("activate-nginx").returncode != 0, "it is still said to whoever brought it"
+
+
+def test_upstream_that_nginx_refuses_reloads_nothing(nginx: Host) -> None:
+    nginx.write("nginx/upstreams/worker.conf", "broken")
+    assert nginx.run("activate-nginx", "--reload").returncode != 0
+    assert reloads(nginx) == 0
+
+
+def test_upstream_of_a_play_that_was_killed_is_made_up_for(nginx: Host) -> None:
+    nginx.run("activate-nginx")
+    nginx.write("nginx/upstreams/worker.conf", "green")
+    assert reloads(nginx) == 1
+    assert [nginx.run("activate-nginx").stdout for _ in range(2)] == ["reloaded\n", ""]
+    assert reloads(nginx) == 1
+
+
 def test_reviver_that_was_not_restarted_is_restarted_by_the_next_run(host: Host) -> None:
     """The run that wrote it may have been interrupted; the next one sees no change."""
     words = {"project_name": "wearon", "scripts_dir": f"{host.folder}/bin"}

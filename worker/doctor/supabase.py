@@ -18,7 +18,6 @@ JPEG = "image/jpeg"
 #: A finished picture in the best quality is smaller.
 PICTURE_BYTES = 10_000_000
 _TIMEOUT = httpx.Timeout(6.0)
-_KEY = "check SUPABASE_URL, and that SUPABASE_SERVICE_ROLE_KEY is the service role's key of that project"
 
 
 async def database(settings: Settings) -> list[Result]:
@@ -29,7 +28,7 @@ async def database(settings: Settings) -> list[Result]:
             for table in TABLES.values():
                 await client.table(table).select("id").limit(1).execute()
         except APIError as error:
-            return [fail("database", f"it refuses: {error.message}", _KEY)]
+            return [fail("database", f"it refuses: {error.message}", clients.KEY_REMEDY)]
         except httpx.HTTPError as error:
             return [fail("database", f"no answer: {type(error).__name__}", "check SUPABASE_URL")]
         return [ok("database", "key accepted, session tables readable"), await _functions(client)]
@@ -42,7 +41,7 @@ async def _functions(client: AsyncPostgrestClient) -> Result:
             return fail("functions", f"missing or outdated: {', '.join(missing)}", remedy)
         installed: Any = (await client.rpc("wearon_worker_functions", {}).execute()).data
     except (ServiceUnavailable, APIError, httpx.HTTPError) as error:
-        return fail("functions", str(error), _KEY)
+        return fail("functions", str(error), clients.KEY_REMEDY)
     if absent := [name for name in REFUND_FUNCTIONS if name not in installed["functions"]]:
         return fail("functions", f"missing: {', '.join(absent)}", "no refund works; they belong to the product")
     return ok("functions", f"version {installed['version']}, refund functions present")

@@ -14,10 +14,10 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from storage3.utils import StorageException
 
-from worker.cli import FiniteRange
+from worker.cli import FiniteRange, read_picture
 from worker.errors import WorkerError
 from worker.generation.producer import EnqueueFailed, File, Owner, producer
-from worker.settings import load
+from worker.settings import IMAGE_MAX_BYTES, load
 
 
 @click.command(name="enqueue")
@@ -70,13 +70,10 @@ def command(
 def _picture(given: str) -> str | File:
     if given.startswith(("http://", "https://")):
         return given
+    if not os.path.isfile(given):
+        raise EnqueueFailed(f"{given} is neither a file nor an http(s) URL")
     path = Path(given)
-    try:
-        if not path.is_file():
-            raise EnqueueFailed(f"{given} is neither a file nor an http(s) URL")
-        return File(path.name, path.read_bytes())
-    except OSError as error:
-        raise EnqueueFailed(f"{given} cannot be read: {error.strerror}") from None
+    return File(path.name, read_picture(path, IMAGE_MAX_BYTES))
 
 
 async def _enqueue_and_follow(

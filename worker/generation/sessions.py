@@ -12,6 +12,7 @@ import httpx
 from postgrest import AsyncPostgrestClient
 from postgrest.exceptions import APIError
 
+from worker.clients import refusal
 from worker.errors import ServiceUnavailable
 from worker.generation.message import Channel
 
@@ -145,7 +146,7 @@ class Sessions:
         except APIError as error:
             if error.code == "PGRST202":
                 raise FunctionMissing(f"database has no function for this call: {error.message}") from None
-            raise ServiceUnavailable(f"database refused: {error.code} {error.message}") from error
+            raise ServiceUnavailable(f"database refused: {refusal(error)}") from error
         except _NOT_SENT as error:
             raise ServiceUnavailable(f"database did not answer: {type(error).__name__}") from error
         except (httpx.HTTPError, ValueError) as error:

@@ -9,8 +9,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from worker.cli import FiniteRange
-from worker.errors import ImageError, ImageTooLarge, WorkerError
+from worker.cli import FiniteRange, read_picture
+from worker.errors import ImageError, WorkerError
 from worker.images import decode
 from worker.settings import IMAGE_MAX_BYTES
 from worker.sizing.annotate import annotate as draw
@@ -38,7 +38,7 @@ def estimate(
     """Estimate measurements and the size from one photo of a whole person, frontal, in tight clothing."""
     try:
         verify_model()
-        data = _bytes(photo)
+        data = read_picture(photo, IMAGE_MAX_BYTES)
         with _silent_stderr(), Landmarker() as landmarker:
             found = measure(
                 read(data), Person(height, weight, sex), DEFAULT_CHART, fit, detector=landmarker, measurer=Measurer()
@@ -54,19 +54,6 @@ def estimate(
         except (OSError, ValueError) as error:
             raise WorkerError(f"{annotate} cannot be written: {error}") from None
         click.echo(f"Annotated picture: {annotate}")
-
-
-def _bytes(photo: Path) -> bytes:
-    """The file, no more of it than a download may have."""
-    try:
-        with photo.open("rb") as file:
-            data = file.read(IMAGE_MAX_BYTES + 1)
-            size = max(len(data), os.fstat(file.fileno()).st_size)
-    except OSError as error:
-        raise WorkerError(f"{photo} cannot be read: {error.strerror}") from None
-    if size > IMAGE_MAX_BYTES:
-        raise ImageTooLarge(f"Image is {size / 1e6:.1f} MB; the limit is {IMAGE_MAX_BYTES / 1e6:g} MB.")
-    return data
 
 
 def _print(found: Estimate, console: Console) -> None:

@@ -84,7 +84,7 @@ def _declared_length(headers: Headers) -> int:
 
 async def _bounded(receive: Receive) -> Receive:
     """The whole body as one message: read before anybody parses it, so that too much of it is always told apart."""
-    body = b""
+    body = bytearray()
     size = 0
     more = True
     while more and size <= MAX_DISCARDED_BYTES:
@@ -93,11 +93,12 @@ async def _bounded(receive: Receive) -> Receive:
             raise _Gone
         part = message.get("body", b"")
         size += len(part)
-        body = body + part if size <= MAX_BODY_BYTES else b""
+        if size <= MAX_BODY_BYTES:
+            body += part
         more = message.get("more_body", False)
     if size > MAX_BODY_BYTES:
         raise _BodyTooLarge
-    replay: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    replay: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
     async def receive_replayed() -> Message:
         return replay.pop() if replay else await receive()

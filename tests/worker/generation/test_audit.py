@@ -509,7 +509,7 @@ def test_the_json_keys_are_stable(books: Books) -> None:
 @pytest.mark.parametrize(
     ("environment", "line"),
     [
-        ({"SUPABASE_SERVICE_ROLE_KEY": "wrong"}, "Supabase refuses: Invalid API key; check that SUPABASE_SERVICE_ROLE"),
+        ({"SUPABASE_SERVICE_ROLE_KEY": "wrong"}, ": Invalid API key; check SUPABASE_URL, and that SUPABASE_SERVICE_RO"),
         ({"SUPABASE_URL": "http://127.0.0.1:9"}, "database does not show credit_transactions: ConnectError"),
         ({"SUPABASE_URL": ""}, "SUPABASE_URL is not set"),
     ],

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import click
 import stamina
-from postgrest.exceptions import APIError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from rich.console import Console
@@ -31,22 +30,13 @@ def command(as_json: bool) -> None:
     try:
         report = asyncio.run(_audit())
     except WorkerError as error:
-        click.echo(f"wearon-worker: {_sentence(error)}", err=True)
+        click.echo(f"wearon-worker: {error}", err=True)
         raise SystemExit(2) from None
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=2))
     else:
         show(report, Console(highlight=False))
     raise SystemExit(0 if report.right else 1)
-
-
-def _sentence(error: WorkerError) -> str:
-    refusal = error.__cause__
-    # Supabase's gateway, unlike the database behind it, has no codes.
-    if isinstance(refusal, APIError) and refusal.code is None:
-        remedy = "check that SUPABASE_SERVICE_ROLE_KEY is the service role's key of SUPABASE_URL"
-        return f"Supabase refuses: {refusal.message}; {remedy}"
-    return str(error)
 
 
 async def _audit() -> Report:

@@ -7,6 +7,7 @@ import httpx
 from postgrest import AsyncPostgrestClient
 from postgrest.exceptions import APIError
 
+from worker.clients import refusal
 from worker.errors import ServiceUnavailable
 from worker.generation.message import Channel
 from worker.generation.retrying import until_available
@@ -90,7 +91,7 @@ async def _execute(query: Any, table: str) -> list[Row]:
             rows: list[Row] = (await query.execute()).data
             return rows
         except APIError as error:
-            raise ServiceUnavailable(f"database does not show {table}: {error.code} {error.message}") from error
+            raise ServiceUnavailable(f"database does not show {table}: {refusal(error)}") from error
         except (httpx.HTTPError, ValueError) as error:
             raise ServiceUnavailable(f"database does not show {table}: {type(error).__name__}") from error
 
