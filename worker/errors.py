@@ -13,7 +13,9 @@ WorkerError
     │   └── ImageInvalid     it is no picture that we can read
     ├── ModerationBlocked    OpenAI refused the content
     ├── RateLimited          OpenAI answered 429; one retry by the pipeline
-    ├── QuotaExhausted       the account has no money left: nobody is failed for it, the intake pauses
+    ├── Postponed            no customer is failed for it: the session waits in the queue again, the intake pauses
+    │   ├── AccountRefused   OpenAI or Supabase refuses our account: no money, no permission, no bucket
+    │   └── ServiceOutage    OpenAI fails, or does not answer, after all retries
     ├── EditFailed           any other final answer of OpenAI
     ├── StorageFailed        the finished picture could not be stored
     ├── MessageRefused       the message is invalid or names the wrong owner
@@ -102,8 +104,20 @@ class RateLimited(GenerationError):
         self.retry_after = retry_after
 
 
-class QuotaExhausted(GenerationError):
-    reason = "quota_exhausted"
+class Postponed(GenerationError):
+    """`reason` is what the pause of the intake is called in /health, metrics and alerts."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class AccountRefused(Postponed):
+    """A service refuses the operator's account, whatever the customer sends."""
+
+
+class ServiceOutage(Postponed):
+    """OpenAI answered 5xx, or not at all, until the retries were used up."""
 
 
 class EditFailed(GenerationError):

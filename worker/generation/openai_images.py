@@ -13,7 +13,7 @@ import openai
 import stamina
 from openai import AsyncOpenAI
 
-from worker.errors import EditFailed, ModerationBlocked, QuotaExhausted, RateLimited
+from worker.errors import AccountRefused, EditFailed, ModerationBlocked, RateLimited
 from worker.logs import get_logger
 from worker.metrics import generations, image_api
 from worker.settings import Price, Settings
@@ -84,7 +84,7 @@ class ImageEditor:
 
         Raises:
             RateLimited: OpenAI answered 429; nothing was retried.
-            QuotaExhausted: the account has no money left.
+            AccountRefused: OpenAI refuses the account, for want of money or permission.
             ModerationBlocked: the content was refused.
             EditFailed: any other final answer, or 5xx and broken connections once the retries are used up.
         """
@@ -205,7 +205,7 @@ def _result(error: BaseException) -> str:
 
 def _final(error: openai.APIStatusError) -> Exception:
     if error.code == "insufficient_quota":
-        return QuotaExhausted(_describe(error))
+        return AccountRefused("quota_exhausted", _describe(error))
     if isinstance(error, openai.RateLimitError):
         return RateLimited(_describe(error), _retry_after(error))
     if error.code == "moderation_blocked":

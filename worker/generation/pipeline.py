@@ -10,7 +10,7 @@ from worker.errors import (
     GenerationError,
     InvalidMessage,
     MessageRefused,
-    QuotaExhausted,
+    Postponed,
     ServiceUnavailable,
     WorkerLost,
 )
@@ -90,7 +90,7 @@ class Pipeline:
         except SessionTaken:
             metrics.DROPPED.inc()
             return End.FINISHED
-        except QuotaExhausted as error:
+        except Postponed as error:
             log.error("openai_quota_exhausted", detail=str(error), pause_seconds=self._settings.quota_pause_seconds)
             await until_available(partial(self._intake.pause, error.reason))
             return await self._hand_back(run, error.reason)

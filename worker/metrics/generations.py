@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from itertools import product
 from typing import TYPE_CHECKING, get_args
 
-from worker.errors import GenerationError, QuotaExhausted
+from worker.errors import GenerationError
 from worker.generation.message import Channel
 from worker.metrics.registry import counter, gauge, histogram
 
@@ -22,8 +22,7 @@ def _reasons(kind: type[GenerationError] = GenerationError) -> Iterator[str]:
 
 CHANNELS = get_args(Channel)
 OUTCOMES = ("completed", "failed")
-#: Nobody is failed for a quota.
-REASONS = frozenset(_reasons()) - {QuotaExhausted.reason}
+REASONS = frozenset(_reasons())
 STEPS = ("queue_wait", "start", "fetch", "resize", "limiter_wait", "edit", "upload", "sign", "settle")
 #: Who can get a credit back, and what cannot be given back by itself.
 PAYERS = {"user": "b2c", "store": "b2b", "shopper": "b2b"}
