@@ -63,7 +63,7 @@ def test_playbook_services_and_fragments_agree() -> None:
 def test_worker_variables_are_settings() -> None:
     """A setting is one word in three cases."""
     variables = load("worker", "vars/main.yml")
-    names = [secret["name"] for secret in variables["__worker_secrets"]]
+    names = list(variables["__worker_secrets"])
     names += re.findall(r"'(\w+)':", variables["__worker_environment"])
     assert set(names) <= set(Settings.model_fields)
     required = {name for name, field in Settings.model_fields.items() if field.is_required()}

@@ -83,7 +83,7 @@ def test_maintenance_closes_the_api_and_the_queue_until_it_is_ended(play: Play, 
     assert "strict-transport-security" in answer
     assert curl(f"-o /dev/null -w '%{{http_code}}' http://{NAME}/.well-known/acme-challenge/x") == "404"
     rolling.host.check_output(f"docker restart wearon-redis-1 wearon-worker-{rolling.serving()}-1 wearon-nginx-1")
-    assert rolling.host.run(f"/opt/wearon/bin/await-worker {rolling.serving()} healthy 120").rc == 0
+    rolling.await_healthy()
     assert intake() == "maintenance"
     assert curl(f"-o /dev/null -w '%{{http_code}}' https://{NAME}/health") == "503"
     assert play("maintenance", "-e", "mode=on", "-e", "retry_after=120").changed == 0
