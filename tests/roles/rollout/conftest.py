@@ -95,9 +95,10 @@ class Host:
     def plan(self, **changes: Any) -> dict[str, Any]:
         return plan.plan(self.job(**changes))
 
-    def route(self, colour: str, behind: str = "") -> None:
+    def route(self, colour: str, behind: str = "", quiet: str = "") -> None:
         lines = [f"server {colour}; # {colour}"] + ([f"server {behind} backup; # {behind}"] if behind else [])
-        route.serve({"path": str(self.upstream), "upstream": "\n".join(lines) + "\n", "reload": "activate-nginx"})
+        text = "\n".join(lines) + "\n"
+        route.serve(self.job(path=str(self.upstream), upstream=text, quiet=quiet))
 
     def retire(self, colour: str) -> str:
         job = self.job(colour=colour)
@@ -114,7 +115,7 @@ class Host:
                 if decision["idle_runs"]:
                     self.route(decision["idle"])
                 decision = self.plan(**changes)
-        self.route(decision["serving"])
+        self.route(decision["serving"], quiet="after")
         self.retire(decision["idle"])
 
     def roll_out(self, tag: str = "", *, die_at: int | None = None, **changes: Any) -> str:
@@ -135,7 +136,7 @@ class Host:
             except SystemExit as failure:
                 return self._abandon(decision, {**job, "failure": str(failure)})
             if decision["old"]:
-                self.route(decision["new"])
+                self.route(decision["new"], quiet="before")
                 self.retire(decision["old"])
         else:
             watch.check(job)
@@ -154,7 +155,7 @@ class Host:
 
     def _abandon(self, decision: dict[str, Any], job: host.Job) -> str:
         if decision["old"] and not (self.folder / "worker" / decision["new"] / "hold").exists():
-            self.route(decision["old"])
+            self.route(decision["old"], quiet="after")
         start.keep_log(job)
         self.retire(decision["new"])
         with suppress(SystemExit):
@@ -200,7 +201,7 @@ class Host:
 
     def _answer(self, command: list[str], seconds: float) -> tuple[int, str, str]:
         match command:
-            case ["activate-nginx", "--reload"]:
+            case [_, "--reload"]:
                 self.nginx = self.upstream.read_text()
                 self.served.append(any(self._answers(one) for one in self.containers if one in self.nginx))
             case ["df", *_]:
