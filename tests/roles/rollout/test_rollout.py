@@ -1,6 +1,7 @@
 """The whole rollout on a host that is a folder: every release that can come, and a kill before every step."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -117,3 +118,19 @@ def test_rollback_returns_to_the_last_good_release(here: Host) -> None:
     assert here.releases() == [("v1", "good"), ("v3", "failed"), ("v2", "rolled back")]
     assert here.roll_out(back=True, to="v2") == "", "what was rolled back can be asked for by its name"
     assert here.tag() == "v2"
+
+
+def test_late_failures_do_not_keep_the_next_rollout_from_ending(here: Host) -> None:
+    """Each colour is told once, also after the other one crashed behind the switch or a play died in its drain."""
+    for number, tag in enumerate(["bad", "v2", "bad", "v3", "v4"]):
+        here.wrong["bad"] = "crash"
+        old = here.containers[here.serving()]
+        with suppress(Killed):
+            here.roll_out(tag, die_at=None if number % 2 else 40)
+        here.units.add(f"wearon-drain-{here.serving()}")
+        sentence = here.roll_out(tag)
+        assert bool(sentence) == (tag == "bad")
+        assert old.terms <= 1
+    for log in here.folder.glob("worker/failures/*"):
+        log.unlink()
+    here.assert_settled("v4")
