@@ -10,6 +10,7 @@ from worker.errors import (
     GenerationError,
     InvalidMessage,
     MessageRefused,
+    Orphaned,
     Postponed,
     ServiceUnavailable,
     WorkerLost,
@@ -147,6 +148,8 @@ class Pipeline:
             change = await run.timed("start", until_available(start))
         if change.owner_matches is False:
             raise InvalidMessage("wrong_owner", f"session {message.session_id} is not of {message.owner_id}")
+        if not change.paid:
+            raise MessageRefused(f"the ledger shows no unused credit for session {message.session_id}")
         if not change.changed and not await self._ours(run):
             log.info("message_dropped", why="another worker took the session over", status=change.status)
             raise SessionTaken
@@ -161,6 +164,9 @@ class Pipeline:
             raise WorkerLost("its worker vanished in the middle of it")
         else:
             log.info("message_dropped", why="nothing to do", status=change.status)
+            if change.status == "failed":
+                # A store's uninstall fails its sessions without a refund.
+                raise Orphaned("the session was failed before its message came")
             raise SessionTaken
 
     async def _hand_back(self, run: Run, reason: str) -> End:

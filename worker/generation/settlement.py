@@ -225,7 +225,7 @@ def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
         )
     else:
         log.warning("generation_failed", reason=outcome.reason, refund=change.refund, **event)
-        if change.refund in ("overage", "unmatched"):
+        if metrics.BY_HAND.get(change.refund or "") == outcome.channel:
             # Nothing was credited: somebody has to look at how this session was charged.
             log.error("refund_by_hand_needed", payer=change.refund, **event)
     return already and not change.changed

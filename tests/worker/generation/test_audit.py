@@ -419,8 +419,8 @@ def test_a_second_session_of_the_same_request_uses_the_same_credit(books: Books)
     session = books.b2b()
     books.set(session, status="failed")
     books.sql(
-        "insert into store_generation_sessions (store_id, request_id, model_image_url, status) "
-        "values ($1, $2, 'url', 'completed')",
+        "insert into store_generation_sessions (store_id, request_id, model_image_url, prompt_system, status) "
+        "values ($1, $2, 'url', '', 'completed')",
         session.owner_id,
         session.request_id,
     )
