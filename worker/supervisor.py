@@ -25,6 +25,7 @@ from worker.generation.leases import Leases
 from worker.generation.limiter import Limiter
 from worker.generation.message import identify
 from worker.generation.pool import Child, Pool
+from worker.generation.queue_metrics import Shared
 from worker.generation.retrying import AWAY, until_available
 from worker.generation.sessions import MIGRATION, Sessions
 from worker.generation.settlement import Settlement
@@ -34,7 +35,6 @@ from worker.http_server import HttpServer
 from worker.logs import get_logger
 from worker.metrics import container
 from worker.metrics.page import Page
-from worker.metrics.shared import Shared
 from worker.settings import Settings
 from worker.watch import Watch
 

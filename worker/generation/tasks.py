@@ -22,6 +22,7 @@ from celery.bootsteps import StartStopStep
 
 from worker import clients, logs
 from worker.fetch import ImageFetcher
+from worker.generation import metrics as generations
 from worker.generation import openai_images
 from worker.generation.celery_app import TASK, create_app, worker_arguments
 from worker.generation.claims import Claims
@@ -38,7 +39,7 @@ from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
 from worker.generation.steps import DOWNLOADS, Steps
 from worker.generation.storage import Storage
-from worker.metrics import generations, page
+from worker.metrics import page
 from worker.settings import Settings, load
 
 log = logs.get_logger(__name__)

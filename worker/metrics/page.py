@@ -9,9 +9,9 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from worker.generation.queue_metrics import Shared
 from worker.metrics import container
 from worker.metrics.registry import REGISTRY
-from worker.metrics.shared import Shared
 
 #: Families as JSON: name, text, type, and samples of name, labels and value.
 Told = list[list[Any]]

@@ -5,7 +5,7 @@ from decimal import Decimal
 from itertools import product
 
 from worker.generation.message import Channel
-from worker.metrics.generations import CHANNELS
+from worker.generation.metrics import CHANNELS
 from worker.metrics.registry import counter, gauge
 
 RESULTS = (
