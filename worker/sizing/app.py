@@ -16,8 +16,8 @@ from worker.errors import ImageError
 from worker.fetch import ImageFetcher
 from worker.health import Health
 from worker.logs import get_logger
-from worker.metrics import size_api as metrics
 from worker.settings import Settings
+from worker.sizing import metrics
 from worker.sizing.estimator import Estimate, Person, estimate
 from worker.sizing.http import ESTIMATE_PATH, RequestMiddleware
 from worker.sizing.measurements import GIRTHS, Measurer

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.logs import bind, get_logger
-from worker.metrics import size_api as metrics
+from worker.sizing import metrics
 
 log = get_logger(__name__)
 
