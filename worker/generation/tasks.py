@@ -39,7 +39,7 @@ from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
 from worker.generation.steps import DOWNLOADS, Steps
 from worker.generation.storage import Storage
-from worker.metrics import page
+from worker.metrics import tell
 from worker.settings import Settings, load
 
 log = logs.get_logger(__name__)
@@ -152,7 +152,7 @@ class GenerationLoop:
             if line.strip() == b"release":
                 self._pipeline.release()
             elif line.strip() == b"metrics":
-                self._tell(event="metrics", families=page.tell())
+                self._tell(event="metrics", families=tell())
         # The supervisor is gone, and with it the heartbeat that protects what this process has claimed.
         log.critical("supervisor_lost")
         os._exit(1)

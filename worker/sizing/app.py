@@ -15,11 +15,11 @@ from worker import __version__
 from worker.errors import ImageError
 from worker.fetch import ImageFetcher
 from worker.health import Health
+from worker.http.requests import ESTIMATE_PATH, RequestMiddleware
 from worker.logs import get_logger
 from worker.settings import Settings
 from worker.sizing import metrics
 from worker.sizing.estimator import Estimate, Person, estimate
-from worker.sizing.http import ESTIMATE_PATH, RequestMiddleware
 from worker.sizing.measurements import GIRTHS, Measurer
 from worker.sizing.photo import read
 from worker.sizing.pool import Pool, Saturated

@@ -8,7 +8,7 @@ from prometheus_client import PlatformCollector, ProcessCollector
 from worker import __version__
 from worker.generation.metrics import SLOTS
 from worker.health import Health
-from worker.metrics.registry import REGISTRY, gauge
+from worker.metrics import REGISTRY, gauge
 from worker.settings import Settings
 
 _BUILD = gauge("wearon_build_info", "Always 1.", ("version", "commit"))
