@@ -12,9 +12,9 @@ from starlette.responses import Response
 from worker.errors import WorkerError
 from worker.health import Health
 from worker.http import request_metrics
+from worker.http.app import create_app
 from worker.http.metrics_page import Page
 from worker.settings import Settings
-from worker.sizing.app import create_app
 
 #: Longer than nginx keeps a quiet connection (60 s): the one that closes first must be the one that sends.
 _KEEP_ALIVE_SECONDS = 75
