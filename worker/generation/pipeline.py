@@ -15,7 +15,7 @@ from worker.errors import (
     ServiceUnavailable,
     WorkerLost,
 )
-from worker.generation import settlement
+from worker.generation import metrics, settlement
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.intake import Intake
 from worker.generation.leases import Leases
@@ -25,7 +25,6 @@ from worker.generation.sessions import Change, Sessions
 from worker.generation.settlement import Outcome, Settlement
 from worker.generation.steps import Run, SessionTaken, Steps
 from worker.logs import get_logger
-from worker.metrics import generations as metrics
 from worker.settings import Settings
 
 log = get_logger(__name__)

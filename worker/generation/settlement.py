@@ -17,12 +17,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.errors import GenerationError, ServiceUnavailable
-from worker.generation import keys
+from worker.generation import keys, metrics
 from worker.generation.message import Channel
 from worker.generation.retrying import until_available
 from worker.generation.sessions import AnswerLost, Change, Sessions
 from worker.logs import bind, bound, get_logger
-from worker.metrics import generations as metrics
 
 log = get_logger(__name__)
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import Queued
+from worker.cli.audit import command
 from worker.generation import keys
-from worker.generation.audit import command, ledger, proof
+from worker.generation.audit import ledger, proof
 
 NOTE = "Refund: try-on failed (session={})"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from worker.errors import GenerationError
 from worker.generation.message import Channel
-from worker.metrics.registry import counter, gauge, histogram
+from worker.metrics import counter, gauge, histogram
 
 if TYPE_CHECKING:
     from worker.generation.settlement import Outcome
