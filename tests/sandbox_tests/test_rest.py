@@ -169,7 +169,8 @@ def test_single_wants_exactly_one_row(rest: SyncPostgrestClient, user: str):
 
 
 def test_rows_are_inserted_updated_and_deleted(rest: SyncPostgrestClient, sandbox: Sandbox):
-    ids = [str(uuid4()), str(uuid4())]
+    ids = [sandbox.producer.user(), sandbox.producer.user()]
+    sandbox.database.execute("delete from user_credits")
     table = rest.table("user_credits")
     rows = table.insert([{"user_id": ids[0], "balance": 1}, {"user_id": ids[1], "balance": 2}]).execute().data
     assert [row["balance"] for row in rows] == [1, 2]
