@@ -42,6 +42,9 @@ _FETCH_SHARE = 0.8
 #: At once, of up to 10 MB each: little enough for the container's memory when photo hosts send slowly, and more than
 #: nginx lets one client have (worker_estimate_connections).
 _DOWNLOADS = 24
+#: Of an invalid request so many problems are named, each by so much of its field's name.
+_PROBLEMS = 20
+_NAME_CHARACTERS = 100
 
 _DESCRIPTION = """Clothing size from one photo and the stated height.
 
@@ -177,6 +180,10 @@ def _respond(found: Estimate, request_id: str) -> EstimateResponse:
     )
 
 
+def _short(part: int | str) -> int | str:
+    return part[:_NAME_CHARACTERS] if isinstance(part, str) else part
+
+
 def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(ImageError)
     async def image_error(_: Request, error: ImageError) -> JSONResponse:
@@ -199,7 +206,11 @@ def _answer_errors(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         metrics.ended("invalid")
         # Never the input: it may be no valid JSON value (NaN), very long, or private.
-        found = [{"loc": list(item["loc"]), "msg": item["msg"], "type": item["type"]} for item in error.errors()]
+        # Names of fields are the sender's, too: bounded in number and length.
+        found = [
+            {"loc": [_short(part) for part in item["loc"]], "msg": item["msg"], "type": item["type"]}
+            for item in error.errors()[:_PROBLEMS]
+        ]
         return JSONResponse({"detail": found}, 422)
 
     @app.exception_handler(HTTPException)
