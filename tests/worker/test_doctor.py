@@ -8,15 +8,21 @@ import time
 from collections.abc import Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from tests.sandbox import Sandbox
 from tests.sandbox.database import Database
+from tests.sandbox.processes import end, free_port, spawn
 from tests.sandbox.sandbox import HERE, MIGRATION
+from tests.sandbox.valkey import _program
 from worker.doctor import broker, command, examination, supabase
 from worker.generation.sessions import SIGNATURES
 from worker.settings import load
@@ -53,6 +59,20 @@ def black_hole() -> Iterator[str]:
     """A server that takes connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[str]:
+    """A Redis in cluster mode that has all slots."""
+    port = free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--dir", str(tmp_path)]
+    process = spawn([str(_program()), *options], log=tmp_path / "log")
+    try:
+        with Redis(port=port, retry=Retry(ConstantBackoff(0.1), 100)) as client:
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        end(process)
 
 
 def test_a_healthy_world_has_no_failure(doctor: Doctor) -> None:
@@ -128,6 +148,18 @@ def test_a_redis_that_is_away_is_a_failure(sandbox: Sandbox, doctor: Doctor) -> 
     status, what, _ = doctor()["redis"]
     assert status == "fail"
     assert what.startswith("no answer")
+
+
+def test_a_redis_in_cluster_mode_is_a_failure(doctor: Doctor, cluster: str) -> None:
+    assert doctor(REDIS_URL=cluster)["redis"][:2] == ("fail", "it runs in cluster mode")
+
+
+def test_a_redis_user_without_celerys_keys_is_a_failure(sandbox: Sandbox, doctor: Doctor) -> None:
+    sandbox.redis.execute_command("ACL", "SETUSER", "shop", "on", ">pw", "~wearon:*", "&*", "+@all")
+    status, what, remedy = doctor(REDIS_URL=f"redis://shop:pw@127.0.0.1:{sandbox.valkey.port}/0")["redis"]
+    sandbox.redis.execute_command("ACL", "DELUSER", "shop")
+    assert (status, what) == ("fail", "its user may not touch all keys of the worker")
+    assert "_kombu" in remedy
 
 
 @pytest.mark.parametrize(
