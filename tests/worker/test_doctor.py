@@ -23,7 +23,8 @@ from tests.sandbox.database import Database
 from tests.sandbox.processes import end, free_port, spawn
 from tests.sandbox.sandbox import HERE, MIGRATION
 from tests.sandbox.valkey import _program
-from worker.doctor import broker, command, examination, supabase
+from worker.cli.doctor import command
+from worker.doctor import broker, examination, supabase
 from worker.generation.sessions import SIGNATURES
 from worker.settings import load
 from worker.sizing import pose

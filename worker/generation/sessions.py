@@ -21,7 +21,7 @@ TABLES: dict[Channel, str] = {"b2c": "generation_sessions", "b2b": "store_genera
 OWNER: dict[Channel, str] = {"b2c": "user_id", "b2b": "store_id"}
 MIGRATION = Path(__file__).parent / "sql" / "functions.sql"
 #: What the migration must be at least; raised with every change of a function's behaviour.
-MIGRATION_VERSION = 1
+MIGRATION_VERSION = 2
 SIGNATURES = {
     "start_generation": "p_channel text, p_session_id uuid, p_owner_id uuid",
     "requeue_generation": "p_channel text, p_session_id uuid",
@@ -58,6 +58,8 @@ class Change(BaseModel):
     image_url: str | None = None
     #: Where the credit went (fail only): user, store, shopper, overage, unmatched, already_refunded, none.
     refund: str | None = None
+    #: False: the ledger shows that the session's credit was never taken, went back or is used (start only).
+    paid: bool = True
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class Sessions:
             offset = 0
             # Until an empty page: the server may give less than was asked for (PostgREST's max-rows).
             while True:
-                query = self._database.table(table).select("id,status").in_("status", statuses)
+                query = self._database.table(table).select("id,status").in_("status", _known(channel, statuses))
                 if created_before:
                     query = query.lt("created_at", created_before.isoformat())
                 page = rows(await run(query.order("id").range(offset, offset + _PAGE - 1)), "id", "status")
@@ -158,7 +160,7 @@ class Sessions:
         elif "status" not in result:
             raise ServiceUnavailable(f"database answered {function} without the session's status")
         try:
-            return Change.model_validate(result)
+            return Change.model_validate({k: v for k, v in result.items() if v is not None or k == "status"})
         except ValidationError as error:
             fields = ", ".join(str(item["loc"][0]) for item in error.errors())
             raise ServiceUnavailable(f"database answered {function} with unusable values of: {fields}") from None
@@ -168,3 +170,8 @@ class Sessions:
         if not isinstance(result, dict):
             raise ServiceUnavailable(f"database answered {function} with {type(result).__name__} instead of an object")
         return result
+
+
+def _known(channel: Channel, statuses: list[str]) -> list[str]:
+    """Only statuses of the channel: the index on open b2b sessions serves no query that asks for "pending"."""
+    return [status for status in statuses if channel == "b2c" or status != "pending"]
