@@ -5,6 +5,7 @@ WorkerError
 ├── InvalidMessage           the JSON on the Redis list cannot be used; dead-lettered
 ├── PartEnded                a part of the container died or hangs; the text says which and how
 ├── ServiceUnavailable       Redis, the database or the storage did not do it this time; tried again
+├── CallRejected             the database gives this answer for good, however often it is asked
 └── GenerationError          a generation ends with "failed" and the credit goes back
     ├── ImageError           one of the customer's pictures cannot be used
     │   ├── ImageRefused     its address is not allowed (SSRF guard)
@@ -52,6 +53,10 @@ class PartEnded(WorkerError):
 
 class ServiceUnavailable(WorkerError):
     """A service that we depend on did not answer, or not as it should; the same call may be repeated."""
+
+
+class CallRejected(WorkerError):
+    """The database rejects the values of a call; the same call fails again."""
 
 
 class GenerationError(WorkerError):
