@@ -69,6 +69,10 @@ def server_error(status: int = 500) -> Response:
     return error(status, message, "server_error", None)
 
 
+def _status(status: int, message: str = "Sandbox says no.", **headers: object) -> Response:
+    return error(status, message, "sandbox_error", None, **{name: str(value) for name, value in headers.items()})
+
+
 def spoiled(fault: Fault, payload: dict[str, Any]) -> Response:
     """A success that is not as it should be: in its picture, or in what stands around it."""
     item = payload["data"][0]
@@ -96,7 +100,7 @@ REFUSALS: dict[str, Callable[[Fault, str], Response]] = {
     **dict.fromkeys(REAL, lambda fault, model: real(fault.kind, model)),
     "rate_limited": lambda fault, model: rate_limited(model, fault.options.get("retry_after")),
     "server_error": lambda fault, model: server_error(int(fault.options.get("status", 500))),
-    "status": lambda fault, model: error(int(fault.options["status"]), "Sandbox says no.", "sandbox_error", None),
+    "status": lambda fault, model: _status(**fault.options),
     "html": lambda fault, model: Response("<html></html>", fault.options.get("status", 200), media_type="text/html"),
     "garbage": lambda fault, model: Response(b'{"data": [{"b64_', media_type="application/json"),
 }

@@ -1,6 +1,8 @@
 """Calls to OpenAI: what came back, what it cost, and the pictures that went in and out."""
 
 from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from itertools import product
 
@@ -9,14 +11,17 @@ from worker.metrics.generations import CHANNELS
 from worker.metrics.registry import counter, gauge
 
 RESULTS = (
-    "ok", "rate_limited", "quota_exhausted", "moderation_blocked", "model_not_found", "unauthorized", "refused",
-    "server_error", "connection_error", "unreadable", "abandoned",
+    "ok", "rate_limited", "quota_exhausted", "moderation_blocked", "model_not_found", "unauthorized", "image_invalid",
+    "refused", "server_error", "connection_error", "unreadable", "abandoned",
 )  # fmt: skip
 
 _CALLS = counter("wearon_openai_calls_total", "Calls to the image API by what came back.", ("model", "result"))
 _TOKENS = counter("wearon_openai_tokens_total", "Tokens of answered calls.", ("channel", "model", "direction"))
 _COST = counter("wearon_openai_cost_usd_total", "Price of answered calls in USD.", ("channel", "model"))
 FALLBACK = gauge("wearon_openai_fallback_in_use", "1 once the fallback model took over.")
+SHUTDOWN = gauge(
+    "wearon_openai_model_shutdown_timestamp_seconds", "When OpenAI will shut the model down, if announced.", ("model",)
+)
 _BYTES = counter("wearon_image_bytes_total", "Bytes of pictures.", ("direction",), ("in", "out"))
 _IMAGES = counter("wearon_images_total", "Pictures.", ("direction",), ("in", "out"))
 
@@ -34,6 +39,15 @@ def expect(models: Iterable[str]) -> None:
 def answered(model: str, result: str) -> None:
     """One call has ended."""
     _CALLS.labels(model, result).inc()
+
+
+def shutdown(model: str, day: date | None) -> None:
+    """The day that OpenAI has announced; no series without one."""
+    if day:
+        SHUTDOWN.labels(model).set(datetime.combine(day, time(), UTC).timestamp())
+    else:
+        with suppress(KeyError):
+            SHUTDOWN.remove(model)
 
 
 def spent(
