@@ -1,7 +1,6 @@
 """Calls to OpenAI: what came back, what it cost, and the pictures that went in and out."""
 
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from itertools import product
@@ -20,7 +19,7 @@ _TOKENS = counter("wearon_openai_tokens_total", "Tokens of answered calls.", ("c
 _COST = counter("wearon_openai_cost_usd_total", "Price of answered calls in USD.", ("channel", "model"))
 FALLBACK = gauge("wearon_openai_fallback_in_use", "1 once the fallback model took over.")
 SHUTDOWN = gauge(
-    "wearon_openai_model_shutdown_timestamp_seconds", "When OpenAI will shut the model down, if announced.", ("model",)
+    "wearon_openai_model_shutdown_timestamp_seconds", "When OpenAI will shut the model down; 0: not announced.", ("model",)
 )
 _BYTES = counter("wearon_image_bytes_total", "Bytes of pictures.", ("direction",), ("in", "out"))
 _IMAGES = counter("wearon_images_total", "Pictures.", ("direction",), ("in", "out"))
@@ -29,6 +28,7 @@ _IMAGES = counter("wearon_images_total", "Pictures.", ("direction",), ("in", "ou
 def expect(models: Iterable[str]) -> None:
     """Begin with 0 for these models; there are no others."""
     for model in models:
+        SHUTDOWN.labels(model)
         for result in RESULTS:
             _CALLS.labels(model, result)
         for channel, direction in product(CHANNELS, ("input", "output")):
@@ -42,12 +42,8 @@ def answered(model: str, result: str) -> None:
 
 
 def shutdown(model: str, day: date | None) -> None:
-    """The day that OpenAI has announced; no series without one."""
-    if day:
-        SHUTDOWN.labels(model).set(datetime.combine(day, time(), UTC).timestamp())
-    else:
-        with suppress(KeyError):
-            SHUTDOWN.remove(model)
+    """The day that OpenAI has announced, if it has."""
+    SHUTDOWN.labels(model).set(datetime.combine(day, time(), UTC).timestamp() if day else 0)
 
 
 def spent(
