@@ -203,9 +203,10 @@ class TestModelShutDown:
         self, around: Sandbox, worker: WorkerProcess, ended: Ended, marker: str, way: str
     ) -> None:
         assert worker.stop() == 0
+        before = len(around.openai.lookups())
         worker.start()
-        wait_for(lambda: len(around.openai.lookups()) % 2 == 0, 5, "models are looked at when the worker starts")
-        looked = len(around.openai.lookups())
+        looked = before + 2
+        wait_for(lambda: len(around.openai.lookups()) == looked, 5, "models are not looked at when the worker starts")
         said = len(worker.logs("openai_model_fallback_used"))
         around.openai.set(shut_down={"gpt-image-2.6-sunburst": way})
         try:

@@ -12,9 +12,9 @@ from enum import Enum
 import openai
 from openai import AsyncOpenAI
 
+from worker.generation import openai_metrics as image_api
 from worker.generation.openai_answers import Answer, Meaning, is_html, meaning
 from worker.logs import get_logger
-from worker.metrics import image_api
 from worker.settings import Settings
 
 log = get_logger(__name__)

@@ -14,8 +14,8 @@ import structlog
 from tests.sandbox import Sandbox
 from worker.errors import AccountRefused, EditFailed, GenerationError, ImageUnavailable, ServiceOutage
 from worker.generation import openai_images
+from worker.generation import openai_metrics as image_api
 from worker.generation.openai_images import ImageEditor
-from worker.metrics import image_api
 from worker.settings import load
 
 FIRST, FALLBACK = "gpt-image-2.6-sunburst", "gpt-image-2.6-flare"

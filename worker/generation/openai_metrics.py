@@ -6,8 +6,8 @@ from decimal import Decimal
 from itertools import product
 
 from worker.generation.message import Channel
-from worker.metrics.generations import CHANNELS
-from worker.metrics.registry import counter, gauge
+from worker.generation.metrics import CHANNELS
+from worker.metrics import counter, gauge
 
 RESULTS = (
     "ok", "rate_limited", "quota_exhausted", "moderation_blocked", "model_not_found", "unauthorized", "image_invalid",
@@ -19,7 +19,9 @@ _TOKENS = counter("wearon_openai_tokens_total", "Tokens of answered calls.", ("c
 _COST = counter("wearon_openai_cost_usd_total", "Price of answered calls in USD.", ("channel", "model"))
 FALLBACK = gauge("wearon_openai_fallback_in_use", "1 once the fallback model took over.")
 SHUTDOWN = gauge(
-    "wearon_openai_model_shutdown_timestamp_seconds", "When OpenAI will shut the model down; 0: not announced.", ("model",)
+    "wearon_openai_model_shutdown_timestamp_seconds",
+    "When OpenAI will shut the model down; 0: not announced.",
+    ("model",),
 )
 _BYTES = counter("wearon_image_bytes_total", "Bytes of pictures.", ("direction",), ("in", "out"))
 _IMAGES = counter("wearon_images_total", "Pictures.", ("direction",), ("in", "out"))
