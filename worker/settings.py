@@ -6,17 +6,18 @@ A field is one word in three cases: `redis_url` here, `REDIS_URL` in the environ
 import base64
 import json
 import re
-from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
 from worker.errors import SettingsError
+from worker.generation import image_models
+from worker.generation.image_models import Price
 
 SECRETS_DIR = Path("/run/secrets")
 IMAGE_MAX_BYTES = 10_000_000
@@ -34,22 +35,6 @@ def _json(value: object) -> object:
 
 
 _Json = BeforeValidator(_json)
-
-
-class Price(BaseModel):
-    """USD per million tokens of one model."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    text_in: Decimal
-    text_out: Decimal
-    image_in: Decimal
-    image_out: Decimal
-
-
-#: The list prices of OpenAI's model pages; later models sell no text output, so it is counted as image output.
-_PRICE_1_5 = Price(text_in=Decimal(5), text_out=Decimal(10), image_in=Decimal(8), image_out=Decimal(32))
-_PRICE_2 = Price(text_in=Decimal(5), text_out=Decimal(30), image_in=Decimal(8), image_out=Decimal(30))
 
 
 class Settings(BaseSettings):
@@ -73,12 +58,12 @@ class Settings(BaseSettings):
 
     openai_base_url: str = "https://api.openai.com/v1"
     openai_max_retries: int = Field(default=3, ge=0, le=10)
-    openai_image_model: str = "gpt-image-1.5"
-    openai_image_fallback_model: str = "gpt-image-2.6-sunburst"
+    openai_image_model: str = image_models.DEFAULT
+    openai_image_fallback_model: str = image_models.FALLBACK
     openai_image_size: str = Field(default="1024x1536", pattern=r"^(auto|\d+x\d+)$")
-    openai_image_quality: Literal["low", "medium", "high", "auto"] = "medium"
+    openai_image_quality: Literal["low", "medium", "high", "xhigh", "max", "auto"] = "medium"
     openai_requests_per_minute: int = Field(default=300, ge=1)
-    openai_prices: Annotated[dict[str, Price], NoDecode, _Json] = {"gpt-image-1.5": _PRICE_1_5, "default": _PRICE_2}
+    openai_prices: Annotated[dict[str, Price], NoDecode, _Json] = {}
 
     #: Calls to OpenAI at once; see `slots`.
     worker_concurrency: int = Field(default=5, ge=1, le=1000)
@@ -150,8 +135,8 @@ class Settings(BaseSettings):
         return self.worker_concurrency + self.worker_concurrency // 25
 
     def price(self, model: str) -> Price:
-        """Price of `model`; models without a line of their own cost what `default` says."""
-        return self.openai_prices.get(model) or self.openai_prices.get("default") or _PRICE_2
+        """Price of `model`: its own line in OPENAI_PRICES, or the line `default`, or OpenAI's list price."""
+        return self.openai_prices.get(model) or self.openai_prices.get("default") or image_models.list_price(model)
 
 
 def load() -> Settings:

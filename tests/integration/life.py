@@ -26,6 +26,7 @@ _FAULTS = (
     "unauthorized", "moderation_blocked", "invalid_request", "garbage", "empty", "not_image", "not_base64",
     "rate_limited", "drop", "drop_midway", "server_error",
 )  # fmt: skip
+_WAITED_FOR = ("unauthorized", "drop", "drop_midway", "server_error")
 
 
 class Life:
@@ -91,7 +92,9 @@ class Life:
         signed = self._world.photos.url("person.jpg") + f"?token={TOKEN}"
         self._ended(self._queue(images=(signed,)), self._queue(email=True))
         for fault in _FAULTS:
-            self._world.openai.fault(fault, contains=f"{PROMPT}-{fault}.")
+            # Once, where a generation waits until it passes.
+            times = 1 if fault in _WAITED_FOR else None
+            self._world.openai.fault(fault, contains=f"{PROMPT}-{fault}.", times=times)
         self._ended(*[self._queue(f"{PROMPT}-{fault}.", email=True) for fault in _FAULTS])
 
     def _unusable(self, worker: WorkerProcess) -> None:
