@@ -19,9 +19,9 @@ from worker.generation.claims import Claims
 from worker.generation.limiter import Limiter
 from worker.health import Health
 from worker.http_server import HttpServer
-from worker.images import decode
 from worker.metrics.page import Page, Told
 from worker.metrics.shared import Shared
+from worker.photos.decode import decode
 from worker.settings import Settings
 from worker.sizing.pose import Landmarker
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from worker import images
 from worker.errors import EditFailed, ImageError, RateLimited
-from worker.fetch import ImageFetcher
 from worker.generation.leases import Lease, Leases
 from worker.generation.message import GenerationMessage
 from worker.generation.openai_images import Edit, ImageEditor
@@ -21,6 +19,8 @@ from worker.generation.settlement import Outcome
 from worker.generation.storage import Storage, result_path
 from worker.logs import get_logger
 from worker.metrics import generations, image_api
+from worker.photos.decode import normalise, to_jpeg
+from worker.photos.fetcher import ImageFetcher
 from worker.settings import Settings
 
 log = get_logger(__name__)
@@ -120,7 +120,7 @@ class Steps:
                 data = await self._fetcher.fetch(url)
             image_api.image("in", len(data))
             with generations.step("resize"):
-                return await self._in_thread(images.normalise, data)
+                return await self._in_thread(normalise, data)
 
     async def _edit(self, run: Run, pictures: list[bytes]) -> Edit:
         """The paid call; after a first 429 the session is queued again for a while and the call made once more."""
@@ -158,7 +158,7 @@ class Steps:
 
     async def _verified(self, edit: Edit) -> bytes:
         try:
-            return await self._in_thread(images.to_jpeg, edit.image)
+            return await self._in_thread(to_jpeg, edit.image)
         except ImageError as error:
             raise EditFailed(f"OpenAI's picture is no picture: {error}") from error
 

@@ -21,7 +21,6 @@ from celery import signals
 from celery.bootsteps import StartStopStep
 
 from worker import clients, logs
-from worker.fetch import ImageFetcher
 from worker.generation import openai_images
 from worker.generation.celery_app import TASK, create_app, worker_arguments
 from worker.generation.claims import Claims
@@ -39,6 +38,7 @@ from worker.generation.settlement import Settlement
 from worker.generation.steps import DOWNLOADS, Steps
 from worker.generation.storage import Storage
 from worker.metrics import generations, page
+from worker.photos.fetcher import ImageFetcher
 from worker.settings import Settings, load
 
 log = logs.get_logger(__name__)

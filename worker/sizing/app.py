@@ -13,10 +13,10 @@ from starlette.exceptions import HTTPException
 
 from worker import __version__
 from worker.errors import ImageError
-from worker.fetch import ImageFetcher
 from worker.health import Health
 from worker.logs import get_logger
 from worker.metrics import size_api as metrics
+from worker.photos.fetcher import ImageFetcher
 from worker.settings import Settings
 from worker.sizing.estimator import Estimate, Person, estimate
 from worker.sizing.http import ESTIMATE_PATH, RequestMiddleware

@@ -5,7 +5,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from worker.images import FORMATS, decode
+from worker.photos.decode import FORMATS, decode
 
 #: The model sees 256 pixels of the body; at twice that the errors are those of 1024 pixels, in a third of the time.
 MEASURED_SIDE = 512
@@ -23,7 +23,7 @@ class Photo:
 
 
 def read(data: bytes) -> Photo:
-    """Decode an encoded photo; raises what `worker.images.decode` does."""
+    """Decode an encoded photo; raises what `worker.photos.decode.decode` does."""
     picture = decode(data, MEASURED_SIDE)
     with Image.open(BytesIO(data), formats=FORMATS) as original:
         return _photo(picture, max(original.size))

@@ -18,7 +18,7 @@ import uvicorn
 from PIL import Image
 
 from worker.health import Health
-from worker.images import decode
+from worker.photos.decode import decode
 from worker.settings import Settings
 from worker.sizing.app import create_app
 from worker.sizing.measurements import Measurer

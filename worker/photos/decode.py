@@ -13,8 +13,8 @@ from io import BytesIO
 
 from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 
-from worker import jpeg
 from worker.errors import ImageError, ImageInvalid, ImageTooLarge
+from worker.photos import jpeg
 
 MAX_SIDE = 1024
 #: Every phone's largest mode (48 and 50 megapixels) as JPEG, which is decoded at reduced size.

@@ -9,7 +9,7 @@ import httpcore
 import pytest
 import trustme
 
-from worker.connection import READ_BYTES, Connection
+from worker.photos.connection import READ_BYTES, Connection
 
 BODY = bytes(range(256)) * 12_000  # 3 MB in which every byte's place shows
 

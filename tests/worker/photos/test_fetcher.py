@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trustme
 
-from worker.connection import Connection
 from worker.errors import ImageError, ImageInvalid, ImageRefused, ImageTooLarge, ImageUnavailable
-from worker.fetch import ImageFetcher
+from worker.photos.connection import Connection
+from worker.photos.fetcher import ImageFetcher
 
 PUBLIC = "93.184.216.34"
 BODY = b"picture" * 1000

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.addresses import GuardedBackend, is_public, resolve
-from worker.connection import Connection
 from worker.errors import ImageRefused
+from worker.photos.connection import Connection
+from worker.photos.guard import GuardedBackend, is_public, resolve
 
 PRIVATE = [
     *("0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.100.100.200", "100.127.255.255"),

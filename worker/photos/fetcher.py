@@ -8,9 +8,9 @@ import certifi
 import httpcore
 
 from worker import __version__
-from worker.addresses import CONNECT_TIMEOUT_SECONDS, GuardedBackend, Resolver, is_public, resolve
 from worker.errors import ImageInvalid, ImageTooLarge, ImageUnavailable
-from worker.location import Location, locate
+from worker.photos.guard import CONNECT_TIMEOUT_SECONDS, GuardedBackend, Resolver, is_public, resolve
+from worker.photos.url import Location, locate
 
 CONTENT_TYPES = frozenset({"image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/webp", "image/avif"})
 KEEPALIVE_SECONDS = 15.0

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import ImageRefused
-from worker.location import MAX_URL_LENGTH, Location, locate
+from worker.photos.url import MAX_URL_LENGTH, Location, locate
 from worker.settings import origin
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import httpcore
 
-from worker.connection import Connection
 from worker.errors import ImageRefused
+from worker.photos.connection import Connection
 
 #: A name with many addresses must not keep a generation busy with connecting.
 MAX_ADDRESSES_TRIED = 4
