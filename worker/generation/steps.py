@@ -26,7 +26,7 @@ from worker.settings import Settings
 log = get_logger(__name__)
 T = TypeVar("T")
 
-#: Pictures in memory as they were sent (up to 10 MB each) in one process; everything else waits its turn.
+#: Pictures in memory as they were sent (up to 10 MiB each) in one process; everything else waits its turn.
 DOWNLOADS = 32
 
 

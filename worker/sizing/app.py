@@ -39,7 +39,7 @@ log = get_logger(__name__)
 
 #: Of a request's whole time the download may take this share; the rest is for waiting and measuring.
 _FETCH_SHARE = 0.8
-#: At once, of up to 10 MB each: little enough for the container's memory when photo hosts send slowly, and more than
+#: At once, of up to 10 MiB each: little enough for the container's memory when photo hosts send slowly, and more than
 #: nginx lets one client have (worker_estimate_connections).
 _DOWNLOADS = 24
 
