@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from worker.errors import ImageError, ImageInvalid, ImageTooLarge
-from worker.photos import decode as images
+from worker.photos import opening as images
 from worker.photos.decode import decode, normalise, to_jpeg
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
