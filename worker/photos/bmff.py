@@ -30,7 +30,7 @@ def without_exif(data: bytes) -> bytes:
     meta = _find(data, b"meta", 0, len(data))
     if not meta or meta.end > len(data):
         return data
-    return data[: meta.start] + data[meta.start : meta.end].replace(b"Exif\0", b"skip\0") + data[meta.end :]
+    return data[: meta.start] + data[meta.start : meta.end].replace(b"Exif", b"skip") + data[meta.end :]
 
 
 def code_points(data: bytes) -> tuple[int, int] | None:

@@ -1,11 +1,7 @@
 """Colours declared by the numbers of ITU-T H.273 (PNG's cICP, nclx of AVIF and HEIC) instead of a profile."""
 
-from collections.abc import Callable
-
-import numpy as np
-
 from worker.photos import icc
-from worker.photos.icc import Corners, Curve, Floats
+from worker.photos.icc import Corners, Curve
 
 PQ, HLG = 16, 18
 
@@ -24,16 +20,16 @@ _PRIMARIES: dict[int, Corners] = {
 }
 
 
-def _srgb(values: Floats) -> Floats:
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+def _srgb(value: float) -> float:
+    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
 
 
-def _bt709(values: Floats) -> Floats:
-    return np.where(values < 0.08124, values / 4.5, ((values + 0.0993) / 1.0993) ** (1 / 0.45))
+def _bt709(value: float) -> float:
+    return value / 4.5 if value < 0.08124 else ((value + 0.0993) / 1.0993) ** (1 / 0.45)
 
 
-def _smpte240(values: Floats) -> Floats:
-    return np.where(values < 0.0913, values / 4.0, ((values + 0.1115) / 1.1115) ** (1 / 0.45))
+def _smpte240(value: float) -> float:
+    return value / 4.0 if value < 0.0913 else ((value + 0.1115) / 1.1115) ** (1 / 0.45)
 
 
 _GAMMA_22, _GAMMA_28, _LINEAR = icc.power(2.2), icc.power(2.8), icc.power(1.0)
@@ -43,7 +39,6 @@ _CURVES: dict[int, Curve] = {
     **{4: _GAMMA_22, 5: _GAMMA_28, 7: _smpte240, 8: _LINEAR, 13: _srgb},
 }
 _BT709 = 1
-_UNSPECIFIED = 2
 
 
 def known(primaries: int, transfer: int) -> bool:
@@ -64,7 +59,7 @@ def profile(primaries: int, transfer: int) -> bytes:
 
     BT.709 with its own primaries is what video encoders write on sRGB pictures, and browsers show it as sRGB.
     """
-    curve: Callable[[Floats], Floats] = _CURVES.get(transfer, _srgb)
+    curve = _CURVES.get(transfer, _srgb)
     if corners(primaries) == icc.SRGB_PRIMARIES and (curve is _srgb or transfer == _BT709):
         return b""
     return icc.profile(corners(primaries), curve) or b""

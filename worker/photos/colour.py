@@ -6,7 +6,7 @@ from io import BytesIO
 
 from PIL import Image, ImageChops, ImageCms
 
-from worker.photos import code_points, hdr
+from worker.photos import code_points
 
 #: Profiles of presses have 0.5 to 3 MB; larger ones have tables that cost more than the picture.
 MAX_PROFILE_BYTES = 4 * 1024 * 1024
@@ -33,6 +33,8 @@ def to_srgb(image: Image.Image, colours: Colours) -> Image.Image:
     if not profile and colours.code_points:
         image = image.convert("RGB")
         if code_points.is_hdr(colours.code_points[1]):
+            from worker.photos import hdr  # noqa: PLC0415  # numpy takes 14 MB of a process that may never need it
+
             return image.filter(hdr.table(*colours.code_points))
         profile = code_points.profile(*colours.code_points)
     transform = None

@@ -8,7 +8,6 @@ quarter of its size. What has to be decoded whole is limited further and takes t
 from io import BytesIO
 from typing import NamedTuple
 
-import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
 from worker.errors import ImageInvalid, ImageTooManyPixels
@@ -76,7 +75,7 @@ def to_jpeg(data: bytes) -> bytes:
             longest = max(image.size)
         return normalise(data, longest)
     try:
-        _grey(data, 8)
+        _reduced(data, 8)
         return data
     except ImageInvalid:
         return _completed(data)
@@ -104,19 +103,22 @@ def _decoded(data: bytes, max_side: int) -> Decoded:
 def _completed(data: bytes) -> bytes:
     """A JPEG that lacks nothing but its end, with it; raises ImageInvalid when it lacks more."""
     # Only at its full size does a picture show the last of several scans.
-    reduction = 1 if jpeg.coefficient_bytes(data) else 8
+    progressive = jpeg.coefficient_bytes(data) > 0
+    reduction = 1 if progressive else 8
     ended, padded = jpeg.endings(data)
-    if _grey(ended, reduction).tobytes() != _grey(padded, reduction).tobytes():
+    if progressive and not jpeg.has_every_scan(data):
+        raise ImageInvalid("Image is incomplete: it ends before its last scan.")
+    if _reduced(ended, reduction).tobytes() != _reduced(padded, reduction).tobytes():
         raise ImageInvalid("Image is incomplete: it ends before its last row.")
     return ended
 
 
-def _grey(data: bytes, reduction: int) -> Image.Image:
+def _reduced(data: bytes, reduction: int) -> Image.Image:
     """Reads every byte of the picture, but may make a small one of it."""
     with opened(data) as (image, _):
         if reduction == 1 and image.width * image.height > WHOLE["PNG"][0]:
             raise ImageTooManyPixels("Progressive JPEG without its end has too many pixels to see what it lacks.")
-        image.draft("L", (max(1, image.width // reduction), max(1, image.height // reduction)))
+        image.draft(None, (max(1, image.width // reduction), max(1, image.height // reduction)))
         _load(image, data)
         return image.copy()
 
@@ -157,6 +159,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     grey = image.point(lambda value: value * (1 / 257)).convert("L")
     clear = image.info.get("transparency")
     if isinstance(clear, int):
+        import numpy as np  # noqa: PLC0415  # 14 MB that hardly any picture needs
+
         grey.putalpha(Image.fromarray((np.asarray(image) != clear).astype(np.uint8) * np.uint8(255)))
     return grey
 

@@ -3,10 +3,12 @@
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 from PIL import ImageFilter
 
 from worker.photos import code_points, icc
-from worker.photos.icc import Floats
+
+Floats = npt.NDArray[np.float64]
 
 #: cd/m2 of white paper, which becomes sRGB's white (Report ITU-R BT.2408), and of what pictures are mastered for.
 WHITE, PEAK = 203.0, 1000.0
@@ -28,10 +30,10 @@ def table(primaries: int, transfer: int) -> ImageFilter.Color3DLUT:
 
 def to_srgb(encoded: Floats, primaries: int, transfer: int) -> Floats:
     """Rows of red, green and blue between 0 and 1."""
-    to_xyz = icc.to_xyz(code_points.corners(primaries))
+    to_xyz, srgb = (np.array(icc.to_xyz(corners)).T for corners in (code_points.corners(primaries), icc.SRGB_PRIMARIES))
     light = pq_to_light(encoded) if transfer == code_points.PQ else hlg_to_light(encoded, to_xyz[1])
     brightest = np.maximum(light.max(axis=1, keepdims=True), 1e-6)
-    linear = light * (toned(brightest) / brightest) / WHITE @ (np.linalg.inv(icc.to_xyz(icc.SRGB_PRIMARIES)) @ to_xyz).T
+    linear = light * (toned(brightest) / brightest) / WHITE @ (np.linalg.inv(srgb) @ to_xyz).T
     linear = np.clip(linear, 0, 1)
     return np.asarray(np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055))
 

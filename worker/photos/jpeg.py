@@ -55,7 +55,26 @@ def coefficient_bytes(data: bytes) -> int:
 
 def endings(data: bytes) -> tuple[bytes, bytes]:
     """`data` ended in two ways: both give the same picture if, and only if, all rows are there."""
+    data = data.rstrip(b"\xff")  # the first half of a marker, or what may stand before one
     return data + END, data + _PADDING + END
+
+
+def has_every_scan(data: bytes) -> bool:
+    """The scans that have begun bring every coefficient of every component to its full precision."""
+    exact: dict[int, set[int]] = {}
+    position = data.find(b"\xff\xda")
+    while 0 <= position < len(data) - 5:
+        count = data[position + 4]
+        components, spectrum = (
+            data[position + 5 : position + 5 + 2 * count : 2],
+            data[position + 5 + 2 * count : position + 8 + 2 * count],
+        )
+        for component in components:
+            covered = exact.setdefault(component, set())
+            if len(spectrum) == 3 and spectrum[2] & 15 == 0:
+                covered.update(range(spectrum[0], min(spectrum[1], 63) + 1))
+        position = data.find(b"\xff\xda", position + 2)
+    return all(len(covered) == 64 for covered in exact.values())
 
 
 def without_metadata(data: bytes) -> bytes:
