@@ -65,10 +65,8 @@ def has_every_scan(data: bytes) -> bool:
     position = data.find(b"\xff\xda")
     while 0 <= position < len(data) - 5:
         count = data[position + 4]
-        components, spectrum = (
-            data[position + 5 : position + 5 + 2 * count : 2],
-            data[position + 5 + 2 * count : position + 8 + 2 * count],
-        )
+        spectrum_at = position + 5 + 2 * count
+        components, spectrum = data[position + 5 : spectrum_at : 2], data[spectrum_at : spectrum_at + 3]
         for component in components:
             covered = exact.setdefault(component, set())
             if len(spectrum) == 3 and spectrum[2] & 15 == 0:

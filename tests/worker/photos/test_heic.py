@@ -56,7 +56,7 @@ def test_film_is_no_picture():
 
 def test_heic_with_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch):
     monkeypatch.setitem(opening.WHOLE, "HEIF", (79_999, 9))
-    with pytest.raises(ImageTooManyPixels, match="HEIF has 0.1 megapixels"):
+    with pytest.raises(ImageTooManyPixels, match="HEIF has"):
         normalise(heic())
 
 
