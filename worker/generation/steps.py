@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from worker.errors import EditFailed, ImageError, RateLimited
+from worker.generation import metrics as generations
+from worker.generation import openai_metrics as image_api
 from worker.generation.leases import Lease, Leases
 from worker.generation.message import GenerationMessage
 from worker.generation.openai_images import Edit, ImageEditor
@@ -18,7 +20,6 @@ from worker.generation.sessions import Sessions
 from worker.generation.settlement import Outcome
 from worker.generation.storage import Storage, result_path
 from worker.logs import get_logger
-from worker.metrics import generations, image_api
 from worker.photos.decode import normalise, to_jpeg
 from worker.photos.fetcher import ImageFetcher
 from worker.settings import Settings
