@@ -194,7 +194,7 @@ def test_second_picture_of_a_jpeg_may_be_cut_off():
 
 
 @pytest.mark.parametrize("whole", [JPEG, PROGRESSIVE])
-@pytest.mark.parametrize("missing", [40, 200, 1000, 5000])
+@pytest.mark.parametrize("missing", [200, 1000, 5000])
 @pytest.mark.parametrize("behind", [b"", b"\0" * 100])
 def test_jpeg_that_lacks_pixels_is_refused(whole, missing, behind):
     for function in (normalise, to_jpeg):
