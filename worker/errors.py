@@ -10,7 +10,8 @@ WorkerError
     ├── ImageError           one of the customer's pictures cannot be used
     │   ├── ImageRefused     its address is not allowed (SSRF guard)
     │   ├── ImageUnavailable it could not be downloaded
-    │   ├── ImageTooLarge    more bytes or pixels than the limit
+    │   ├── ImageTooLarge    more bytes than the limit
+    │   │   └── ImageTooManyPixels  more pixels than we decode in its format
     │   └── ImageInvalid     it is no picture that we can read
     ├── ModerationBlocked    OpenAI refused the content
     ├── RateLimited          OpenAI answered 429; one retry by the pipeline
@@ -88,9 +89,15 @@ class ImageTooLarge(ImageError):
     user_message = "One of the photos is too large. Please use a smaller photo of at most 10 MB."
 
 
+class ImageTooManyPixels(ImageTooLarge):
+    user_message = (
+        "One of the photos has too many pixels. Please save it as a JPEG, or use a photo of at most 12 megapixels."
+    )
+
+
 class ImageInvalid(ImageError):
     reason = "image_invalid"
-    user_message = "One of the photos could not be read. Please use a JPEG, PNG or WebP photo."
+    user_message = "One of the photos could not be read. Please use a JPEG, PNG, WebP or HEIC photo."
 
 
 class ModerationBlocked(GenerationError):

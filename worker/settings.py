@@ -18,9 +18,11 @@ from pydantic_settings import SettingsError as SourceError
 from worker.errors import SettingsError
 from worker.generation import image_models
 from worker.generation.image_models import Price
+from worker.hosts import canonical_host
 
 SECRETS_DIR = Path("/run/secrets")
-IMAGE_MAX_BYTES = 10_000_000
+#: The upload limit of the producer: 10 MiB.
+IMAGE_MAX_BYTES = 10 * 1024 * 1024
 
 _Commas = BeforeValidator(
     lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -153,10 +155,10 @@ def load() -> Settings:
 
 
 def origin(url: str) -> str:
-    """`scheme://host:port` in lower case with the port always written out."""
+    """`scheme://host:port`: the canonical host, and the port always written out."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+    return f"{parts.scheme}://{canonical_host(parts.hostname or '')}:{port}"
 
 
 def is_jwt(key: str) -> bool:
@@ -198,9 +200,8 @@ def _url(value: str, schemes: set[str], example: str) -> str:
     value = _printable(value)
     try:
         parts = urlsplit(value)
-        # The codec refuses what no resolver takes either: an empty label, or one of more than 63 characters.
-        host = (parts.hostname or "").encode("idna")
-        valid = parts.scheme in schemes and bool(host) and (parts.port is None or parts.port > 0)
+        canonical_host(parts.hostname or "")
+        valid = parts.scheme in schemes and (parts.port is None or parts.port > 0)
     except ValueError:
         valid = False
     if not valid:

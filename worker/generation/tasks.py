@@ -21,7 +21,6 @@ from celery import signals
 from celery.bootsteps import StartStopStep
 
 from worker import clients, logs
-from worker.fetch import ImageFetcher
 from worker.generation import metrics as generations
 from worker.generation import openai_images
 from worker.generation.celery_app import TASK, create_app, worker_arguments
@@ -40,6 +39,7 @@ from worker.generation.settlement import Settlement
 from worker.generation.steps import DOWNLOADS, Steps
 from worker.generation.storage import Storage
 from worker.metrics import tell
+from worker.photos.fetcher import ImageFetcher
 from worker.settings import Settings, load
 
 log = logs.get_logger(__name__)
