@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -29,6 +29,8 @@ RARE = {"How old is the newest backup?"}
 
 
 class Quiet(SimpleHTTPRequestHandler):
+    extensions_map: ClassVar = {".prom": "text/plain; version=0.0.4"}  # Prometheus 3 reads no other type
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
@@ -56,7 +58,6 @@ def prometheus(folder: Path, worker: str, exporters: str, rules: Path) -> Iterat
             {
                 "job_name": job,
                 "metrics_path": path,
-                "fallback_scrape_protocol": "PrometheusText0.0.4",
                 "static_configs": [{"targets": [address], "labels": labels.get(job, {})}],
             }
             for job, (address, path) in jobs.items()

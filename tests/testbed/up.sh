@@ -28,7 +28,7 @@ secrets=()
 build() { docker build -q "${secrets[@]}" "$@" >/dev/null; }
 certbot_tag=$(setting certbot certbot_tag)
 build --target host --build-arg HOST_SUITE=bookworm -t testbed/host:bookworm $here
-for target in host registry pebble apt neighbour python alertmanager; do build --target $target -t "testbed/$target" $here; done
+for target in host registry pebble apt neighbour python; do build --target $target -t "testbed/$target" $here; done
 for service in redis nginx certbot; do
   build --target $service --build-arg "CERTBOT=${certbot_tag#v}" -t "$(image_of $service)" $here
 done
