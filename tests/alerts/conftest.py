@@ -23,7 +23,7 @@ CONTACTS = {
 }
 
 
-def render(folder: Path, **variables: Any) -> None:
+def render(variables: dict[str, Any], folder: Path) -> None:
     """Write all files that the rules become into `folder`."""
     command = [
         str(Path(sys.executable).with_name("ansible-playbook")),
@@ -50,7 +50,7 @@ def render(folder: Path, **variables: Any) -> None:
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With everything that can be switched on."""
-    return once(tmp_path_factory, "alerts", partial(render, **CONTACTS))
+    return once(tmp_path_factory, "alerts", partial(render, CONTACTS))
 
 
 @pytest.fixture(scope="session")

@@ -24,9 +24,9 @@ TEXT_FILE = 15
 @pytest.fixture(scope="module")
 def sparse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The least: one recipient, one second way, a Redis that somebody else runs."""
-    contacts = {"grafana_whatsapp_phones": ["491701234567"], "grafana_email_to": ["ops@example.com"]}
-    fill = partial(render, **contacts, redis_enabled=False, whatsapp_bridge_enabled=False)
-    return once(tmp_path_factory, "sparse", fill)
+    variables = {"grafana_whatsapp_phones": ["491701234567"], "grafana_email_to": ["ops@example.com"]}
+    switches = {"redis_enabled": False, "whatsapp_bridge_enabled": False}
+    return once(tmp_path_factory, "sparse", partial(render, {**variables, **switches}))
 
 
 def load(folder: Path, name: str) -> Any:

@@ -62,7 +62,8 @@ class Load:
     def one(self, payer: str = "user", *, push: bool = True, images: Sequence[str] = ()) -> TryOn:
         """One try-on, queued as the product does it."""
         mark = f"mark-{uuid4().hex}"
-        producer, rest = self._sandbox.producer, {"prompt": mark, "push": push, "images": images}
+        producer = self._sandbox.producer
+        rest: dict[str, Any] = {"prompt": mark, "push": push, "images": images}
         if payer == "user":
             made = TryOn(producer.b2c(self._random.choice(self._users), **rest), payer, mark)
         else:
