@@ -81,4 +81,4 @@ if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
   exit
 fi
 absent=$(missing nginx prometheus promtool amtool docker-compose openssl node npm)
-[[ -z $absent ]] || refuse "$absent" "brew install nginx prometheus alertmanager docker-compose openssl node"
+[[ -z $absent ]] || refuse "${absent% }" "brew install nginx prometheus alertmanager docker-compose openssl node"
