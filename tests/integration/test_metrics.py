@@ -468,9 +468,10 @@ def test_a_scrape_is_quick_while_generations_run(
 ) -> None:
     around.openai.set(latency=0.5)
     queued = [around.producer.b2c(prompt=marker) for _ in range(10)]
-    durations = []
+    durations: list[float] = []
     with httpx.Client(base_url=worker.url) as client:
-        while time.sleep(0.05) is None and len(durations) < 15:
+        while len(durations) < 15:
+            time.sleep(0.05)
             begun = time.monotonic()
             client.get("/metrics").raise_for_status()
             durations.append(time.monotonic() - begun)
