@@ -25,7 +25,7 @@ SECRETS = {
     )
 }
 Task = dict[str, Any]
-TEMPLATE, VARIABLES = "ansible.builtin.template", "ansible.builtin.include_vars"
+TEMPLATE, VARIABLES = "ansible.builtin.template", ("ansible.builtin.include_vars", "ansible.builtin.set_fact")
 
 
 def render(folder: Path, inventory: str, root: Path = ROOT, **variables: Any) -> Path:
@@ -68,8 +68,7 @@ def rendering(role: Path) -> Iterator[Task]:
     """The tasks of a role that read variables or write a template, with a variable in the place of the file."""
     for task in reachable(role / "tasks", "main.yml"):
         kept = {key: task[key] for key in ("name", "loop", "loop_control") if key in task}
-        if VARIABLES in task:
-            yield {**kept, VARIABLES: task[VARIABLES]}
+        yield from ({**kept, module: task[module]} for module in VARIABLES if module in task)
         if TEMPLATE in task:
             source, target = task[TEMPLATE]["src"], task[TEMPLATE]["dest"]
             file = source if source.startswith("{{ playbook_dir") else f"{role}/templates/{source}"
