@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from worker import images
 from worker.errors import EditFailed, ImageError, RateLimited
 from worker.fetch import ImageFetcher
+from worker.generation import metrics as generations
+from worker.generation import openai_metrics as image_api
 from worker.generation.leases import Lease, Leases
 from worker.generation.message import GenerationMessage
 from worker.generation.openai_images import Edit, ImageEditor
@@ -20,7 +22,6 @@ from worker.generation.sessions import Sessions
 from worker.generation.settlement import Outcome
 from worker.generation.storage import Storage, result_path
 from worker.logs import get_logger
-from worker.metrics import generations, image_api
 from worker.settings import Settings
 
 log = get_logger(__name__)
