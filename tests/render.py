@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ SECRETS = {
         "whatsapp_bridge_secret",
     )
 }
+LAYOUT = "playbooks/group_vars/all/layout.yml"
 Task = dict[str, Any]
 TEMPLATE, VARIABLES = "ansible.builtin.template", ("ansible.builtin.include_vars", "ansible.builtin.set_fact")
 
@@ -31,9 +31,10 @@ TEMPLATE, VARIABLES = "ansible.builtin.template", ("ansible.builtin.include_vars
 def render(folder: Path, inventory: str, root: Path = ROOT, **variables: Any) -> Path:
     """Write the files of the first host into `folder`, which is laid out like a host's project directory."""
     folder.mkdir(parents=True, exist_ok=True)
-    tasks = [task for role in roles(root) for task in rendering(root / "roles" / role)]
+    applied = [line["role"] for line in yaml.safe_load((root / LAYOUT).read_text())["stack"]]
+    tasks = [task for role in applied for task in rendering(root / "roles" / role)]
     (folder / "tasks.json").write_text(json.dumps(tasks))
-    variables = {**SECRETS, **variables, "project_dir": str(folder), "__roles": roles(root)}
+    variables = {**SECRETS, **variables, "project_dir": str(folder), "__roles": applied}
     command = [
         str(Path(sys.executable).with_name("ansible-playbook")),
         "tests/render.yml",
@@ -82,12 +83,11 @@ def rendering(role: Path) -> Iterator[Task]:
 
 
 def reachable(folder: Path, name: str) -> Iterator[Task]:
-    """The tasks of a file, of its blocks and of the files that it names."""
+    """The tasks of a file, of its blocks and of the files that it imports."""
     for task in flat(yaml.safe_load((folder / name).read_text())):
         yield task
-        for module in ("ansible.builtin.import_tasks", "ansible.builtin.include_tasks"):
-            if module in task and re.fullmatch(r"[\w/]+\.yml", task[module]):
-                yield from reachable(folder, task[module])
+        if "ansible.builtin.import_tasks" in task:
+            yield from reachable(folder, task["ansible.builtin.import_tasks"])
 
 
 def flat(tasks: list[Task]) -> Iterator[Task]:
