@@ -3,22 +3,26 @@
 A field is one word in three cases: `redis_url` here, `REDIS_URL` in the environment, `worker_redis_url` in Ansible.
 """
 
+import base64
 import json
 import re
-from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
 from worker.errors import SettingsError
+from worker.generation import image_models
+from worker.generation.image_models import Price
+from worker.hosts import canonical_host
 
 SECRETS_DIR = Path("/run/secrets")
-IMAGE_MAX_BYTES = 10_000_000
+#: The upload limit of the producer: 10 MiB.
+IMAGE_MAX_BYTES = 10 * 1024 * 1024
 
 _Commas = BeforeValidator(
     lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -33,22 +37,6 @@ def _json(value: object) -> object:
 
 
 _Json = BeforeValidator(_json)
-
-
-class Price(BaseModel):
-    """USD per million tokens of one model."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    text_in: Decimal
-    text_out: Decimal
-    image_in: Decimal
-    image_out: Decimal
-
-
-#: The list prices of OpenAI's model pages; later models sell no text output, so it is counted as image output.
-_PRICE_1_5 = Price(text_in=Decimal(5), text_out=Decimal(10), image_in=Decimal(8), image_out=Decimal(32))
-_PRICE_2 = Price(text_in=Decimal(5), text_out=Decimal(30), image_in=Decimal(8), image_out=Decimal(30))
 
 
 class Settings(BaseSettings):
@@ -72,12 +60,12 @@ class Settings(BaseSettings):
 
     openai_base_url: str = "https://api.openai.com/v1"
     openai_max_retries: int = Field(default=3, ge=0, le=10)
-    openai_image_model: str = "gpt-image-1.5"
-    openai_image_fallback_model: str = "gpt-image-2.6-sunburst"
+    openai_image_model: str = image_models.DEFAULT
+    openai_image_fallback_model: str = image_models.FALLBACK
     openai_image_size: str = Field(default="1024x1536", pattern=r"^(auto|\d+x\d+)$")
-    openai_image_quality: Literal["low", "medium", "high", "auto"] = "medium"
+    openai_image_quality: Literal["low", "medium", "high", "xhigh", "max", "auto"] = "medium"
     openai_requests_per_minute: int = Field(default=300, ge=1)
-    openai_prices: Annotated[dict[str, Price], NoDecode, _Json] = {"gpt-image-1.5": _PRICE_1_5, "default": _PRICE_2}
+    openai_prices: Annotated[dict[str, Price], NoDecode, _Json] = {}
 
     #: Calls to OpenAI at once; see `slots`.
     worker_concurrency: int = Field(default=5, ge=1, le=1000)
@@ -117,6 +105,12 @@ class Settings(BaseSettings):
     def _key(cls, value: SecretStr) -> SecretStr:
         return SecretStr(_printable(value.get_secret_value()))
 
+    @field_validator("supabase_service_role_key")
+    @classmethod
+    def _service_key(cls, value: SecretStr) -> SecretStr:
+        _refuse_other_kinds(value.get_secret_value())
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: str) -> str:
@@ -143,8 +137,8 @@ class Settings(BaseSettings):
         return self.worker_concurrency + self.worker_concurrency // 25
 
     def price(self, model: str) -> Price:
-        """Price of `model`; models without a line of their own cost what `default` says."""
-        return self.openai_prices.get(model) or self.openai_prices.get("default") or _PRICE_2
+        """Price of `model`: its own line in OPENAI_PRICES, or the line `default`, or OpenAI's list price."""
+        return self.openai_prices.get(model) or self.openai_prices.get("default") or image_models.list_price(model)
 
 
 def load() -> Settings:
@@ -161,10 +155,37 @@ def load() -> Settings:
 
 
 def origin(url: str) -> str:
-    """`scheme://host:port` in lower case with the port always written out."""
+    """`scheme://host:port`: the canonical host, and the port always written out."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+    return f"{parts.scheme}://{canonical_host(parts.hostname or '')}:{port}"
+
+
+def is_jwt(key: str) -> bool:
+    """Whether a key of Supabase is a JSON Web Token, the kind that ends with 2026."""
+    return key.count(".") == 2
+
+
+def _refuse_other_kinds(key: str) -> None:
+    """Raise ValueError for a key of Supabase that is surely not the service role's; its text does not repeat it."""
+    remedy = "use the project's secret key (sb_secret_..., or the JWT service_role) from Settings > API Keys"
+    if key.startswith("sb_publishable_"):
+        raise ValueError(f"it is a publishable key, which may not change sessions; {remedy}")
+    if key.startswith("sbp_"):
+        raise ValueError(f"it is a personal access token of the dashboard; {remedy}")
+    if (role := _role(key)) in ("anon", "authenticated"):
+        raise ValueError(f"it is a JWT of the role {role}, which may not change sessions; {remedy}")
+
+
+def _role(key: str) -> object:
+    if not is_jwt(key):
+        return None
+    payload = key.split(".")[1]
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except ValueError:
+        return None
+    return claims.get("role") if isinstance(claims, dict) else None
 
 
 def _printable(value: str) -> str:
@@ -179,9 +200,8 @@ def _url(value: str, schemes: set[str], example: str) -> str:
     value = _printable(value)
     try:
         parts = urlsplit(value)
-        # The codec refuses what no resolver takes either: an empty label, or one of more than 63 characters.
-        host = (parts.hostname or "").encode("idna")
-        valid = parts.scheme in schemes and bool(host) and (parts.port is None or parts.port > 0)
+        canonical_host(parts.hostname or "")
+        valid = parts.scheme in schemes and (parts.port is None or parts.port > 0)
     except ValueError:
         valid = False
     if not valid:

@@ -1,16 +1,17 @@
 """The alert rules as Ansible renders them, and the programs that read them."""
 
 import json
-import os
-import subprocess
-import sys
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests import render as renderer
+from tests.shared import once
+
 CONTACTS = {
     "grafana_whatsapp_phones": ["+491701234567"],
     "grafana_whatsapp_groups": ["120363012345678901@g.us"],
@@ -20,35 +21,19 @@ CONTACTS = {
 }
 
 
-def render(folder: Path, **variables: Any) -> Path:
-    """All files that the rules become, in `folder`."""
-    command = [
-        str(Path(sys.executable).with_name("ansible-playbook")),
-        "tests/alerts/render.yml",
-        "-i",
-        "inventory/local",
-    ]
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-    }
-    result = subprocess.run(
-        [*command, "-e", json.dumps({**variables, "folder": str(folder)})],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return folder
+def render(variables: dict[str, Any], folder: Path) -> None:
+    """Write all files that the rules become, and the rules as data, into `folder`."""
+    stack = renderer.render(folder / "stack", "local", **variables)
+    for path in (stack / "grafana/staged/provisioning/alerting").iterdir():
+        shutil.copy(path, folder)
+    shutil.copy(stack / "prometheus/staged/rules.d/alerts.yml", folder / "prometheus_rules.yml")
+    shutil.copy(stack / "alerts.json", folder)
 
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With everything that can be switched on."""
-    return render(tmp_path_factory.mktemp("alerts"), **CONTACTS)
+    return once(tmp_path_factory, "alerts", partial(render, CONTACTS))
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from worker.errors import GenerationError
 from worker.generation.message import Channel
+from worker.generation.openai_answers import REASONS as OPENAI_REASONS
 from worker.metrics import counter, gauge, histogram
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ REQUEUED = counter(
     "wearon_generations_requeued_total",
     "Generations that went back to wait.",
     ("reason",),
-    ("rate_limited", "quota_exhausted", "released", "not_started"),
+    ("rate_limited", *OPENAI_REASONS, "released", "not_started"),
 )
 STUCK = counter(
     "wearon_stuck_sessions_total",

@@ -54,12 +54,12 @@ class SizeLimits(BaseModel):
 class EstimateRequest(BaseModel):
     """One photo and what is known of the person in it."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE, EXAMPLE_FULL]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE, EXAMPLE_FULL]})
 
     image_url: Annotated[
         str,
         Field(
-            description="JPEG, PNG, WebP or AVIF of one whole person: frontal, standing, in tight clothing.",
+            description="JPEG, PNG, WebP, AVIF or HEIC of one whole person: frontal, standing, in tight clothing.",
             strict=True,
             max_length=MAX_URL_LENGTH,
             pattern=r"^[hH][tT][tT][pP][sS]?://[^\s/]\S*$",
