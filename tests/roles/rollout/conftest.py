@@ -245,8 +245,7 @@ class Host:
                 recipes = plan.read_recipes(self.job())
                 self.containers[service.removeprefix("worker-")] = Container(recipes[service]["image"])
             case ["exec", name, *_]:
-                found = self.containers[name.split("-")[2]]
-                fails = self.wrong.get(history.tag(found.image)) == "doctor"
+                fails = self.wrong.get(history.tag(self.containers[name.split("-")[2]].image)) == "doctor"
                 return int(fails), "fail  redis: away\n" if fails else "ok\n", ""
             case ["kill", "--signal", "SIGTERM", _] if one:
                 self._term(one)
@@ -310,7 +309,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def new_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Iterator[Callable[[], Host]]:
+def new_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Callable[[], Host]:
     """Make another host, which replaces the one before."""
     number = iter(range(1000))
     write = host.write
