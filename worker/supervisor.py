@@ -24,6 +24,7 @@ from worker.generation.intake import Intake
 from worker.generation.leases import Leases
 from worker.generation.limiter import Limiter
 from worker.generation.message import identify
+from worker.generation.pauses import Pauses
 from worker.generation.pool import Child, Pool
 from worker.generation.retrying import AWAY, until_available
 from worker.generation.sessions import MIGRATION, Sessions
@@ -67,7 +68,7 @@ class Supervisor:
             claims=self._claims,
             celery=create_celery(settings, self._instance),
             slots=settings.slots,
-            intake=Intake(self._redis, settings.quota_pause_seconds, settings.intake_hold_file),
+            intake=Intake(Pauses(self._redis), settings.intake_hold_file),
             dead_letters=dead_letters,
             settlement=self._settlement,
             health=self._health,

@@ -13,7 +13,7 @@ import openai
 import stamina
 from openai import AsyncOpenAI
 
-from worker.errors import AccountRefused, EditFailed, ModerationBlocked, RateLimited
+from worker.errors import AccountRefused, EditFailed, ModerationBlocked, RateLimited, ServiceOutage
 from worker.logs import get_logger
 from worker.metrics import generations, image_api
 from worker.settings import Price, Settings
@@ -72,10 +72,17 @@ class Edit:
 class ImageEditor:
     """Calls the image edit endpoint; retries what contracts.md section 4 says, inside the caller's deadline."""
 
-    def __init__(self, client: AsyncOpenAI, settings: Settings, wait_for_turn: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        client: AsyncOpenAI,
+        settings: Settings,
+        wait_for_turn: Callable[[], Awaitable[Any]],
+        on_answer: Callable[[bool], Awaitable[None]] | None = None,
+    ) -> None:
         self._client = client
         self._settings = settings
         self._wait_for_turn = wait_for_turn
+        self._on_answer = on_answer
         self.model = settings.openai_image_model
         image_api.expect([self.model, settings.openai_image_fallback_model])
 
@@ -93,8 +100,9 @@ class ImageEditor:
         except openai.NotFoundError as error:
             raise _final(error) from error
         except (openai.InternalServerError, openai.APIConnectionError) as error:
-            raise EditFailed(
-                f"OpenAI failed after {self._settings.openai_max_retries} retries: {_describe(error)}"
+            raise ServiceOutage(
+                "openai_unavailable",
+                f"OpenAI failed after {self._settings.openai_max_retries} retries: {_describe(error)}",
             ) from error
 
     async def _edit_with_retries(
@@ -123,7 +131,7 @@ class ImageEditor:
         with generations.step("limiter_wait"):
             await self._wait_for_turn()
         await on_call()
-        async with _translated():
+        async with self._told(), _translated():
             with generations.step("edit"), _counted(model):
                 answer = await self._client.images.edit(
                     model=model,
@@ -135,6 +143,22 @@ class ImageEditor:
                     output_format="jpeg",
                 )
                 return Edit(_picture(answer), model, *self._usage(answer, model))
+
+    @asynccontextmanager
+    async def _told(self) -> AsyncIterator[None]:
+        tell = self._on_answer
+        try:
+            yield
+        except (openai.InternalServerError, openai.APIConnectionError):
+            if tell:
+                await tell(False)
+            raise
+        except Exception:
+            if tell:
+                await tell(True)
+            raise
+        if tell:
+            await tell(True)
 
     def _fall_back(self, error: openai.APIStatusError, model: str) -> bool:
         """Go on with the fallback model for good when the call's model is shut down; false when that cannot help."""

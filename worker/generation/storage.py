@@ -7,7 +7,7 @@ from storage3 import AsyncStorageClient
 from storage3.exceptions import StorageApiError
 from storage3.utils import StorageException
 
-from worker.errors import ServiceUnavailable, StorageFailed
+from worker.errors import AccountRefused, ServiceUnavailable, StorageFailed
 from worker.generation.message import Channel
 
 
@@ -24,6 +24,10 @@ class Storage:
             await self._bucket.upload(path, jpeg, {"content-type": "image/jpeg", "upsert": "true"})
         except (httpx.HTTPError, StorageException, ValueError, KeyError) as error:
             raise _translate(error, f"upload of {path}") from error
+
+    async def check(self, path: str) -> None:
+        """Prove that an upload to `path` works."""
+        await self.upload(path, b"proof")
 
     async def sign(self, path: str) -> str:
         """An address that shows the picture to whoever has it, for the configured time."""
@@ -45,6 +49,8 @@ def result_path(channel: Channel, owner_id: UUID, session_id: UUID) -> str:
 def _translate(error: Exception, what: str) -> Exception:
     if isinstance(error, StorageApiError):
         status = int(error.status) if str(error.status).isdigit() else 500
+        if status in (403, 404, 413):
+            return AccountRefused("storage_refused", f"{what}: {status} {error.code} {error.message[:200]}")
         final = 400 <= status < 500 and status not in (408, 409, 423, 425, 429)
         return (StorageFailed if final else ServiceUnavailable)(f"{what}: {status} {error.code} {error.message[:200]}")
     return ServiceUnavailable(f"{what}: {type(error).__name__}")
