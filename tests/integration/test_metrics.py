@@ -290,12 +290,13 @@ def test_exhausted_quota_pauses_the_intake_and_fails_nobody(
         def shown() -> bool:
             seen = scrape(worker.url)
             # The worker itself hears of the pause before it takes the next message.
-            return (seen.value("wearon_intake_paused"), seen.value("wearon_healthy")) == (1, 0)
+            return (seen.value("wearon_intake_paused", reason="quota_exhausted"), seen.value("wearon_healthy")) == (1, 0)
 
         wait_for(shown, 10, "no pause is shown")
         ended(queued)
     assert change("wearon_openai_calls_total", result="quota_exhausted") == 1
     assert change("wearon_generations_requeued_total", reason="quota_exhausted") == 1
+    assert change("wearon_intake_probes_total", result="recovered") == 1
     assert change.all("wearon_generations_total") == {("wearon_generations_total", "b2c", "completed", "none"): 1}
 
 
@@ -352,7 +353,7 @@ def test_a_stuck_session_is_counted_where_it_is_ended(
 def test_messages_that_wait_show_in_number_and_age(
     around: Sandbox, worker: WorkerProcess, counted: Counted, ended: Ended
 ) -> None:
-    around.redis.set("wearon:intake:paused", "test", ex=60)
+    around.redis.set("wearon:intake:stopped", "test", ex=60)
     # A blocking pop that was on its way has ended by then.
     wait_for(lambda: worker.health()["intake_paused"] == "test", 10, "the pause is not in /health")
     with counted() as change:
@@ -363,7 +364,7 @@ def test_messages_that_wait_show_in_number_and_age(
         seen = scrape(worker.url)
         assert seen.value("wearon_queue_messages") == 3
         assert seen.value("wearon_queue_oldest_message_age_seconds") == pytest.approx(300, abs=5)
-        around.redis.delete("wearon:intake:paused")
+        around.redis.delete("wearon:intake:stopped")
         for made in queued:
             ended(made)
     assert change("wearon_generation_step_seconds_sum", step="queue_wait") == pytest.approx(330, abs=15)

@@ -88,13 +88,14 @@ def test_a_final_answer_fails_the_session_at_once_with_one_call_and_one_refund(
         ("drop", {}),
     ],
 )
-def test_server_errors_and_broken_connections_are_retried_with_growing_delays_and_then_fail(
+def test_server_errors_and_broken_connections_are_retried_with_growing_delays_and_then_waited_for(
     around: Sandbox, ended: Ended, marker: str, kind: str, options: dict[str, object]
 ) -> None:
-    queued = queue_with(around, marker, kind, **options)
-    assert_failed_and_refunded(around, queued, ended(queued))
+    queued = queue_with(around, marker, kind, times=3, **options)
+    assert ended(queued)["status"] == "completed"
+    assert around.statuses(queued.session_id) == ["queued", "processing", "queued", "processing", "completed"]
     starts = [call.started for call in around.calls(marker)]
-    assert len(starts) == 3  # OPENAI_MAX_RETRIES of these tests is 2
+    assert len(starts) == 4  # OPENAI_MAX_RETRIES of these tests is 2
     # With up to one second more, by chance, and whatever a busy machine takes.
     assert starts[1] - starts[0] >= 1
     assert starts[2] - starts[1] >= 2
@@ -135,7 +136,7 @@ def test_exhausted_quota_fails_nobody_pauses_the_intake_and_goes_on_by_itself(
     wait_for(waits, 5, lambda: f"{worker.health()}, {around.statuses(queued.session_id)}")
     assert ended(queued)["status"] == "completed"
     assert around.balance_changes(queued.owner_id) == [10, -1]
-    assert worker.logs("openai_quota_exhausted", session_id=queued.session_id)
+    assert worker.logs("generation_postponed", reason="quota_exhausted", session_id=queued.session_id)
 
 
 def test_messages_to_users_name_no_technology() -> None:
