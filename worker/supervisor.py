@@ -26,16 +26,16 @@ from worker.generation.limiter import Limiter
 from worker.generation.message import identify
 from worker.generation.pauses import Pauses
 from worker.generation.pool import Child, Pool
+from worker.generation.queue_metrics import Shared
 from worker.generation.retrying import AWAY, until_available
 from worker.generation.sessions import MIGRATION, Sessions
 from worker.generation.settlement import Settlement
 from worker.generation.sweep import Sweeper
 from worker.health import Health
-from worker.http_server import HttpServer
+from worker.http import container_metrics
+from worker.http.metrics_page import Page
+from worker.http.server import HttpServer
 from worker.logs import get_logger
-from worker.metrics import container
-from worker.metrics.page import Page
-from worker.metrics.shared import Shared
 from worker.settings import Settings
 from worker.watch import Watch
 
@@ -91,7 +91,7 @@ class Supervisor:
             consumer=self._consumer,
         )
         self._pool = Pool(child, self._health, self._consumer.slot_freed)
-        container.watch(settings, self._health, lambda: self._pool.pid)
+        container_metrics.watch(settings, self._health, lambda: self._pool.pid)
         limiter = Limiter(self._redis, settings.openai_requests_per_minute)
         self._http = HttpServer(settings, self._health, Page(Shared(self._claims, limiter), self._pool.metrics))
         self._signals = asyncio.Queue[signal.Signals]()

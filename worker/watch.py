@@ -7,7 +7,7 @@ from postgrest import AsyncPostgrestClient
 from redis.exceptions import RedisError
 
 from worker.errors import PartEnded, ServiceUnavailable
-from worker.generation import keys
+from worker.generation import keys, queue_metrics
 from worker.generation.audit import audit
 from worker.generation.claims import Claims
 from worker.generation.consumer import Consumer
@@ -16,7 +16,6 @@ from worker.generation.sessions import Sessions
 from worker.generation.sweep import Sweeper
 from worker.health import Health
 from worker.logs import get_logger
-from worker.metrics import shared
 from worker.settings import Settings
 
 log = get_logger(__name__)
@@ -110,7 +109,7 @@ class Watch:
             try:
                 if interval and await self._claims.redis.set(keys.AUDIT_LOCK, 1, nx=True, ex=interval):
                     report = await audit(self._database, self._claims.redis)
-                    await shared.keep_audit(self._claims.redis, report)
+                    await queue_metrics.keep_audit(self._claims.redis, report)
                     show = log.info if report.right else log.error
                     show("audit_ended", right=report.right, drift=report.drift, seconds=round(report.seconds, 1))
             except (RedisError, OSError, ServiceUnavailable) as error:

@@ -11,8 +11,8 @@ from tests.bench.world import World
 from tests.sandbox.producer import QUEUE
 
 _INSERT = """
-insert into generation_sessions (id, user_id, model_image_url, outfit_image_url, created_at)
-select id, $2, $3, $4, to_timestamp(due) from unnest($1::uuid[], $5::float8[]) as _(id, due)
+insert into generation_sessions (id, user_id, model_image_url, outfit_image_url, prompt_system, created_at)
+select id, $2, $3, $4, '', to_timestamp(due) from unnest($1::uuid[], $5::float8[]) as _(id, due)
 """
 _ENDED = "select count(*) from generation_sessions where status in ('completed', 'failed')"
 _TICK_SECONDS = 0.01
@@ -30,7 +30,7 @@ class Order:
 
 def orders(world: World, count: int, per_second: float | None) -> list[Order]:
     """`count` sessions, already in the database, due from now on; all at once without a rate."""
-    user, begin = str(uuid4()), time.time() + 0.5
+    user, begin = world.sandbox.producer.user(), time.time() + 0.5
     person, garment, *_ = world.photos
     made = [_order(world, user, number, begin + (number / per_second if per_second else 0)) for number in range(count)]
     ids, dues = [order.session_id for order in made], [order.due for order in made]

@@ -17,11 +17,12 @@ from tests.bench.figures import percentile
 from worker.clients import redis_client
 from worker.generation.claims import Claims
 from worker.generation.limiter import Limiter
+from worker.generation.queue_metrics import Shared
 from worker.health import Health
-from worker.http_server import HttpServer
+from worker.http.metrics_page import Page
+from worker.http.server import HttpServer
 from worker.images import decode
-from worker.metrics.page import Page, Told
-from worker.metrics.shared import Shared
+from worker.metrics import Told
 from worker.settings import Settings
 from worker.sizing.pose import Landmarker
 

@@ -290,7 +290,10 @@ def test_exhausted_quota_pauses_the_intake_and_fails_nobody(
         def shown() -> bool:
             seen = scrape(worker.url)
             # The worker itself hears of the pause before it takes the next message.
-            return (seen.value("wearon_intake_paused", reason="quota_exhausted"), seen.value("wearon_healthy")) == (1, 0)
+            return (seen.value("wearon_intake_paused", reason="quota_exhausted"), seen.value("wearon_healthy")) == (
+                1,
+                0,
+            )
 
         wait_for(shown, 10, "no pause is shown")
         ended(queued)

@@ -12,6 +12,7 @@ import redis
 from tests.sandbox.database import Database
 
 QUEUE = "wearon:tasks:generation"
+_BONUS = 10
 
 
 class NoCreditError(Exception):
@@ -40,21 +41,21 @@ class Producer:
     def user(self, balance: int = 10) -> str:
         """A new user with a sign-up bonus."""
         user_id = str(uuid4())
-        self._database.execute(
-            "insert into user_credits (user_id, balance, total_earned) values ($1, $2, $2)", user_id, balance
-        )
-        self._database.execute(
-            "insert into credit_transactions (user_id, amount, type, description) values ($1, $2, 'signup_bonus', '')",
-            user_id,
-            balance,
-        )
+        # The database's own trigger gives every new user 10 credits.
+        self._database.execute("insert into auth.users (id) values ($1)", user_id)
+        if balance != _BONUS:
+            self._database.execute(
+                "update user_credits set balance = $2, total_earned = $2 where user_id = $1", user_id, balance
+            )
+            self._database.execute("update credit_transactions set amount = $2 where user_id = $1", user_id, balance)
         return user_id
 
     def store(self, balance: int = 100) -> str:
         """A new store that has bought credits."""
         store_id = str(uuid4())
+        self._database.execute("insert into stores (id, shop_domain) values ($1, 'shop.example')", store_id)
         self._database.execute(
-            "insert into store_credits (store_id, balance, total_purchased) values ($1, $2, $2)", store_id, balance
+            "update store_credits set balance = $2, total_purchased = $2 where store_id = $1", store_id, balance
         )
         self._database.execute(
             "insert into store_credit_transactions (store_id, amount, type, request_id, description) "
@@ -86,8 +87,8 @@ class Producer:
         urls = list(images) or self._images
         self._database.execute(
             "insert into generation_sessions "
-            "(id, user_id, model_image_url, outfit_image_url, accessories, prompt_user) "
-            "values ($1, $2, $3, $4, $5, $6)",
+            "(id, user_id, model_image_url, outfit_image_url, accessories, prompt_user, prompt_system) "
+            "values ($1, $2, $3, $4, $5, $6, '')",
             *(session_id, user_id, urls[0], urls[1] if urls[1:] else None, urls[2:], prompt),
         )
         request_id = f"req_{uuid4()}"
@@ -110,8 +111,8 @@ class Producer:
         urls = list(images) or self._images
         self._database.execute(
             "insert into store_generation_sessions "
-            "(id, store_id, shopper_email, request_id, model_image_url, outfit_image_url, prompt_user) "
-            "values ($1, $2, $3, $4, $5, $6, $7)",
+            "(id, store_id, shopper_email, request_id, model_image_url, outfit_image_url, prompt_user, prompt_system) "
+            "values ($1, $2, $3, $4, $5, $6, $7, '')",
             *(session_id, store_id, shopper_email, request_id, urls[0], urls[1] if urls[1:] else None, prompt),
         )
         rest = {"image_urls": urls, "prompt": prompt, "push": push}

@@ -107,7 +107,7 @@ def test_a_fresh_database_is_a_copy(sandbox: Sandbox):
     url = sandbox.fresh_database()
     with Database(url) as database:
         assert database.value("select count(*) from generation_sessions") == 0
-        database.execute("insert into user_credits (user_id) values (gen_random_uuid())")
+        database.execute("insert into auth.users default values")
     assert sandbox.database.value("select count(*) from user_credits") == 0
 
 
@@ -178,8 +178,8 @@ def test_the_demo_waits_for_its_message_and_leaves_nothing_behind(tmp_path: Path
             waiting, forgotten = json.loads(message)["session_id"], str(uuid4())
             _set_age(database, waiting, hours=23)
             database.execute(
-                "insert into generation_sessions (id, user_id, model_image_url) "
-                "select $1, user_id, model_image_url from generation_sessions where id = $2",
+                "insert into generation_sessions (id, user_id, model_image_url, prompt_system) "
+                "select $1, user_id, model_image_url, prompt_system from generation_sessions where id = $2",
                 forgotten,
                 waiting,
             )

@@ -23,7 +23,7 @@ create function f_raise(p text) returns void language plpgsql as
         raise exception 'went wrong: %', p using errcode = coalesce(nullif(p, ''), 'P0001'), hint = 'try again';
     end $$;
 create function f_write() returns int language sql as
-    $$ insert into user_credits (user_id) values (gen_random_uuid()) returning 1 $$;
+    $$ insert into auth.users default values returning 1 $$;
 grant execute on all functions in schema public to service_role;
 """
 
@@ -169,7 +169,8 @@ def test_single_wants_exactly_one_row(rest: SyncPostgrestClient, user: str):
 
 
 def test_rows_are_inserted_updated_and_deleted(rest: SyncPostgrestClient, sandbox: Sandbox):
-    ids = [str(uuid4()), str(uuid4())]
+    ids = [sandbox.producer.user(), sandbox.producer.user()]
+    sandbox.database.execute("delete from user_credits")
     table = rest.table("user_credits")
     rows = table.insert([{"user_id": ids[0], "balance": 1}, {"user_id": ids[1], "balance": 2}]).execute().data
     assert [row["balance"] for row in rows] == [1, 2]

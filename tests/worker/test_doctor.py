@@ -17,7 +17,8 @@ from click.testing import CliRunner, Result
 from tests.sandbox import Sandbox
 from tests.sandbox.database import Database
 from tests.sandbox.sandbox import HERE, MIGRATION
-from worker.doctor import broker, command, examination
+from worker.cli.doctor import command
+from worker.doctor import broker, examination
 from worker.sizing import pose
 
 SCHEMA = HERE / "schema.sql"

@@ -1,7 +1,6 @@
 """Checks everything that the worker needs before or while it runs: settings, services, this machine."""
 
-from worker.doctor.cli import command
 from worker.doctor.examination import examine
 from worker.doctor.result import Result, healthy
 
-__all__ = ["Result", "command", "examine", "healthy"]
+__all__ = ["Result", "examine", "healthy"]

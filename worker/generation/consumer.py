@@ -7,7 +7,7 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from worker.errors import InvalidMessage, MessageRefused, ServiceUnavailable
-from worker.generation import keys, settlement
+from worker.generation import keys, metrics, settlement
 from worker.generation.celery_app import TASK
 from worker.generation.claims import Claims
 from worker.generation.dead_letters import DeadLetters
@@ -17,7 +17,6 @@ from worker.generation.retrying import MAX_WAIT_SECONDS
 from worker.generation.settlement import Settlement
 from worker.health import Health
 from worker.logs import bind, get_logger
-from worker.metrics import generations as metrics
 
 log = get_logger(__name__)
 

@@ -14,8 +14,9 @@ import stamina
 from openai import AsyncOpenAI
 
 from worker.errors import AccountRefused, EditFailed, ModerationBlocked, RateLimited, ServiceOutage
+from worker.generation import metrics as generations
+from worker.generation import openai_metrics as image_api
 from worker.logs import get_logger
-from worker.metrics import generations, image_api
 from worker.settings import Price, Settings
 
 log = get_logger(__name__)

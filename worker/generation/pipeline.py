@@ -15,6 +15,7 @@ from worker.errors import (
     InvalidMessage,
     MessageExpired,
     MessageRefused,
+    Orphaned,
     Paused,
     Postponed,
     ServiceOutage,
@@ -22,7 +23,7 @@ from worker.errors import (
     StorageFailed,
     WorkerLost,
 )
-from worker.generation import settlement
+from worker.generation import metrics, settlement
 from worker.generation.breaker import ATTEMPT, Breaker
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.expiry import Expiry
@@ -34,7 +35,6 @@ from worker.generation.sessions import Change, Sessions
 from worker.generation.settlement import Outcome, Settlement
 from worker.generation.steps import Run, SessionTaken, Steps
 from worker.logs import get_logger
-from worker.metrics import generations as metrics
 from worker.settings import Settings
 
 log = get_logger(__name__)
@@ -191,6 +191,8 @@ class Pipeline:
             change = await run.timed("start", until_available(start))
         if change.owner_matches is False:
             raise InvalidMessage("wrong_owner", f"session {message.session_id} is not of {message.owner_id}")
+        if not change.paid:
+            raise MessageRefused(f"the ledger shows no unused credit for session {message.session_id}")
         if not change.changed and not await self._ours(run):
             log.info("message_dropped", why="another worker took the session over", status=change.status)
             raise SessionTaken
@@ -205,6 +207,9 @@ class Pipeline:
             raise WorkerLost("its worker vanished in the middle of it")
         else:
             log.info("message_dropped", why="nothing to do", status=change.status)
+            if change.status == "failed":
+                # A store's uninstall fails its sessions without a refund.
+                raise Orphaned("the session was failed before its message came")
             raise SessionTaken
 
     async def _postpone(self, run: Run, error: Postponed) -> bool:

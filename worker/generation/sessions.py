@@ -18,7 +18,7 @@ from worker.generation.message import Channel
 
 MIGRATION = Path(__file__).parent / "sql" / "functions.sql"
 #: What the migration must be at least; raised with every change of a function's behaviour.
-MIGRATION_VERSION = 1
+MIGRATION_VERSION = 2
 SIGNATURES = {
     "start_generation": "p_channel text, p_session_id uuid, p_owner_id uuid",
     "requeue_generation": "p_channel text, p_session_id uuid",
@@ -46,6 +46,8 @@ class Change:
     image_url: str | None = None
     #: Where the credit went (fail only): user, store, shopper, overage, unmatched, already_refunded, none.
     refund: str | None = None
+    #: False: the ledger shows that the session's credit was never taken, went back or is used (start only).
+    paid: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Sessions:
             offset = 0
             # Until an empty page: the server may give less than was asked for (PostgREST's max-rows).
             while True:
-                query = self._database.table(table).select("id,status").in_("status", statuses)
+                query = self._database.table(table).select("id,status").in_("status", _known(channel, statuses))
                 if created_before:
                     query = query.lt("created_at", created_before.isoformat())
                 rows = await self._execute(query.order("id").range(offset, offset + _PAGE - 1))
@@ -151,6 +153,11 @@ class Sessions:
             raise ServiceUnavailable(f"database did not answer: {type(error).__name__}") from error
         except (httpx.HTTPError, ValueError) as error:
             raise AnswerLost(f"database did not answer: {type(error).__name__}") from error
+
+
+def _known(channel: Channel, statuses: list[str]) -> list[str]:
+    """Only statuses of the channel: the index on open b2b sessions serves no query that asks for "pending"."""
+    return [status for status in statuses if channel == "b2c" or status != "pending"]
 
 
 class AnswerLost(ServiceUnavailable):

@@ -17,12 +17,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.errors import GenerationError, ServiceUnavailable
-from worker.generation import keys
+from worker.generation import keys, metrics
 from worker.generation.message import Channel
 from worker.generation.retrying import until_available
 from worker.generation.sessions import AnswerLost, Change, Sessions
 from worker.logs import bind, bound, get_logger
-from worker.metrics import generations as metrics
 
 log = get_logger(__name__)
 
@@ -225,7 +224,7 @@ def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
         )
     else:
         log.warning("generation_failed", reason=outcome.reason, refund=change.refund, **event)
-        if change.refund in ("overage", "unmatched"):
+        if metrics.BY_HAND.get(change.refund or "") == outcome.channel:
             # Nothing was credited: somebody has to look at how this session was charged.
             log.error("refund_by_hand_needed", payer=change.refund, **event)
     return already and not change.changed

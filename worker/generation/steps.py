@@ -20,6 +20,8 @@ from worker.errors import (
     ServiceUnavailable,
 )
 from worker.fetch import ImageFetcher
+from worker.generation import metrics as generations
+from worker.generation import openai_metrics as image_api
 from worker.generation.breaker import Attempt, Breaker
 from worker.generation.expiry import Expiry
 from worker.generation.leases import Lease, Leases
@@ -32,7 +34,6 @@ from worker.generation.sessions import Sessions
 from worker.generation.settlement import Outcome
 from worker.generation.storage import Storage, result_path
 from worker.logs import get_logger
-from worker.metrics import generations, image_api
 from worker.settings import Settings
 
 log = get_logger(__name__)

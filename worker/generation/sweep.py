@@ -13,14 +13,13 @@ from uuid import UUID
 from redis.asyncio import Redis
 
 from worker.errors import GenerationError, Orphaned, WorkerLost
-from worker.generation import keys, settlement
+from worker.generation import keys, metrics, settlement
 from worker.generation.claims import Claims, Instance
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.message import correlation, identify
 from worker.generation.sessions import OpenSession, Sessions
 from worker.generation.settlement import Settlement
 from worker.logs import bind, get_logger
-from worker.metrics import generations as metrics
 
 log = get_logger(__name__)
 

@@ -22,6 +22,7 @@ from celery.bootsteps import StartStopStep
 
 from worker import clients, logs
 from worker.fetch import ImageFetcher
+from worker.generation import metrics as generations
 from worker.generation import openai_images
 from worker.generation.breaker import Breaker
 from worker.generation.celery_app import TASK, create_app, worker_arguments
@@ -40,7 +41,7 @@ from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
 from worker.generation.steps import DOWNLOADS, Steps
 from worker.generation.storage import Storage
-from worker.metrics import generations, page
+from worker.metrics import tell
 from worker.settings import Settings, load
 
 log = logs.get_logger(__name__)
@@ -168,7 +169,7 @@ class GenerationLoop:
             if line.strip() == b"release":
                 self._pipeline.release()
             elif line.strip() == b"metrics":
-                self._tell(event="metrics", families=page.tell())
+                self._tell(event="metrics", families=tell())
         # The supervisor is gone, and with it the heartbeat that protects what this process has claimed.
         log.critical("supervisor_lost")
         os._exit(1)

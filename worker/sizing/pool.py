@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from worker.metrics import size_api as metrics
+from worker.sizing import metrics
 from worker.sizing.measurements import Measurer
 from worker.sizing.pose import MODEL_PATH, Landmarkers, verify_model
 

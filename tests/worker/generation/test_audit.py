@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import Queued
+from worker.cli.audit import command
 from worker.generation import keys
-from worker.generation.audit import command, ledger, proof
+from worker.generation.audit import ledger, proof
 
 NOTE = "Refund: try-on failed (session={})"
 
@@ -419,8 +420,8 @@ def test_a_second_session_of_the_same_request_uses_the_same_credit(books: Books)
     session = books.b2b()
     books.set(session, status="failed")
     books.sql(
-        "insert into store_generation_sessions (store_id, request_id, model_image_url, status) "
-        "values ($1, $2, 'url', 'completed')",
+        "insert into store_generation_sessions (store_id, request_id, model_image_url, prompt_system, status) "
+        "values ($1, $2, 'url', '', 'completed')",
         session.owner_id,
         session.request_id,
     )

@@ -10,9 +10,9 @@ from click.testing import CliRunner, Result
 from redis.asyncio import Redis
 
 from tests.sandbox import Sandbox
+from worker.cli.dead import NoSuchLetter, command
 from worker.errors import ServiceUnavailable, SettingsError
 from worker.generation import keys
-from worker.generation.dead_command import NoSuchLetter, command
 from worker.generation.dead_letters import MAX_PAYLOAD_BYTES, CannotReplay, DeadLetters
 
 

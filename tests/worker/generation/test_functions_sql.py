@@ -30,6 +30,8 @@ class Case:
     #: What fail_generation answers, and whose balance then grows by one (None: nobody's).
     refund: str
     payer: str | None
+    #: False: the ledger shows that the session must not run.
+    paid: bool = True
 
 
 def _shopper(sandbox: Sandbox) -> Queued:
@@ -60,10 +62,65 @@ def _already_refunded(sandbox: Sandbox) -> Queued:
     return session
 
 
-def _free(sandbox: Sandbox) -> Queued:
+def _with_credits_used(credits: int | None) -> Callable[[Sandbox], Queued]:
+    def make(sandbox: Sandbox) -> Queued:
+        session = sandbox.producer.b2c(push=False)
+        sandbox.database.execute(
+            "update generation_sessions set credits_used = $2, created_at = null where id = $1",
+            session.session_id,
+            credits,
+        )
+        return session
+
+    return make
+
+
+def _parentheses(sandbox: Sandbox) -> Queued:
+    store = sandbox.producer.store()
+    email = sandbox.producer.shopper(store, "ann(home)@example.com")
+    return sandbox.producer.b2b(store, paid_by="shopper", shopper_email=email, push=False)
+
+
+def _cleaned_up(sandbox: Sandbox) -> Queued:
+    """The app's own clean-up has refunded, and is about to fail the row."""
     session = sandbox.producer.b2c(push=False)
-    sandbox.database.execute("update generation_sessions set credits_used = 0 where id = $1", session.session_id)
+    sandbox.database.execute(
+        "select refund_credits($1, 1, $2)",
+        session.owner_id,
+        f"Stuck job recovery: session {session.session_id} timed out after 10 minutes",
+    )
     return session
+
+
+def _app_refunded(sandbox: Sandbox) -> Queued:
+    """The app could not queue the message, and its refund names no session."""
+    session = sandbox.producer.b2c(push=False)
+    sandbox.database.execute("select refund_credits($1, 1)", session.owner_id)
+    return session
+
+
+def _without_ledger(sandbox: Sandbox) -> Queued:
+    session = sandbox.producer.b2c(push=False)
+    sandbox.database.execute("delete from credit_transactions where user_id = $1", session.owner_id)
+    return session
+
+
+def _invented(sandbox: Sandbox) -> Queued:
+    """A row that its user has written; the user's one deduction paid for another picture."""
+    paid = sandbox.producer.b2c(push=False)
+    functions = Functions(sandbox, paid)
+    functions.start()
+    functions.complete()
+    return _written_by_its_user(sandbox, paid.owner_id)
+
+
+def _written_by_its_user(sandbox: Sandbox, user: str) -> Queued:
+    session_id = sandbox.database.value(
+        "insert into generation_sessions (user_id, model_image_url, prompt_system, credits_used) "
+        "values ($1, 'url', '', 1000) returning id::text",
+        user,
+    )
+    return Queued("b2c", session_id, "req", user, {})
 
 
 CASES = {
@@ -73,8 +130,15 @@ CASES = {
     "store, with a shopper's address": Case(_store_with_shopper, "store", "store"),
     "overage": Case(lambda sandbox: sandbox.producer.b2b(paid_by="overage", push=False), "overage", None),
     "unmatched": Case(_unmatched, "unmatched", None),
-    "already refunded": Case(_already_refunded, "already_refunded", None),
-    "free": Case(_free, "none", None),
+    "already refunded": Case(_already_refunded, "already_refunded", None, paid=False),
+    "user, 1000 credits_used": Case(_with_credits_used(1000), "user", "user"),
+    "user, no credits_used": Case(_with_credits_used(None), "user", "user"),
+    "user, overflowing credits_used": Case(_with_credits_used(2**31 - 1), "user", "user"),
+    "shopper with parentheses": Case(_parentheses, "shopper", "shopper"),
+    "refunded by the app's clean-up": Case(_cleaned_up, "already_refunded", None, paid=False),
+    "refunded by the app without a name": Case(_app_refunded, "unmatched", None, paid=False),
+    "without a ledger": Case(_without_ledger, "unmatched", None),
+    "invented by its user": Case(_invented, "unmatched", None, paid=False),
 }
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
@@ -151,6 +215,7 @@ class Model:
     def __init__(self, case: Case) -> None:
         self.status = "queued"
         self._refund = case.refund
+        self._paid = case.paid
 
     def __call__(self, operation: str) -> dict[str, Any]:
         allowed, after = {
@@ -159,7 +224,7 @@ class Model:
             "complete": (("processing",), "completed"),
             "fail": (("queued", "processing"), "failed"),
         }[operation]
-        changed = self.status in allowed
+        changed = self.status in allowed and (self._paid or operation != "start")
         self.status = after if changed else self.status
         answer: dict[str, Any] = {"changed": changed, "status": self.status}
         return answer | ({"refund": self._refund if changed else None} if operation == "fail" else {})
@@ -264,7 +329,7 @@ def test_the_ledger_line_of_a_refund_names_the_session(sandbox: Sandbox, name: s
 def test_a_refund_that_is_refused_leaves_the_session_open(sandbox: Sandbox) -> None:
     functions = Functions(sandbox, sandbox.producer.b2c(push=False))
     sandbox.database.execute("delete from user_credits where user_id = $1", functions.session.owner_id)
-    with pytest.raises(asyncpg.RaiseError, match="No credit account"):
+    with pytest.raises(asyncpg.RaiseError, match="has no balance"):
         functions.fail()
     assert functions.row["status"] == "queued"
 
@@ -301,7 +366,7 @@ def test_a_start_for_somebody_else_changes_nothing(sandbox: Sandbox, name: str) 
     functions = Functions(sandbox, CASES[name].make(sandbox))
     assert functions.start(owner=str(uuid4())) == {"changed": False, "status": "queued", "owner_matches": False}
     assert functions.row["status"] == "queued"
-    assert functions.start() == {"changed": True, "status": "processing", "owner_matches": True}
+    assert functions.start() == {"changed": True, "status": "processing", "owner_matches": True, "paid": True}
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -334,7 +399,11 @@ CALLS = {
     "complete_generation": "'b2c', gen_random_uuid(), 'url', 1, 1, 1, 1",
     "fail_generation": "'b2c', gen_random_uuid(), 'Sorry'",
     "wearon_lock_session": "'b2c', gen_random_uuid()",
-    "wearon_refund_store_session": "'{}', 1, ''",
+    "wearon_user_ledger": "gen_random_uuid(), gen_random_uuid()",
+    "wearon_store_ledger": "'{}'",
+    "wearon_ledger": "'b2c', '{}'",
+    "wearon_end_session": "'b2c', gen_random_uuid(), 'Sorry', 1",
+    "wearon_refund": "'b2c', '{}', true",
     "wearon_worker_functions": "",
 }
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.cli.schema import message_type
 from worker.errors import InvalidMessage
 from worker.generation.message import VERSION, correlation, identify, json_schema, parse
-from worker.generation.typescript import message_type
 
 UUIDS = st.uuids().map(str)
 URLS = st.lists(

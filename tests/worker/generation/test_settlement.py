@@ -10,7 +10,7 @@ from worker.errors import ModerationBlocked, ServiceUnavailable
 from worker.generation import keys, settlement
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Outcome, Settlement
-from worker.metrics.registry import REGISTRY
+from worker.metrics import REGISTRY
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ import uvicorn
 from PIL import Image
 
 from worker.health import Health
+from worker.http.app import create_app
 from worker.images import decode
 from worker.settings import Settings
-from worker.sizing.app import create_app
 from worker.sizing.measurements import Measurer
 from worker.sizing.pose import Landmarker
 

@@ -1,7 +1,6 @@
 """Proves promise 1: one credit taken is one picture delivered, or that credit back to whoever paid, exactly once."""
 
-from worker.generation.audit.cli import command
 from worker.generation.audit.proof import audit
 from worker.generation.audit.report import Finding, Report, Totals
 
-__all__ = ["Finding", "Report", "Totals", "audit", "command"]
+__all__ = ["Finding", "Report", "Totals", "audit"]

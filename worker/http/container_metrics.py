@@ -6,9 +6,9 @@ from collections.abc import Callable
 from prometheus_client import PlatformCollector, ProcessCollector
 
 from worker import __version__
+from worker.generation.metrics import SLOTS
 from worker.health import Health
-from worker.metrics.generations import SLOTS
-from worker.metrics.registry import REGISTRY, gauge
+from worker.metrics import REGISTRY, gauge
 from worker.settings import Settings
 
 _BUILD = gauge("wearon_build_info", "Always 1.", ("version", "commit"))

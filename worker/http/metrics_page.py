@@ -4,25 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from worker.metrics import container
-from worker.metrics.registry import REGISTRY
-from worker.metrics.shared import Shared
-
-#: Families as JSON: name, text, type, and samples of name, labels and value.
-Told = list[list[Any]]
-
-
-def tell(registry: CollectorRegistry = REGISTRY) -> Told:
-    """This process's values, for the other one."""
-    return [
-        [family.name, family.documentation, family.type, [[it.name, it.labels, it.value] for it in family.samples]]
-        for family in registry.collect()
-    ]
+from worker.generation.queue_metrics import Shared
+from worker.http import container_metrics
+from worker.metrics import REGISTRY, Told
 
 
 class Page:
@@ -35,7 +24,7 @@ class Page:
     async def render(self) -> bytes:
         """The text that Prometheus reads."""
         shared, told = await asyncio.gather(self._shared.read(), self._told())
-        container.redis_answered(bool(shared))
+        container_metrics.redis_answered(bool(shared))
         return generate_latest(_Families([*add_up(REGISTRY.collect(), told), *shared]))
 
 

@@ -1,4 +1,9 @@
-"""This process's registry, and how a metric with closed label values begins: with 0 for each of them."""
+"""This process's Prometheus registry, on the container's internal GET /metrics. docs/metrics.md is the contract.
+
+A metric with closed label values begins with 0 for each of them. Both processes have a registry in their memory: the
+Celery process tells its values over the link to the supervisor, and `http.metrics_page` adds them up. So there are no
+files, and nothing outlives a process.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
@@ -8,6 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 T = TypeVar("T", bound=Counter | Gauge | Histogram)
 #: Values of a single label, or of all labels in their order.
 Values = Iterable[str | tuple[str, ...]]
+#: Families as JSON: name, text, type, and samples of name, labels and value.
+Told = list[list[Any]]
 
 REGISTRY = CollectorRegistry()
 # When a series began says nothing that the process's start time does not.
@@ -29,6 +36,14 @@ def histogram(
 ) -> Histogram:
     """Empty for every value from the start."""
     return _begin(Histogram(name, text, labels, registry=REGISTRY, buckets=buckets), values)
+
+
+def tell(registry: CollectorRegistry = REGISTRY) -> Told:
+    """This process's values, for the other one."""
+    return [
+        [family.name, family.documentation, family.type, [[it.name, it.labels, it.value] for it in family.samples]]
+        for family in registry.collect()
+    ]
 
 
 def _begin(metric: T, values: Values) -> T:

@@ -1,25 +1,22 @@
-"""FastAPI application: the size API and the container's health."""
+"""The size API: the router of POST /estimate-body, and the answers to its errors."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from worker import __version__
 from worker.errors import ImageError
 from worker.fetch import ImageFetcher
 from worker.health import Health
 from worker.logs import get_logger
-from worker.metrics import size_api as metrics
 from worker.settings import Settings
+from worker.sizing import metrics
 from worker.sizing.estimator import Estimate, Person, estimate
-from worker.sizing.http import ESTIMATE_PATH, RequestMiddleware
 from worker.sizing.measurements import GIRTHS, Measurer
 from worker.sizing.photo import read
 from worker.sizing.pool import Pool, Saturated
@@ -37,13 +34,14 @@ from worker.sizing.schemas import (
 
 log = get_logger(__name__)
 
+PATH = "/estimate-body"
 #: Of a request's whole time the download may take this share; the rest is for waiting and measuring.
 _FETCH_SHARE = 0.8
 #: At once, of up to 10 MB each: little enough for the container's memory when photo hosts send slowly, and more than
 #: nginx lets one client have (worker_estimate_connections).
 _DOWNLOADS = 24
 
-_DESCRIPTION = """Clothing size from one photo and the stated height.
+DESCRIPTION = """Clothing size from one photo and the stated height.
 
 **Limits.** The girths are read from the outline of the body in a frontal view. They hold for tight clothing:
 loose clothing overestimates them by 10 cm and more. `uncertainty_cm` and `confidence` say how sure the answer is, and
@@ -58,8 +56,8 @@ L 108, XL 116 cm, else XXL). `body_type` is `broad` from a waist of 0.53 of the 
 """
 
 
-def create_app(settings: Settings, health: Health) -> FastAPI:
-    """The application; `health` is shared with the supervisor, and learns here that the model is loaded."""
+def create_router(settings: Settings, health: Health) -> APIRouter:
+    """The route with its downloads and its pool; `health` learns here that the model is loaded."""
     fetcher = ImageFetcher(
         trusted_origins=settings.trusted_origins,
         max_bytes=settings.image_max_bytes,
@@ -74,7 +72,7 @@ def create_app(settings: Settings, health: Health) -> FastAPI:
     metrics.watch_pool(lambda: pool.pending, pool.limit)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: object) -> AsyncIterator[None]:
         loading = asyncio.create_task(_load(pool, health))
         try:
             yield
@@ -83,12 +81,10 @@ def create_app(settings: Settings, health: Health) -> FastAPI:
             await pool.close()
             await fetcher.aclose()
 
-    app = FastAPI(title="WearOn worker", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
-    app.add_middleware(RequestMiddleware)
-    _answer_errors(app)
+    router = APIRouter(lifespan=lifespan)
 
-    @app.post(
-        ESTIMATE_PATH,
+    @router.post(
+        PATH,
         responses={
             400: {"model": Problem, "description": "The picture cannot be fetched, or it is no picture."},
             413: {"model": Problem, "description": "The request body is too large."},
@@ -131,18 +127,7 @@ def create_app(settings: Settings, health: Health) -> FastAPI:
         )
         return _respond(found, request.state.request_id)
 
-    @app.get("/health")
-    async def get_health() -> dict[str, Any]:
-        """What this container needs and has; always 200."""
-        return health.report()
-
-    @app.get("/ready", responses={503: {"description": "No new work may be sent here."}})
-    async def get_ready(response: Response) -> dict[str, bool]:
-        """Whether new work may be sent here."""
-        response.status_code = 200 if health.ready() else 503
-        return {"ready": health.ready()}
-
-    return app
+    return router
 
 
 async def _load(pool: Pool, health: Health) -> None:
@@ -177,7 +162,9 @@ def _respond(found: Estimate, request_id: str) -> EstimateResponse:
     )
 
 
-def _answer_errors(app: FastAPI) -> None:
+def answer_errors(app: FastAPI) -> None:
+    """Answer and count what the route raises, and what FastAPI refuses before."""
+
     @app.exception_handler(ImageError)
     async def image_error(_: Request, error: ImageError) -> JSONResponse:
         metrics.ended("unusable", error.reason)

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import get_args
 
 from worker.errors import ImageInvalid, ImageRefused, ImageTooLarge, ImageUnavailable
-from worker.metrics.registry import counter, gauge, histogram
+from worker.metrics import counter, gauge, histogram
 from worker.sizing.schemas import Reason
 
 _UNUSABLE = tuple(kind.reason for kind in (ImageRefused, ImageUnavailable, ImageTooLarge, ImageInvalid))

@@ -15,8 +15,8 @@ from worker.generation.audit import Report
 from worker.generation.claims import Claims
 from worker.generation.limiter import Limiter
 from worker.generation.message import MAX_MESSAGE_BYTES, created_at
+from worker.generation.metrics import PAUSES
 from worker.generation.pauses import Pause
-from worker.metrics.generations import PAUSES
 
 _PATIENCE_SECONDS = 1.0
 #: Messages at the taking end; one of them is the oldest, though some may have been put back behind it.

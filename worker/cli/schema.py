@@ -1,10 +1,20 @@
-"""The producer's TypeScript type, generated from the same model that reads its messages."""
+"""`wearon-worker schema`: the message for producers, generated from the same model that reads their messages."""
 
+import json
 from typing import Any
+
+import click
 
 from worker.generation.message import json_schema
 
 _SIMPLE = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
+
+
+@click.command(name="schema")
+@click.option("--format", "kind", type=click.Choice(["json", "typescript"]), default="json", show_default=True)
+def command(kind: str) -> None:
+    """Print the queue message's JSON Schema, or the producer's TypeScript type."""
+    click.echo(message_type() if kind == "typescript" else json.dumps(json_schema(), indent=2))
 
 
 def message_type() -> str:

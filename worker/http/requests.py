@@ -8,14 +8,13 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.logs import bind, get_logger
-from worker.metrics import size_api as metrics
+from worker.sizing import api, metrics
 
 log = get_logger(__name__)
 
 MAX_BODY_BYTES = 65_536
 #: A larger body is read to here, and forgotten: a connection closed before that may lose the client our answer.
 MAX_DISCARDED_BYTES = 1_000_000
-ESTIMATE_PATH = "/estimate-body"
 REQUEST_ID_HEADER = "X-Request-Id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 
@@ -73,7 +72,7 @@ class RequestMiddleware:
 
 
 def _count(scope: Scope, outcome: str) -> None:
-    if scope["path"] == ESTIMATE_PATH:
+    if scope["path"] == api.PATH:
         metrics.ended(outcome)
 
 

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from storage3.utils import StorageException
 
-from worker.cli import FiniteRange, read_picture
+from worker.cli.options import FiniteRange, read_picture
 from worker.errors import WorkerError
 from worker.generation.producer import EnqueueFailed, File, Owner, producer
 from worker.settings import IMAGE_MAX_BYTES, load

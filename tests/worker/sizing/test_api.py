@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.worker.sizing.conftest import PhotoHost, Service, jpeg, picture, serving, truth
-from worker.metrics.registry import REGISTRY
+from worker.metrics import REGISTRY
 from worker.sizing.schemas import EXAMPLE_FULL
 
 BODY = "b000.jpg"

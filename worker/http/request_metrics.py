@@ -1,10 +1,11 @@
 """HTTP requests by route, measured by prometheus-fastapi-instrumentator; methods and routes are closed sets here."""
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from prometheus_fastapi_instrumentator import Instrumentator
 from prometheus_fastapi_instrumentator.metrics import Info
 
-from worker.metrics.registry import counter, histogram
+from worker.metrics import counter, histogram
 
 #: Anybody may send any word as a method.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -29,7 +30,7 @@ _DURATION = histogram(
 
 def instrument(app: FastAPI) -> None:
     """Count the requests of an application whose routes and other middleware are all there."""
-    handlers = {getattr(route, "path", "") for route in app.routes}
+    handlers = {route.path for route in iter_route_contexts(app.routes)}
 
     def count(info: Info) -> None:
         method = info.method if info.method in _METHODS else _OTHER_METHOD

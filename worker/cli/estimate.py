@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from worker.cli import FiniteRange, read_picture
+from worker.cli.options import FiniteRange, read_picture
 from worker.errors import ImageError, WorkerError
 from worker.images import decode
 from worker.settings import IMAGE_MAX_BYTES
@@ -23,7 +23,7 @@ from worker.sizing.pose import Landmarker, ModelUnusable, verify_model
 from worker.sizing.quality import PhotoRefused
 
 
-@click.command()
+@click.command(name="estimate")
 @click.argument("photo", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--height", required=True, type=FiniteRange(100, 250), help="Stature in cm, without shoes.")
 @click.option("--weight", type=FiniteRange(25, 350), help="Weight in kg; narrows the girths by about a quarter.")
@@ -32,9 +32,7 @@ from worker.sizing.quality import PhotoRefused
 @click.option(
     "--annotate", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture of what was measured."
 )
-def estimate(
-    photo: Path, height: float, weight: float | None, sex: Sex | None, fit: Fit, annotate: Path | None
-) -> None:
+def command(photo: Path, height: float, weight: float | None, sex: Sex | None, fit: Fit, annotate: Path | None) -> None:
     """Estimate measurements and the size from one photo of a whole person, frontal, in tight clothing."""
     try:
         verify_model()

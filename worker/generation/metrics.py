@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from worker.errors import GenerationError
 from worker.generation.message import Channel
-from worker.metrics.registry import counter, gauge, histogram
+from worker.metrics import counter, gauge, histogram
 
 if TYPE_CHECKING:
     from worker.generation.settlement import Outcome
@@ -133,5 +133,5 @@ def settled(outcome: "Outcome", refund: str | None) -> None:
     if refund in PAYERS:
         _REFUNDS.labels(outcome.channel, refund).inc()
         _REFUND_SECONDS.labels(outcome.channel).observe(max(0.0, now - outcome.known_at))
-    elif refund in BY_HAND:
+    elif BY_HAND.get(refund or "") == outcome.channel:
         _REFUNDS_BY_HAND.labels(outcome.channel, refund).inc()

@@ -5,8 +5,8 @@ from decimal import Decimal
 from itertools import product
 
 from worker.generation.message import Channel
-from worker.metrics.generations import CHANNELS
-from worker.metrics.registry import counter, gauge
+from worker.generation.metrics import CHANNELS
+from worker.metrics import counter, gauge
 
 RESULTS = (
     "ok", "rate_limited", "quota_exhausted", "moderation_blocked", "model_not_found", "unauthorized", "refused",

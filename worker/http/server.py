@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from worker.errors import WorkerError
 from worker.health import Health
-from worker.metrics import http
-from worker.metrics.page import Page
+from worker.http import request_metrics
+from worker.http.app import create_app
+from worker.http.metrics_page import Page
 from worker.settings import Settings
-from worker.sizing.app import create_app
 
 #: Longer than nginx keeps a quiet connection (60 s): the one that closes first must be the one that sends.
 _KEEP_ALIVE_SECONDS = 75
@@ -29,7 +29,7 @@ class HttpServer(uvicorn.Server):
 
         app = create_app(settings, health)
         app.add_route("/metrics", metrics, include_in_schema=False)
-        http.instrument(app)
+        request_metrics.instrument(app)
         super().__init__(
             uvicorn.Config(
                 app,

@@ -1,0 +1,1 @@
+"""The `wearon-worker` command: `main` finds the commands, and each is a file of its own."""

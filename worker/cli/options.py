@@ -1,0 +1,33 @@
+"""Arguments that several commands take: finite numbers and picture files."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from worker.errors import WorkerError
+
+
+class FiniteRange(click.FloatRange):
+    """A number within limits; click's own lets NaN through, which is neither below nor above anything."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+def read_picture(path: Path, max_bytes: int) -> bytes:
+    """The file, which may be a pipe, and no more of it than the worker would download; raises WorkerError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+            size = max(len(data), os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        raise WorkerError(f"{path} cannot be read: {error.strerror}") from None
+    if size > max_bytes:
+        raise WorkerError(f"{path} has {size / 1e6:.1f} MB; the limit is {max_bytes / 1e6:g} MB")
+    return data

@@ -1,0 +1,24 @@
+"""`wearon-worker run`: the container's process."""
+
+import click
+
+from worker import logs, settings
+from worker.errors import WorkerError
+from worker.generation import pool
+
+
+@click.command(name="run")
+def command() -> None:
+    """Run the worker: queue, size API and health in one process group, until SIGTERM."""
+    try:
+        loaded = settings.load()
+    except WorkerError as error:
+        # The container's log is JSON from its first line on.
+        logs.configure("INFO", "supervisor")
+        logs.get_logger(__name__).critical("worker_ended", reason=str(error))
+        raise SystemExit(1) from None
+    logs.configure(loaded.log_level, "supervisor")
+    child = pool.start()
+    from worker import supervisor  # noqa: PLC0415  # takes as long as the child's own modules, on another core
+
+    raise SystemExit(supervisor.run(loaded, child))
