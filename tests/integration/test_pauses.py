@@ -73,12 +73,12 @@ def test_an_outage_of_openai_fails_no_one_and_is_probed_by_one_call_at_a_time(
     with workers(world, instances, PROBE_TIMEOUT_SECONDS="2") as processes:
         if kind == "hang":
             # A first outage, so that the calls that hang are probes.
-            world.openai.fault("server_error")
+            first = world.openai.fault("server_error")
             opening = queue(world, 20)
             wait_for_pause(processes[0], "openai_unavailable")
             wait_for(lambda: world.openai.summary()["in_flight"] == 0, 20, "calls go on")
             world.openai.fault(kind, **options)
-            world.openai.clear(1)
+            world.openai.clear(first)
         else:
             world.openai.fault(kind, **options)
             opening = queue(world, 20)
@@ -127,35 +127,34 @@ def test_a_quota_that_returns_is_seen_by_one_probe(world: Sandbox) -> None:
 
 
 def test_a_probe_that_is_no_proof_leaves_the_pause_to_the_next_message(world: Sandbox) -> None:
-    """Invalid, blocked and expired messages come first; then OpenAI still has no quota."""
-    with workers(world) as [worker]:
+    with workers(world, QUOTA_PAUSE_SECONDS="600") as [worker]:
         world.openai.fault("insufficient_quota", contains="message 0", times=1)
         world.openai.fault("moderation_blocked", contains="blocked")
         first = queue(world, 1)
         wait_for_pause(worker, "quota_exhausted")
-        [waiting] = world.redis.lrange(QUEUE, 0, -1)
-        world.redis.delete(QUEUE)
+        [waiting] = wait_for(lambda: world.redis.lrange(QUEUE, 0, -1), 10, "the message did not go back")
         blocked, old = (world.producer.b2c(prompt="blocked", push=False) for _ in range(2))
         moment = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
         # The right end is taken first.
-        world.redis.rpush(
-            QUEUE, waiting, json.dumps(blocked.message), json.dumps({**old.message, "created_at": moment}), "no JSON"
-        )
+        world.redis.rpush(QUEUE, json.dumps(blocked.message), json.dumps({**old.message, "created_at": moment}), "{}")
+        intake(world, "resume", "--now")
         wait_until_completed(world, first)
         for failed in (blocked, old):
             assert world.settled("b2c", failed.session_id)["status"] == "failed"
             assert world.balance_changes(failed.owner_id) == [10, -1, 1]
-        assert worker.health()["intake_paused"] is None
+        ended = [line["session_id"] for line in worker.logs("message_taken", probe="quota_exhausted")]
+        assert ended == [old.session_id, blocked.session_id, first[0].session_id]
+        assert json.loads(waiting)["session_id"] == first[0].session_id
 
 
 def test_the_death_of_the_probes_worker_hands_the_probe_on(world: Sandbox) -> None:
     with workers(world, 2) as processes:
-        world.openai.fault("insufficient_quota")
+        refusal = world.openai.fault("insufficient_quota")
         queued = queue(world, 6)
         for process in processes:
             wait_for_pause(process, "quota_exhausted")
         world.openai.fault("hang")
-        world.openai.clear(1)
+        world.openai.clear(refusal)
         wait_for(lambda: world.openai.summary()["in_flight"] == 1, 15, "nothing probes")
         prompt = world.calls()[-1].prompt
         [victim] = [
@@ -198,10 +197,8 @@ def test_pictures_that_are_paid_for_wait_for_a_storage_that_refuses_the_account(
     with workers(world, SUPABASE_STORAGE_BUCKET="renamed", WORKER_CONCURRENCY="4") as [worker]:
         queued = queue(world, 12)
         wait_for_pause(worker, "storage_refused")
-        wait_for(lambda: worker.logs("picture_waits_for_storage"), 10, "no picture waits")
-        wait_for(lambda: worker.logs("generation_postponed", reason="storage_refused", probe=True), 20, "no probe")
-        paid = len(world.calls())
-        assert paid <= 5  # the slots
+        wait_for(lambda: len(worker.logs("picture_waits_for_storage")) == len(world.calls()), 10, "no picture waits")
+        assert len(world.calls()) <= 4  # the slots
         assert statuses(world, queued) <= {"queued", "processing"}
         headers = {"apikey": world.service_key, "Authorization": f"Bearer {world.service_key}"}
         body = {"id": "renamed", "name": "renamed", "public": False}
@@ -210,14 +207,19 @@ def test_pictures_that_are_paid_for_wait_for_a_storage_that_refuses_the_account(
         assert_paid_once(world, queued)
 
 
-def test_a_picture_that_the_storage_refuses_until_the_deadline_is_refunded(world: Sandbox) -> None:
+def test_a_picture_that_the_storage_refuses_until_the_deadline_is_refunded_and_no_further_one_is_paid_for(
+    world: Sandbox,
+) -> None:
     with workers(world, SUPABASE_STORAGE_BUCKET="renamed", GENERATION_TIMEOUT_SECONDS="4") as [worker]:
         [queued] = queue(world, 1)
         row = world.settled("b2c", queued.session_id)
         assert (row["status"], row["error_message"]) == ("failed", errors.StorageFailed.user_message)
         assert world.balance_changes(queued.owner_id) == [10, -1, 1]
+        later = queue(world, 2)
+        wait_for(lambda: worker.logs("generation_postponed", reason="storage_refused", probe=True), 20, "no probe")
         assert len(world.calls()) == 1
         assert worker.health()["intake_paused"] == "storage_refused"
+        assert statuses(world, later) <= {"queued", "processing"}
 
 
 def test_messages_that_waited_too_long_are_refunded_without_a_call_and_pauses_do_not_count(world: Sandbox) -> None:
