@@ -207,7 +207,7 @@ def test_pictures_that_are_paid_for_wait_for_a_storage_that_refuses_the_account(
         assert_paid_once(world, queued)
 
 
-def test_a_picture_that_the_storage_refuses_until_the_deadline_is_refunded_and_no_further_one_is_paid_for(
+def test_a_picture_that_is_refused_until_the_deadline_is_refunded_and_no_further_one_is_paid_for(
     world: Sandbox,
 ) -> None:
     with workers(world, SUPABASE_STORAGE_BUCKET="renamed", GENERATION_TIMEOUT_SECONDS="4") as [worker]:

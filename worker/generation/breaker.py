@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -25,6 +26,7 @@ _WINDOW_SECONDS = 60
 _QUIET_SECONDS = 10.0
 #: A paid picture does not wait longer for the count of its answer.
 _PATIENCE_SECONDS = 2.0
+_OPENED = 1
 
 
 @dataclass
@@ -35,6 +37,12 @@ class Attempt:
     begun: float = field(default_factory=time.monotonic)
     #: What OpenAI showed last: it was available or not. None: no call was made.
     available: bool | None = None
+    #: A call is on its way.
+    waiting: bool = False
+    #: The pause's one probe, which is not retried.
+    probe: bool = False
+    #: Ends the wait for the next retry.
+    stop: Callable[[], None] | None = None
 
 
 #: Of the asyncio task that makes the call.
@@ -65,14 +73,15 @@ class Breaker:
             raise ServiceOutage(OPENAI, "the probe's call failed")
 
     async def answered(self, available: bool) -> None:
-        """Count one call's end; never raises, and costs a moment at most."""
+        """Count one call's end, and stop the retries of a call that a pause would hold back; costs a moment at most."""
         attempt = ATTEMPT.get()
         if attempt is None:
             return
-        attempt.available = available
+        attempt.available, attempt.waiting = available, False
+        held = False
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                opened = await self._count(
+                state = await self._count(
                     keys=[keys.PAUSE, keys.OPENAI_ANSWERS, keys.OPENAI_SERVED],
                     args=[
                         int(available),
@@ -86,9 +95,12 @@ class Breaker:
                 )
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("openai_answer_not_counted", error=type(error).__name__)
-            return
-        if opened:
-            log.error("breaker_opened", failures=self._settings.breaker_failures, calls=self._settings.breaker_calls)
+        else:
+            held = state > 0
+            if state == _OPENED:
+                log.error("breaker_opened", failures=self._settings.breaker_failures)
+        if attempt.stop and not available and (attempt.probe or held):
+            attempt.stop()
 
     async def failed(self) -> int:
         """After the session's last retry; -> how often OpenAI has failed it while it served others.

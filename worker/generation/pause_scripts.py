@@ -96,7 +96,8 @@ return 1
 )
 
 #: One answer of OpenAI, the newest first on the list. Opens the breaker once enough of the latest ones are failures, of
-#: more than one session: a picture that OpenAI chokes on does not stop everything. -> 1 opened
+#: more than one session: a picture that OpenAI chokes on does not stop everything.
+#: -> 0 closed | 1 opened by this answer | 2 in a pause
 COUNT = (
     _COMMON
     + """
@@ -105,7 +106,8 @@ redis.call('LPUSH', KEYS[2], string.format('%.0f %s %s', now, ARGV[1], session))
 redis.call('LTRIM', KEYS[2], 0, size - 1)
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
 if available then redis.call('SET', KEYS[3], string.format('%.0f', now), 'EX', 86400) end
-if available or redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+if redis.call('EXISTS', KEYS[1]) == 1 then return 2 end
+if available then return 0 end
 local failures, others = 0, 0
 for _, entry in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
     local at, good, whose = string.match(entry, '^(%S+) (%S) (.*)$')

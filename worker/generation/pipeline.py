@@ -160,7 +160,7 @@ class Pipeline:
         except TimeoutError:
             if not deadline.expired() or not run.begun:
                 raise
-            if run.calling:
+            if run.attempt.waiting:
                 await self._breaker.answered(available=False)
                 await self._breaker.failed()
             if run.refused:

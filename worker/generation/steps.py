@@ -14,6 +14,7 @@ from worker.errors import (
     EditFailed,
     GenerationError,
     ImageError,
+    Paused,
     Postponed,
     RateLimited,
     ServiceOutage,
@@ -68,14 +69,12 @@ class Run:
     called_openai: bool = False
     #: The reason of the pause that this generation probes; empty: it is no probe.
     probe: str = ""
-    #: The call to OpenAI has begun and not ended.
-    calling: bool = False
     #: Why the storage does not take the paid picture.
     refused: AccountRefused | None = None
     attempt: Attempt = field(init=False)
 
     def __post_init__(self) -> None:
-        self.attempt = Attempt(self.message.session_id)
+        self.attempt = Attempt(self.message.session_id, probe=bool(self.probe))
 
     steps: dict[str, float] = field(default_factory=dict)
 
@@ -180,26 +179,31 @@ class Steps:
         prompt = run.message.prompt.strip() or DEFAULT_PROMPT
         try:
             async with asyncio.timeout(None) as limit:
+                run.attempt.stop = partial(_expire_soon, limit, 0)
                 edit = await self._editor.edit(pictures, prompt, partial(self._calling, run, limit))
         except TimeoutError:
             if not limit.expired():
                 raise
-            run.calling = False
-            await self._breaker.answered(available=False)
-            raise ServiceOutage(OPENAI, f"no answer within {self._settings.probe_limit_seconds:g} s") from None
-        except Postponed:
-            run.calling = False
-            raise
-        except GenerationError:
-            run.calling = False
+            raise await self._stopped(run) from None
+        except GenerationError as error:
             # Any answer shows that OpenAI is there; only a picture shows that it has taken the account again.
-            if run.probe == OPENAI and run.attempt.available:
+            if run.probe == OPENAI and run.attempt.available and not isinstance(error, Postponed):
                 await self._proved(run)
             raise
-        run.calling = False
+        finally:
+            run.attempt.stop = None
         if run.probe != STORAGE:
             await self._proved(run)
         return edit
+
+    async def _stopped(self, run: Run) -> Postponed:
+        """Why the call was ended here: a probe got no answer in time, or a failed call is not retried in a pause."""
+        if run.attempt.waiting:
+            await self._breaker.answered(available=False)
+            return ServiceOutage(OPENAI, f"no answer within {self._settings.probe_limit_seconds:g} s")
+        if run.probe:
+            return ServiceOutage(OPENAI, "the probe's call failed")
+        return Paused(OPENAI, "OpenAI failed, and the intake is paused")
 
     async def _calling(self, run: Run, limit: asyncio.Timeout) -> None:
         """The request to OpenAI goes out, unless this process stood still so long that another may have made it."""
@@ -207,9 +211,9 @@ class Steps:
         if not await until_available(partial(self._leases.keep, run.lease)):
             log.warning("message_dropped", why="another worker took the session over")
             raise SessionTaken
-        run.called_openai = run.calling = True
+        run.called_openai = run.attempt.waiting = True
         if run.probe:
-            limit.reschedule(asyncio.get_running_loop().time() + self._settings.probe_limit_seconds)
+            _expire_soon(limit, self._settings.probe_limit_seconds)
 
     async def _check_storage(self, path: str) -> None:
         """Prove that the picture could be stored, before it is paid for."""
@@ -280,6 +284,10 @@ class Steps:
 
     async def _in_thread(self, function: Callable[[bytes], T], data: bytes) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._image_threads, function, data)
+
+
+def _expire_soon(limit: asyncio.Timeout, seconds: float) -> None:
+    limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
 async def all_of(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -130,3 +130,17 @@ async def test_a_call_is_held_back_in_a_pause_unless_it_is_the_probes_first(redi
     await breaker.answered(False)
     with pytest.raises(ServiceOutage):
         breaker.check(await redis.get(keys.PAUSE))
+
+
+async def test_a_failed_call_is_not_retried_in_a_pause_and_a_probes_never(redis: Redis, breaker: Breaker) -> None:
+    stopped: list[str] = []
+    await calls(breaker)
+    for name, probe in (("closed", False), ("probe", True)):
+        ATTEMPT.set(Attempt(uuid4(), probe=probe, stop=lambda name=name: stopped.append(name)))
+        await breaker.answered(False)
+        await breaker.answered(True)
+    await Pauses(redis).begin(QUOTA, 60, "")
+    ATTEMPT.set(Attempt(uuid4(), stop=lambda: stopped.append("paused")))
+    await breaker.answered(True)
+    await breaker.answered(False)
+    assert stopped == ["probe", "paused"]
