@@ -17,7 +17,13 @@ from tests.sandbox import Sandbox
 from tests.sandbox.producer import QUEUE, Queued
 from worker import errors
 
-OUTAGE = {**QUICK, "GENERATION_TIMEOUT_SECONDS": "60", "BREAKER_PROBE_SECONDS": "1", "LEASE_SECONDS": "6"}
+OUTAGE = {
+    **QUICK,
+    "GENERATION_TIMEOUT_SECONDS": "60",
+    "FETCH_TIMEOUT_SECONDS": "20",  # a busy machine must not fail a photo here
+    "BREAKER_PROBE_SECONDS": "1",
+    "LEASE_SECONDS": "6",
+}
 
 
 @contextmanager
@@ -40,7 +46,8 @@ def statuses(world: Sandbox, queued: list[Queued]) -> set[str]:
 
 def wait_until_completed(world: Sandbox, queued: list[Queued], seconds: float = 40) -> None:
     wait_for(lambda: statuses(world, queued) <= set(ENDED), seconds, lambda: f"sessions are {statuses(world, queued)}")
-    assert statuses(world, queued) == {"completed"}
+    rows = [world.session(one.channel, one.session_id) for one in queued]
+    assert {(row["status"], row["error_message"]) for row in rows} == {("completed", None)}
 
 
 def wait_for_pause(worker: WorkerProcess, reason: str) -> None:

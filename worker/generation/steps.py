@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -198,6 +199,7 @@ class Steps:
 
     async def _stopped(self, run: Run) -> Postponed:
         """Why the call was ended here: a probe got no answer in time, or a failed call is not retried in a pause."""
+        run.attempt.stop = None
         if run.attempt.waiting:
             await self._breaker.answered(available=False)
             return ServiceOutage(OPENAI, f"no answer within {self._settings.probe_limit_seconds:g} s")
@@ -287,7 +289,8 @@ class Steps:
 
 
 def _expire_soon(limit: asyncio.Timeout, seconds: float) -> None:
-    limit.reschedule(asyncio.get_running_loop().time() + seconds)
+    with suppress(RuntimeError):  # it is expiring already
+        limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
 async def all_of(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
