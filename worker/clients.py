@@ -5,11 +5,11 @@ from typing import Any
 
 import httpx
 from postgrest import AsyncPostgrestClient
-from postgrest.exceptions import APIError
 from redis.asyncio import BlockingConnectionPool, Redis
 from storage3 import AsyncStorageClient
 
-from worker.settings import Settings
+from worker.refusals import raise_without_code
+from worker.settings import Settings, is_jwt
 
 #: A half-open connection is noticed within this; blocking commands ask for less.
 REDIS_SOCKET_TIMEOUT_SECONDS = 10.0
@@ -19,8 +19,6 @@ REDIS_CONNECTIONS = 20
 #: A call to the database takes milliseconds; an upload of some megabytes over a slow link takes longer.
 SUPABASE_TIMEOUT = httpx.Timeout(15.0, connect=5.0, pool=30.0)
 STORAGE_TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=60.0)
-#: What to do when Supabase's gateway refuses.
-KEY_REMEDY = "check SUPABASE_URL, and that SUPABASE_SERVICE_ROLE_KEY is the service role's key of that project"
 
 
 def redis_client(settings: Settings) -> Redis:
@@ -57,9 +55,9 @@ def celery_transport(settings: Settings) -> dict[str, Any]:
 
 
 def supabase_headers(settings: Settings) -> dict[str, str]:
-    """What the Supabase gateway wants with every call."""
+    """Headers of every call to Supabase: a JWT is its own proof, the gateway makes one for every other key."""
     key = settings.supabase_service_role_key.get_secret_value()
-    return {"apikey": key, "Authorization": f"Bearer {key}"}
+    return {"apikey": key, "Authorization": f"Bearer {key}"} if is_jwt(key) else {"apikey": key}
 
 
 def http_client(timeout: httpx.Timeout, connections: int) -> httpx.AsyncClient:
@@ -75,7 +73,7 @@ async def _in_one_piece(request: httpx.Request) -> None:
 
 def database_client(settings: Settings, http: httpx.AsyncClient) -> AsyncPostgrestClient:
     """PostgREST with the service role's key; retries are ours (`sessions`), not the client's."""
-    http.headers.update(supabase_headers(settings))
+    http.event_hooks = {**http.event_hooks, "response": [raise_without_code]}
     return AsyncPostgrestClient(
         f"{settings.supabase_url}/rest/v1", headers=supabase_headers(settings), http_client=http, retry_enabled=False
     )
@@ -84,8 +82,3 @@ def database_client(settings: Settings, http: httpx.AsyncClient) -> AsyncPostgre
 def storage_client(settings: Settings, http: httpx.AsyncClient) -> AsyncStorageClient:
     """Supabase Storage with the service role's key."""
     return AsyncStorageClient(f"{settings.supabase_url}/storage/v1/", supabase_headers(settings), http_client=http)
-
-
-def refusal(error: APIError) -> str:
-    """Why a call to the database was refused; Supabase's gateway, unlike PostgREST behind it, has no codes."""
-    return f"{error.code} {error.message}" if error.code else f"{error.message}; {KEY_REMEDY}"

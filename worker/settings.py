@@ -3,6 +3,7 @@
 A field is one word in three cases: `redis_url` here, `REDIS_URL` in the environment, `worker_redis_url` in Ansible.
 """
 
+import base64
 import json
 import re
 from decimal import Decimal
@@ -128,6 +129,12 @@ class Settings(BaseSettings):
     def _key(cls, value: SecretStr) -> SecretStr:
         return SecretStr(_printable(value.get_secret_value()))
 
+    @field_validator("supabase_service_role_key")
+    @classmethod
+    def _service_key(cls, value: SecretStr) -> SecretStr:
+        _refuse_other_kinds(value.get_secret_value())
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: str) -> str:
@@ -186,6 +193,33 @@ def origin(url: str) -> str:
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+
+
+def is_jwt(key: str) -> bool:
+    """Whether a key of Supabase is a JSON Web Token, the kind that ends with 2026."""
+    return key.count(".") == 2
+
+
+def _refuse_other_kinds(key: str) -> None:
+    """Raise ValueError for a key of Supabase that is surely not the service role's; its text does not repeat it."""
+    remedy = "use the project's secret key (sb_secret_..., or the JWT service_role) from Settings > API Keys"
+    if key.startswith("sb_publishable_"):
+        raise ValueError(f"it is a publishable key, which may not change sessions; {remedy}")
+    if key.startswith("sbp_"):
+        raise ValueError(f"it is a personal access token of the dashboard; {remedy}")
+    if (role := _role(key)) in ("anon", "authenticated"):
+        raise ValueError(f"it is a JWT of the role {role}, which may not change sessions; {remedy}")
+
+
+def _role(key: str) -> object:
+    if not is_jwt(key):
+        return None
+    payload = key.split(".")[1]
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except ValueError:
+        return None
+    return claims.get("role") if isinstance(claims, dict) else None
 
 
 def _printable(value: str) -> str:

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -28,7 +29,7 @@ from worker.generation.pauses import Pauses
 from worker.generation.pool import Child, Pool
 from worker.generation.queue_metrics import Shared
 from worker.generation.retrying import AWAY, until_available
-from worker.generation.sessions import MIGRATION, Sessions
+from worker.generation.sessions import MIGRATION, MIGRATION_VERSION, Sessions
 from worker.generation.settlement import Settlement
 from worker.generation.sweep import Sweeper
 from worker.health import Health
@@ -46,6 +47,8 @@ _RELEASE_SECONDS = 20.0
 _HTTP_STOP_SECONDS = 6.0
 _FAREWELL_SECONDS = 5.0
 _CANCEL_SECONDS = 1.0
+#: PostgREST learns of a fresh migration within this.
+_SCHEMA_PATIENCE_SECONDS = 10.0
 #: The first sweep comes before the first message, but must not keep it waiting for ever.
 _FIRST_SWEEP_SECONDS = 10.0
 
@@ -70,6 +73,7 @@ class Supervisor:
             slots=settings.slots,
             intake=Intake(Pauses(self._redis), settings.intake_hold_file),
             dead_letters=dead_letters,
+            sessions=self._sessions,
             settlement=self._settlement,
             health=self._health,
         )
@@ -159,12 +163,14 @@ class Supervisor:
         log.info("worker_ready", instance=self._instance)
 
     async def _check_functions(self) -> None:
-        missing = await until_available(self._sessions.missing_functions)
-        if missing:
+        installed = await until_available(partial(self._sessions.installed, _SCHEMA_PATIENCE_SECONDS))
+        if missing := installed.missing:
             raise WorkerError(
                 f"the database lacks these SQL functions, or has other versions of them: {', '.join(missing)}. "
                 f'Install them with: psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f {MIGRATION}'
             )
+        if installed.newer:
+            log.info("functions_newer", installed_version=installed.version, needed_version=MIGRATION_VERSION)
         self._health.database_connected = True
 
     async def _drain(self, parts: set[asyncio.Task[Any]], celery: asyncio.Task[str]) -> None:

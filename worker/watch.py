@@ -155,6 +155,6 @@ class Watch:
 
     async def _database_answers(self) -> bool:
         try:
-            return not await self._sessions.missing_functions()
+            return not (await self._sessions.installed()).missing
         except ServiceUnavailable:
             return False

@@ -38,6 +38,14 @@ def test_enqueue_for_a_shopper_takes_the_shoppers_credit(around: Sandbox, worker
     assert (around.balance(store), around.balance(store, email)) == (5, 1)
 
 
+def test_enqueue_says_what_supabase_refuses_and_what_to_do(around: Sandbox, worker: WorkerProcess) -> None:
+    around.gateway.fault("project_paused", on="rpc/deduct_credits")
+    run = enqueue(worker, "--user", around.producer.user())
+    assert run.returncode == 1
+    assert "the project is paused (540 Project paused); restore it in the Supabase dashboard" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 def test_enqueue_says_so_when_there_is_no_credit(around: Sandbox, worker: WorkerProcess) -> None:
     run = enqueue(worker, "--user", around.producer.user(0))
     assert run.returncode == 1

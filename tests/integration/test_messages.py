@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -93,8 +93,54 @@ def test_an_invalid_message_settles_the_session_that_it_names(
     assert dead_letters(around)[0]["reason"] == ("unknown_version" if changes == {"version": 2} else "invalid_field")
 
 
-@pytest.mark.parametrize("changes", [{"channel": "b2x"}, {"channel": None}, {"session_id": "absent"}], ids=str)
-def test_a_message_that_identifies_no_session_is_only_dead_lettered(around: Sandbox, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("of", ["b2c", "b2b"])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"channel": "b2x"}, "invalid_field"),
+        ({"channel": None}, "invalid_field"),
+        ({"channel": ["b2c"]}, "invalid_field"),
+        ({"channel": "absent", "user_id": "absent", "store_id": "absent"}, "invalid_field"),
+        ({"channel": "absent", "version": 2}, "unknown_version"),
+        ({"channel": "absent", "prompt": "x" * 5_000_000}, "too_large"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_message_without_its_channel_settles_the_session_that_it_names(
+    around: Sandbox, ended: Ended, of: str, changes: dict[str, Any], reason: str
+) -> None:
+    queued = around.producer.b2c(push=False) if of == "b2c" else around.producer.b2b(push=False)
+    around.producer.push(wrong(queued, **changes))
+    assert ended(queued, 5)["status"] == "failed"
+    assert around.balance_changes(queued.owner_id)[1:] == [-1, 1]
+    assert dead_letters(around)[0]["reason"] == reason
+
+
+def test_a_message_without_its_channel_waits_for_the_database_and_is_refused_once(
+    around: Sandbox, worker: WorkerProcess, ended: Ended
+) -> None:
+    queued = around.producer.b2c(push=False)
+    around.gateway.fault("pool_exhausted", on="table/*", seconds=7)
+    around.producer.push(wrong(queued, channel="absent"))
+    assert ended(queued, 20)["status"] == "failed"
+    assert around.balance_changes(queued.owner_id) == [10, -1, 1]
+    assert len(dead_letters(around)) == 1
+
+
+def test_of_two_sessions_with_one_id_only_that_of_the_named_owner_is_settled(around: Sandbox, ended: Ended) -> None:
+    user, store = around.producer.b2c(push=False), around.producer.b2b(push=False)
+    around.database.execute(
+        "update store_generation_sessions set id = $1 where id = $2", UUID(user.session_id), UUID(store.session_id)
+    )
+    around.producer.push(wrong(user, channel="absent"))
+    assert ended(user, 5)["status"] == "failed"
+    assert around.session("b2b", user.session_id)["status"] == "queued"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"session_id": "absent"}, {"session_id": 7}, {"channel": None, "session_id": "none"}], ids=str
+)
+def test_a_message_that_names_no_session_is_only_dead_lettered(around: Sandbox, changes: dict[str, Any]) -> None:
     queued = around.producer.b2c(push=False)
     around.producer.push(wrong(queued, **changes))
     assert dead_letters(around)[0]["reason"] == "invalid_field"

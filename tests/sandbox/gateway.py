@@ -14,13 +14,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tests.sandbox.access import authorize, operation_of
 from tests.sandbox.control import Commands
 from tests.sandbox.faults import Faults, drop
+from tests.sandbox.gateway_answers import ANSWERS, answer
 from tests.sandbox.rest import Rest
 from tests.sandbox.storage import Storage
 from tests.sandbox.storage_objects import StorageError
 
-#: unavailable answers `status` (503); drop_before and drop_after reset the connection before or after the work was
-#: done, so that after the second one the caller cannot know; hang never answers.
-KINDS = frozenset({"unavailable", "drop_before", "drop_after", "hang"})
+#: unavailable answers `status` (503), or with `html` a page; the kinds of `ANSWERS` are the answers of Supabase;
+#: replaced gives `body` as JSON after the work was done; drop_before and drop_after reset the connection before or
+#: after the work was done, so that after the second one the caller cannot know; hang never answers.
+KINDS = frozenset({"unavailable", "replaced", "drop_before", "drop_after", "hang", *ANSWERS})
 
 
 class Gateway:
@@ -103,9 +105,12 @@ class Gateway:
         fault = await self.faults.strike(operation, text)
         if fault is None:
             return await self._inner(scope, receive, send)
-        if fault.kind == "unavailable":
-            message = {"message": "upstream connect error or disconnect/reset before headers"}
-            return await JSONResponse(message, fault.options.get("status", 503))(scope, receive, send)
+        if fault.kind == "unavailable" or fault.kind in ANSWERS:
+            await Request(scope, receive).body()  # as a server that has read it all
+            return await answer(fault.kind, fault.options)(scope, receive, send)
+        if fault.kind == "replaced":
+            await self._inner(scope, receive, _nowhere)
+            return await JSONResponse(fault.options["body"])(scope, receive, send)
         if fault.kind == "drop_before":
             await Request(scope, receive).body()  # else a reset may hit the client while it still sends
         if fault.kind == "drop_after":

@@ -18,7 +18,7 @@ from tests.sandbox.processes import data_folder, end, remove, spawn
 from tests.sandbox.producer import Producer
 from tests.sandbox.records import Records
 from tests.sandbox.remote import GatewayRemote, OpenAIRemote, PhotosRemote, ReceivedCall, StoredObject
-from tests.sandbox.tokens import sign
+from tests.sandbox.tokens import api_key, sign
 from tests.sandbox.valkey import Valkey
 
 HERE = Path(__file__).parent
@@ -44,6 +44,8 @@ class Sandbox(Records):
         self.openai_key = "sk-sandbox"
         expiry = int(time()) + 10 * 365 * 86400
         self.service_key = sign({"iss": "supabase", "role": "service_role", "exp": expiry}, self._secret)
+        self.secret_key = api_key("secret", self._secret)
+        self.publishable_key = api_key("publishable", self._secret)
         self.anon_key = sign({"iss": "supabase", "role": "anon", "exp": expiry}, self._secret)
 
     def start(self) -> Self:

@@ -1,11 +1,11 @@
-"""HS256 JSON Web Tokens: the API keys and signed URLs of the Supabase gateway."""
+"""The API keys and signed URLs of the Supabase gateway: HS256 JSON Web Tokens, and the keys that are none."""
 
 import base64
 import hashlib
 import hmac
 import json
 from time import time
-from typing import Any
+from typing import Any, Literal
 
 
 class TokenError(Exception):
@@ -29,6 +29,12 @@ def verify(token: str, secret: str) -> dict[str, Any]:
     if payload.get("exp", time() + 1) <= time():
         raise TokenError('"exp" claim timestamp check failed')
     return payload
+
+
+def api_key(kind: Literal["secret", "publishable"], secret: str) -> str:
+    """Today's kind of key, which is no JWT: `sb_<kind>_` with random letters and a checksum."""
+    letters = _base64(hashlib.sha256(f"{kind} {secret}".encode()).digest())
+    return f"sb_{kind}_{letters[:22]}_{letters[22:30]}"
 
 
 def _signature(head: str, secret: str) -> str:

@@ -207,6 +207,17 @@ def test_keys_decide_who_may_do_what(sandbox: Sandbox, user: str):
     assert httpx.get(url, headers={"apikey": sandbox.service_key[:-2] + "xx"}).status_code == 401
 
 
+@pytest.mark.parametrize(("key", "status"), [("secret_key", 204), ("publishable_key", 403)])
+def test_a_key_that_is_no_jwt_belongs_into_apikey_alone(sandbox: Sandbox, user: str, key: str, status: int):
+    url = f"{sandbox.supabase_url}/rest/v1/rpc/refund_credits"
+    body = {"p_user_id": user, "p_amount": 1, "p_description": ""}
+    headers = {"apikey": getattr(sandbox, key)}
+    assert httpx.post(url, json=body, headers=headers).status_code == status
+    as_bearer = httpx.post(url, json=body, headers={**headers, "Authorization": f"Bearer {getattr(sandbox, key)}"})
+    assert (as_bearer.status_code, as_bearer.json()["code"]) == (401, "PGRST301")
+    assert as_bearer.json()["message"] == "Expected 3 parts in JWT; got 1"
+
+
 def test_a_stopped_database_answers_503_and_comes_back(rest: SyncPostgrestClient, sandbox: Sandbox, user: str):
     sandbox.postgres.stop()
     try:

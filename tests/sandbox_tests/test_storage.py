@@ -68,6 +68,15 @@ def test_objects_are_listed_described_replaced_and_removed(bucket: Any, tmp_path
     assert not bucket.exists("folder/a.jpg")
 
 
+def test_a_key_that_is_no_jwt_belongs_into_apikey_alone(sandbox: Sandbox):
+    url = f"{sandbox.supabase_url}/storage/v1/object/virtual-tryon-images/a.jpg"
+    secret, publishable = {"apikey": sandbox.secret_key}, {"apikey": sandbox.publishable_key}
+    assert httpx.post(url, content=b"1", headers=secret).status_code == 200
+    assert httpx.post(url, content=b"1", headers=publishable).json()["statusCode"] == "403"
+    as_bearer = httpx.post(url, content=b"1", headers={**secret, "Authorization": f"Bearer {sandbox.secret_key}"})
+    assert (as_bearer.status_code, as_bearer.json()["message"]) == (400, "Invalid Compact JWS")
+
+
 def test_buckets_are_private_and_have_to_exist(sandbox: Sandbox, bucket: Any):
     url = f"{sandbox.supabase_url}/storage/v1"
     headers = {"apikey": sandbox.service_key}

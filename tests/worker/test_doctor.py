@@ -8,17 +8,25 @@ import time
 from collections.abc import Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from tests.sandbox import Sandbox
 from tests.sandbox.database import Database
+from tests.sandbox.processes import end, free_port, spawn
 from tests.sandbox.sandbox import HERE, MIGRATION
+from tests.sandbox.valkey import _program
 from worker.cli.doctor import command
-from worker.doctor import broker, examination
+from worker.doctor import broker, examination, supabase
+from worker.generation.sessions import SIGNATURES
+from worker.settings import load
 from worker.sizing import pose
 
 SCHEMA = HERE / "schema.sql"
@@ -52,6 +60,20 @@ def black_hole() -> Iterator[str]:
     """A server that takes connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[str]:
+    """A Redis in cluster mode that has all slots."""
+    port = free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--dir", str(tmp_path)]
+    process = spawn([str(_program()), *options], log=tmp_path / "log")
+    try:
+        with Redis(port=port, retry=Retry(ConstantBackoff(0.1), 100)) as client:
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        end(process)
 
 
 def test_a_healthy_world_has_no_failure(doctor: Doctor) -> None:
@@ -129,6 +151,18 @@ def test_a_redis_that_is_away_is_a_failure(sandbox: Sandbox, doctor: Doctor) -> 
     assert what.startswith("no answer")
 
 
+def test_a_redis_in_cluster_mode_is_a_failure(doctor: Doctor, cluster: str) -> None:
+    assert doctor(REDIS_URL=cluster)["redis"][:2] == ("fail", "it runs in cluster mode")
+
+
+def test_a_redis_user_without_celerys_keys_is_a_failure(sandbox: Sandbox, doctor: Doctor) -> None:
+    sandbox.redis.execute_command("ACL", "SETUSER", "shop", "on", ">pw", "~wearon:*", "&*", "+@all")
+    status, what, remedy = doctor(REDIS_URL=f"redis://shop:pw@127.0.0.1:{sandbox.valkey.port}/0")["redis"]
+    sandbox.redis.execute_command("ACL", "DELUSER", "shop")
+    assert (status, what) == ("fail", "its user may not touch all keys of the worker")
+    assert "_kombu" in remedy
+
+
 @pytest.mark.parametrize(
     ("option", "bad", "good", "check", "status"),
     [
@@ -164,10 +198,85 @@ def test_redis_must_be_new_enough_and_near(version: str, latency: float, status:
 
 
 def test_the_wrong_key_of_supabase_is_a_failure(sandbox: Sandbox, doctor: Doctor) -> None:
-    assert doctor(SUPABASE_SERVICE_ROLE_KEY="wrong")["database"][0] == "fail"
-    status, _, remedy = doctor(SUPABASE_SERVICE_ROLE_KEY=sandbox.anon_key)["functions"]
-    assert status == "fail"
+    status, what, remedy = doctor(SUPABASE_SERVICE_ROLE_KEY="wrong")["database"]
+    assert (status, what) == ("fail", "it refuses: Invalid API key")
     assert "service role's key" in remedy
+
+
+@pytest.mark.parametrize("key", ["anon_key", "publishable_key"])
+def test_a_key_of_the_wrong_kind_is_refused_before_any_call(sandbox: Sandbox, doctor: Doctor, key: str) -> None:
+    status, what, _ = doctor(SUPABASE_SERVICE_ROLE_KEY=getattr(sandbox, key))["settings"]
+    assert status == "fail"
+    assert what.startswith("SUPABASE_SERVICE_ROLE_KEY is invalid: it is a ")
+    assert "sb_secret_..." in what
+    assert getattr(sandbox, key) not in what
+
+
+def test_a_secret_key_passes_all_checks(sandbox: Sandbox, doctor: Doctor) -> None:
+    checks = doctor(SUPABASE_SERVICE_ROLE_KEY=sandbox.secret_key)
+    assert {checks[name][0] for name in ("database", "functions", "bucket")} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("key", "url", "status"),
+    [
+        ("service_key", "https://abcdefghijklmnopqrst.supabase.co", "warn"),
+        ("secret_key", "https://abcdefghijklmnopqrst.supabase.co", "ok"),
+        ("service_key", "https://supabase.example.com", "ok"),
+    ],
+)
+def test_a_key_that_ends_with_the_year_is_worth_a_warning(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, key: str, url: str, status: str
+) -> None:
+    for name, value in sandbox.env(SUPABASE_URL=url, SUPABASE_SERVICE_ROLE_KEY=getattr(sandbox, key)).items():
+        monkeypatch.setenv(name, value)
+    assert supabase._key(load()).status == status
+
+
+@pytest.mark.parametrize(
+    ("fault", "what", "remedy"),
+    [
+        ("project_paused", "the project is paused", "restore it in the Supabase dashboard"),
+        ("too_many_requests", "too many requests", "Supabase dashboard"),
+        ("database_unreachable", "PostgREST cannot reach the database", "Supabase dashboard"),
+        ("schema_unreadable", "PostgREST cannot read the schema", "Supabase dashboard"),
+        ("pool_exhausted", "all connections of PostgREST are in use", "long queries"),
+        ("statement_timeout", "the statement took longer than statement_timeout", "locks"),
+        ("project_restricted", "the project is restricted", "plan"),
+    ],
+)
+def test_what_the_database_side_says_is_told_with_its_remedy(
+    sandbox: Sandbox, doctor: Doctor, fault: str, what: str, remedy: str
+) -> None:
+    sandbox.gateway.fault(fault, on="table/*")
+    status, found, advice = doctor()["database"]
+    assert status == "fail"
+    assert found.startswith(f"it refuses: {what} (")
+    assert remedy in advice
+
+
+@pytest.mark.parametrize("code", [500, 502, 522, 540])
+def test_a_page_in_html_is_told_by_its_status(sandbox: Sandbox, doctor: Doctor, code: int) -> None:
+    sandbox.gateway.fault("unavailable", status=code, html=True)
+    checks = doctor()
+    for check in ("database", "bucket"):
+        assert checks[check][0] == "fail"
+        assert str(code) in checks[check][1]
+        assert "<" not in checks[check][1]
+
+
+def test_functions_that_were_installed_a_moment_ago_are_waited_for(sandbox: Sandbox, doctor: Doctor) -> None:
+    sandbox.gateway.fault("schema_stale", on="rpc/wearon_worker_functions", times=3)
+    assert doctor()["functions"][0] == "ok"
+
+
+def test_functions_of_a_newer_worker_are_named_and_fine(sandbox: Sandbox, doctor: Doctor) -> None:
+    parameters = {name: f"{sent}, p_new text" for name, sent in SIGNATURES.items()}
+    functions = {**parameters, **dict.fromkeys(supabase.REFUND_FUNCTIONS, "")}
+    sandbox.gateway.fault(
+        "replaced", on="rpc/wearon_worker_functions", body={"version": 99, "functions": functions, "more": []}
+    )
+    assert doctor()["functions"][:2] == ("ok", "version 99, newer than this worker's, refund functions present")
 
 
 @pytest.mark.parametrize(

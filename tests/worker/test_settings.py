@@ -1,5 +1,6 @@
 """Settings: defaults, and one clear line for what is missing or malformed."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from worker.clients import supabase_headers
 from worker.errors import SettingsError
 from worker.settings import Settings, load, origin
 
@@ -173,3 +175,46 @@ def test_prices_are_a_table_per_model(settings: Settings, monkeypatch: pytest.Mo
 
 def test_an_origin_always_has_its_port() -> None:
     assert origin("HTTPS://Example.com/a?b") == "https://example.com:443"
+
+
+def jwt(claims: object) -> str:
+    """A JSON Web Token whose signature nothing here looks at."""
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+    return f"eyJhbGciOiJIUzI1NiJ9.{payload}.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("sb_publishable_abcdefghijklmnopqrstuv_12345678", "it is a publishable key"),
+        ("sbp_0123456789abcdef0123456789abcdef01234567", "it is a personal access token"),
+        (jwt({"role": "anon"}), "it is a JWT of the role anon"),
+        (jwt({"role": "authenticated"}), "it is a JWT of the role authenticated"),
+    ],
+)
+def test_a_key_of_another_kind_is_refused_without_being_repeated(
+    monkeypatch: pytest.MonkeyPatch, key: str, kind: str
+) -> None:
+    for name, value in {**REQUIRED, "SUPABASE_SERVICE_ROLE_KEY": key}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as error:
+        load()
+    assert str(error.value).startswith(f"SUPABASE_SERVICE_ROLE_KEY is invalid: {kind}")
+    assert key not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "bearer"),
+    [
+        ("sb_secret_abcdefghijklmnopqrstuv_12345678", None),
+        (jwt({"role": "service_role"}), f"Bearer {jwt({'role': 'service_role'})}"),
+        (jwt([]), f"Bearer {jwt([])}"),
+        ("a.b.c", "Bearer a.b.c"),
+    ],
+)
+def test_only_a_jwt_is_its_own_bearer(monkeypatch: pytest.MonkeyPatch, key: str, bearer: str | None) -> None:
+    for name, value in {**REQUIRED, "SUPABASE_SERVICE_ROLE_KEY": key}.items():
+        monkeypatch.setenv(name, value)
+    headers = supabase_headers(load())
+    assert headers["apikey"] == key
+    assert headers.get("Authorization") == bearer

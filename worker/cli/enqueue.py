@@ -9,6 +9,7 @@ from uuid import UUID
 
 import click
 import httpx
+import stamina
 from postgrest.exceptions import APIError
 from redis.exceptions import RedisError
 from rich.console import Console
@@ -16,7 +17,7 @@ from storage3.utils import StorageException
 
 from worker.cli.options import FiniteRange, read_picture
 from worker.errors import WorkerError
-from worker.generation.producer import EnqueueFailed, File, Owner, producer
+from worker.generation.producer import EnqueueFailed, File, Owner, producer, told
 from worker.settings import IMAGE_MAX_BYTES, load
 
 
@@ -84,6 +85,7 @@ async def _enqueue_and_follow(
     output: Path | None,
     console: Console,
 ) -> bool:
+    stamina.instrumentation.set_on_retry_hooks([])  # it would write to stdout
     try:
         async with producer(load()) as app:
             with console.status("uploading pictures") as line:
@@ -95,7 +97,7 @@ async def _enqueue_and_follow(
                     line.update(row["status"])
             return await _end(row, output, console)
     except (httpx.HTTPError, APIError, StorageException, RedisError, OSError) as error:
-        raise EnqueueFailed(f"{type(error).__name__}: {error}") from error
+        raise EnqueueFailed(told(error)) from error
 
 
 async def _end(row: dict[str, Any], output: Path | None, console: Console) -> bool:

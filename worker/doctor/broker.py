@@ -7,15 +7,18 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.exceptions import AuthenticationError, ClusterCrossSlotError, MovedError, NoPermissionError, RedisError
 
 from worker import clients
 from worker.doctor.result import Result, fail, ok, warn
+from worker.generation import keys
 from worker.settings import Settings
 
 #: The first version with BLMOVE.
 MIN_VERSION = (6, 2)
 LATENCY_WARN_SECONDS = 0.05
+#: Of ours, of Celery and of its transport.
+_KEYS = (keys.QUEUE, "unacked", "unacked_index", "_kombu.binding.celery")
 
 
 async def redis(settings: Settings) -> list[Result]:
@@ -25,11 +28,18 @@ async def redis(settings: Settings) -> list[Result]:
     try:
         async with client:
             latency = await _latency(client)
+            # One call: a cluster refuses keys of different slots.
+            await client.exists(*_KEYS)
             info: dict[str, Any] = await client.info()
     except AuthenticationError:
         return [fail("redis", "it does not accept the password", "check the user and password in REDIS_URL")]
-    except NoPermissionError:
+    except NoPermissionError as error:
+        if "access a key" in str(error) or "access one of the keys" in str(error):
+            remedy = "give the user of REDIS_URL all keys (~*): Celery's are unacked* and _kombu*"
+            return [fail("redis", "its user may not touch all keys of the worker", remedy)]
         return [warn("redis", "it answers, but INFO is not allowed", "check version, AOF and noeviction by hand")]
+    except (ClusterCrossSlotError, MovedError):
+        return [fail("redis", "it runs in cluster mode", "use a Redis without cluster mode: Celery needs one")]
     except (RedisError, OSError) as error:
         return [fail("redis", f"no answer: {error}", "check REDIS_URL and that Redis runs")]
     return [_version(info, latency), _persistence(info), _eviction(info)]

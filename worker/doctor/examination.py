@@ -7,6 +7,8 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
+import stamina
+
 from worker.doctor import broker, image_api, machine, supabase
 from worker.doctor.result import Result, fail, ok
 from worker.settings import Settings
@@ -29,6 +31,7 @@ CHECKS: dict[str, Callable[[Settings], Awaitable[list[Result]]]] = {
 async def examine(settings: Settings) -> list[Result]:
     """What all checks say, in their order; takes at most LIMIT_SECONDS."""
     asyncio.get_running_loop().set_default_executor(_Daemons())
+    stamina.instrumentation.set_on_retry_hooks([])  # it would write to stdout
     answers = await asyncio.gather(*(_bounded(name, settings) for name in CHECKS))
     what = f"complete: {settings.worker_concurrency} at once, {settings.openai_requests_per_minute} calls a minute"
     return [ok("settings", what), *(result for results in answers for result in results)]

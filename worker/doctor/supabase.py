@@ -1,6 +1,6 @@
 """Checks of Supabase: the key, the tables, the SQL functions and the bucket."""
 
-from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from postgrest import AsyncPostgrestClient
@@ -9,15 +9,22 @@ from postgrest.exceptions import APIError
 from worker import clients
 from worker.doctor.result import Result, fail, ok, warn
 from worker.errors import ServiceUnavailable
+from worker.generation.database import run
 from worker.generation.sessions import MIGRATION, TABLES, Sessions
-from worker.settings import Settings
+from worker.generation.storage_answers import Meaning, read
+from worker.refusals import KEY_REMEDY, refusal
+from worker.settings import Settings, is_jwt
 
 #: What fail_generation calls (contracts.md section 2); the worker's own functions are checked by `Sessions`.
 REFUND_FUNCTIONS = ("refund_credits", "refund_store_credits", "refund_store_shopper_credits")
 JPEG = "image/jpeg"
 #: A finished picture in the best quality is smaller.
 PICTURE_BYTES = 10_000_000
+#: No picture is smaller than this by much.
+_SMALL_PICTURE_BYTES = 1_000_000
 _TIMEOUT = httpx.Timeout(6.0)
+#: PostgREST may not know yet what was installed a moment ago.
+_SCHEMA_PATIENCE_SECONDS = 3.0
 
 
 async def database(settings: Settings) -> list[Result]:
@@ -26,25 +33,44 @@ async def database(settings: Settings) -> list[Result]:
         client = clients.database_client(settings, http)
         try:
             for table in TABLES.values():
-                await client.table(table).select("id").limit(1).execute()
-        except APIError as error:
-            return [fail("database", f"it refuses: {error.message}", clients.KEY_REMEDY)]
-        except httpx.HTTPError as error:
-            return [fail("database", f"no answer: {type(error).__name__}", "check SUPABASE_URL")]
-        return [ok("database", "key accepted, session tables readable"), await _functions(client)]
+                await run(client.table(table).select("id").limit(1), "it refuses")
+        except ServiceUnavailable as error:
+            return [_refused("database", error)]
+        return [_key(settings), await _functions(client)]
+
+
+def _key(settings: Settings) -> Result:
+    what = "key accepted, session tables readable"
+    hosted = (urlsplit(settings.supabase_url).hostname or "").endswith(".supabase.co")
+    if hosted and is_jwt(settings.supabase_service_role_key.get_secret_value()):
+        remedy = "Supabase ends JWT keys with 2026: put a secret key (sb_secret_...) into SUPABASE_SERVICE_ROLE_KEY"
+        return warn("database", what, remedy)
+    return ok("database", what)
 
 
 async def _functions(client: AsyncPostgrestClient) -> Result:
     try:
-        if missing := await Sessions(client).missing_functions():
-            remedy = f"apply this version's {MIGRATION.name}: psql -v ON_ERROR_STOP=1 -f {MIGRATION.name}"
-            return fail("functions", f"missing or outdated: {', '.join(missing)}", remedy)
-        installed: Any = (await client.rpc("wearon_worker_functions", {}).execute()).data
-    except (ServiceUnavailable, APIError, httpx.HTTPError) as error:
-        return fail("functions", str(error), clients.KEY_REMEDY)
-    if absent := [name for name in REFUND_FUNCTIONS if name not in installed["functions"]]:
+        installed = await Sessions(client).installed(_SCHEMA_PATIENCE_SECONDS)
+    except ServiceUnavailable as error:
+        return _refused("functions", error)
+    if installed.missing:
+        remedy = (
+            f"apply this version's {MIGRATION.name}: psql -v ON_ERROR_STOP=1 -f {MIGRATION.name}; "
+            "if that is done, reload PostgREST's schema: notify pgrst, 'reload schema'"
+        )
+        return fail("functions", f"missing or outdated: {', '.join(installed.missing)}", remedy)
+    if absent := [name for name in REFUND_FUNCTIONS if name not in installed.functions]:
         return fail("functions", f"missing: {', '.join(absent)}", "no refund works; they belong to the product")
-    return ok("functions", f"version {installed['version']}, refund functions present")
+    newer = ", newer than this worker's" if installed.newer else ""
+    return ok("functions", f"version {installed.version}{newer}, refund functions present")
+
+
+def _refused(check: str, error: ServiceUnavailable) -> Result:
+    """The line for a call of the database that failed, with the remedy where the answer's meaning is known."""
+    if isinstance(error.__cause__, APIError | httpx.HTTPStatusError):
+        refused = refusal(error.__cause__)
+        return fail(check, f"it refuses: {refused.what}", refused.remedy or "see the project in the Supabase dashboard")
+    return fail(check, f"no answer: {error.__cause__ and type(error.__cause__).__name__}", "check SUPABASE_URL")
 
 
 async def bucket(settings: Settings) -> list[Result]:
@@ -54,17 +80,29 @@ async def bucket(settings: Settings) -> list[Result]:
         url = f"{settings.supabase_url}/storage/v1/bucket/{name}"
         try:
             answer = await http.get(url, headers=clients.supabase_headers(settings))
+            answer.raise_for_status()
             body = answer.json()
-        except (httpx.HTTPError, ValueError) as error:
+            if not isinstance(body, dict):
+                raise TypeError("not an object")
+        except httpx.HTTPStatusError as error:
+            return [_bucket_refused(name, error)]
+        except (httpx.HTTPError, ValueError, TypeError) as error:
             return [fail("bucket", f"no answer: {type(error).__name__}", "check SUPABASE_URL")]
-    if not answer.is_success:
-        remedy = f"create the bucket {name} or set SUPABASE_STORAGE_BUCKET"
-        return [fail("bucket", f"{name}: {answer.status_code} {body.get('message', '')}", remedy)]
     types, size = body.get("allowed_mime_types"), body.get("file_size_limit")
     if types and not {JPEG, "image/*"} & set(types):
         return [fail("bucket", f"{name} takes only {', '.join(types)}", f"allow {JPEG}")]
     if size and int(size) < PICTURE_BYTES:
-        return [warn("bucket", f"{name} takes at most {size} bytes", f"allow {PICTURE_BYTES}")]
+        say = fail if int(size) < _SMALL_PICTURE_BYTES else warn
+        return [say("bucket", f"{name} takes at most {size} bytes", f"allow {PICTURE_BYTES}")]
     if body.get("public"):
         return [warn("bucket", f"{name} is public: whoever knows a path sees the picture", "make it private")]
     return [ok("bucket", f"{name} is there and private")]
+
+
+def _bucket_refused(name: str, error: httpx.HTTPStatusError) -> Result:
+    answer = read(error)
+    if answer.meaning is Meaning.AWAY:
+        return fail("bucket", f"{name}: {answer.detail}", refusal(error).remedy or "see the Supabase dashboard")
+    missing = "bucket not found" in answer.detail.lower()
+    remedy = f"create the bucket {name} or set SUPABASE_STORAGE_BUCKET" if missing else refusal(error).remedy
+    return fail("bucket", f"{name}: {answer.detail}", remedy or KEY_REMEDY)

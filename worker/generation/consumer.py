@@ -1,6 +1,7 @@
 """Takes messages off the producers' list, no more than the pool can start now, and hands them to Celery."""
 
 import asyncio
+from uuid import UUID
 
 from celery import Celery
 from kombu.exceptions import KombuError
@@ -12,8 +13,9 @@ from worker.generation.celery_app import TASK
 from worker.generation.claims import Claims
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.intake import Intake
-from worker.generation.message import correlation, identify, parse
-from worker.generation.retrying import MAX_WAIT_SECONDS
+from worker.generation.message import Channel, correlation, identify, parse, session_of
+from worker.generation.retrying import MAX_WAIT_SECONDS, until_available
+from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
 from worker.health import Health
 from worker.logs import bind, get_logger
@@ -24,6 +26,8 @@ _BLOCK_SECONDS = 1
 _PAUSE_SECONDS = 1.0
 #: What was forwarded is worked on within this.
 _START_SECONDS = 0.5
+#: A database that is away holds the consumer up this long for one unusable message.
+_SEARCH_PATIENCE_SECONDS = 5.0
 
 
 class Consumer:
@@ -37,6 +41,7 @@ class Consumer:
         slots: int,
         intake: Intake,
         dead_letters: DeadLetters,
+        sessions: Sessions,
         settlement: Settlement,
         health: Health,
     ) -> None:
@@ -45,6 +50,7 @@ class Consumer:
         self._slots = slots
         self._intake = intake
         self._dead_letters = dead_letters
+        self._sessions = sessions
         self._settlement = settlement
         self._health = health
         self._freed = asyncio.Event()
@@ -119,7 +125,7 @@ class Consumer:
 
     async def _refuse(self, payload: bytes, error: InvalidMessage) -> None:
         """Dead-letter it, and settle its session at once when at least that can be read."""
-        known = identify(payload)
+        known = identify(payload) or await self._search(payload)
         with bind(**correlation(payload)):
             letter = await self._dead_letters.add(payload, error.reason, error.detail)
             metrics.REFUSED.labels(error.reason).inc()
@@ -128,6 +134,18 @@ class Consumer:
                 problem = MessageRefused(error.detail)
                 await self._settlement.defer(settlement.failed(*known, problem, processing_time_ms=0))
             await self._claims.finish(payload)
+
+    async def _search(self, payload: bytes) -> tuple[Channel, UUID] | None:
+        """Channel and session of a message that names only its session, if that is the session of one channel."""
+        named = session_of(payload)
+        if named is None:
+            return None
+        # Before the dead letter: a message that is left claimed now is refused as a whole the next time.
+        session_id, owner_ids = named
+        channels = await until_available(
+            lambda: self._sessions.channels_of(session_id, owner_ids), _SEARCH_PATIENCE_SECONDS
+        )
+        return (channels[0], session_id) if len(channels) == 1 else None
 
     async def reforward(self) -> None:
         """Forward again what is claimed here but neither waits in Celery nor is worked on, twice in a row.

@@ -110,23 +110,24 @@ def created_at(payload: bytes) -> datetime:
 
 def identify(payload: bytes) -> tuple[Channel, UUID] | None:
     """Channel and session of a message that cannot be used, if at least these two can be read."""
-    try:
-        fields = _read_object(payload, _READABLE_BYTES)
-        session = fields.get("session_id")
-        channel = fields.get("channel")
-        return (channel, UUID(session)) if channel in ("b2b", "b2c") and isinstance(session, str) else None
-    except (InvalidMessage, ValueError):
-        return None
+    fields = _readable(payload)
+    channel, session_id = fields.get("channel"), _session_id(fields)
+    return (channel, session_id) if channel in ("b2b", "b2c") and session_id else None
+
+
+def session_of(payload: bytes) -> tuple[UUID, set[str]] | None:
+    """Session of a message whose channel cannot be read, with the owners that the message names."""
+    fields = _readable(payload)
+    session_id, owners = _session_id(fields), (fields.get("user_id"), fields.get("store_id"))
+    return (session_id, {owner.lower() for owner in owners if isinstance(owner, str)}) if session_id else None
 
 
 def correlation(payload: bytes) -> dict[str, str]:
     """For the log: request_id, session_id and channel of any message, as far as they can be read."""
-    try:
-        request_id = _read_object(payload, _READABLE_BYTES).get("request_id")
-    except InvalidMessage:
-        return {}
-    known = identify(payload)
-    ids = {"session_id": str(known[1]), "channel": str(known[0])} if known else {}
+    fields = _readable(payload)
+    channel, session_id, request_id = fields.get("channel"), _session_id(fields), fields.get("request_id")
+    ids = {"session_id": str(session_id)} if session_id else {}
+    ids |= {"channel": channel} if session_id and channel in ("b2b", "b2c") else {}
     return {**ids, "request_id": request_id[:200]} if isinstance(request_id, str) else ids
 
 
@@ -158,3 +159,18 @@ def _read_object(payload: bytes, max_bytes: int = MAX_MESSAGE_BYTES) -> dict[str
     if not isinstance(fields, dict):
         raise InvalidMessage("not_an_object", f"message is a JSON {type(fields).__name__}, not an object")
     return fields
+
+
+def _readable(payload: bytes) -> dict[str, Any]:
+    """The message's fields, also when it is too large; empty when there are none to read."""
+    try:
+        return _read_object(payload, _READABLE_BYTES)
+    except InvalidMessage:
+        return {}
+
+
+def _session_id(fields: dict[str, Any]) -> UUID | None:
+    try:
+        return UUID(fields["session_id"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None

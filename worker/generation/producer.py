@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,11 +22,16 @@ from storage3 import AsyncStorageClient
 from worker import clients
 from worker.errors import WorkerError
 from worker.generation import keys
+from worker.generation.database import rows, run
 from worker.generation.message import VERSION, Channel, GenerationMessage
+from worker.generation.retrying import until_available
 from worker.generation.sessions import TABLES
+from worker.refusals import refusal
 from worker.settings import Settings
 
 _POLL_SECONDS = 0.3
+#: While a session is followed, a database that is away is waited for this long.
+_PATIENCE_SECONDS = 15.0
 _COLUMNS = "status,error_message,generated_image_url,input_tokens,output_tokens,estimated_cost_usd,processing_time_ms"
 
 
@@ -73,7 +79,7 @@ class Producer:
             await self._redis.lpush(keys.QUEUE, message.model_dump_json(exclude_none=True))
         except (RedisError, APIError, httpx.HTTPError, OSError) as error:
             await self._refund(owner, message)
-            raise EnqueueFailed(f"not queued, the credit went back: {type(error).__name__}: {error}") from error
+            raise EnqueueFailed(f"not queued, the credit went back: {told(error)}") from error
         return message
 
     async def follow(self, message: GenerationMessage, timeout_seconds: float) -> AsyncIterator[dict[str, Any]]:
@@ -81,7 +87,7 @@ class Producer:
         status, deadline = "", time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
             query = self._database.table(TABLES[message.channel]).select(_COLUMNS).eq("id", str(message.session_id))
-            row: Any = (await query.execute()).data[0]
+            row = await until_available(partial(_row, query), _PATIENCE_SECONDS)
             if row["status"] != status:
                 status = row["status"]
                 yield row
@@ -146,6 +152,20 @@ async def producer(settings: Settings) -> AsyncIterator[Producer]:
         yield Producer(
             settings, redis, clients.database_client(settings, database), clients.storage_client(settings, storage)
         )
+
+
+def told(error: Exception) -> str:
+    """One line for an error of a service: the meaning of Supabase's answer, or the error's own words."""
+    if isinstance(error, APIError | httpx.HTTPStatusError):
+        return str(refusal(error))
+    return f"{type(error).__name__}: {error}"
+
+
+async def _row(query: Any) -> dict[str, Any]:
+    found = rows(await run(query), "status")
+    if not found:
+        raise WorkerError("the session is gone from the database")
+    return found[0]
 
 
 def _message(owner: Owner, session_id: UUID, urls: list[str], prompt: str) -> GenerationMessage:

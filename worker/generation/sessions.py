@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 from postgrest import AsyncPostgrestClient
-from postgrest.exceptions import APIError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from worker.clients import refusal
 from worker.errors import ServiceUnavailable
+from worker.generation.database import FunctionMissing, rows, run
+from worker.generation.installed import Installed
 from worker.generation.message import Channel
+from worker.generation.retrying import until_available
 
+TABLES: dict[Channel, str] = {"b2c": "generation_sessions", "b2b": "store_generation_sessions"}
+OWNER: dict[Channel, str] = {"b2c": "user_id", "b2b": "store_id"}
 MIGRATION = Path(__file__).parent / "sql" / "functions.sql"
 #: What the migration must be at least; raised with every change of a function's behaviour.
 MIGRATION_VERSION = 2
@@ -28,14 +31,23 @@ SIGNATURES = {
     ),
     "fail_generation": "p_channel text, p_session_id uuid, p_message text, p_processing_time_ms integer",
 }
-TABLES: dict[Channel, str] = {"b2c": "generation_sessions", "b2b": "store_generation_sessions"}
 _PAGE = 1000
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+#: The status after each call that changed something.
+_AFTER = {
+    "start_generation": "processing",
+    "requeue_generation": "queued",
+    "complete_generation": "completed",
+    "fail_generation": "failed",
+}
 
 
-@dataclass(frozen=True)
-class Change:
-    """What a call did: `changed` is false when the session was not in the state that the call starts from."""
+class Change(BaseModel):
+    """Effect of a call: `changed` is false when the session was not in the state that the call starts from.
+
+    Newer functions may answer more fields, which are ignored, and older ones fewer.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     changed: bool
     #: The session's status now; None: there is no such session.
@@ -102,15 +114,24 @@ class Sessions:
             "fail_generation", channel, session_id, p_message=message, p_processing_time_ms=processing_time_ms
         )
 
-    async def missing_functions(self) -> list[str]:
-        """Names of the SQL functions that are not installed as this worker needs them; empty when all is well."""
+    async def installed(self, patience_seconds: float = 0) -> Installed:
+        """The SQL functions that the database has; PostgREST gets that long to notice a fresh migration."""
         try:
-            installed = await self._call("wearon_worker_functions", {})
+            answer = await until_available(lambda: self._call("wearon_worker_functions", {}), patience_seconds)
         except FunctionMissing:
-            return sorted(SIGNATURES)
-        found = installed.get("functions", {})
-        outdated = int(installed.get("version", 0)) < MIGRATION_VERSION
-        return sorted(name for name, signature in SIGNATURES.items() if outdated or found.get(name) != signature)
+            answer = {}
+        return Installed.read(answer, MIGRATION_VERSION, SIGNATURES)
+
+    async def channels_of(self, session_id: UUID, owner_ids: set[str]) -> list[Channel]:
+        """Channels in which there is such a session; those of these owners alone when both have one."""
+        found: dict[Channel, str] = {}
+        for channel, table in TABLES.items():
+            query = self._database.table(table).select(OWNER[channel]).eq("id", str(session_id)).limit(1)
+            for row in rows(await run(query), OWNER[channel]):
+                found[channel] = str(row[OWNER[channel]])
+        if len(found) < len(TABLES):
+            return list(found)
+        return [channel for channel, owner_id in found.items() if owner_id in owner_ids]
 
     async def open(
         self, statuses: list[str], on_progress: Callable[[], None], created_before: datetime | None = None
@@ -124,45 +145,33 @@ class Sessions:
                 query = self._database.table(table).select("id,status").in_("status", _known(channel, statuses))
                 if created_before:
                     query = query.lt("created_at", created_before.isoformat())
-                rows = await self._execute(query.order("id").range(offset, offset + _PAGE - 1))
+                page = rows(await run(query.order("id").range(offset, offset + _PAGE - 1)), "id", "status")
                 on_progress()
-                found += [OpenSession(channel, UUID(row["id"]), row["status"]) for row in rows]
-                if not rows:
+                found += [OpenSession(channel, UUID(row["id"]), row["status"]) for row in page]
+                if not page:
                     break
-                offset += len(rows)
+                offset += len(page)
         return found
 
     async def _change(self, function: str, channel: Channel, session_id: UUID, **parameters: Any) -> Change:
         result = await self._call(function, {"p_channel": channel, "p_session_id": str(session_id), **parameters})
-        return Change(**result)
+        if result.get("changed") is True:
+            result = {"status": _AFTER[function], **result}
+        elif "status" not in result:
+            raise ServiceUnavailable(f"database answered {function} without the session's status")
+        try:
+            return Change.model_validate({k: v for k, v in result.items() if v is not None or k == "status"})
+        except ValidationError as error:
+            fields = ", ".join(str(item["loc"][0]) for item in error.errors())
+            raise ServiceUnavailable(f"database answered {function} with unusable values of: {fields}") from None
 
     async def _call(self, function: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        result = await self._execute(self._database.rpc(function, parameters))
+        result = await run(self._database.rpc(function, parameters))
         if not isinstance(result, dict):
             raise ServiceUnavailable(f"database answered {function} with {type(result).__name__} instead of an object")
         return result
-
-    async def _execute(self, query: Any) -> Any:
-        try:
-            return (await query.execute()).data
-        except APIError as error:
-            if error.code == "PGRST202":
-                raise FunctionMissing(f"database has no function for this call: {error.message}") from None
-            raise ServiceUnavailable(f"database refused: {refusal(error)}") from error
-        except _NOT_SENT as error:
-            raise ServiceUnavailable(f"database did not answer: {type(error).__name__}") from error
-        except (httpx.HTTPError, ValueError) as error:
-            raise AnswerLost(f"database did not answer: {type(error).__name__}") from error
 
 
 def _known(channel: Channel, statuses: list[str]) -> list[str]:
     """Only statuses of the channel: the index on open b2b sessions serves no query that asks for "pending"."""
     return [status for status in statuses if channel == "b2c" or status != "pending"]
-
-
-class AnswerLost(ServiceUnavailable):
-    """The database may have done it."""
-
-
-class FunctionMissing(ServiceUnavailable):
-    """The worker's migration is not installed, or not as this worker needs it."""

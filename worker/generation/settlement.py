@@ -18,9 +18,10 @@ from redis.exceptions import RedisError
 
 from worker.errors import GenerationError, ServiceUnavailable
 from worker.generation import keys, metrics
+from worker.generation.database import AnswerLost
 from worker.generation.message import Channel
 from worker.generation.retrying import until_available
-from worker.generation.sessions import AnswerLost, Change, Sessions
+from worker.generation.sessions import Change, Sessions
 from worker.logs import bind, bound, get_logger
 
 log = get_logger(__name__)

@@ -40,6 +40,9 @@ _FETCH_SHARE = 0.8
 #: At once, of up to 10 MB each: little enough for the container's memory when photo hosts send slowly, and more than
 #: nginx lets one client have (worker_estimate_connections).
 _DOWNLOADS = 24
+#: Of an invalid request so many problems are named, each by so much of its field's name.
+_PROBLEMS = 20
+_NAME_CHARACTERS = 100
 
 DESCRIPTION = """Clothing size from one photo and the stated height.
 
@@ -186,7 +189,11 @@ def answer_errors(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         metrics.ended("invalid")
         # Never the input: it may be no valid JSON value (NaN), very long, or private.
-        found = [{"loc": list(item["loc"]), "msg": item["msg"], "type": item["type"]} for item in error.errors()]
+        # Names of fields are the sender's, too: bounded in number and length.
+        found = [
+            {"loc": [_short(part) for part in item["loc"]], "msg": item["msg"], "type": item["type"]}
+            for item in error.errors()[:_PROBLEMS]
+        ]
         return JSONResponse({"detail": found}, 422)
 
     @app.exception_handler(HTTPException)
@@ -197,3 +204,7 @@ def answer_errors(app: FastAPI) -> None:
             found = {"loc": ["body"], "msg": "The body is no JSON object that can be read.", "type": "json_invalid"}
             return JSONResponse({"detail": [found]}, 422)
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+
+
+def _short(part: int | str) -> int | str:
+    return part[:_NAME_CHARACTERS] if isinstance(part, str) else part

@@ -54,7 +54,7 @@ class SizeLimits(BaseModel):
 class EstimateRequest(BaseModel):
     """One photo and what is known of the person in it."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE, EXAMPLE_FULL]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE, EXAMPLE_FULL]})
 
     image_url: Annotated[
         str,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from worker.cli.schema import message_type
 from worker.errors import InvalidMessage
-from worker.generation.message import VERSION, correlation, identify, json_schema, parse
+from worker.generation.message import VERSION, correlation, identify, json_schema, parse, session_of
 
 UUIDS = st.uuids().map(str)
 URLS = st.lists(
@@ -91,6 +91,15 @@ def test_a_session_is_identified_in_a_message_that_cannot_be_used() -> None:
     session = uuid4()
     payload = json.dumps({"channel": "b2b", "session_id": str(session), "image_urls": 7}).encode()
     assert identify(payload) == ("b2b", session)
+
+
+def test_a_session_is_read_without_its_channel_and_with_the_owners_that_are_named() -> None:
+    session, owner = uuid4(), str(uuid4())
+    named = {"session_id": str(session), "channel": "b2x", "user_id": owner.upper(), "store_id": None}
+    assert session_of(json.dumps(named).encode()) == (session, {owner})
+    assert session_of(json.dumps({"session_id": str(session), "prompt": "x" * 1_000_000}).encode()) == (session, set())
+    for unreadable in (b"{", b"[]", b"{}", b'{"session_id": null}', b'{"session_id": "x"}', b'{"session_id": [1]}'):
+        assert session_of(unreadable) is None
 
 
 @pytest.mark.parametrize("field", ["created_at", "task_id", "session_id", "channel", "version", "image_urls", "prompt"])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.worker.sizing.conftest import PhotoHost, Service, jpeg, picture, serving, truth
 from worker.metrics import REGISTRY
-from worker.sizing.schemas import EXAMPLE_FULL
+from worker.sizing.schemas import EXAMPLE, EXAMPLE_FULL
 
 BODY = "b000.jpg"
 
@@ -117,6 +117,7 @@ def test_unusable_request_id_is_replaced(service: Service, given: str) -> None:
         {"size_chart": {"": {"chest_cm": 90}}},
         {"size_chart": {"S": {"chest_cm": 80, "waist_cm": 90}, "M": {"chest_cm": 90, "waist_cm": 70}}},
         {"size_chart": {"S": {"chest_cm": 90, "bust": 90}}},
+        {"weigth_kg": 74},
     ],
 )
 def test_invalid_input_is_422_and_not_echoed(service: Service, change: dict[str, object]) -> None:
@@ -124,6 +125,35 @@ def test_invalid_input_is_422_and_not_echoed(service: Service, change: dict[str,
 
     assert answer.status_code == 422
     assert all(set(item) == {"loc", "msg", "type"} for item in answer.json()["detail"])
+
+
+@pytest.mark.parametrize(
+    ("change", "loc"),
+    [
+        ({"weigth_kg": 74}, ["body", "weigth_kg"]),
+        ({"Height_cm": 180}, ["body", "Height_cm"]),
+        ({"weigth_kg": None}, ["body", "weigth_kg"]),
+        ({"size_chart": {"S": {"chest_cm": 90, "waist": 80}}}, ["body", "size_chart", "S", "waist"]),
+        ({"x" * 50_000: 1}, ["body", "x" * 100]),
+    ],
+)
+def test_an_unknown_field_is_refused_by_its_name(service: Service, change: dict[str, object], loc: list[str]) -> None:
+    answer = service.client.post("/estimate-body", json={**EXAMPLE, **change})
+
+    assert answer.status_code == 422
+    assert [(item["loc"], item["type"]) for item in answer.json()["detail"]] == [(loc, "extra_forbidden")]
+
+
+def test_a_body_of_unknown_fields_gets_a_short_answer(service: Service) -> None:
+    answer = service.client.post("/estimate-body", json={**EXAMPLE, **{f"f{number}": 1 for number in range(5000)}})
+
+    assert len(answer.json()["detail"]) == 20
+
+
+def test_optional_fields_may_be_null(service: Service, photo_host: PhotoHost) -> None:
+    url = f"{photo_host.origin}/{BODY}"
+
+    assert service.estimate(url, 173.4, weight_kg=None, sex=None, size_chart=None).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,15 @@ def test_document_states_the_limits_of_loose_clothing_and_every_status(service: 
     assert set(document["paths"]["/estimate-body"]["post"]["responses"]) == {"200", "400", "413", "422", "500", "503"}
 
 
+def test_document_rules_unknown_fields_out(service: Service) -> None:
+    schemas = service.client.get("/openapi.json").json()["components"]["schemas"]
+
+    assert {name: schemas[name]["additionalProperties"] for name in ("EstimateRequest", "SizeLimits")} == {
+        "EstimateRequest": False,
+        "SizeLimits": False,
+    }
+
+
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 @pytest.mark.parametrize(("path", "method"), [("/estimate-body", "POST"), ("/health", "GET"), ("/ready", "GET")])
 def test_every_generated_request_is_answered_as_documented(

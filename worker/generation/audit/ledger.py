@@ -3,22 +3,18 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 from postgrest import AsyncPostgrestClient
-from postgrest.exceptions import APIError
 
-from worker.clients import refusal
-from worker.errors import ServiceUnavailable
+from worker.generation import database
 from worker.generation.message import Channel
 from worker.generation.retrying import until_available
-from worker.generation.sessions import TABLES
+from worker.generation.sessions import OWNER, TABLES
 
 #: Supabase gives at most so many rows by default; a server that gives fewer is read to its end all the same.
 _PAGE = 1000
 #: A hiccup in the middle of a long reading is waited out this long.
 _PATIENCE_SECONDS = 5.0
 
-OWNER: dict[Channel, str] = {"b2c": "user_id", "b2b": "store_id"}
 _SESSION_COLUMNS: dict[Channel, list[str]] = {
     "b2c": ["id", "user_id", "status", "credits_used", "created_at"],
     "b2b": ["id", "store_id", "status", "credits_used", "created_at", "request_id", "shopper_email"],
@@ -76,7 +72,7 @@ class Ledger:
                 query = query.gt(key, last)
             elif position:
                 query = query.offset(position)
-            rows = await _execute(query, table)
+            rows = await _execute(query, table, *columns)
             if not rows:
                 return
             for row in rows:
@@ -85,14 +81,8 @@ class Ledger:
             last = rows[-1][key] if key else None
 
 
-async def _execute(query: Any, table: str) -> list[Row]:
+async def _execute(query: Any, table: str, *columns: str) -> list[Row]:
     async def execute() -> list[Row]:
-        try:
-            rows: list[Row] = (await query.execute()).data
-            return rows
-        except APIError as error:
-            raise ServiceUnavailable(f"database does not show {table}: {refusal(error)}") from error
-        except (httpx.HTTPError, ValueError) as error:
-            raise ServiceUnavailable(f"database does not show {table}: {type(error).__name__}") from error
+        return database.rows(await database.run(query, f"database does not show {table}"), *columns)
 
     return await until_available(execute, _PATIENCE_SECONDS)

@@ -7,12 +7,13 @@ from postgrest import AsyncPostgrestClient
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from worker.generation.audit.ledger import OWNER, Ledger
+from worker.generation.audit.ledger import Ledger
 from worker.generation.audit.report import Finding, Report
 from worker.generation.audit.stores import StoreBooks
 from worker.generation.audit.stuck import OpenSession, check_stuck
 from worker.generation.audit.users import UserBooks
 from worker.generation.message import Channel
+from worker.generation.sessions import OWNER
 
 _BOOKS: dict[Channel, type[UserBooks | StoreBooks]] = {"b2c": UserBooks, "b2b": StoreBooks}
 #: Sessions move on while we read. With so few owners a second look is cheap; with more it is no coincidence.

@@ -7,10 +7,11 @@ from uuid import UUID
 from redis.asyncio import Redis
 
 from worker.generation import keys
-from worker.generation.audit.ledger import OWNER, Row
+from worker.generation.audit.ledger import Row
 from worker.generation.audit.report import Finding, Report
 from worker.generation.claims import Claims
 from worker.generation.message import Channel, identify
+from worker.generation.sessions import OWNER
 
 #: A worker ends such a session within its grace period (ORPHAN_GRACE_SECONDS, 120) and a sweep or two.
 UNACCOUNTED_SECONDS = 300

@@ -1,0 +1,43 @@
+"""Calls of the database through PostgREST: every way in which one can end is one of three errors."""
+
+from typing import Any
+
+import httpx
+from postgrest.exceptions import APIError
+
+from worker.errors import ServiceUnavailable
+from worker.refusals import refusal
+
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+class AnswerLost(ServiceUnavailable):
+    """The database may have done it."""
+
+
+class FunctionMissing(ServiceUnavailable):
+    """PostgREST does not know the function: its migration is not installed, or the schema cache is stale."""
+
+
+async def run(query: Any, what: str = "database call failed") -> Any:
+    """The answer's data; raises ServiceUnavailable, AnswerLost or FunctionMissing, whose texts begin with `what`."""
+    try:
+        return (await query.execute()).data
+    except APIError as error:
+        kind = FunctionMissing if error.code == "PGRST202" else ServiceUnavailable
+        raise kind(f"{what}: {refusal(error)}") from error
+    except httpx.HTTPStatusError as error:
+        # A gateway's time-out says nothing about the database behind it.
+        kind = AnswerLost if error.response.status_code in (502, 504, *range(520, 528)) else ServiceUnavailable
+        raise kind(f"{what}: {refusal(error)}") from error
+    except _NOT_SENT as error:
+        raise ServiceUnavailable(f"{what}: {type(error).__name__}") from error
+    except (httpx.HTTPError, ValueError) as error:
+        raise AnswerLost(f"{what}: {type(error).__name__}") from error
+
+
+def rows(data: Any, *columns: str) -> list[dict[str, Any]]:
+    """The rows of a table, each with these columns; raises ServiceUnavailable for any other answer."""
+    if not isinstance(data, list) or not all(isinstance(row, dict) and row.keys() >= set(columns) for row in data):
+        raise ServiceUnavailable(f"database answered with something else than rows of {', '.join(columns)}")
+    return data
