@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PROGRAMS := $(VENV)/.programs
 include make/infra.mk
 include make/ci.mk
 
@@ -18,13 +19,21 @@ $(READY): requirements/dev.txt pyproject.toml scripts/setup.sh
 .PHONY: setup
 setup: $(READY) ## Create .venv with everything that is needed (done by the other targets)
 
+$(PROGRAMS): $(READY) tests/programs.sh
+	@bash tests/programs.sh $(BIN)
+	@touch $@
+
 .PHONY: demo
 demo: $(READY) ## Watch four try-ons become pictures in the sandbox (KEEP=1 leaves it running)
 	@$(BIN)/python -m tests.sandbox.demo $(if $(KEEP),--keep) $(ARGS)
 
 .PHONY: test
-test: $(INFRA) ## Run all tests: real Valkey, PostgreSQL and worker processes; no Docker, no root needed
+test: $(INFRA) $(PROGRAMS) ## Run all tests: real Valkey, PostgreSQL and worker processes; no Docker, no root needed
 	@$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal $(ARGS)
+
+.PHONY: test-images
+test-images: $(INFRA) $(PROGRAMS) ## Check the rendered files with the programs of the stack's images (`make images` or `make molecule` first)
+	@PROGRAMS=images $(BIN)/pytest -m '' tests/roles/test_{monitoring,stack}.py tests/alerts/test_{rules,panels}.py $(ARGS)
 
 .PHONY: bench
 bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst images sizing start growth --json --quick")

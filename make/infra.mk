@@ -11,7 +11,7 @@ $(INFRA): $(READY) requirements/infra.txt requirements/collections.in requiremen
 .PHONY: molecule
 molecule: $(INFRA) ## Provision real hosts (systemd containers) and prove that it works; needs root or Docker (SCENARIO=site for one)
 	@bash tests/testbed/up.sh
-	@set -e; for scenario in $(or $(SCENARIO),site workers update_worker); do molecule test --scenario-name $$scenario; done
+	@bash tests/testbed/scenarios.sh $(or $(SCENARIO),site workers,update_worker)
 	@bash tests/testbed/down.sh
 
 .PHONY: lint-infra

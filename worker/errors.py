@@ -5,11 +5,13 @@ WorkerError
 ├── InvalidMessage           the JSON on the Redis list cannot be used; dead-lettered
 ├── PartEnded                a part of the container died or hangs; the text says which and how
 ├── ServiceUnavailable       Redis, the database or the storage did not do it this time; tried again
+├── CallRejected             the database gives this answer for good, however often it is asked
 └── GenerationError          a generation ends with "failed" and the credit goes back
     ├── ImageError           one of the customer's pictures cannot be used
     │   ├── ImageRefused     its address is not allowed (SSRF guard)
     │   ├── ImageUnavailable it could not be downloaded
-    │   ├── ImageTooLarge    more bytes or pixels than the limit
+    │   ├── ImageTooLarge    more bytes than the limit
+    │   │   └── ImageTooManyPixels  more pixels than we decode in its format
     │   └── ImageInvalid     it is no picture that we can read
     ├── ModerationBlocked    OpenAI refused the content
     ├── RateLimited          OpenAI answered 429; one retry by the pipeline
@@ -56,6 +58,10 @@ class ServiceUnavailable(WorkerError):
     """A service that we depend on did not answer, or not as it should; the same call may be repeated."""
 
 
+class CallRejected(WorkerError):
+    """The database rejects the values of a call; the same call fails again."""
+
+
 class GenerationError(WorkerError):
     """The generation ends here: the session is failed with `user_message` and the payer is refunded."""
 
@@ -85,9 +91,15 @@ class ImageTooLarge(ImageError):
     user_message = "One of the photos is too large. Please use a smaller photo of at most 10 MB."
 
 
+class ImageTooManyPixels(ImageTooLarge):
+    user_message = (
+        "One of the photos has too many pixels. Please save it as a JPEG, or use a photo of at most 12 megapixels."
+    )
+
+
 class ImageInvalid(ImageError):
     reason = "image_invalid"
-    user_message = "One of the photos could not be read. Please use a JPEG, PNG or WebP photo."
+    user_message = "One of the photos could not be read. Please use a JPEG, PNG, WebP or HEIC photo."
 
 
 class ModerationBlocked(GenerationError):

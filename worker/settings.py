@@ -6,21 +6,24 @@ A field is one word in three cases: `redis_url` here, `REDIS_URL` in the environ
 import base64
 import json
 import re
-from decimal import Decimal
 from functools import cached_property
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
 from worker.errors import SettingsError
+from worker.generation import image_models
+from worker.generation.image_models import Price
+from worker.hosts import canonical_host
 
 SECRETS_DIR = Path("/run/secrets")
-IMAGE_MAX_BYTES = 10_000_000
+#: The upload limit of the producer: 10 MiB.
+IMAGE_MAX_BYTES = 10 * 1024 * 1024
 
 _Commas = BeforeValidator(
     lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -35,22 +38,6 @@ def _json(value: object) -> object:
 
 
 _Json = BeforeValidator(_json)
-
-
-class Price(BaseModel):
-    """USD per million tokens of one model."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    text_in: Decimal
-    text_out: Decimal
-    image_in: Decimal
-    image_out: Decimal
-
-
-#: The list prices of OpenAI's model pages; later models sell no text output, so it is counted as image output.
-_PRICE_1_5 = Price(text_in=Decimal(5), text_out=Decimal(10), image_in=Decimal(8), image_out=Decimal(32))
-_PRICE_2 = Price(text_in=Decimal(5), text_out=Decimal(30), image_in=Decimal(8), image_out=Decimal(30))
 
 
 class Settings(BaseSettings):
@@ -74,12 +61,12 @@ class Settings(BaseSettings):
 
     openai_base_url: str = "https://api.openai.com/v1"
     openai_max_retries: int = Field(default=3, ge=0, le=10)
-    openai_image_model: str = "gpt-image-1.5"
-    openai_image_fallback_model: str = "gpt-image-2.6-sunburst"
+    openai_image_model: str = image_models.DEFAULT
+    openai_image_fallback_model: str = image_models.FALLBACK
     openai_image_size: str = Field(default="1024x1536", pattern=r"^(auto|\d+x\d+)$")
-    openai_image_quality: Literal["low", "medium", "high", "auto"] = "medium"
+    openai_image_quality: Literal["low", "medium", "high", "xhigh", "max", "auto"] = "medium"
     openai_requests_per_minute: int = Field(default=300, ge=1)
-    openai_prices: Annotated[dict[str, Price], NoDecode, _Json] = {"gpt-image-1.5": _PRICE_1_5, "default": _PRICE_2}
+    openai_prices: Annotated[dict[str, Price], NoDecode, _Json] = {}
 
     #: Calls to OpenAI at once; see `slots`.
     worker_concurrency: int = Field(default=5, ge=1, le=1000)
@@ -171,8 +158,8 @@ class Settings(BaseSettings):
         return max(1, ceil(self.breaker_calls * self.breaker_failure_share))
 
     def price(self, model: str) -> Price:
-        """Price of `model`; models without a line of their own cost what `default` says."""
-        return self.openai_prices.get(model) or self.openai_prices.get("default") or _PRICE_2
+        """Price of `model`: its own line in OPENAI_PRICES, or the line `default`, or OpenAI's list price."""
+        return self.openai_prices.get(model) or self.openai_prices.get("default") or image_models.list_price(model)
 
 
 def load() -> Settings:
@@ -189,10 +176,10 @@ def load() -> Settings:
 
 
 def origin(url: str) -> str:
-    """`scheme://host:port` in lower case with the port always written out."""
+    """`scheme://host:port`: the canonical host, and the port always written out."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+    return f"{parts.scheme}://{canonical_host(parts.hostname or '')}:{port}"
 
 
 def is_jwt(key: str) -> bool:
@@ -234,9 +221,8 @@ def _url(value: str, schemes: set[str], example: str) -> str:
     value = _printable(value)
     try:
         parts = urlsplit(value)
-        # The codec refuses what no resolver takes either: an empty label, or one of more than 63 characters.
-        host = (parts.hostname or "").encode("idna")
-        valid = parts.scheme in schemes and bool(host) and (parts.port is None or parts.port > 0)
+        canonical_host(parts.hostname or "")
+        valid = parts.scheme in schemes and (parts.port is None or parts.port > 0)
     except ValueError:
         valid = False
     if not valid:

@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.shared import once
 
 ROOT = Path(__file__).parents[2]
 CONTACTS = {
@@ -20,8 +23,8 @@ CONTACTS = {
 }
 
 
-def render(folder: Path, **variables: Any) -> Path:
-    """All files that the rules become, in `folder`."""
+def render(variables: dict[str, Any], folder: Path) -> None:
+    """Write all files that the rules become into `folder`."""
     command = [
         str(Path(sys.executable).with_name("ansible-playbook")),
         "tests/alerts/render.yml",
@@ -42,13 +45,12 @@ def render(folder: Path, **variables: Any) -> Path:
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    return folder
 
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With everything that can be switched on."""
-    return render(tmp_path_factory.mktemp("alerts"), **CONTACTS)
+    return once(tmp_path_factory, "alerts", partial(render, CONTACTS))
 
 
 @pytest.fixture(scope="session")

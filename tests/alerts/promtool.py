@@ -88,7 +88,9 @@ def case_test(case: Case, rule: Rule) -> dict[str, Any]:
     silent_for = seconds(case.quiet_for) if case.quiet_for else delay
     alert = f'ALERTS{{alertname="{rule["uid"]}", alertstate="firing", severity="{rule["severity"]}"}}'
     silent = [BREAKS_AT - STEP, BREAKS_AT + silent_for - STEP] if case.quiet else []
-    checks = [{"expr": f"count({alert})", "eval_time": f"{at}s", "exp_samples": []} for at in silent]
+    checks: list[dict[str, Any]] = [
+        {"expr": f"count({alert})", "eval_time": f"{at}s", "exp_samples": []} for at in silent
+    ]
     expected = {"labels": "{}", "value": case.count}
     checks.append({"expr": f"count({alert})", "eval_time": f"{BREAKS_AT + fires}s", "exp_samples": [expected]})
     return {"interval": f"{STEP}s", "input_series": broken(case, BREAKS_AT + fires), "promql_expr_test": checks}

@@ -2,8 +2,8 @@
 
 import json
 import re
-import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from jsonschema import Draft202012Validator
 
 from tests.alerts.conftest import render
 from tests.alerts.promtool import BUDGET, HERE, STEP, seconds
-from tests.programs import command, need
+from tests.programs import on_this_machine
+from tests.shared import once
 
 FILES = ["rules.yml", "contact_points.yml", "policies.yml", "messages.yml"]
 #: The host writes its own metrics every 15 s (docs/host-metrics.md).
@@ -24,7 +25,8 @@ TEXT_FILE = 15
 def sparse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The least: one recipient, one second way, a Redis that somebody else runs."""
     variables = {"grafana_whatsapp_phones": ["491701234567"], "grafana_email_to": ["ops@example.com"]}
-    return render(tmp_path_factory.mktemp("sparse"), **variables, redis_enabled=False, whatsapp_bridge_enabled=False)
+    switches = {"redis_enabled": False, "whatsapp_bridge_enabled": False}
+    return once(tmp_path_factory, "sparse", partial(render, {**variables, **switches}))
 
 
 def load(folder: Path, name: str) -> Any:
@@ -138,11 +140,17 @@ def test_queries_of_logs_are_logql(rules: dict[str, dict[str, Any]]) -> None:
 def complaints(queries: list[str]) -> list[str | None]:
     """What Grafana's own grammar says about LogQL queries."""
     folder = HERE / "logql"
-    need("node with npm", shutil.which("npm") is not None)
     if not (folder / "node_modules/.package-lock.json").exists():
-        subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=120)
+        subprocess.run(
+            [on_this_machine("npm"), "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=120
+        )
     result = subprocess.run(
-        ["node", "check.mjs"], cwd=folder, input=json.dumps(queries), capture_output=True, text=True, check=True
+        [on_this_machine("node"), "check.mjs"],
+        cwd=folder,
+        input=json.dumps(queries),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     answer: list[str | None] = json.loads(result.stdout)
     return answer
@@ -171,7 +179,7 @@ def test_message_says_what_how_bad_since_when_and_what_to_do(rendered: Path, tmp
 
     def text(name: str) -> str:
         render = [
-            *command("amtool", tmp_path),
+            on_this_machine("amtool"),
             "template",
             "render",
             "--template.glob=wearon.tmpl",

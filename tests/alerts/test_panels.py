@@ -22,6 +22,7 @@ from tests.integration.worker_process import ENDED, WorkerProcess, wait_for
 from tests.programs import command
 from tests.sandbox import Sandbox
 from tests.sandbox.processes import free_port
+from tests.sandbox.producer import Queued
 
 PERSON = HERE.parent / "worker/sizing/pictures/images/b000.jpg"
 #: What happens only where something goes wrong or is not set up; a panel may be empty for that.
@@ -29,6 +30,8 @@ RARE = {"How old is the newest backup?"}
 
 
 class Quiet(SimpleHTTPRequestHandler):
+    extensions_map = {".prom": "text/plain; version=0.0.4"}  # noqa: RUF012  # Prometheus 3 reads no other type
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
@@ -56,7 +59,6 @@ def prometheus(folder: Path, worker: str, exporters: str, rules: Path) -> Iterat
             {
                 "job_name": job,
                 "metrics_path": path,
-                "fallback_scrape_protocol": "PrometheusText0.0.4",
                 "static_configs": [{"targets": [address], "labels": labels.get(job, {})}],
             }
             for job, (address, path) in jobs.items()
@@ -80,8 +82,12 @@ def live_through_a_day(world: Sandbox, worker: WorkerProcess) -> None:
     with httpx.Client(base_url=worker.url, timeout=60) as client:
         for name in ("person.jpg", "garment.jpg"):
             client.post("/estimate-body", json={"image_url": world.photos.url(name), "height_cm": 173})
+
+    def is_over(one: Queued) -> bool:
+        return world.session(one.channel, one.session_id)["status"] in ENDED
+
     for one in queued:
-        wait_for(lambda one=one: world.session(one.channel, one.session_id)["status"] in ENDED, 60, "it does not end")
+        wait_for(partial(is_over, one), 60, f"{one.session_id} does not end")
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ FOLDER holds `images/` and `truth.csv`; without one, the ten pictures of the tes
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import click
 import numpy as np
@@ -39,7 +40,7 @@ class Result:
         return float(getattr(self.found.measurements, girth).value - self.body.number(f"{girth}_cm"))
 
     def covered(self, girth: str) -> bool:
-        return abs(self.error(girth)) <= getattr(self.found.measurements, girth).uncertainty
+        return bool(abs(self.error(girth)) <= getattr(self.found.measurements, girth).uncertainty)
 
     @property
     def sizes_off(self) -> int:
@@ -70,7 +71,7 @@ def accuracy(folder: Path) -> None:
 
 def _measure(body: Body, flags: tuple[bool, bool], landmarker: Landmarker, measurer: Measurer) -> Result | None:
     weight = body.number("weight_kg") if flags[0] else None
-    sex = ("M" if body.truth["sex"] == "M" else "F") if flags[1] else None
+    sex: Literal["M", "F"] | None = ("M" if body.truth["sex"] == "M" else "F") if flags[1] else None
     person = Person(body.number("height_cm"), weight, sex)
     photo = read(body.path.read_bytes())
     try:

@@ -7,6 +7,7 @@ calibrate the uncertainty and fill the printed table are cross-validated by body
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -95,13 +96,9 @@ def fit(folder: Path, cache: Path | None, version: str) -> None:
         _print_sizes(truth[:, 0], errors[:, 0], spread[:, 0] / NORMAL_90)
         _print_coverage(hidden, np.abs(errors) <= spread)
     data = json.dumps({"data": reference(folder), "views": VIEWS, "gamma": GAMMA, "alpha": ALPHA, "folds": FOLDS})
-    np.savez_compressed(
-        COEFFICIENTS_PATH,
-        feature_names=np.array(names),
-        version=np.array(version),
-        provenance=np.array(data),
-        **{name: np.asarray(array, dtype=np.float32) for name, array in arrays.items()},
-    )
+    stored: dict[str, Any] = {name: np.asarray(array, dtype=np.float32) for name, array in arrays.items()}
+    stored |= {"feature_names": np.array(names), "version": np.array(version), "provenance": np.array(data)}
+    np.savez_compressed(COEFFICIENTS_PATH, **stored)
     click.echo(f"{COEFFICIENTS_PATH}: {COEFFICIENTS_PATH.stat().st_size / 1e6:.2f} MB")
 
 

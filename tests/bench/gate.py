@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tests.bench.bodies import bodies
 from tests.bench.spoiled import SPOILED, Good
-from worker.images import decode
+from worker.photos.decode import decode
 from worker.sizing.photo import reduce
 from worker.sizing.pose import Landmarker
 from worker.sizing.quality import PhotoRefused, check

@@ -19,8 +19,8 @@ from tests.bench.figures import Figure
 from tests.bench.options import Options
 from tests.bench.photos import CACHE, photo
 from tests.bench.progress import Progress
-from worker.fetch import ImageFetcher
-from worker.images import JPEG_QUALITY, MAX_SIDE, REDUCED_ENOUGH, normalise
+from worker.photos.decode import JPEG_QUALITY, MAX_SIDE, REDUCED_ENOUGH, normalise
+from worker.photos.fetcher import ImageFetcher
 
 REPEATS = 15
 RATIO_TARGET = 1.3

@@ -21,8 +21,8 @@ from worker.generation.queue_metrics import Shared
 from worker.health import Health
 from worker.http.metrics_page import Page
 from worker.http.server import HttpServer
-from worker.images import decode
 from worker.metrics import Told
+from worker.photos.decode import decode
 from worker.settings import Settings
 from worker.sizing.pose import Landmarker
 

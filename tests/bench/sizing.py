@@ -23,7 +23,7 @@ from tests.bench.outcome import HEALTH_TARGET
 from tests.bench.photos import CACHE
 from tests.bench.progress import Progress
 from tests.bench.size_service import PICTURES
-from worker.images import decode
+from worker.photos.decode import decode
 
 RATE_TARGET = 0.8
 #: What a request may cost beside the inference, in milliseconds.

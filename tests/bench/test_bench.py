@@ -57,7 +57,7 @@ def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_full_minutes_count_from_the_first_result() -> None:
-    ended = [100 + second for second in range(150)]
+    ended = [100.0 + second for second in range(150)]
     assert generation.full_minutes(ended, begin=100, minutes=2) == [60, 60]
     assert generation.best_minute(ended) == 60
 

@@ -4,7 +4,8 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.chaos.harness import FULL, TABLES, Load, Worker
+from tests.chaos.load import TABLES, Load
+from tests.chaos.worker import FULL, Worker
 from tests.sandbox import Sandbox
 
 

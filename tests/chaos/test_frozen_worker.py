@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.chaos.harness import FULL, LEASE_SECONDS, Load, Worker, balance, ended, reached, report, statuses, struck
+from tests.chaos.books import balance
+from tests.chaos.load import Load, ended, reached, report, statuses, struck
+from tests.chaos.worker import FULL, LEASE_SECONDS, Worker
 from tests.integration.worker_process import wait_for
 from tests.sandbox import Sandbox
 

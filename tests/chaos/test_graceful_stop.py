@@ -6,7 +6,9 @@ from signal import SIGTERM
 import httpx
 import pytest
 
-from tests.chaos.harness import FULL, Load, Worker, balance, ended, reached, report, statuses
+from tests.chaos.books import balance
+from tests.chaos.load import Load, ended, reached, report, statuses
+from tests.chaos.worker import FULL, Worker
 from tests.integration.worker_process import wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import QUEUE

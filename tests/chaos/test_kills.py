@@ -10,18 +10,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.chaos.harness import (
-    FULL,
-    Load,
-    TryOn,
-    Worker,
-    balance,
-    dead_letters,
-    ended,
-    reached,
-    report,
-    struck,
-)
+from tests.chaos.books import balance
+from tests.chaos.load import Load, TryOn, dead_letters, ended, reached, report, struck
+from tests.chaos.worker import FULL, Worker
 from tests.integration.scrape import scrape
 from tests.integration.worker_process import wait_for
 from tests.sandbox import Sandbox

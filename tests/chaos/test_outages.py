@@ -6,21 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.chaos.harness import (
-    FULL,
-    LEASE_SECONDS,
-    SETTLEMENTS,
-    Books,
-    Load,
-    TryOn,
-    Worker,
-    balance,
-    counted,
-    ended,
-    reached,
-    report,
-    struck,
-)
+from tests.chaos.books import Books, balance
+from tests.chaos.load import SETTLEMENTS, Load, TryOn, ended, reached, report, struck
+from tests.chaos.worker import FULL, LEASE_SECONDS, Worker, counted
 from tests.integration.worker_process import wait_for
 from tests.sandbox import Sandbox
 

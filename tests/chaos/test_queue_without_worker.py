@@ -2,7 +2,9 @@
 
 import time
 
-from tests.chaos.harness import GRACE_SECONDS, LEASE_SECONDS, Load, Worker, balance, ended, statuses
+from tests.chaos.books import balance
+from tests.chaos.load import Load, ended, statuses
+from tests.chaos.worker import GRACE_SECONDS, LEASE_SECONDS, Worker
 from tests.integration.worker_process import wait_for
 from tests.sandbox import Sandbox
 

@@ -7,7 +7,9 @@ import time
 import httpx
 import pytest
 
-from tests.chaos.harness import Load, Worker, balance, ended, gone, reached
+from tests.chaos.books import balance
+from tests.chaos.load import Load, ended, reached
+from tests.chaos.worker import Worker, gone
 from tests.integration.worker_process import wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.sandbox import MIGRATION

@@ -6,7 +6,9 @@ from signal import SIGTERM
 
 import pytest
 
-from tests.chaos.harness import LEASE_SECONDS, Load, Worker, balance, counted, ended, reached, report, statuses
+from tests.chaos.books import balance
+from tests.chaos.load import Load, ended, reached, report, statuses
+from tests.chaos.worker import LEASE_SECONDS, Worker, counted
 from tests.integration.worker_process import wait_for
 from tests.sandbox import Sandbox
 

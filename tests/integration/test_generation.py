@@ -80,7 +80,7 @@ def test_openai_gets_the_contracts_parameters_and_the_pictures_in_order(
     queued = around.producer.b2c(prompt=marker, images=[around.photos.url(name) for name in names])
     ended(queued)
     (call,) = around.calls(marker)
-    assert call.model == "gpt-image-1.5"
+    assert call.model == "gpt-image-2.6-sunburst"
     assert call.parameters["quality"] == "medium"
     assert call.parameters["size"] == "1024x1536"
     assert call.parameters["output_format"] == "jpeg"

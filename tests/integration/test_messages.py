@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,9 +16,8 @@ DEAD = "wearon:tasks:generation:dead"
 
 
 @pytest.fixture(autouse=True)
-def _empty_dead_letters(around: Sandbox) -> Iterator[None]:
+def _empty_dead_letters(around: Sandbox) -> None:
     around.redis.delete(DEAD)
-    return
 
 
 def dead_letters(around: Sandbox, count: int = 1) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from tests.integration.conftest import Ended
 from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import Queued
+from tests.sandbox.remote import ReceivedCall
 from worker import errors
 
 SENTENCES = {
@@ -36,14 +37,19 @@ def test_a_first_429_puts_the_session_back_and_the_second_call_completes_it(
     assert row["error_message"] is None
     assert around.balance_changes(queued.owner_id) == [10, -1]
     first, second = around.calls(marker)
-    assert second.started - first.finished >= 1  # RATE_LIMIT_RETRY_SECONDS of these tests
+    assert pause_between(first, second) >= 1  # RATE_LIMIT_RETRY_SECONDS of these tests
+
+
+def pause_between(first: ReceivedCall, second: ReceivedCall) -> float:
+    assert first.finished
+    return second.started - first.finished
 
 
 def test_a_longer_retry_after_is_honoured(around: Sandbox, ended: Ended, marker: str) -> None:
     queued = queue_with(around, marker, "rate_limited", times=1, retry_after=3)
     assert ended(queued)["status"] == "completed"
     first, second = around.calls(marker)
-    assert second.started - first.finished >= 3
+    assert pause_between(first, second) >= 3
 
 
 def test_a_second_429_fails_the_session_with_one_refund(around: Sandbox, ended: Ended, marker: str) -> None:
@@ -58,10 +64,14 @@ def test_a_second_429_fails_the_session_with_one_refund(around: Sandbox, ended: 
     ("kind", "options", "sentence"),
     [
         ("moderation_blocked", {}, errors.ModerationBlocked.user_message),
-        ("unauthorized", {}, errors.EditFailed.user_message),
+        ("moderation_without_code", {}, errors.ModerationBlocked.user_message),
+        ("content_policy_violation", {}, errors.ModerationBlocked.user_message),
+        ("invalid_image_file", {}, errors.ImageError.user_message),
         ("invalid_request", {}, errors.EditFailed.user_message),
         ("status", {"status": 418}, errors.EditFailed.user_message),
-        ("status", {"status": 409}, errors.EditFailed.user_message),
+        ("unknown_parameter", {}, errors.EditFailed.user_message),
+        # Gone, it says, and GET /models/{id} that it lives.
+        ("model_value_must_be", {"on": "images/edits"}, errors.EditFailed.user_message),
         ("garbage", {}, errors.EditFailed.user_message),
         ("empty", {}, errors.EditFailed.user_message),
         ("not_base64", {}, errors.EditFailed.user_message),
@@ -84,21 +94,26 @@ def test_a_final_answer_fails_the_session_at_once_with_one_call_and_one_refund(
     [
         ("server_error", {"status": 500}),
         ("server_error", {"status": 502}),
-        ("server_error", {"status": 503}),
+        ("server_error", {"status": 524}),
+        ("status", {"status": 409}),
+        ("status", {"status": 408}),
+        ("html", {"status": 403}),
         ("drop", {}),
     ],
 )
-def test_server_errors_and_broken_connections_are_retried_with_growing_delays_and_then_waited_for(
-    around: Sandbox, ended: Ended, marker: str, kind: str, options: dict[str, object]
+def test_passing_errors_are_retried_with_growing_delays_and_then_fail_nobody(
+    around: Sandbox, worker: WorkerProcess, ended: Ended, marker: str, kind: str, options: dict[str, object]
 ) -> None:
     queued = queue_with(around, marker, kind, times=3, **options)
     assert ended(queued)["status"] == "completed"
-    assert around.statuses(queued.session_id) == ["queued", "processing", "queued", "processing", "completed"]
     starts = [call.started for call in around.calls(marker)]
     assert len(starts) == 4  # OPENAI_MAX_RETRIES of these tests is 2
     # With up to one second more, by chance, and whatever a busy machine takes.
     assert starts[1] - starts[0] >= 1
     assert starts[2] - starts[1] >= 2
+    assert around.statuses(queued.session_id) == ["queued", "processing", "queued", "processing", "completed"]
+    assert around.balance_changes(queued.owner_id) == [10, -1]
+    assert worker.logs("intake_paused", reason="openai_unavailable")
 
 
 def test_one_server_error_is_survived(around: Sandbox, ended: Ended, marker: str) -> None:
@@ -122,21 +137,59 @@ def test_a_call_that_is_never_answered_ends_at_the_deadline(around: Sandbox, end
     assert 12_000 <= row["processing_time_ms"] < 14_000  # GENERATION_TIMEOUT_SECONDS of these tests
 
 
-def test_exhausted_quota_fails_nobody_pauses_the_intake_and_goes_on_by_itself(
-    around: Sandbox, worker: WorkerProcess, ended: Ended, marker: str
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("insufficient_quota", "quota_exhausted"),
+        ("quota_in_type_only", "quota_exhausted"),
+        ("credit_balance_exhausted", "quota_exhausted"),
+        ("organization_spend_limit_exceeded", "quota_exhausted"),
+        ("project_spend_limit_exceeded", "quota_exhausted"),
+        ("organization_usage_limit_exceeded", "quota_exhausted"),
+        ("billing_hard_limit_reached", "quota_exhausted"),
+        ("billing_not_active", "quota_exhausted"),
+        ("unauthorized", "openai_unauthorized"),
+        ("organization_unverified", "openai_unauthorized"),
+        ("unsupported_country", "openai_unauthorized"),
+    ],
+)
+def test_an_answer_about_the_account_fails_nobody_pauses_the_intake_and_goes_on_by_itself(
+    around: Sandbox, worker: WorkerProcess, ended: Ended, marker: str, kind: str, reason: str
 ) -> None:
-    queued = queue_with(around, marker, "insufficient_quota", times=2)
+    queued = queue_with(around, marker, kind, times=2)
 
     def waits() -> bool:
         health = worker.health()
         # It is put back a moment after the pause has begun.
         put_back = around.session("b2c", queued.session_id)["status"] == "queued"
-        return put_back and (health["intake_paused"], health["status"]) == ("quota_exhausted", "degraded")
+        return put_back and (health["intake_paused"], health["status"]) == (reason, "degraded")
 
     wait_for(waits, 5, lambda: f"{worker.health()}, {around.statuses(queued.session_id)}")
     assert ended(queued)["status"] == "completed"
     assert around.balance_changes(queued.owner_id) == [10, -1]
-    assert worker.logs("generation_postponed", reason="quota_exhausted", session_id=queued.session_id)
+    assert "sk-" not in worker.output()
+
+
+@pytest.mark.parametrize("kind", ["unknown_parameter", "organization_unverified"])
+def test_openais_own_sentence_is_in_the_log(
+    around: Sandbox, worker: WorkerProcess, ended: Ended, marker: str, kind: str
+) -> None:
+    queued = queue_with(around, marker, kind, times=1)
+    ended(queued)
+    words = {"unknown_parameter": "Unknown parameter: 'output_format'.", "organization_unverified": "must be verified"}
+    details = [line.get("detail", "") for line in worker.logs(session_id=queued.session_id)]
+    assert any(words[kind] in detail for detail in details)
+
+
+@pytest.mark.parametrize("usage", [{}, None, {"input_tokens": 10, "output_tokens": 20}, {"output_tokens": "many"}])
+def test_a_paid_picture_with_an_odd_usage_block_is_delivered(
+    around: Sandbox, worker: WorkerProcess, ended: Ended, marker: str, usage: object
+) -> None:
+    row = ended(queue_with(around, marker, "odd_usage", usage=usage))
+    assert row["status"] == "completed"
+    known = (10, 20) if usage and "input_tokens" in str(usage) else (None, None)
+    assert (row["input_tokens"], row["output_tokens"], row["estimated_cost_usd"]) == (*known, None)
+    assert len(worker.logs("openai_usage_incomplete")) == 1
 
 
 def test_messages_to_users_name_no_technology() -> None:
@@ -149,13 +202,26 @@ def test_messages_to_users_name_no_technology() -> None:
 class TestModelShutDown:
     """The worker stays with the fallback until it starts again."""
 
+    @pytest.mark.parametrize(
+        "way", ["model_not_found", "model_does_not_exist", "model_value_must_be", "model_no_access"]
+    )
     def test_generations_go_on_with_the_fallback_model(
-        self, around: Sandbox, worker: WorkerProcess, ended: Ended, marker: str
+        self, around: Sandbox, worker: WorkerProcess, ended: Ended, marker: str, way: str
     ) -> None:
-        around.openai.fault("model_not_found", model="gpt-image-1.5")
-        rows = [ended(queued) for queued in [around.producer.b2c(prompt=marker) for _ in range(3)]]
+        assert worker.stop() == 0
+        before = len(around.openai.lookups())
+        worker.start()
+        looked = before + 2
+        wait_for(lambda: len(around.openai.lookups()) == looked, 5, "models are not looked at when the worker starts")
+        said = len(worker.logs("openai_model_fallback_used"))
+        around.openai.set(shut_down={"gpt-image-2.6-sunburst": way})
+        try:
+            rows = [ended(queued) for queued in [around.producer.b2c(prompt=marker) for _ in range(3)]]
+        finally:
+            around.openai.set(shut_down={})
         assert [row["status"] for row in rows] == ["completed"] * 3
-        assert {call.model for call in around.calls(marker) if call.status == 200} == {"gpt-image-2.6-sunburst"}
-        assert len(worker.logs("openai_model_fallback_used")) == 1
+        assert {call.model for call in around.calls(marker) if call.status == 200} == {"gpt-image-2.6-flare"}
+        assert around.openai.lookups()[looked:] == ["gpt-image-2.6-sunburst"]
+        assert len(worker.logs("openai_model_fallback_used")) == said + 1
         assert worker.stop() == 0
         worker.start()  # side by side no test is the last one

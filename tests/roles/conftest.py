@@ -1,16 +1,20 @@
 """Roles rendered by Ansible itself, without a host: templates, variables and specs of every inventory."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.shared import once
 
 ROOT = Path(__file__).parents[2]
 INVENTORIES = ["production", "local"]
@@ -46,38 +50,41 @@ class Rendered:
 
 @pytest.fixture(scope="session")
 def render(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Rendered]:
-    """Render an inventory with Ansible; each set of variables once."""
-    done: dict[str, Rendered] = {}
+    """Render an inventory with Ansible; each set of variables once per run."""
 
     def run(inventory: str, **variables: Any) -> Rendered:
-        key = json.dumps([inventory, variables], sort_keys=True)
-        if key not in done:
-            folder = tmp_path_factory.mktemp(inventory)
-            command = [str(Path(sys.executable).with_name("ansible-playbook")), "tests/roles/render.yml"]
-            command += [
-                "-i",
-                f"inventory/{inventory}",
-                "-e",
-                json.dumps({**SECRETS, **variables, "project_dir": str(folder)}),
-            ]
-            environment = {
-                **os.environ,
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_VAULT_PASSWORD_FILE": str(ROOT / "inventory/production/.vault_password.example"),
-                "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-            }
-            result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-            assert result.returncode == 0, result.stdout + result.stderr
-            for name, text in json.loads((folder / "rendered.json").read_text()).items():
-                path = folder / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
-            (folder / "rendered.json").unlink()
-            (folder / "nginx/tls").mkdir()
-            done[key] = Rendered(folder)
-        return done[key]
+        key = hashlib.sha256(json.dumps(variables, sort_keys=True).encode()).hexdigest()[:8]
+        fill = partial(render_stack, inventory, variables)
+        return Rendered(once(tmp_path_factory, f"{inventory}-{key}", fill))
 
     return run
+
+
+def render_stack(inventory: str, variables: dict[str, Any], folder: Path) -> None:
+    """Write the files of the inventory's first host."""
+    extra = json.dumps({**SECRETS, **variables, "project_dir": str(folder)})
+    playbook = str(Path(sys.executable).with_name("ansible-playbook"))
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_VAULT_PASSWORD_FILE": str(ROOT / "inventory/production/.vault_password.example"),
+        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+    }
+    result = subprocess.run(
+        [playbook, "tests/roles/render.yml", "-i", f"inventory/{inventory}", "-e", extra],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    for name, text in json.loads((folder / "rendered.json").read_text()).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (folder / "rendered.json").unlink()
+    (folder / "nginx/tls").mkdir()
 
 
 @pytest.fixture(params=INVENTORIES)

@@ -1,4 +1,4 @@
-"""Configuration of what measures and logs, by the programs that read it where they are at hand, else by its shape."""
+"""Configuration of the services that measure and log, checked by the programs that read it and by its shape."""
 
 import base64
 import configparser
@@ -14,36 +14,37 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.programs import has_image, need
+from tests.programs import command, in_image
 from tests.roles.conftest import ROOT, Rendered
 
 DOCUMENT = (ROOT / "docs/host-metrics.md").read_text()
 
 
-def by_image(rendered: Rendered, service: str, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a program of a service's own image over the rendered files (`make molecule` or `make images` brings it)."""
-    image = rendered.services()[service]["image"]
-    need(f"the image {image}", has_image(image))
-    folder = rendered.folder
-    run = ["docker", "run", "--rm", "--network=none", f"--volume={folder}:{folder}:ro", f"--entrypoint={command[0]}"]
-    return subprocess.run([*run, image, *command[1:]], capture_output=True, text=True, check=False)
-
-
 def test_prometheus_accepts_its_configuration(rendered: Rendered) -> None:
     path = str(rendered.folder / "prometheus/staged/prometheus.yml")
-    result = by_image(rendered, "prometheus", "promtool", "check", "config", path)
-    assert result.returncode == 0, result.stderr
+    is_accepted([*command("promtool", rendered.folder), "check", "config", path])
 
 
+@pytest.mark.images
 def test_loki_accepts_its_configuration(rendered: Rendered) -> None:
     path = rendered.folder / "loki/loki.yml"
-    result = by_image(rendered, "loki", "/usr/bin/loki", "-verify-config", f"-config.file={path}")
-    assert result.returncode == 0, result.stderr
+    is_accepted([*of_service(rendered, "loki", "/usr/bin/loki"), "-verify-config", f"-config.file={path}"])
 
 
+@pytest.mark.images
 def test_alloy_accepts_its_configuration(rendered: Rendered) -> None:
-    result = by_image(rendered, "alloy", "alloy", "validate", str(rendered.folder / "alloy/config.alloy"))
-    assert result.returncode == 0, result.stderr
+    path = str(rendered.folder / "alloy/config.alloy")
+    is_accepted([*of_service(rendered, "alloy", "alloy"), "validate", path])
+
+
+def of_service(rendered: Rendered, service: str, program: str) -> list[str]:
+    """Begin a command line that runs a program of the service's image over the rendered files."""
+    return in_image(rendered.services()[service]["image"], rendered.folder, program)
+
+
+def is_accepted(command: list[str]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_loki_really_deletes(rendered: Rendered) -> None:

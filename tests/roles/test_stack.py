@@ -2,13 +2,13 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.programs import has_image, need
+from tests.programs import command, on_this_machine, runs_images
 from tests.roles.conftest import Rendered
 from tests.roles.test_roles import LAYOUT
 
@@ -101,27 +101,13 @@ def test_managed_redis_leaves_no_own_one_and_needs_no_password_of_ours(render: C
 
 
 def test_compose_accepts_the_project(rendered: Rendered) -> None:
-    need(
-        "docker compose",
-        subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0,
-    )
-    result = subprocess.run(
-        ["docker", "compose", "-f", str(rendered.project()), "config", "--quiet"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+    is_accepted(on_this_machine("docker-compose"), "-f", rendered.project(), "config", "--quiet")
 
 
 def test_nginx_accepts_its_configuration(rendered: Rendered) -> None:
-    """By the stack's own image where an engine has it (`make molecule` builds it), else by this machine's nginx."""
-    image = rendered.services()["nginx"]["image"]
-    by_image = has_image(image)
-    need(f"nginx, or the image {image}", by_image or shutil.which("nginx") is not None)
-    tls, folder = rendered.folder / "nginx/tls", rendered.folder / "nginx"
-    command = [
-        "openssl",
+    folder = rendered.folder / "nginx"
+    key, certificate = folder / "tls/privkey.pem", folder / "tls/fullchain.pem"
+    request = [
         "req",
         "-x509",
         "-newkey",
@@ -134,14 +120,21 @@ def test_nginx_accepts_its_configuration(rendered: Rendered) -> None:
         "-days",
         "1",
     ]
-    subprocess.run(
-        [*command, "-keyout", tls / "privkey.pem", "-out", tls / "fullchain.pem"], check=True, capture_output=True
-    )
-    prefix = ["docker", "run", "--rm", "--network=none", f"--volume={folder}:{folder}:ro", image] if by_image else []
-    result = subprocess.run(
-        [*prefix, "nginx", "-t", "-q", "-e", "stderr", "-c", str(folder / "staged/nginx.conf")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    is_accepted(on_this_machine("openssl"), *request, "-keyout", key, "-out", certificate)
+    configuration = folder / "staged/nginx.conf"
+    if not runs_images():
+        configuration = with_own_types(configuration)
+    is_accepted(*command("nginx", folder), "-t", "-q", "-e", "stderr", "-c", configuration)
+
+
+def with_own_types(configuration: Path) -> Path:
+    """Copy the configuration for an nginx without the file of media types that its image and its package have."""
+    types, copy = configuration.with_name("types"), configuration.with_name("own.conf")
+    types.write_text("types { text/html html; }")
+    copy.write_text(configuration.read_text().replace("/etc/nginx/mime.types", str(types)))
+    return copy
+
+
+def is_accepted(*command: str | Path) -> None:
+    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

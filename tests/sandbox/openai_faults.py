@@ -3,13 +3,17 @@
 import base64
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import yaml
 from PIL import Image
 from starlette.responses import JSONResponse, Response
 
 from tests.sandbox.faults import Fault
+
+ANSWERS = Path(__file__).with_name("openai_answers.yml")
 
 
 def error(
@@ -31,30 +35,25 @@ def rate_limited(model: str, retry_after: float | str | None = None) -> Response
     return error(429, message, "input-images", "rate_limit_exceeded", **headers)
 
 
-def insufficient_quota() -> Response:
-    """429: no money left; waiting does not help."""
-    message = "You exceeded your current quota, please check your plan and billing details."
-    return error(429, message, "insufficient_quota", "insufficient_quota")
+REAL: dict[str, tuple[int, str, str | None, str | None, str]] = {
+    name: tuple(answer) for name, answer in yaml.safe_load(ANSWERS.read_text()).items()
+}
 
 
-def moderation_blocked() -> Response:
-    """400: the safety system refused."""
-    message = (
-        "Your request was rejected by the safety system. If you believe this is an error, contact us at "
-        f"help.openai.com and include the request ID req_{uuid4().hex}. safety_violations=[sexual]."
-    )
-    return error(400, message, "image_generation_user_error", "moderation_blocked")
+def real(name: str, model: str) -> Response:
+    """An answer of openai_answers.yml."""
+    status, kind, code, param, message = REAL[name]
+    return error(status, message.format(model=model), kind, code, param=param)
 
 
 def model_not_found(model: str) -> Response:
     """404: the model was shut down or never was."""
-    message = f"The model `{model}` does not exist or you do not have access to it."
-    return error(404, message, "invalid_request_error", "model_not_found")
+    return real("model_not_found", model)
 
 
 def unauthorized() -> Response:
     """401: a wrong key."""
-    return error(401, "Incorrect API key provided: sk-sa***box.", "invalid_request_error", "invalid_api_key")
+    return real("unauthorized", "")
 
 
 def invalid_request(message: str, param: str | None = None, code: str | None = "invalid_value") -> Response:
@@ -63,45 +62,57 @@ def invalid_request(message: str, param: str | None = None, code: str | None = "
 
 
 def server_error(status: int = 500) -> Response:
-    """5xx; from 502 on it is a gateway that answers, with HTML."""
-    if status in (502, 503, 504):
+    """5xx; from 502 on it is a gateway or Cloudflare that answers, with HTML."""
+    if status >= 502:
         return Response(f"<html><h1>{status} upstream error</h1></html>", status, media_type="text/html")
     message = "The server had an error while processing your request. Sorry about that!"
     return error(status, message, "server_error", None)
 
 
-def spoiled(kind: str, payload: dict[str, Any]) -> Response:
-    """A success that is none: the picture is missing, is none, or breaks off."""
-    picture = base64.b64decode(payload["data"][0]["b64_json"])
-    spoil: dict[str, Callable[[], bytes]] = {
-        "not_image": lambda: b"<html>certainly no picture</html>" * 20,
-        "png": lambda: _png(picture),
-        "truncated": lambda: picture[: len(picture) // 2],
+def _status(status: int, message: str = "Sandbox says no.", **headers: object) -> Response:
+    return error(status, message, "sandbox_error", None, **{name: str(value) for name, value in headers.items()})
+
+
+def spoiled(fault: Fault, payload: dict[str, Any]) -> Response:
+    """A success that is not as it should be: in its picture, or in what stands around it."""
+    item = payload["data"][0]
+    text = item["b64_json"]
+    picture = base64.b64decode(text)
+    spoil: dict[str, Callable[[], object]] = {
+        "not_image": lambda: item.update(b64_json=_base64(b"<html>certainly no picture</html>" * 20)),
+        "png": lambda: item.update(b64_json=_base64(_png(picture))),
+        "truncated": lambda: item.update(b64_json=_base64(picture[: len(picture) // 2])),
+        "not_base64": lambda: item.update(b64_json="%%% not base64 %%%"),
+        "empty": lambda: payload.update(data=[]),
+        "wrapped": lambda: item.update(b64_json=f"data:image/jpeg;base64,{text[:76]}\n{text[76:]}"),
+        "as_url": lambda: payload.update(data=[{"url": fault.options["url"]}]),
+        "odd_usage": lambda: payload.pop("usage"),
+        "odd_fields": lambda: payload.update(fault.options),
     }
-    if kind == "not_base64":
-        payload["data"][0]["b64_json"] = "%%% not base64 %%%"
-    elif kind == "empty":
-        payload["data"] = []
-    else:
-        payload["data"][0]["b64_json"] = base64.b64encode(spoil[kind]()).decode()
+    spoil[fault.kind]()
+    if fault.kind == "odd_usage" and "usage" in fault.options:
+        payload["usage"] = fault.options["usage"]
     return JSONResponse(payload)
 
 
 #: Kinds that answer instead of a picture; the others need the picture, or break the connection.
 REFUSALS: dict[str, Callable[[Fault, str], Response]] = {
+    **dict.fromkeys(REAL, lambda fault, model: real(fault.kind, model)),
     "rate_limited": lambda fault, model: rate_limited(model, fault.options.get("retry_after")),
-    "insufficient_quota": lambda fault, model: insufficient_quota(),
-    "moderation_blocked": lambda fault, model: moderation_blocked(),
-    "model_not_found": lambda fault, model: model_not_found(model),
-    "unauthorized": lambda fault, model: unauthorized(),
-    "invalid_request": lambda fault, model: invalid_request("Invalid value: 'sandbox'.", "prompt"),
     "server_error": lambda fault, model: server_error(int(fault.options.get("status", 500))),
-    "status": lambda fault, model: error(int(fault.options["status"]), "Sandbox says no.", "sandbox_error", None),
+    "status": lambda fault, model: _status(**fault.options),
+    "html": lambda fault, model: Response("<html></html>", fault.options.get("status", 200), media_type="text/html"),
     "garbage": lambda fault, model: Response(b'{"data": [{"b64_', media_type="application/json"),
 }
-SPOILED = frozenset({"not_image", "not_base64", "empty", "png", "truncated"})
+SPOILED = frozenset(
+    {"not_image", "not_base64", "empty", "png", "truncated", "wrapped", "as_url", "odd_usage", "odd_fields"}
+)
 BROKEN = frozenset({"drop", "drop_midway", "hang"})
 KINDS = frozenset(REFUSALS) | SPOILED | BROKEN
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _png(picture: bytes) -> bytes:

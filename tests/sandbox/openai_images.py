@@ -18,7 +18,7 @@ from tests.sandbox import openai_faults as faults
 from tests.sandbox.calls import Call, Calls, Part
 from tests.sandbox.control import Commands
 from tests.sandbox.faults import Fault, Faults, drop, gone
-from tests.sandbox.openai_rules import MODELS, model_body, refusal_of
+from tests.sandbox.openai_rules import MODELS, SHUTDOWN_DATES, model_body, refusal_of
 from tests.sandbox.openai_usage import usage_of
 from tests.sandbox.tryon import compose
 
@@ -30,7 +30,11 @@ class OpenAIImages:
         self._key = key
         self.faults = Faults(faults.KINDS)
         self.calls = Calls()
-        self.defaults = {"latency": 0.0, "limit_per_minute": None, "compose": compose_pictures, "keep_images": 200}
+        self.defaults = {
+            **{"latency": 0.0, "limit_per_minute": None, "compose": compose_pictures, "keep_images": 200},
+            # Models with the answer by which they are gone, and with the day that is announced.
+            **{"shut_down": {}, "shutdown_dates": SHUTDOWN_DATES},
+        }
         self.reset()
         routes = [
             Route("/v1/images/edits", self.edits, methods=["POST"]),
@@ -46,6 +50,7 @@ class OpenAIImages:
             "faults": self.faults.state,
             "calls": lambda since=0: [call.as_json() for call in self.calls.latest if call.number > since],
             "summary": self.calls.summary,
+            "lookups": lambda: self._lookups,
         }
 
     def content(self, path: str) -> bytes | None:
@@ -58,11 +63,12 @@ class OpenAIImages:
         """Forget faults, calls and settings."""
         self.faults.clear()
         self.calls.reset()
+        self._lookups: list[str] = []
         self.settings: dict[str, Any] = {}
         self.set(**self.defaults)
 
     def set(self, **values: Any) -> None:
-        """Change latency (number or {"median", "sigma", "max"}), limit_per_minute, compose or keep_images."""
+        """Change latency (number or {"median", "sigma", "max"}) or another of the defaults."""
         if unknown := set(values) - set(self.defaults):
             raise ValueError(f"unknown setting {', '.join(unknown)}; there are: {', '.join(self.defaults)}")
         self.settings.update(values)
@@ -89,7 +95,9 @@ class OpenAIImages:
 
     async def _answer(self, request: Request, call: Call, pictures: list[bytes]) -> Response:
         fault = await self.faults.strike("images/edits", call.prompt, call.model)
-        if fault is None:
+        if fault is None and call.model in self.settings["shut_down"]:
+            refusal, outcome = faults.real(self.settings["shut_down"][call.model], call.model), "shut_down"
+        elif fault is None:
             refusal, outcome = refusal_of(call, self.settings["limit_per_minute"], self.calls.within(60)), "refused"
         else:
             refuse, outcome = faults.REFUSALS.get(fault.kind), fault.kind
@@ -105,19 +113,36 @@ class OpenAIImages:
         payload = await self._payload(call, pictures)
         if fault:
             self.calls.end(call, 200, fault.kind)
-            return faults.spoiled(fault.kind, payload)
+            return faults.spoiled(fault, payload)
         return JSONResponse(payload, headers={"x-request-id": f"req_{call.number}"})
 
     async def models(self, request: Request) -> Response:
         """All models, with the day of their shutdown."""
-        await self.faults.strike("models")
-        return JSONResponse({"object": "list", "data": [model_body(name) for name in MODELS]})
+        refusal = await self._refuse_lookup(request, "")
+        return refusal or JSONResponse({"object": "list", "data": [self._model(name) for name in self._living()]})
 
     async def model(self, request: Request) -> Response:
         """One model."""
         name = request.path_params["id"]
-        gone_for_now = await self.faults.strike("models", model=name)
-        return faults.model_not_found(name) if name not in MODELS or gone_for_now else JSONResponse(model_body(name))
+        self._lookups.append(name)
+        if refusal := await self._refuse_lookup(request, name):
+            return refusal
+        return JSONResponse(self._model(name)) if name in self._living() else faults.model_not_found(name)
+
+    async def _refuse_lookup(self, request: Request, model: str) -> Response | None:
+        if request.headers.get("authorization") != f"Bearer {self._key}":
+            return faults.unauthorized()
+        fault = await self.faults.strike("models", model=model)
+        if fault and fault.kind in faults.BROKEN:
+            drop(request.scope, fault)
+        refuse = faults.REFUSALS.get(fault.kind) if fault else None
+        return refuse(fault, model) if fault and refuse else None
+
+    def _living(self) -> list[str]:
+        return [name for name in MODELS if name not in self.settings["shut_down"]]
+
+    def _model(self, name: str) -> dict[str, Any]:
+        return model_body(name, self.settings["shutdown_dates"].get(name))
 
     async def _work(self, request: Request) -> bool:
         """Take as long as is set; False when the client went away meanwhile."""

@@ -8,14 +8,9 @@ from starlette.responses import Response
 from tests.sandbox.calls import Call
 from tests.sandbox.openai_faults import invalid_request, model_not_found, rate_limited
 
-#: Models and the day on which each is shut down.
-MODELS = {
-    "gpt-image-1.5": "2026-12-01",
-    "gpt-image-1-mini": "2026-12-01",
-    "gpt-image-2": None,
-    "gpt-image-2.6-sunburst": None,
-    "gpt-image-2.6-flare": None,
-}
+MODELS = ("gpt-image-1.5", "gpt-image-1-mini", "gpt-image-2", "gpt-image-2.6-sunburst", "gpt-image-2.6-flare")
+#: The days on which models are shut down.
+SHUTDOWN_DATES = {"gpt-image-1.5": "2026-12-01", "gpt-image-1-mini": "2026-12-01"}
 _TYPES = ("image/png", "image/webp", "image/jpeg")
 
 
@@ -37,6 +32,6 @@ def refusal_of(call: Call, limit_per_minute: int | None, calls_within_minute: in
     return next((answer() for wrong, answer in checks if wrong), None)
 
 
-def model_body(name: str) -> dict[str, Any]:
+def model_body(name: str, shutdown_date: str | None) -> dict[str, Any]:
     """A model as /v1/models shows it."""
-    return {"id": name, "object": "model", "created": 1, "owned_by": "system", "shutdown_date": MODELS[name]}
+    return {"id": name, "object": "model", "created": 1, "owned_by": "system", "shutdown_date": shutdown_date}

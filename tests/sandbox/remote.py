@@ -135,7 +135,8 @@ class OpenAIRemote(Faulty):
     """The image API."""
 
     def set(self, **settings: object) -> None:
-        """latency (seconds or {"median": 30, "sigma": 0.3}), limit_per_minute, compose, keep_images."""
+        """latency (seconds or {"median": 30, "sigma": 0.3}), limit_per_minute, compose, keep_images; models that are
+        shut_down ({model: "model_not_found"}, or another name in openai_answers.yml) and their shutdown_dates."""
         self.command("set", **settings)
 
     def calls(self, containing: str = "") -> list[ReceivedCall]:
@@ -145,6 +146,10 @@ class OpenAIRemote(Faulty):
     def summary(self) -> dict[str, int]:
         """total, in_flight, peak_in_flight, and max_per_minute: the most calls within any 60 s."""
         return dict(self.command("summary"))
+
+    def lookups(self) -> list[str]:
+        """Models that were asked for by GET /models/{id}, in order."""
+        return list(self.command("lookups"))
 
     def _call(self, item: dict[str, Any]) -> ReceivedCall:
         images = [

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.sandbox import Sandbox
+from tests.sandbox import openai_faults as faults
 
 
 def picture(answer) -> Image.Image:
@@ -75,6 +76,37 @@ def test_refusals_have_openais_form(edit, sandbox: Sandbox, kind, error, code):
     assert caught.value.code == code
     assert sandbox.calls()[0].outcome == kind
     edit()
+
+
+@pytest.mark.parametrize("way", ["model_not_found", "model_does_not_exist", "model_no_access"])
+def test_a_model_can_be_shut_down_in_each_known_way(edit, sandbox: Sandbox, way):
+    sandbox.openai.set(shut_down={"gpt-image-1.5": way})
+    with pytest.raises(openai.APIStatusError, match=r"gpt-image-1\.5") as caught:
+        edit()
+    assert caught.value.status_code == faults.REAL[way][0]
+    with openai.OpenAI(api_key=sandbox.openai_key, base_url=sandbox.openai_url) as client:
+        with pytest.raises(openai.NotFoundError):
+            client.models.retrieve("gpt-image-1.5")
+        assert "gpt-image-1.5" not in {model.id for model in client.models.list()}
+    assert sandbox.openai.lookups() == ["gpt-image-1.5"]
+    edit(model="gpt-image-2.6-flare")
+
+
+def test_a_day_of_shutdown_can_be_announced(sandbox: Sandbox):
+    sandbox.openai.set(shutdown_dates={"gpt-image-2.6-flare": "2027-03-01"})
+    with openai.OpenAI(api_key=sandbox.openai_key, base_url=sandbox.openai_url) as client:
+        assert client.models.retrieve("gpt-image-2.6-flare").shutdown_date == "2027-03-01"
+
+
+def test_what_stands_around_a_picture_can_be_odd(edit, sandbox: Sandbox):
+    sandbox.openai.fault("odd_usage", times=1)
+    assert edit().usage is None
+    sandbox.openai.fault("odd_usage", usage={"input_tokens": None}, times=1)
+    assert edit().usage.input_tokens is None
+    sandbox.openai.fault("as_url", url="https://example.com/a.png", times=1)
+    assert edit().data[0].url == "https://example.com/a.png"
+    sandbox.openai.fault("wrapped", times=1)
+    assert edit().data[0].b64_json.startswith("data:image/jpeg;base64,")
 
 
 def test_moderation_names_the_violations(edit, sandbox: Sandbox):

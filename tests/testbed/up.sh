@@ -28,7 +28,7 @@ secrets=()
 build() { docker build -q "${secrets[@]}" "$@" >/dev/null; }
 certbot_tag=$(setting certbot certbot_tag)
 build --target host --build-arg HOST_SUITE=bookworm -t testbed/host:bookworm $here
-for target in host registry pebble apt neighbour python alertmanager; do build --target $target -t "testbed/$target" $here; done
+for target in host registry pebble apt neighbour python; do build --target $target -t "testbed/$target" $here; done
 for service in redis nginx certbot; do
   build --target $service --build-arg "CERTBOT=${certbot_tag#v}" -t "$(image_of $service)" $here
 done
@@ -122,15 +122,7 @@ for _ in $(seq 60); do
   sleep 0.25
 done
 
-# --- Supabase, OpenAI and photos, as the hosts reach them
-if ! kill -0 "$(cat "$state/sandbox.pid" 2>/dev/null)" 2>/dev/null || [[ ! -f $state/sandbox.json ]]; then
-  rm -f "$state/sandbox.json"
-  gateway=$(docker network inspect -f '{{range .IPAM.Config}}{{.Gateway}} {{end}}' testbed | tr ' ' '\n' | grep -F . | head -n 1)
-  setsid nohup .venv/bin/python -m tests.testbed.sandbox "$gateway" "$state/sandbox.json" >"$state/sandbox.log" 2>&1 </dev/null &
-  echo $! >"$state/sandbox.pid"
-  for _ in $(seq 120); do [[ -f $state/sandbox.json ]] && break; sleep 0.5; done
-  [[ -f $state/sandbox.json ]] || { tail -n 20 "$state/sandbox.log" >&2; exit 1; }
-fi
+bash $here/sandbox.sh sandbox
 [[ -f $state/backup-identity.txt ]] || docker exec testbed-neighbour age-keygen >"$state/backup-identity.txt" 2>/dev/null
 [[ -f $state/id_ed25519 ]] || ssh-keygen -q -t ed25519 -N '' -C testbed -f "$state/id_ed25519"
 say "up: $(IFS=' '; echo "${images[*]}")"

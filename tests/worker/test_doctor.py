@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -78,7 +79,7 @@ def cluster(tmp_path: Path) -> Iterator[str]:
 
 def test_a_healthy_world_has_no_failure(doctor: Doctor) -> None:
     checks = doctor()
-    assert {name: status for name, (status, _, _) in checks.items() if status != "ok"} == {"openai model": "warn"}
+    assert {name: status for name, (status, _, _) in checks.items() if status != "ok"} == {}
     assert list(checks) == [
         *("settings", "dns", "redis", "redis persistence", "redis eviction", "database", "functions", "bucket"),
         *("openai model", "openai fallback", "clock", "disk", "pose model"),
@@ -319,11 +320,42 @@ def test_a_missing_bucket_is_a_failure(doctor: Doctor) -> None:
     assert "SUPABASE_STORAGE_BUCKET" in remedy
 
 
-def test_the_announced_shutdown_of_the_model_is_a_warning_with_its_date(doctor: Doctor) -> None:
-    status, what, remedy = doctor()["openai model"]
-    assert status == "warn"
-    assert what.startswith("gpt-image-1.5 is shut down on 2026-12-01, in ")
-    assert "OPENAI_IMAGE_MODEL" in remedy
+@pytest.mark.parametrize(("days", "status"), [(-3, "warn"), (0, "warn"), (14, "warn"), (60, "warn"), (61, "ok")])
+def test_a_shutdown_within_60_days_is_a_warning_with_its_date(
+    sandbox: Sandbox, doctor: Doctor, days: int, status: str
+) -> None:
+    day = (datetime.now(UTC) + timedelta(days=days)).date()
+    sandbox.openai.set(shutdown_dates=dict.fromkeys(("gpt-image-2.6-sunburst", "gpt-image-2.6-flare"), str(day)))
+    checks = doctor()
+    when = f"in {days} days" if days >= 0 else "in the past"
+    assert checks["openai model"][:2] == (status, f"gpt-image-2.6-sunburst is shut down on {day}, {when}")
+    assert checks["openai fallback"][:2] == (status, f"gpt-image-2.6-flare is shut down on {day}, {when}")
+    assert "OPENAI_IMAGE_FALLBACK_MODEL" in checks["openai fallback"][2] or status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "finding", "remedy"),
+    [
+        ("billing_hard_limit_reached", "fail", "no money", "raise its limit"),
+        ("credit_balance_exhausted", "fail", "no money", "pay"),
+        ("unauthorized", "fail", "refuses the account: OpenAI answered 401", "OPENAI_API_KEY"),
+        ("organization_unverified", "fail", "must be verified", "organization"),
+        ("unsupported_country", "fail", "territory not supported", "organization"),
+        ("restricted_key", "warn", "Missing scopes", "let the key read models"),
+        ("rate_limited", "warn", "limits the rate", "try again"),
+        ("server_error", "fail", "unavailable", "status page"),
+        ("html", "fail", "describes no model", "OPENAI_BASE_URL"),
+        ("drop", "fail", "no usable answer", "OPENAI_BASE_URL"),
+    ],
+)
+def test_what_openai_says_of_the_account_is_told_by_its_meaning(
+    sandbox: Sandbox, doctor: Doctor, kind: str, status: str, finding: str, remedy: str
+) -> None:
+    sandbox.openai.fault(kind, on="models")
+    check = doctor()["openai"]
+    assert check[0] == status
+    assert finding in check[1]
+    assert remedy in check[2]
 
 
 def test_a_model_that_is_not_offered_is_a_warning_while_the_fallback_is(doctor: Doctor) -> None:

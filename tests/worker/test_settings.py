@@ -32,13 +32,14 @@ def test_the_defaults_are_those_of_the_contract(settings: Settings) -> None:
     assert settings.supabase_storage_bucket == "virtual-tryon-images"
     assert settings.signed_url_seconds == 21600
     assert settings.openai_base_url == "https://api.openai.com/v1"
-    assert (settings.openai_image_model, settings.openai_image_quality) == ("gpt-image-1.5", "medium")
+    assert (settings.openai_image_model, settings.openai_image_quality) == ("gpt-image-2.6-sunburst", "medium")
+    assert settings.openai_image_fallback_model == "gpt-image-2.6-flare"
     assert settings.openai_image_size == "1024x1536"
     assert (settings.openai_max_retries, settings.openai_requests_per_minute) == (3, 300)
     assert (settings.worker_concurrency, settings.generation_timeout_seconds) == (5, 300)
     assert (settings.drain_timeout_seconds, settings.rate_limit_retry_seconds) == (310, 10)
     assert (settings.lease_seconds, settings.orphan_grace_seconds) == (30, 120)
-    assert (settings.image_max_bytes, settings.fetch_timeout_seconds) == (10_000_000, 30)
+    assert (settings.image_max_bytes, settings.fetch_timeout_seconds) == (10 * 1024 * 1024, 30)
     price = settings.price("gpt-image-1.5")
     assert (price.text_in, price.text_out, price.image_in, price.image_out) == (5, 10, 8, 32)
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from worker.cli.options import FiniteRange, read_picture
 from worker.errors import ImageError, WorkerError
-from worker.images import decode
+from worker.photos.decode import decode
 from worker.settings import IMAGE_MAX_BYTES
 from worker.sizing.annotate import annotate as draw
 from worker.sizing.charts import DEFAULT_CHART, Fit

@@ -16,6 +16,7 @@ _COMMANDS = {
     "enqueue": "Queue a try-on from two pictures and follow it.",
     "estimate": "Estimate measurements and the size from one photo.",
     "intake": "Pause or resume taking messages from the queue.",
+    "outcomes": "List, show, retry or drop outcomes that the database rejects.",
     "run": "Run the worker: queue, size API and health in one process group, until SIGTERM.",
     "schema": "Print the queue message's JSON Schema, or the producer's TypeScript type.",
 }

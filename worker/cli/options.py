@@ -29,5 +29,5 @@ def read_picture(path: Path, max_bytes: int) -> bytes:
     except OSError as error:
         raise WorkerError(f"{path} cannot be read: {error.strerror}") from None
     if size > max_bytes:
-        raise WorkerError(f"{path} has {size / 1e6:.1f} MB; the limit is {max_bytes / 1e6:g} MB")
+        raise WorkerError(f"{path} has {size:,} bytes; the limit is {max_bytes:,}")
     return data

@@ -1,51 +1,63 @@
-"""Checks of OpenAI: the key, and whether the models are offered and for how long."""
+"""Checks of OpenAI: the account, and whether the model and its fallback are offered, and for how long."""
 
-from datetime import UTC, date, datetime
-
-import openai
+import asyncio
 
 from worker.doctor.result import Result, fail, ok, warn
 from worker.generation import openai_images
+from worker.generation.model_watch import Look, look
+from worker.generation.openai_answers import Answer, Meaning, meaning
 from worker.settings import Settings
+
+#: From so many days before its shutdown on a model is worth a warning, as in the alert.
+WARN_DAYS = 60
+
+_STATUS_PAGE = "check OPENAI_BASE_URL and OpenAI's status page"
+_BY_HAND = "let the key read models, or check OPENAI_IMAGE_MODEL by hand"
+_REFUSALS = {
+    Meaning.QUOTA: fail("openai", "the account has no money or has reached its limit", "pay, or raise its limit"),
+    Meaning.UNAUTHORIZED: fail("openai", "it refuses the account", "check OPENAI_API_KEY and the organization"),
+    Meaning.PASSING: fail("openai", "it is unavailable", _STATUS_PAGE),
+    Meaning.RATE_LIMITED: warn("openai", "it answers, but limits the rate", "try again in a minute"),
+}
+_NO_MODELS = warn("openai", "it answers, but does not show its models", _BY_HAND)
 
 
 async def models(settings: Settings) -> list[Result]:
-    """The key is accepted, and the model and its fallback are offered, for how long."""
-    async with openai_images.client(settings) as client:
-        try:
-            offered = {model.id: model.shutdown_date for model in (await client.models.list()).data}
-        except openai.AuthenticationError:
-            return [fail("openai", "it does not accept the key", "check OPENAI_API_KEY")]
-        except (openai.PermissionDeniedError, openai.NotFoundError, openai.RateLimitError) as error:
-            what = f"it answers, but does not list its models: {error.status_code}"
-            return [warn("openai", what, "let the key read models, or check OPENAI_IMAGE_MODEL by hand")]
-        except openai.APIError as error:
-            return [fail("openai", f"no usable answer: {error.message}", "check OPENAI_BASE_URL and its status page")]
+    """The account is accepted, and the model and its fallback are offered, for how long."""
     model, fallback = settings.openai_image_model, settings.openai_image_fallback_model
-    if model not in offered and fallback not in offered:
+    async with openai_images.client(settings) as client:
+        first, second = await asyncio.gather(look(client, model), look(client, fallback))
+    if first.lives is None and second.lives is None:
+        return [_refusal(first)]
+    if not first.lives and not second.lives:
         what = f"neither {model} nor {fallback} is offered"
         return [fail("openai", what, "set OPENAI_IMAGE_MODEL to a model that this key may use")]
     return [
-        _model("openai model", "OPENAI_IMAGE_MODEL", model, offered),
-        _model("openai fallback", "OPENAI_IMAGE_FALLBACK_MODEL", fallback, offered),
+        _model("openai model", "OPENAI_IMAGE_MODEL", model, first),
+        _model("openai fallback", "OPENAI_IMAGE_FALLBACK_MODEL", fallback, second),
     ]
 
 
-def _model(name: str, setting: str, model: str, offered: dict[str, str | None]) -> Result:
+def _refusal(seen: Look) -> Result:
+    if seen.answer is None:
+        return fail("openai", f"no usable answer: {seen.problem}", _STATUS_PAGE)
+    result = _NO_MODELS if _only_the_list_is_refused(seen.answer) else _REFUSALS.get(meaning(seen.answer), _NO_MODELS)
+    return Result(result.name, result.status, f"{result.what}: {seen.problem}", result.remedy)
+
+
+def _only_the_list_is_refused(answer: Answer) -> bool:
+    """A key may make pictures without the right to read models."""
+    return answer.lacks_scope or (answer.status == 403 and not answer.is_about_permission)
+
+
+def _model(name: str, setting: str, model: str, seen: Look) -> Result:
     remedy = f"choose another model in {setting}"
-    if model not in offered:
+    if seen.lives is None:
+        return warn(name, f"{model} could not be looked up: {seen.problem}", _STATUS_PAGE)
+    if not seen.lives:
         return warn(name, f"{model} is not offered to this key", remedy)
-    shutdown = _day(offered[model])
-    if shutdown is None:
+    if seen.days_left is None:
         return ok(name, f"{model}, no shutdown announced")
-    days = (shutdown - datetime.now(UTC).date()).days
-    return warn(
-        name, f"{model} is shut down on {shutdown}, {f'in {days} days' if days >= 0 else 'in the past'}", remedy
-    )
-
-
-def _day(value: str | None) -> date | None:
-    try:
-        return date.fromisoformat(value[:10]) if value else None
-    except ValueError:
-        return None
+    when = f"in {seen.days_left} days" if seen.days_left >= 0 else "in the past"
+    what = f"{model} is shut down on {seen.shutdown}, {when}"
+    return warn(name, what, remedy) if seen.days_left <= WARN_DAYS else ok(name, what)

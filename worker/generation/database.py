@@ -1,13 +1,16 @@
-"""Calls of the database through PostgREST: every way in which one can end is one of three errors."""
+"""Calls of the database through PostgREST: every way in which one can end is one of four errors."""
 
+import re
 from typing import Any
 
 import httpx
 from postgrest.exceptions import APIError
 
-from worker.errors import ServiceUnavailable
+from worker.errors import CallRejected, ServiceUnavailable
 from worker.refusals import refusal
 
+#: SQLSTATE of answers that stay the same: data exceptions, violated constraints, exceptions of a function or trigger.
+_FOR_GOOD = re.compile(r"22...|23...|P0001")
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -20,11 +23,18 @@ class FunctionMissing(ServiceUnavailable):
 
 
 async def run(query: Any, what: str = "database call failed") -> Any:
-    """The answer's data; raises ServiceUnavailable, AnswerLost or FunctionMissing, whose texts begin with `what`."""
+    """Return the answer's data.
+
+    Raises:
+        ServiceUnavailable, AnswerLost, FunctionMissing: the call may be repeated; their texts begin with `what`.
+        CallRejected: the database rejects the values for good.
+    """
     try:
         return (await query.execute()).data
     except APIError as error:
-        kind = FunctionMissing if error.code == "PGRST202" else ServiceUnavailable
+        kind: type[Exception] = FunctionMissing if error.code == "PGRST202" else ServiceUnavailable
+        if _FOR_GOOD.fullmatch(error.code or ""):
+            kind = CallRejected
         raise kind(f"{what}: {refusal(error)}") from error
     except httpx.HTTPStatusError as error:
         # A gateway's time-out says nothing about the database behind it.

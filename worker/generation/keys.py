@@ -11,6 +11,8 @@ DEAD_DROPPED = f"{QUEUE}:dead:dropped"
 INSTANCES = "wearon:instances"
 #: Outcomes that the database does not have yet: hash of session id to JSON.
 SETTLEMENTS = "wearon:settlements"
+#: Outcomes that the database rejects for good, for an operator: hash of session id to JSON.
+REJECTED = "wearon:settlements:rejected"
 #: Starts of OpenAI calls in the last minute (sorted set), all instances together.
 LIMITER = "wearon:limiter:openai"
 #: An operator's pause of the intake: the reason, and since when.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from worker.errors import GenerationError
 from worker.generation.message import Channel
+from worker.generation.openai_answers import REASONS as OPENAI_REASONS
 from worker.metrics import counter, gauge, histogram
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ STEPS = ("queue_wait", "start", "fetch", "resize", "limiter_wait", "edit", "uplo
 PAYERS = {"user": "b2c", "store": "b2b", "shopper": "b2b"}
 BY_HAND = {"overage": "b2b", "unmatched": "b2b"}
 #: Why the intake pauses by itself.
-PAUSES = (
-    "quota_exhausted", "openai_unauthorized", "openai_model_unavailable", "openai_unavailable", "storage_refused",
-)  # fmt: skip
+PAUSES = (*OPENAI_REASONS, "storage_refused")
 REFUSALS = (
     "too_large", "not_utf8", "not_json", "not_an_object", "unknown_version", "invalid_field", "wrong_owner", "poison",
 )  # fmt: skip

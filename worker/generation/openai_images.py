@@ -1,10 +1,8 @@
 """The paid call: several pictures and a prompt become one picture, with what it cost."""
 
 import asyncio
-import base64
-import binascii
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -13,24 +11,21 @@ import openai
 import stamina
 from openai import AsyncOpenAI
 
-from worker.errors import AccountRefused, EditFailed, ModerationBlocked, RateLimited, ServiceOutage
+from worker.errors import EditFailed, ImageError, ServiceOutage
+from worker.generation import image_models, openai_picture
 from worker.generation import metrics as generations
 from worker.generation import openai_metrics as image_api
+from worker.generation.model_watch import ModelWatch, Verdict
+from worker.generation.openai_answers import UNAVAILABLE, Answer, Meaning, as_error, is_html, meaning
 from worker.logs import get_logger
-from worker.settings import Price, Settings
+from worker.settings import Settings
 
 log = get_logger(__name__)
 
-_MILLION = Decimal(1_000_000)
-#: Answers by code or, when that says nothing, by status.
-_RESULTS: dict[str | int, str] = {
-    "insufficient_quota": "quota_exhausted",
-    "model_not_found": "model_not_found",
-    "moderation_blocked": "moderation_blocked",
-    401: "unauthorized",
-    403: "unauthorized",
-    429: "rate_limited",
-}
+#: A retry waits as long as OpenAI asks, up to this.
+_RETRY_WAIT_MAX_SECONDS = 30.0
+#: Nothing that is told after a call may keep a paid picture waiting for longer.
+_TELL_SECONDS = 2.0
 
 
 def client(settings: Settings, on_sent: Callable[[], Awaitable[None]] | None = None) -> AsyncOpenAI:
@@ -46,7 +41,8 @@ def client(settings: Settings, on_sent: Callable[[], Awaitable[None]] | None = N
     async def watch(request: Any) -> None:
         # In one piece: the form would be sent in 30, each of which costs as much as a call to Redis.
         await request.aread()
-        request.extensions["trace"] = trace
+        if request.method == "POST":  # a question about a model has no turn
+            request.extensions["trace"] = trace
 
     # No read time-out: the generation's deadline ends a call that never answers.
     timeout = openai.Timeout(None, connect=10.0)
@@ -70,8 +66,35 @@ class Edit:
     cost_usd: Decimal | None
 
 
+@dataclass(frozen=True)
+class _Order:
+    images: list[bytes]
+    prompt: str
+    on_call: Callable[[], Awaitable[None]]
+
+
+class _Passing(Exception):
+    """OpenAI is unavailable for the moment; the text is for the log."""
+
+    def __init__(self, detail: str, retry_after: float = 0.0) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class _ModelGone(Exception):
+    """The call's model is gone, or seems to be; the text is for the log."""
+
+    def __init__(self, detail: str, verdict: Verdict) -> None:
+        super().__init__(detail)
+        self.verdict = verdict
+
+
 class ImageEditor:
-    """Calls the image edit endpoint; retries what contracts.md section 4 says, inside the caller's deadline."""
+    """Calls the image edit endpoint; retries what contracts.md section 4 says, inside the caller's deadline.
+
+    `on_answer` is awaited after each request: True when OpenAI is available, whatever it says, False when it answers
+    408, 409, 425 or 5xx, or not at all. `fetch` downloads a picture that comes as an address.
+    """
 
     def __init__(
         self,
@@ -79,183 +102,153 @@ class ImageEditor:
         settings: Settings,
         wait_for_turn: Callable[[], Awaitable[Any]],
         on_answer: Callable[[bool], Awaitable[None]] | None = None,
+        fetch: Callable[[str], Awaitable[bytes]] | None = None,
     ) -> None:
         self._client = client
         self._settings = settings
         self._wait_for_turn = wait_for_turn
         self._on_answer = on_answer
-        self.model = settings.openai_image_model
-        image_api.expect([self.model, settings.openai_image_fallback_model])
+        self._fetch = fetch
+        self.models = ModelWatch(client, settings)
+        both = (self.models.first, self.models.fallback)
+        image_api.expect(both)
+        self._parameters = {model: self._parameters_of(model) for model in both}
 
     async def edit(self, images: list[bytes], prompt: str, on_call: Callable[[], Awaitable[None]]) -> Edit:
         """One picture from JPEGs in the given order; `on_call` is awaited before each request; what it raises passes.
 
         Raises:
             RateLimited: OpenAI answered 429; nothing was retried.
-            AccountRefused: OpenAI refuses the account, for want of money or permission.
+            AccountRefused: OpenAI refuses the account, for want of money or permission, or has neither model.
             ModerationBlocked: the content was refused.
-            EditFailed: any other final answer, or 5xx and broken connections once the retries are used up.
+            ImageError: one of the pictures cannot be used.
+            ServiceOutage: 5xx and broken connections once the retries are used up.
+            EditFailed: any other final answer.
         """
-        try:
-            return await self._edit_with_retries(images, prompt, on_call)
-        except openai.NotFoundError as error:
-            raise _final(error) from error
-        except (openai.InternalServerError, openai.APIConnectionError) as error:
-            raise ServiceOutage(
-                "openai_unavailable",
-                f"OpenAI failed after {self._settings.openai_max_retries} retries: {_describe(error)}",
-            ) from error
-
-    async def _edit_with_retries(
-        self, images: list[bytes], prompt: str, on_call: Callable[[], Awaitable[None]]
-    ) -> Edit:
+        order = _Order(images, prompt, on_call)
         # Each delay is longer than the one before: 1, 2, 4 seconds and up to one more, so that callers spread.
         attempts = stamina.retry_context(
-            on=(openai.InternalServerError, openai.APIConnectionError),
+            on=_wait,
             attempts=self._settings.openai_max_retries + 1,
             timeout=None,
             wait_initial=1,
-            wait_max=30,
+            wait_max=_RETRY_WAIT_MAX_SECONDS,
         )
-        async for attempt in attempts:
-            with attempt:
-                model = self.model
-                try:
-                    return await self._call(images, prompt, model, on_call)
-                except openai.APIStatusError as error:
-                    if not self._fall_back(error, model):
-                        raise
-                    return await self._call(images, prompt, self.model, on_call)
+        try:
+            async for attempt in attempts:
+                with attempt:
+                    return await self._with_a_living_model(order)
+        except _Passing as error:
+            detail = f"OpenAI failed after {self._settings.openai_max_retries} retries: {error}"
+            raise ServiceOutage(UNAVAILABLE, detail) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _call(self, images: list[bytes], prompt: str, model: str, on_call: Callable[[], Awaitable[None]]) -> Edit:
+    async def _with_a_living_model(self, order: _Order) -> Edit:
+        try:
+            return await self._call(order, self.models.in_use)
+        except _ModelGone as gone:
+            if gone.verdict is Verdict.GONE:
+                self.models.fall_back(str(gone))
+        return await self._call(order, self.models.fallback)
+
+    async def _call(self, order: _Order, model: str) -> Edit:
         with generations.step("limiter_wait"):
             await self._wait_for_turn()
-        await on_call()
-        async with self._told(), _translated():
-            with generations.step("edit"), _counted(model):
-                answer = await self._client.images.edit(
-                    model=model,
-                    image=[(f"image-{number}.jpg", image, "image/jpeg") for number, image in enumerate(images)],
-                    prompt=prompt,
-                    n=1,
-                    size=self._settings.openai_image_size,
-                    quality=self._settings.openai_image_quality,
-                    output_format="jpeg",
-                )
-                return Edit(_picture(answer), model, *self._usage(answer, model))
-
-    @asynccontextmanager
-    async def _told(self) -> AsyncIterator[None]:
-        tell = self._on_answer
+        await order.on_call()
+        body = await self._send(order, model)
         try:
-            yield
-        except (openai.InternalServerError, openai.APIConnectionError):
-            if tell:
-                await tell(False)
+            edit = await self._read(body, model)
+        except EditFailed:
+            image_api.answered(model, "unreadable")
             raise
-        except Exception:
-            if tell:
-                await tell(True)
+        image_api.answered(model, "ok")
+        return edit
+
+    async def _send(self, order: _Order, model: str) -> bytes:
+        """The body of a success; any other answer is raised by its meaning."""
+        try:
+            with generations.step("edit"):
+                # Raw: the SDK's models must not refuse a paid picture for a field beside it.
+                response = await self._client.images.with_raw_response.edit(
+                    model=model,
+                    image=[(f"image-{number}.jpg", image, "image/jpeg") for number, image in enumerate(order.images)],
+                    prompt=order.prompt,
+                    n=1,
+                    extra_body=self._parameters[model],
+                )
+        except openai.APIStatusError as error:
+            raise await self._refusal(Answer.of(error), model, order.prompt) from error
+        except openai.APIConnectionError as error:
+            image_api.answered(model, "connection_error")
+            await self._tell(available=False)
+            raise _Passing(f"OpenAI connection: {type(error.__cause__ or error).__name__}") from error
+        except asyncio.CancelledError:
+            image_api.answered(model, "abandoned")
             raise
-        if tell:
-            await tell(True)
+        if is_html(response.headers, response.content):
+            image_api.answered(model, Meaning.PASSING.value)
+            await self._tell(available=False)
+            raise _Passing(f"OpenAI answered {response.status_code} with a page of HTML")
+        await self._tell(available=True)
+        return response.content
 
-    def _fall_back(self, error: openai.APIStatusError, model: str) -> bool:
-        """Go on with the fallback model for good when the call's model is shut down; false when that cannot help."""
-        fallback = self._settings.openai_image_fallback_model
-        if error.code != "model_not_found" or model == fallback:
-            return False
-        if self.model != fallback:
-            log.error("openai_model_fallback_used", model=model, fallback=fallback, detail=_describe(error))
-            self.model = fallback
-            image_api.FALLBACK.set(1)
-        return True
+    async def _refusal(self, answer: Answer, model: str, prompt: str) -> Exception:
+        """The error that stands for an answer, after the model has been asked for if the answer speaks of it."""
+        means = meaning(answer)
+        await self._tell(available=means is not Meaning.PASSING)
+        verdict = Verdict.ALIVE
+        if means is Meaning.MODEL_GONE:
+            verdict = await self.models.judge(model, answer)
+            # With both models refused, a hint in the sentence is no proof; the request may be at fault.
+            last_hint = model == self.models.fallback and not answer.is_about_the_model
+            if verdict is Verdict.ALIVE or (verdict is Verdict.UNKNOWN and last_hint):
+                means = meaning(answer, model_lives=True)
+        image_api.answered(model, means.value)
+        secrets = (prompt, self._settings.openai_api_key.get_secret_value())
+        if means is Meaning.PASSING:
+            return _Passing(answer.describe(*secrets), answer.retry_after)
+        if means is Meaning.MODEL_GONE and model != self.models.fallback:
+            return _ModelGone(answer.describe(*secrets), verdict)
+        return as_error(answer, means, *secrets)
 
-    def _usage(self, answer: Any, model: str) -> tuple[int | None, int | None, Decimal | None]:
-        usage = answer.usage
-        if usage is None:
-            return None, None, None
-        return usage.input_tokens, usage.output_tokens, cost(usage, self._settings.price(model))
+    async def _read(self, body: bytes, model: str) -> Edit:
+        answer = openai_picture.read(body)
+        used = openai_picture.usage(answer, self._settings.price(model))
+        picture = openai_picture.picture(answer)
+        if isinstance(picture, str):
+            picture = await self._download(picture)
+        return Edit(picture, model, used.input_tokens, used.output_tokens, used.cost_usd)
 
+    async def _download(self, url: str) -> bytes:
+        """OpenAI's image models send no addresses; a gateway before them may."""
+        if self._fetch is None:
+            raise EditFailed("OpenAI's answer has an address instead of a picture (b64_json)")
+        try:
+            return await self._fetch(url)
+        except ImageError as error:
+            raise EditFailed(f"OpenAI's picture cannot be downloaded: {type(error).__name__}") from error
 
-def cost(usage: Any, price: Price) -> Decimal:
-    """USD of one call. Output without details is image output: OpenAI often leaves the details out."""
-    text_in, image_in = usage.input_tokens_details.text_tokens, usage.input_tokens_details.image_tokens
-    details = usage.output_tokens_details
-    text_out = (details.text_tokens or 0) if details else 0
-    image_out = usage.output_tokens - text_out
-    total = (
-        text_in * price.text_in + image_in * price.image_in + text_out * price.text_out + image_out * price.image_out
-    )
-    return Decimal(total / _MILLION).quantize(Decimal("0.000001"))
+    async def _tell(self, *, available: bool) -> None:
+        """The caller's hook must not cost a picture that is paid for."""
+        if self._on_answer is None:
+            return
+        try:
+            async with asyncio.timeout(_TELL_SECONDS):
+                await self._on_answer(available)
+        except Exception as error:
+            log.warning("openai_answer_not_counted", error=f"{type(error).__name__}: {error}")
 
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    """Final answers as our errors; what may be retried, or be a missing model, passes through."""
-    try:
-        yield
-    except (openai.InternalServerError, openai.APIConnectionError):
-        raise
-    except openai.APIStatusError as error:
-        if error.code == "model_not_found":
-            raise
-        raise _final(error) from error
-    except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
-        raise EditFailed(f"OpenAI's answer cannot be read: {type(error).__name__}") from error
-
-
-@contextmanager
-def _counted(model: str) -> Iterator[None]:
-    result = "ok"
-    try:
-        yield
-    except BaseException as error:
-        result = _result(error)
-        raise
-    finally:
-        image_api.answered(model, result)
-
-
-def _result(error: BaseException) -> str:
-    """What came back, as the metrics call it."""
-    if isinstance(error, openai.APIStatusError):
-        by_status = "server_error" if error.status_code >= 500 else _RESULTS.get(error.status_code, "refused")
-        return _RESULTS.get(error.code or "", by_status)
-    if isinstance(error, openai.APIConnectionError):
-        return "connection_error"
-    return "abandoned" if isinstance(error, asyncio.CancelledError) else "unreadable"
+    def _parameters_of(self, model: str) -> dict[str, str]:
+        size, quality = self._settings.openai_image_size, self._settings.openai_image_quality
+        sent = image_models.parameters(model, size=size, quality=quality)
+        for name, value in {"size": size, "quality": quality}.items():
+            if name not in sent:
+                log.warning("openai_parameter_left_out", model=model, parameter=name, value=value)
+        return sent
 
 
-def _final(error: openai.APIStatusError) -> Exception:
-    if error.code == "insufficient_quota":
-        return AccountRefused("quota_exhausted", _describe(error))
-    if isinstance(error, openai.RateLimitError):
-        return RateLimited(_describe(error), _retry_after(error))
-    if error.code == "moderation_blocked":
-        return ModerationBlocked(_describe(error))
-    return EditFailed(_describe(error))
-
-
-def _retry_after(error: openai.APIStatusError) -> float:
-    try:
-        return float(error.response.headers.get("retry-after", 0))
-    except ValueError:
-        return 0.0
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, openai.APIStatusError):
-        return f"OpenAI answered {error.status_code} {error.code or error.type or ''} ({error.request_id})"
-    return f"OpenAI connection: {type(error).__name__}"
-
-
-def _picture(answer: Any) -> bytes:
-    data = getattr(answer, "data", None)
-    if not data or not data[0].b64_json:
-        raise EditFailed("OpenAI's answer has no picture")
-    try:
-        return base64.b64decode(data[0].b64_json, validate=True)
-    except binascii.Error as error:
-        raise EditFailed("OpenAI's picture is not base64") from error
+def _wait(error: Exception) -> bool | float:
+    """The delay before a retry: OpenAI's own if it names one, else the growing one."""
+    if not isinstance(error, _Passing):
+        return False
+    return min(error.retry_after, _RETRY_WAIT_MAX_SECONDS) + random.random() if error.retry_after else True  # noqa: S311

@@ -1,6 +1,7 @@
 """Calls to OpenAI: what came back, what it cost, and the pictures that went in and out."""
 
 from collections.abc import Iterable
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from itertools import product
 
@@ -9,14 +10,19 @@ from worker.generation.metrics import CHANNELS
 from worker.metrics import counter, gauge
 
 RESULTS = (
-    "ok", "rate_limited", "quota_exhausted", "moderation_blocked", "model_not_found", "unauthorized", "refused",
-    "server_error", "connection_error", "unreadable", "abandoned",
+    "ok", "rate_limited", "quota_exhausted", "moderation_blocked", "model_not_found", "unauthorized", "image_invalid",
+    "refused", "server_error", "connection_error", "unreadable", "abandoned",
 )  # fmt: skip
 
 _CALLS = counter("wearon_openai_calls_total", "Calls to the image API by what came back.", ("model", "result"))
 _TOKENS = counter("wearon_openai_tokens_total", "Tokens of answered calls.", ("channel", "model", "direction"))
 _COST = counter("wearon_openai_cost_usd_total", "Price of answered calls in USD.", ("channel", "model"))
 FALLBACK = gauge("wearon_openai_fallback_in_use", "1 once the fallback model took over.")
+SHUTDOWN = gauge(
+    "wearon_openai_model_shutdown_timestamp_seconds",
+    "When OpenAI will shut the model down; 0: not announced.",
+    ("model",),
+)
 _BYTES = counter("wearon_image_bytes_total", "Bytes of pictures.", ("direction",), ("in", "out"))
 _IMAGES = counter("wearon_images_total", "Pictures.", ("direction",), ("in", "out"))
 
@@ -24,6 +30,7 @@ _IMAGES = counter("wearon_images_total", "Pictures.", ("direction",), ("in", "ou
 def expect(models: Iterable[str]) -> None:
     """Begin with 0 for these models; there are no others."""
     for model in models:
+        SHUTDOWN.labels(model)
         for result in RESULTS:
             _CALLS.labels(model, result)
         for channel, direction in product(CHANNELS, ("input", "output")):
@@ -34,6 +41,11 @@ def expect(models: Iterable[str]) -> None:
 def answered(model: str, result: str) -> None:
     """One call has ended."""
     _CALLS.labels(model, result).inc()
+
+
+def shutdown(model: str, day: date | None) -> None:
+    """The day that OpenAI has announced, if it has."""
+    SHUTDOWN.labels(model).set(datetime.combine(day, time(), UTC).timestamp() if day else 0)
 
 
 def spent(

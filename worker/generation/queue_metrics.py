@@ -61,8 +61,9 @@ class Shared:
             pipe.llen(keys.DEAD)
             pipe.get(keys.DEAD_DROPPED)
             pipe.hlen(keys.SETTLEMENTS)
+            pipe.hlen(keys.REJECTED)
             pipe.get(keys.PAUSE)
-            audit, queued, dead, dropped, waiting, kept = await pipe.execute()
+            audit, queued, dead, dropped, waiting, rejected, kept = await pipe.execute()
         end = await self._oldest(keys=[keys.QUEUE], args=[_END, MAX_MESSAGE_BYTES])
         last = json.loads(audit) if audit else {"drift": 0, "time": 0}
         return [
@@ -75,6 +76,7 @@ class Shared:
                 "wearon_dead_letters_dropped", "Dead letters that made room for newer ones.", int(dropped or 0)
             ),
             _gauge("wearon_settlements_waiting", "Outcomes that the database does not have yet.", waiting),
+            _gauge("wearon_settlements_rejected", "Outcomes that the database rejects for good.", rejected),
             *_pause(Pause.read(kept)),
         ]
 

@@ -9,17 +9,18 @@ import time
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal, cast
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from worker.errors import GenerationError, ServiceUnavailable
+from worker.errors import CallRejected, GenerationError, ServiceUnavailable
 from worker.generation import keys, metrics
 from worker.generation.database import AnswerLost
 from worker.generation.message import Channel
+from worker.generation.rejected import Rejected
 from worker.generation.retrying import until_available
 from worker.generation.sessions import Change, Sessions
 from worker.logs import bind, bound, get_logger
@@ -83,6 +84,7 @@ class Settlement:
     def __init__(self, redis: Redis, sessions: Sessions) -> None:
         self._redis = redis
         self._sessions = sessions
+        self._rejected = Rejected(redis)
         self._deferred = asyncio.Event()
         #: What this process wrote without getting an answer: it may have been done all the same.
         self._unsure = set[UUID]()
@@ -98,6 +100,10 @@ class Settlement:
             kept = await self._keep(outcome)
             try:
                 there = await until_available(lambda: self._write(outcome), _PATIENCE_SECONDS)
+            except CallRejected as error:
+                if await self._set_aside(str(outcome.session_id), outcome.model_dump_json(), str(error)) or kept:
+                    return
+                continue
             except ServiceUnavailable as error:
                 if kept:
                     metrics.POSTPONED.inc()
@@ -129,14 +135,22 @@ class Settlement:
         """One round over all outcomes whose worker does not settle them itself; -> how many were written."""
         written = 0
         refused: ServiceUnavailable | None = None
-        for outcome in await self.waiting():
+        for session_id, kept in await self._waiting():
+            try:
+                outcome = Outcome.model_validate_json(kept)
+            except ValidationError:
+                await self._set_aside(session_id, kept.decode(errors="replace"), "the entry is no outcome")
+                continue
             if await self._redis.exists(keys.lease(outcome.session_id)):
                 continue
             try:
                 with bind(**({"request_id": outcome.request_id} if outcome.request_id else {})):
                     there = await self._write(outcome)
+            except CallRejected as error:
+                await self._set_aside(session_id, outcome.model_dump_json(), str(error))
+                continue
             except ServiceUnavailable as error:
-                # One that the database refuses must not keep the others waiting.
+                # An outcome that the database does not take now must not keep the others waiting.
                 refused = error
                 continue
             if await self._redis.hdel(keys.SETTLEMENTS, str(outcome.session_id)):
@@ -148,12 +162,28 @@ class Settlement:
 
     async def waiting(self) -> list[Outcome]:
         """Outcomes that the database does not have yet."""
-        kept = await self._redis.hvals(keys.SETTLEMENTS)
-        return [Outcome.model_validate_json(value) for value in kept]
+        return [Outcome.model_validate_json(kept) for _, kept in await self._waiting()]
 
     async def is_waiting(self, session_id: UUID) -> bool:
-        """Whether this session's outcome is known and only has to be written."""
-        return bool(await self._redis.hexists(keys.SETTLEMENTS, str(session_id)))
+        """Tell if this session's outcome is known and only has to be written, by a worker or by an operator."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hexists(keys.SETTLEMENTS, str(session_id))
+            pipe.hexists(keys.REJECTED, str(session_id))
+            return any(await pipe.execute())
+
+    async def _waiting(self) -> list[tuple[str, bytes]]:
+        entries: Any = await cast(Any, self._redis).hgetall(keys.SETTLEMENTS)
+        return [(name.decode(errors="replace"), kept) for name, kept in entries.items()]
+
+    async def _set_aside(self, session_id: str, outcome: str, error: str) -> bool:
+        """Leave the outcome to an operator; false when Redis does not take it."""
+        try:
+            await self._rejected.add(session_id, outcome, error)
+        except RedisError as unavailable:
+            log.warning("settlement_not_set_aside", error=type(unavailable).__name__)
+            return False
+        log.error("settlement_rejected", session_id=session_id, error=error)
+        return True
 
     async def _keep(self, outcome: Outcome) -> bool:
         try:

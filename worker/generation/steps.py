@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from worker import images
 from worker.errors import (
     AccountRefused,
     EditFailed,
@@ -21,7 +20,6 @@ from worker.errors import (
     ServiceOutage,
     ServiceUnavailable,
 )
-from worker.fetch import ImageFetcher
 from worker.generation import metrics as generations
 from worker.generation import openai_metrics as image_api
 from worker.generation.breaker import Attempt, Breaker
@@ -36,12 +34,14 @@ from worker.generation.sessions import Sessions
 from worker.generation.settlement import Outcome
 from worker.generation.storage import Storage, result_path
 from worker.logs import get_logger
+from worker.photos.decode import normalise, to_jpeg
+from worker.photos.fetcher import ImageFetcher
 from worker.settings import Settings
 
 log = get_logger(__name__)
 T = TypeVar("T")
 
-#: Pictures in memory as they were sent (up to 10 MB each) in one process; everything else waits its turn.
+#: Pictures in memory as they were sent (up to 10 MiB each) in one process; everything else waits its turn.
 DOWNLOADS = 32
 #: A probe waits this long for a storage that is away; then the pause goes on.
 _CHECK_PATIENCE_SECONDS = 10.0
@@ -158,7 +158,7 @@ class Steps:
                 data = await self._fetcher.fetch(url)
             image_api.image("in", len(data))
             with generations.step("resize"):
-                return await self._in_thread(images.normalise, data)
+                return await self._in_thread(normalise, data)
 
     async def _edit(self, run: Run, pictures: list[bytes]) -> Edit:
         """The paid call; after a first 429 the session is queued again for a while and the call made once more."""
@@ -280,7 +280,7 @@ class Steps:
 
     async def _verified(self, edit: Edit) -> bytes:
         try:
-            return await self._in_thread(images.to_jpeg, edit.image)
+            return await self._in_thread(to_jpeg, edit.image)
         except ImageError as error:
             raise EditFailed(f"OpenAI's picture is no picture: {error}") from error
 

@@ -21,7 +21,6 @@ from celery import signals
 from celery.bootsteps import StartStopStep
 
 from worker import clients, logs
-from worker.fetch import ImageFetcher
 from worker.generation import metrics as generations
 from worker.generation import openai_images
 from worker.generation.breaker import Breaker
@@ -42,6 +41,7 @@ from worker.generation.settlement import Settlement
 from worker.generation.steps import DOWNLOADS, Steps
 from worker.generation.storage import Storage
 from worker.metrics import tell
+from worker.photos.fetcher import ImageFetcher
 from worker.settings import Settings, load
 
 log = logs.get_logger(__name__)
@@ -104,22 +104,25 @@ class GenerationLoop:
         sessions = Sessions(clients.database_client(settings, database))
         self._claims = Claims(redis, self._instance, settings.lease_seconds)
         leases = Leases(redis, self._instance, settings.lease_seconds)
+        fetcher = ImageFetcher(
+            trusted_origins=settings.trusted_origins,
+            max_bytes=settings.image_max_bytes,
+            timeout_seconds=settings.fetch_timeout_seconds,
+            downloads=DOWNLOADS,
+        )
+        editor = ImageEditor(
+            openai_images.client(settings, limiter.sent),
+            settings,
+            wait_for_turn=limiter.acquire,
+            on_answer=breaker.answered,
+            fetch=fetcher.fetch,
+        )
         steps = Steps(
             settings,
             leases=leases,
             sessions=sessions,
-            fetcher=ImageFetcher(
-                trusted_origins=settings.trusted_origins,
-                max_bytes=settings.image_max_bytes,
-                timeout_seconds=settings.fetch_timeout_seconds,
-                downloads=DOWNLOADS,
-            ),
-            editor=ImageEditor(
-                openai_images.client(settings, limiter.sent),
-                settings,
-                wait_for_turn=limiter.acquire,
-                on_answer=breaker.answered,
-            ),
+            fetcher=fetcher,
+            editor=editor,
             storage=Storage(
                 clients.storage_client(settings, storage), settings.supabase_storage_bucket, settings.signed_url_seconds
             ),
@@ -142,7 +145,12 @@ class GenerationLoop:
         generations.IN_FLIGHT.set_function(lambda: self._active)
         generations.LEASES.set_function(lambda: leases.held)
         reader, self._writer = await asyncio.open_connection(sock=self._link)
-        self._background = [leases.renew_forever(), self._beat_forever(), self._obey(reader)]
+        self._background = [
+            leases.renew_forever(),
+            editor.models.watch_forever(),
+            self._beat_forever(),
+            self._obey(reader),
+        ]
 
     async def _generate(self, payload: bytes, probe: str) -> None:
         self._active += 1

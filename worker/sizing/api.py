@@ -11,9 +11,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from worker.errors import ImageError
-from worker.fetch import ImageFetcher
 from worker.health import Health
 from worker.logs import get_logger
+from worker.photos.fetcher import ImageFetcher
 from worker.settings import Settings
 from worker.sizing import metrics
 from worker.sizing.estimator import Estimate, Person, estimate
@@ -37,7 +37,7 @@ log = get_logger(__name__)
 PATH = "/estimate-body"
 #: Of a request's whole time the download may take this share; the rest is for waiting and measuring.
 _FETCH_SHARE = 0.8
-#: At once, of up to 10 MB each: little enough for the container's memory when photo hosts send slowly, and more than
+#: At once, of up to 10 MiB each: little enough for the container's memory when photo hosts send slowly, and more than
 #: nginx lets one client have (worker_estimate_connections).
 _DOWNLOADS = 24
 #: Of an invalid request so many problems are named, each by so much of its field's name.

@@ -1,11 +1,10 @@
 """A customer's photo as it is measured: upright, and only as large as the pose model can make use of."""
 
 from dataclasses import dataclass
-from io import BytesIO
 
 from PIL import Image
 
-from worker.images import FORMATS, decode
+from worker.photos.decode import decode_and_measure
 
 #: The model sees 256 pixels of the body; at twice that the errors are those of 1024 pixels, in a third of the time.
 MEASURED_SIDE = 512
@@ -23,10 +22,9 @@ class Photo:
 
 
 def read(data: bytes) -> Photo:
-    """Decode an encoded photo; raises what `worker.images.decode` does."""
-    picture = decode(data, MEASURED_SIDE)
-    with Image.open(BytesIO(data), formats=FORMATS) as original:
-        return _photo(picture, max(original.size))
+    """Decode an encoded photo; raises what `worker.photos.decode.normalise` does."""
+    picture, side = decode_and_measure(data, MEASURED_SIDE)
+    return _photo(picture, side)
 
 
 def reduce(picture: Image.Image) -> Photo:

@@ -59,7 +59,7 @@ class EstimateRequest(BaseModel):
     image_url: Annotated[
         str,
         Field(
-            description="JPEG, PNG, WebP or AVIF of one whole person: frontal, standing, in tight clothing.",
+            description="JPEG, PNG, WebP, AVIF or HEIC of one whole person: frontal, standing, in tight clothing.",
             strict=True,
             max_length=MAX_URL_LENGTH,
             pattern=r"^[hH][tT][tT][pP][sS]?://[^\s/]\S*$",

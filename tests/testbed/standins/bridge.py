@@ -16,10 +16,11 @@ import time
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 SECRET = os.environ.get("WEBHOOK_SECRET", "")
 CODES, CODE_SECONDS = 3, float(os.environ.get("CODE_SECONDS", "20"))
-RECORDED: list[dict] = []
+RECORDED: list[dict[str, Any]] = []
 
 
 def log(text: str) -> None:

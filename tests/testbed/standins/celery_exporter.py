@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from typing import Any
 
 from celery import Celery
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
@@ -26,7 +27,7 @@ app = Celery(broker=os.environ["CE_BROKER_URL"])
 state = app.events.State()
 
 
-def take(event: dict) -> None:
+def take(event: dict[str, Any]) -> None:
     state.event(event)
     hostname = event["hostname"].partition("@")[2]
     group, _, kind = event["type"].partition("-")

@@ -13,12 +13,14 @@ import sqlite3
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-RECORDED: list[dict] = []
-REQUIRED = {"datasources": ("name", "uid", "type", "url"), "groups": ("name", "folder", "interval", "rules")}
-REQUIRED |= {
+RECORDED: list[dict[str, Any]] = []
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "datasources": ("name", "uid", "type", "url"),
+    "groups": ("name", "folder", "interval", "rules"),
     "contactPoints": ("name", "receivers"),
     "policies": ("receiver",),
     "providers": ("name", "type", "options"),
@@ -46,9 +48,9 @@ def database() -> sqlite3.Connection:
     return connection
 
 
-def provisioned() -> dict[str, list]:
+def provisioned() -> dict[str, list[Any]]:
     """Every entry of every file; a broken one ends the start, as it does with the real one."""
-    found: dict[str, list] = {}
+    found: dict[str, list[Any]] = {}
     for path in sorted(Path(os.environ["GF_PATHS_PROVISIONING"]).rglob("*.y*ml")):
         for kind, entries in (yaml.safe_load(path.read_text()) or {}).items():
             for entry in entries if isinstance(entries, list) else []:

@@ -7,10 +7,11 @@ import sys
 import urllib.request
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import yaml
 
-STREAMS: deque[dict] = deque(maxlen=20000)
+STREAMS: deque[dict[str, Any]] = deque(maxlen=20000)
 KNOWN = {"auth_enabled", "server", "common", "schema_config", "compactor", "limits_config", "ingester", "querier"}
 KNOWN |= {"query_range", "analytics"}
 

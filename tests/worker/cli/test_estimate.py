@@ -72,4 +72,4 @@ def test_file_larger_than_a_download_may_be_is_told(tmp_path: Path) -> None:
     done = estimate(str(large), "--height", "170")
 
     assert done.returncode == 1
-    assert "large.jpg has 2000.0 MB; the limit is 10 MB" in done.stderr
+    assert "large.jpg has 2,000,000,000 bytes; the limit is 10,485,760" in done.stderr

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from tests.sandbox import Sandbox
 from worker.errors import ModerationBlocked, ServiceUnavailable
 from worker.generation import keys, settlement
+from worker.generation.rejected import Rejected
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Outcome, Settlement
 from worker.metrics import REGISTRY
@@ -156,3 +157,54 @@ async def test_a_late_completion_of_a_failed_session_is_discarded(sandbox: Sandb
     row = sandbox.session("b2c", outcome.session_id)
     assert (row["status"], row["generated_image_url"]) == ("failed", None)
     assert sandbox.balance_changes(owner) == [10, -1, 1]
+
+
+async def test_an_outcome_that_the_database_rejects_is_set_aside_and_delays_no_other(
+    sandbox: Sandbox, redis: Redis, writer: Settlement
+) -> None:
+    outcome, other = _without_balance(sandbox), failure(sandbox)[0]
+    await writer.defer(outcome)
+    await writer.defer(other)
+    assert await writer.settle_waiting() == 1
+    assert sandbox.session("b2c", other.session_id)["status"] == "failed"
+    (rejected,) = await Rejected(redis).list()
+    assert rejected.session_id == str(outcome.session_id)
+    assert "has no balance" in rejected.error
+    assert not await redis.exists(keys.SETTLEMENTS)
+    assert await writer.is_waiting(outcome.session_id)
+
+
+async def test_a_rejected_outcome_is_written_once_its_reason_is_mended(
+    sandbox: Sandbox, redis: Redis, writer: Settlement
+) -> None:
+    outcome = _without_balance(sandbox)
+    await writer.settle(outcome)
+    (rejected,) = await Rejected(redis).list()
+    owner = sandbox.session("b2c", outcome.session_id)["user_id"]
+    sandbox.database.execute("insert into user_credits (user_id, balance) values ($1, 9)", owner)
+    assert await Rejected(redis).retry(rejected)
+    assert await writer.settle_waiting() == 1
+    assert sandbox.session("b2c", outcome.session_id)["status"] == "failed"
+    assert sandbox.balance(str(owner)) == 10
+    assert not await writer.is_waiting(outcome.session_id)
+
+
+@pytest.mark.parametrize("entry", [b"", b"{", b"[]", b'{"kind": "postponed"}', b"\xff\xfe"])
+async def test_an_entry_that_is_no_outcome_is_set_aside(
+    sandbox: Sandbox, redis: Redis, writer: Settlement, entry: bytes
+) -> None:
+    outcome, _ = failure(sandbox)
+    await redis.hset(keys.SETTLEMENTS, "made-by-hand", entry)  # type: ignore[arg-type]  # redis-py knows only text
+    await writer.defer(outcome)
+    assert await writer.settle_waiting() == 1
+    (rejected,) = await Rejected(redis).list()
+    assert (rejected.session_id, rejected.error) == ("made-by-hand", "the entry is no outcome")
+    assert await Rejected(redis).drop(rejected)
+    assert await Rejected(redis).list() == []
+
+
+def _without_balance(sandbox: Sandbox) -> Outcome:
+    """The end of a session whose payer's balance row is gone."""
+    outcome, owner = failure(sandbox)
+    sandbox.database.execute("delete from user_credits where user_id = $1", owner)
+    return outcome

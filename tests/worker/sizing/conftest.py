@@ -19,7 +19,7 @@ from PIL import Image
 
 from worker.health import Health
 from worker.http.app import create_app
-from worker.images import decode
+from worker.photos.decode import decode
 from worker.settings import Settings
 from worker.sizing.measurements import Measurer
 from worker.sizing.pose import Landmarker

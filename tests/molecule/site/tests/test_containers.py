@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 from testinfra.host import Host
@@ -18,13 +19,12 @@ SECRETS = [
 
 
 @pytest.fixture(scope="module")
-def containers(server: Host) -> list[dict]:
-    return json.loads(
-        server.check_output("docker inspect $(docker ps -q --filter label=com.docker.compose.project=wearon)")
-    )
+def containers(server: Host) -> list[dict[str, Any]]:
+    ids = "$(docker ps -q --filter label=com.docker.compose.project=wearon)"
+    return list(json.loads(server.check_output(f"docker inspect {ids}")))
 
 
-def test_every_container_is_healthy_and_confined(containers: list[dict]) -> None:
+def test_every_container_is_healthy_and_confined(containers: list[dict[str, Any]]) -> None:
     assert {one["Name"] for one in containers} == {f"/wearon-{service}-1" for service in SERVICES}
     for one in containers:
         host = one["HostConfig"]
@@ -41,28 +41,28 @@ def test_every_container_is_healthy_and_confined(containers: list[dict]) -> None
         assert host["LogConfig"]["Config"]["max-size"] == "10m"
 
 
-def test_processes_hold_no_capability(server: Host, containers: list[dict]) -> None:
+def test_processes_hold_no_capability(server: Host, containers: list[dict[str, Any]]) -> None:
     for one in containers:
         status = server.file(f"/proc/{one['State']['Pid']}/status").content_string
         assert re.search(r"CapEff:\s0+$", status, re.M), one["Name"]
         assert re.search(r"NoNewPrivs:\s1$", status, re.M), one["Name"]
 
 
-def test_only_nginx_publishes_ports(containers: list[dict]) -> None:
+def test_only_nginx_publishes_ports(containers: list[dict[str, Any]]) -> None:
     published = {
         one["Name"]: one["HostConfig"]["PortBindings"] for one in containers if one["HostConfig"]["PortBindings"]
     }
     assert list(published) == ["/wearon-nginx-1"]
 
 
-def test_nginx_does_not_see_redis(containers: list[dict]) -> None:
+def test_nginx_does_not_see_redis(containers: list[dict[str, Any]]) -> None:
     networks = {one["Name"]: set(one["NetworkSettings"]["Networks"]) for one in containers}
     assert networks["/wearon-nginx-1"] == {"wearon_edge"}
     beside = {name for name, attached in networks.items() if "wearon_edge" in attached}
     assert beside == {"/wearon-nginx-1", "/wearon-worker-blue-1", "/wearon-grafana-1"}
 
 
-def test_secrets_show_in_no_inspection_and_no_log(server: Host, containers: list[dict]) -> None:
+def test_secrets_show_in_no_inspection_and_no_log(server: Host, containers: list[dict[str, Any]]) -> None:
     logs = "".join(server.run(f"docker logs {one['Name'][1:]} 2>&1").stdout for one in containers)
     for secret in SECRETS:
         assert secret not in json.dumps(containers)

@@ -30,8 +30,8 @@ def test_timers_wait(server: Host) -> None:
 
 
 def test_units_are_sound(server: Host) -> None:
-    names = ("wearon-certificates", "wearon-backup", "wearon-revive", "wearon-firewall", "docker-prune")
-    names += ("wearon-host-metrics", "wearon-list-logs")
+    names = ["wearon-certificates", "wearon-backup", "wearon-revive", "wearon-firewall", "docker-prune"]
+    names += ["wearon-host-metrics", "wearon-list-logs"]
     units = " ".join(f"{name}.service" for name in names)
     assert server.check_output(f"systemd-analyze verify {units} 2>&1 | grep -i wearon || true") == ""
 

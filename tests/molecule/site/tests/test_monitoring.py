@@ -20,7 +20,7 @@ SITE = "https://api.example.test"
 
 def get(server: Host, service: str, url: str) -> str:
     """What a service answers inside its own container."""
-    return server.check_output(f"docker exec wearon-{service}-1 wget -q -O - '{url}'")
+    return str(server.check_output(f"docker exec wearon-{service}-1 wget -q -O - '{url}'"))
 
 
 def query(server: Host, expression: str) -> list[tuple[dict[str, str], float]]:
@@ -245,7 +245,8 @@ def test_pairing_ends_when_the_phone_has_scanned(play: Play, server: Host) -> No
     def send(secret: str, body: str) -> str:
         url = "http://whatsapp-bridge:8080/whatsapp/send/grafana-alert/user/491700000000"
         ask = f"wget -q -S -O /dev/null --header 'Authorization: Bearer {secret}' --post-data '{body}' {url} 2>&1"
-        return re.findall(r"HTTP/1\.\d (\d+)", server.run("docker exec wearon-grafana-1 sh -c %s", ask).stdout)[0]
+        answer = str(server.run("docker exec wearon-grafana-1 sh -c %s", ask).stdout)
+        return str(re.findall(r"HTTP/1\.\d (\d+)", answer)[0])
 
     secret = "testbed-whatsapp-bridge-secret"
     assert send(secret, json.dumps({"message": "hello"})) == "200"

@@ -70,18 +70,18 @@ class Worker:
         """The colour that the upstream file names; nobody stands behind it."""
         text = docker("exec", "rolling", "cat", f"/opt/wearon/nginx/upstreams/worker/{self.name}.conf")
         assert "backup" not in text
-        return re.findall(r"# (\w+)", text)[0]
+        return str(re.findall(r"# (\w+)", text)[0])
 
     def tag(self) -> str:
         """The tag of the release that serves."""
         image = self.host.check_output(f"docker inspect -f '{{{{.Config.Image}}}}' wearon-worker-{self.serving()}-1")
-        return re.sub(r"^.*:([^:@]+)@sha256:[0-9a-f]{64}$", r"\1", image)
+        return re.sub(r"^.*:([^:@]+)@sha256:[0-9a-f]{64}$", r"\1", str(image))
 
     def history(self) -> list[dict[str, str]]:
         return list(json.loads(self.host.check_output("cat /opt/wearon/worker/releases.json"))["releases"])
 
     def setting(self, name: str) -> str:
-        return self.host.check_output(f"docker exec wearon-worker-{self.serving()}-1 printenv {name}")
+        return str(self.host.check_output(f"docker exec wearon-worker-{self.serving()}-1 printenv {name}"))
 
     def is_settled(self, tag: str) -> None:
         """One colour runs, it serves, it holds nothing back, and nobody holds the lock."""

@@ -12,7 +12,7 @@ from tests.molecule.hosts import docker
 
 FIRST, SECOND = testinfra.get_host("docker://first"), testinfra.get_host("docker://second")
 NEIGHBOUR = testinfra.get_host("docker://testbed-neighbour")
-CURL = "curl -sS --max-time 10 --cacert /state/pebble-root.crt https://api.example.test/health"
+CURL = "curl -sS --max-time 10 --cacert /state/pebble-root.crt https://workers.example.test/health"
 
 
 def address(host: str) -> str:

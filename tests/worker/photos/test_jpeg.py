@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from worker.errors import ImageInvalid
-from worker.images import normalise
-from worker.jpeg import MAX_SCANS, MAX_SEGMENTS, coefficient_bytes
+from worker.photos.decode import normalise
+from worker.photos.jpeg import MAX_SCANS, MAX_SEGMENTS, coefficient_bytes
 
 
 def jpeg(width=160, height=80, mode="RGB", **options) -> bytes:

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from worker import images
 from worker.errors import ImageError, ImageInvalid, ImageTooLarge
-from worker.images import decode, normalise, to_jpeg
+from worker.photos import opening as images
+from worker.photos.decode import decode, normalise, to_jpeg
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 FORMATS = ["JPEG", "PNG", "WEBP", "AVIF"]

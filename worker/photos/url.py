@@ -2,19 +2,15 @@
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import SplitResult, quote, urlsplit
 
 from worker.errors import ImageRefused
+from worker.hosts import canonical_host
 
 MAX_URL_LENGTH = 8192
-MAX_HOST_LENGTH = 254
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
-#: The WHATWG rule for "this host is meant to be an IPv4 number": 127.1, 0x7f.1, 017700000001, 2130706433.
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _BRACKETED = re.compile(r"\[[0-9a-fA-F:.]+\](:[0-9]*)?")
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
 
@@ -57,25 +53,13 @@ def locate(url: str) -> Location:
             raise ImageRefused("URL names port 0.")
         return Location(parts.scheme, _host(parts), port, _target(parts))
     except ValueError:
-        raise ImageRefused("URL cannot be parsed, or its host is an address in an unusual spelling.") from None
+        raise ImageRefused("URL cannot be parsed, or its host is no valid name or address.") from None
 
 
 def _host(parts: SplitResult) -> str:
-    """The host as it goes on the wire: ASCII, lower case, canonical if it is an address, no trailing dot."""
-    if "[" in parts.netloc or "]" in parts.netloc:
-        if not _BRACKETED.fullmatch(parts.netloc):
-            raise ImageRefused("URL has a malformed IPv6 address or names a zone.")
-        return str(IPv6Address(parts.hostname))
-    host = parts.hostname or ""
-    if len(host) > MAX_HOST_LENGTH:
-        raise ImageRefused(f"URL has a host of {len(host)} characters; the limit is {MAX_HOST_LENGTH}.")
-    host = host.encode("idna").decode("ascii").lower().removesuffix(".")
-    labels = host.split(".")
-    if _NUMBER.fullmatch(labels[-1]):
-        return str(IPv4Address(host))
-    if not all(_LABEL.fullmatch(label) for label in labels):
-        raise ImageRefused("URL has no valid host name.")
-    return host
+    if ("[" in parts.netloc or "]" in parts.netloc) and not _BRACKETED.fullmatch(parts.netloc):
+        raise ImageRefused("URL has a malformed IPv6 address or names a zone.")
+    return canonical_host(parts.hostname or "")
 
 
 def _target(parts: SplitResult) -> str:

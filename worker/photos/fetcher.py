@@ -3,18 +3,24 @@
 import asyncio
 import os
 import ssl
+import time
 
 import certifi
 import httpcore
+import stamina
 
 from worker import __version__
-from worker.addresses import CONNECT_TIMEOUT_SECONDS, GuardedBackend, Resolver, is_public, resolve
 from worker.errors import ImageInvalid, ImageTooLarge, ImageUnavailable
-from worker.location import Location, locate
+from worker.photos.guard import CONNECT_TIMEOUT_SECONDS, GuardedBackend, Resolver, is_public, resolve
+from worker.photos.labels import compression, other_kind, retry_after_seconds
+from worker.photos.url import Location, locate
 
-CONTENT_TYPES = frozenset({"image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/webp", "image/avif"})
 KEEPALIVE_SECONDS = 15.0
-RETRY_PAUSE_SECONDS = 0.2
+#: Of one photo, the first one included; the fetch's whole time ends them, too.
+ATTEMPTS = 4
+FIRST_PAUSE_SECONDS = 0.2
+#: A host that is silent for so long in the middle of an answer is asked anew.
+SILENCE_SECONDS = 15.0
 
 _HEADERS = [
     (b"User-Agent", f"WearOn-Worker/{__version__}".encode()),
@@ -22,7 +28,15 @@ _HEADERS = [
     (b"Accept", b"image/jpeg, image/png;q=0.8, image/webp;q=0.8, image/avif;q=0.5"),
     (b"Accept-Encoding", b"identity"),
 ]
-_PASSING = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError)
+_TIMEOUTS = {"connect": CONNECT_TIMEOUT_SECONDS, "read": SILENCE_SECONDS}
+
+
+class _Passing(ImageUnavailable):
+    """The host may do better at the next attempt; `retry_after` is what it asked for, in seconds."""
+
+    def __init__(self, detail: str, retry_after: float = 0.0) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class ImageFetcher:
@@ -51,13 +65,15 @@ class ImageFetcher:
         self._turns = asyncio.Semaphore(downloads)
 
     async def fetch(self, url: str) -> bytes:
-        """The bytes behind `url`, labelled as an image and no longer than the limit.
+        """The bytes behind `url`, no longer than the limit; whether they are a picture is for the decoder to say.
+
+        A host that answers 429 or 5xx, is silent or breaks off is asked again within the time.
 
         Raises:
             ImageRefused: the URL, or an address that its host resolves to, is not allowed; nothing was connected to.
             ImageUnavailable: no complete answer with status 200 within the time; redirects are not followed.
             ImageTooLarge: more bytes than the limit; the connection is closed at once.
-            ImageInvalid: the answer is not labelled as a picture of a known format.
+            ImageInvalid: the answer is labelled as something that is clearly no picture, or compressed.
         """
         location = locate(url)
         # Waiting for a turn is not the host's fault and does not count.
@@ -76,18 +92,29 @@ class ImageFetcher:
         await self._trusted.aclose()
 
     async def _download(self, location: Location) -> bytes:
-        try:
-            return await self._attempt(location)
-        except _PASSING:
-            # Mostly a kept-alive connection that the host closed at the same moment.
-            await asyncio.sleep(RETRY_PAUSE_SECONDS)
-        try:
-            return await self._attempt(location)
-        except _PASSING as error:
-            # The name of the error only: texts may quote what the host sent, and with it a signed URL.
-            raise ImageUnavailable(f"Photo host {location.host}: {type(error).__name__}.") from None
+        deadline = time.monotonic() + self._timeout_seconds
+
+        def pause(error: Exception) -> bool | float:
+            if not isinstance(error, _Passing) or time.monotonic() + error.retry_after >= deadline:
+                return False
+            return error.retry_after or True
+
+        attempts = stamina.retry_context(
+            on=pause, attempts=ATTEMPTS, timeout=None, wait_initial=FIRST_PAUSE_SECONDS, wait_jitter=FIRST_PAUSE_SECONDS
+        )
+        async for attempt in attempts:
+            with attempt:
+                return await self._attempt(location)
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _attempt(self, location: Location) -> bytes:
+        try:
+            return await self._answer(location)
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
+            # The name of the error only: texts may quote what the host sent, and with it a signed URL.
+            raise _Passing(f"Photo host {location.host}: {type(error).__name__}.") from None
+
+    async def _answer(self, location: Location) -> bytes:
         pool = self._trusted if location.origin in self._trusted_origins else self._public
         url = httpcore.URL(
             scheme=location.scheme.encode(),
@@ -96,8 +123,7 @@ class ImageFetcher:
             target=location.target.encode(),
         )
         headers = [(b"Host", location.authority.encode()), *_HEADERS]
-        extensions = {"timeout": {"connect": CONNECT_TIMEOUT_SECONDS}}
-        async with pool.stream("GET", url, headers=headers, extensions=extensions) as response:
+        async with pool.stream("GET", url, headers=headers, extensions={"timeout": _TIMEOUTS}) as response:
             self._check(response, location.host)
             parts: list[bytes] = []
             size = 0
@@ -109,19 +135,23 @@ class ImageFetcher:
             return b"".join(parts)
 
     def _check(self, response: httpcore.Response, host: str) -> None:
+        headers: dict[str, list[str]] = {}
+        for name, value in response.headers:
+            headers.setdefault(name.lower().decode("latin-1"), []).append(value.decode("latin-1"))
+        if response.status == 429 or response.status >= 500:
+            asked = retry_after_seconds(headers.get("retry-after", [""])[0])
+            raise _Passing(f"Photo host {host} answered {response.status}.", asked)
         if response.status != 200:
             raise ImageUnavailable(f"Photo host {host} answered {response.status}.")
-        headers = {name.lower(): value for name, value in reversed(response.headers)}
-        kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower().decode("latin-1")
-        if kind not in CONTENT_TYPES:
-            raise ImageInvalid(f"Photo host {host} sent {kind[:60]!r}; JPEG, PNG, WebP and AVIF are accepted.")
-        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
-            raise ImageInvalid(f"Photo host {host} sent a compressed body although none was asked for.")
-        if (length := int(headers.get(b"content-length", b"0"))) > self._max_bytes:
+        if kind := other_kind(headers.get("content-type", [""])[0]):
+            raise ImageInvalid(f"Photo host {host} sent {kind[:60]!r}, which is no picture.")
+        if coding := compression(headers.get("content-encoding", [])):
+            raise ImageInvalid(f"Photo host {host} sent a body in {coding[:20]!r} although no coding was asked for.")
+        if (length := int(headers.get("content-length", ["0"])[0])) > self._max_bytes:
             raise self._too_large(length)
 
     def _too_large(self, size: int) -> ImageTooLarge:
-        return ImageTooLarge(f"Image is at least {size / 1e6:.1f} MB; the limit is {self._max_bytes / 1e6:g} MB.")
+        return ImageTooLarge(f"Image has at least {size:,} bytes; the limit is {self._max_bytes:,}.")
 
 
 def _pool(backend: GuardedBackend, context: ssl.SSLContext, connections: int) -> httpcore.AsyncConnectionPool:

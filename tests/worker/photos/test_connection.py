@@ -9,7 +9,7 @@ import httpcore
 import pytest
 import trustme
 
-from worker.connection import READ_BYTES, Connection
+from worker.photos.connection import READ_BYTES, Connection
 
 BODY = bytes(range(256)) * 12_000  # 3 MB in which every byte's place shows
 
@@ -37,7 +37,7 @@ class Peer:
     async def connect(self, talk, *, tls=None):
         self.talk = talk
         self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=tls)
-        return await Connection.open("127.0.0.1", self.server.sockets[0].getsockname()[1], timeout=5)
+        return await Connection.open(["127.0.0.1"], self.server.sockets[0].getsockname()[1], timeout=5)
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ async def test_refused_connection_is_a_connect_error():
     port = peer.server.sockets[0].getsockname()[1]
     peer.server.close()
     with pytest.raises(httpcore.ConnectError):
-        await Connection.open("127.0.0.1", port, timeout=5)
+        await Connection.open(["127.0.0.1"], port, timeout=5)
 
 
 async def test_a_host_that_sends_head_and_body_apart_is_not_kept_waiting_for_the_acknowledgement():

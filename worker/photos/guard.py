@@ -9,15 +9,16 @@ from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from itertools import zip_longest
 from typing import Any
 
 import httpcore
 
-from worker.connection import Connection
 from worker.errors import ImageRefused
+from worker.photos.connection import Connection
 
-#: A name with many addresses must not keep a generation busy with connecting.
-MAX_ADDRESSES_TRIED = 4
+#: A name with many addresses must not keep a generation busy with connecting; they are tried side by side.
+MAX_ADDRESSES_TRIED = 8
 CONNECT_TIMEOUT_SECONDS = 5.0
 
 Address = IPv4Address | IPv6Address
@@ -105,13 +106,17 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         # One private answer among public ones is refused, too: which one is used would be the attacker's choice.
         if not all(self._allow(ip_address(answer)) for answer in answers):
             raise ImageRefused(f"{host} does not lead to a public address only.")
-        failure: Exception = httpcore.ConnectError("the name has no address")
-        for answer in answers[:MAX_ADDRESSES_TRIED]:
-            try:
-                return await Connection.open(answer, port, timeout)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failure = error
-        raise failure
+        if not answers:
+            raise httpcore.ConnectError("the name has no address")
+        return await Connection.open(_both_families(answers)[:MAX_ADDRESSES_TRIED], port, timeout)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+def _both_families(answers: list[str]) -> list[str]:
+    """The family of the best answer and the other one in turns, so that neither fills the first places alone."""
+    first = [answer for answer in answers if (":" in answer) == (":" in answers[0])]
+    second = [answer for answer in answers if answer not in first]
+    turns = zip_longest(first, second)
+    return [answer for turn in turns for answer in turn if answer]

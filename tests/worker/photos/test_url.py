@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import ImageRefused
-from worker.location import MAX_URL_LENGTH, Location, locate
+from worker.photos.url import MAX_URL_LENGTH, Location, locate
 from worker.settings import origin
 
 
@@ -22,6 +22,16 @@ def test_a_signed_url_is_asked_for_unchanged():
         ("http://[2606:4700:0::1111]:8080/a", "[2606:4700::1111]:8080"),
         ("https://bücher.example/a", "xn--bcher-kva.example"),
         ("https://my_shop.example/a", "my_shop.example"),
+        ("https://stra\u00dfe.example/a", "xn--strae-oqa.example"),
+        ("https://STRASSE.example/a", "strasse.example"),
+        ("https://\u03c6\u03ac\u03c2.example/a", "xn--hxa8bk.example"),
+        ("https://b\u00fccher\u3002example\u3002/a", "xn--bcher-kva.example"),
+        ("https://bu\u0308cher.example/a", "xn--bcher-kva.example"),
+        ("https://\u2615.example/a", "xn--53h.example"),
+        ("https://\U0001f455\U0001f4f7.example/a", "xn--6p8hek.example"),
+        ("https://my_sh\u00f6p.example/a", "xn--my_shp-0xa.example"),
+        ("https://\uff50\uff48\uff4f\uff54\uff4f.example/a", "photo.example"),
+        ("https://so\u00adft.example/a", "soft.example"),
     ],
 )
 def test_host_header_is_the_hosts_canonical_form(url, authority):
@@ -42,7 +52,18 @@ def test_unencoded_characters_are_encoded_as_browsers_do(url, target):
     assert locate(url).target == target
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9000", "https://abc.supabase.co", "http://localhost:54321/x?y"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "http://127.0.0.1:9000",
+            "https://abc.supabase.co",
+            "http://localhost:54321/x?y",
+            "https://My_Shop.example./",
+        ),
+        *("http://[0:0::1]:80/", "https://xn--strae-oqa.example:8443"),
+    ],
+)
 def test_origin_has_the_form_that_settings_use(url):
     assert locate(url).origin == origin(url)
 

@@ -1,4 +1,4 @@
-"""What decoding a JPEG will cost, read from its headers before libjpeg and Pillow are asked to pay it."""
+"""What libjpeg and Pillow are not asked: what decoding a JPEG will cost, and how to read one that lacks its end."""
 
 from worker.errors import ImageInvalid
 
@@ -7,6 +7,10 @@ MAGIC = b"\xff\xd8\xff"
 MAX_SEGMENTS = 2000
 #: Scans of a progressive picture; encoders write about ten. Even one of 48 bytes is a pass over the whole picture.
 MAX_SCANS = 500
+
+#: What ends a picture, and bytes that are none of its: they look like coded pixels to a decoder that lacks some.
+END = b"\xff\xd9"
+_PADDING = bytes((7 * number + 40) % 251 for number in range(2000))
 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
@@ -47,6 +51,42 @@ def coefficient_bytes(data: bytes) -> int:
             frame, progressive = segment, marker in _PROGRESSIVE
         position += 4 + len(segment)
     raise ImageInvalid("JPEG holds no picture, or hides it behind too many segments.")
+
+
+def endings(data: bytes) -> tuple[bytes, bytes]:
+    """`data` ended in two ways: both give the same picture if, and only if, all rows are there."""
+    data = data.rstrip(b"\xff")  # the first half of a marker, or what may stand before one
+    return data + END, data + _PADDING + END
+
+
+def has_every_scan(data: bytes) -> bool:
+    """The scans that have begun bring every coefficient of every component to its full precision."""
+    exact: dict[int, set[int]] = {}
+    position = data.find(b"\xff\xda")
+    while 0 <= position < len(data) - 5:
+        count = data[position + 4]
+        spectrum_at = position + 5 + 2 * count
+        components, spectrum = data[position + 5 : spectrum_at : 2], data[spectrum_at : spectrum_at + 3]
+        for component in components:
+            covered = exact.setdefault(component, set())
+            if len(spectrum) == 3 and spectrum[2] & 15 == 0:
+                covered.update(range(spectrum[0], min(spectrum[1], 63) + 1))
+        position = data.find(b"\xff\xda", position + 2)
+    return all(len(covered) == 64 for covered in exact.values())
+
+
+def without_metadata(data: bytes) -> bytes:
+    """`data` without application segments and comments, but for Adobe's, which says how inks are stored."""
+    parts, position = [data[:2]], 2
+    for _ in range(MAX_SEGMENTS):
+        marker = data[position + 1 : position + 2]
+        if data[position : position + 1] != b"\xff" or marker in (b"", b"\xda"):
+            break
+        end = position + 2 + int.from_bytes(data[position + 2 : position + 4])
+        if not (0xE0 <= marker[0] <= 0xED or marker[0] in (0xEF, 0xFE)):
+            parts.append(data[position:end])
+        position = end
+    return b"".join([*parts, data[position:]])
 
 
 def _all_coefficients(frame: bytes) -> int:

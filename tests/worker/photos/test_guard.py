@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.addresses import GuardedBackend, is_public, resolve
-from worker.connection import Connection
 from worker.errors import ImageRefused
+from worker.photos.connection import Connection
+from worker.photos.guard import MAX_ADDRESSES_TRIED, GuardedBackend, is_public, resolve
 
 PRIVATE = [
     *("0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.100.100.200", "100.127.255.255"),
@@ -48,19 +48,17 @@ def test_nothing_is_allowed_that_python_calls_private(address):
         assert not address.is_multicast
 
 
-class Wire:
-    """Stands where TCP would: notes what is connected to, and fails for the addresses named."""
+@pytest.fixture
+def tried(monkeypatch):
+    """Stands where TCP would: what is connected to, in this order."""
+    tried = []
 
-    def __init__(self, monkeypatch, failing=()):
-        self.tried = []
+    async def connect(addresses, port, timeout):
+        tried.extend((address, port) for address in addresses)
+        return httpcore.AsyncMockStream([])
 
-        async def connect(host, port, timeout):
-            self.tried.append((host, port))
-            if host in failing:
-                raise httpcore.ConnectError("down")
-            return httpcore.AsyncMockStream([])
-
-        monkeypatch.setattr(Connection, "open", connect)
+    monkeypatch.setattr(Connection, "open", connect)
+    return tried
 
 
 def names(*answers):
@@ -70,40 +68,37 @@ def names(*answers):
     return resolver
 
 
-async def test_connection_goes_to_the_checked_address(monkeypatch):
-    wire = Wire(monkeypatch)
+async def test_connection_goes_to_the_checked_addresses(tried):
     await GuardedBackend(names("1.1.1.1", "8.8.8.8"), is_public).connect_tcp("photos.example", 443)
-    assert wire.tried == [("1.1.1.1", 443)]
+    assert tried == [("1.1.1.1", 443), ("8.8.8.8", 443)]
 
 
-async def test_next_address_is_tried_when_one_does_not_answer(monkeypatch):
-    wire = Wire(monkeypatch, failing={"2606:4700::1111"})
-    await GuardedBackend(names("2606:4700::1111", "8.8.8.8"), is_public).connect_tcp("photos.example", 443)
-    assert wire.tried == [("2606:4700::1111", 443), ("8.8.8.8", 443)]
-
-
-async def test_a_name_with_many_dead_addresses_is_given_up_after_four(monkeypatch):
-    dead = [f"8.8.8.{number}" for number in range(100)]
-    wire = Wire(monkeypatch, failing=dead)
-    with pytest.raises(httpcore.ConnectError):
-        await GuardedBackend(names(*dead), is_public).connect_tcp("photos.example", 443)
-    assert len(wire.tried) == 4
+async def test_a_name_with_many_addresses_of_one_family_still_gets_the_other_tried(tried):
+    six, four = [f"2606:4700::{number}" for number in range(1, 100)], ["8.8.8.8", "8.8.4.4"]
+    await GuardedBackend(names(*six, *four), is_public).connect_tcp("photos.example", 443)
+    assert [address for address, _ in tried] == [six[0], four[0], six[1], four[1], *six[2:6]]
+    assert len(tried) == MAX_ADDRESSES_TRIED
 
 
 @pytest.mark.parametrize("private", PRIVATE)
-async def test_one_private_answer_among_public_ones_refuses_the_name(private, monkeypatch):
-    wire = Wire(monkeypatch)
+async def test_one_private_answer_among_public_ones_refuses_the_name(private, tried):
     for answers in ([private], ["1.1.1.1", private], [private, "1.1.1.1"]):
         with pytest.raises(ImageRefused):
             await GuardedBackend(names(*answers), is_public).connect_tcp("photos.example", 443)
-    assert wire.tried == []
+    assert tried == []
 
 
-async def test_a_name_without_addresses_is_a_connection_error(monkeypatch):
-    wire = Wire(monkeypatch)
+async def test_private_answer_beyond_the_addresses_that_are_tried_refuses_the_name(tried):
+    answers = [f"8.8.8.{number}" for number in range(50)] + ["10.0.0.1"]
+    with pytest.raises(ImageRefused):
+        await GuardedBackend(names(*answers), is_public).connect_tcp("photos.example", 443)
+    assert tried == []
+
+
+async def test_a_name_without_addresses_is_a_connection_error(tried):
     with pytest.raises(httpcore.ConnectError):
         await GuardedBackend(names(), is_public).connect_tcp("photos.example", 443)
-    assert wire.tried == []
+    assert tried == []
 
 
 async def test_a_name_that_does_not_resolve_is_a_connection_error():

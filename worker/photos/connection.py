@@ -7,12 +7,15 @@ since the last one, with TLS as well as without; httpcore's own backend hands on
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self, cast
 
+import aiohappyeyeballs
 import httpcore
 
+#: RFC 8305: how long an address may keep silent until the next one is tried beside it.
+NEXT_ADDRESS_SECONDS = 0.25
 #: A piece's largest size, and what is read ahead at most.
 READ_BYTES = 256 * 1024
 
@@ -25,11 +28,15 @@ class Connection(httpcore.AsyncNetworkStream):
         self._arrived = arrived
 
     @classmethod
-    async def open(cls, address: str, port: int, timeout: float | None) -> Self:
-        """Connect to an IP address."""
+    async def open(cls, addresses: Sequence[str], port: int, timeout: float | None) -> Self:
+        """Connect to the first of the IP addresses that answers; no name is resolved here."""
         loop = asyncio.get_running_loop()
         async with _translated(timeout, httpcore.ConnectTimeout, httpcore.ConnectError):
-            return cls(*await loop.create_connection(_Arrived, address, port))
+            endpoints = [_endpoint(address, port) for address in addresses]
+            winner = await aiohappyeyeballs.start_connection(
+                endpoints, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, interleave=1
+            )
+            return cls(*await loop.create_connection(_Arrived, sock=winner))
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
@@ -122,6 +129,10 @@ class _Arrived(asyncio.BufferedProtocol):
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _endpoint(address: str, port: int) -> aiohappyeyeballs.AddrInfoType:
+    return socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0]
 
 
 @asynccontextmanager
