@@ -39,17 +39,18 @@ require_system_packages() {
 
 mirror() { # where this machine gets Debian from
   # shellcheck disable=SC2016
-  { apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian'; echo http://deb.debian.org/debian; } |
-    awk 'NR == 1'
+  apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | awk 'NR == 1'
 }
 
 unpack_from_suite() {
-  local tmp
+  local tmp archive
+  archive=$(mirror)
+  [[ -n $archive ]] || refuse "Debian's archive among apt's sources" "apt-get update, after adding Debian's archive to them"
   tmp=$(mktemp -d)
   # shellcheck disable=SC2064
   trap "rm -rf '$tmp'" EXIT
   mkdir -p "$tmp/lists/partial" "$tmp/parts" "$tmp/debs" "$tmp/root"
-  echo "deb [signed-by=$keyring] $(mirror) $suite main" >"$tmp/sources.list"
+  echo "deb [signed-by=$keyring] $archive $suite main" >"$tmp/sources.list"
   apt() {
     apt-get -qq -o Dir::Etc::sourcelist="$tmp/sources.list" -o Dir::Etc::sourceparts="$tmp/parts" \
       -o Dir::State::lists="$tmp/lists" -o Dir::Cache="$tmp" -o Acquire::Languages=none -o Acquire::Retries=3 \

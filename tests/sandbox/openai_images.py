@@ -95,6 +95,7 @@ class OpenAIImages:
 
     async def _answer(self, request: Request, call: Call, pictures: list[bytes]) -> Response:
         fault = await self.faults.strike("images/edits", call.prompt, call.model)
+        refusal: Response | None
         if fault is None and call.model in self.settings["shut_down"]:
             refusal, outcome = faults.real(self.settings["shut_down"][call.model], call.model), "shut_down"
         elif fault is None:
