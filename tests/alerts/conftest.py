@@ -16,6 +16,8 @@ CONTACTS = {
     "grafana_whatsapp_phones": ["+491701234567"],
     "grafana_whatsapp_groups": ["120363012345678901@g.us"],
     "grafana_email_to": ["ops@example.com", "boss@example.com"],
+    "grafana_smtp_host": "smtp.example.com:587",
+    "grafana_smtp_from": "alerts@example.com",
     "grafana_webhook_url": "https://hooks.example.com/a$b",
     "grafana_heartbeat_url": "https://watcher.example.com/ping",
 }
