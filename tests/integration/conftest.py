@@ -19,6 +19,8 @@ QUICK = {
     "FETCH_TIMEOUT_SECONDS": "3",
     "QUOTA_PAUSE_SECONDS": "2",
     "SWEEP_INTERVAL_SECONDS": "1",
+    # The faults of one test must not open the breaker for the next one; test_pauses.py is about the breaker.
+    "BREAKER_CALLS": "1000",
 }
 
 
