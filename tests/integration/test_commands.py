@@ -11,7 +11,7 @@ from tests.integration.worker_process import ROOT, WorkerProcess
 from tests.sandbox import Sandbox
 from tests.sandbox.proxy import Proxy
 
-PICTURES = ROOT / "tests" / "sandbox" / "pictures"
+PICTURES = ROOT / "tests" / "sandbox" / "photos" / "pictures"
 
 
 def enqueue(worker: WorkerProcess, *arguments: str) -> subprocess.CompletedProcess[str]:

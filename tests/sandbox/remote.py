@@ -136,7 +136,7 @@ class OpenAIRemote(Faulty):
 
     def set(self, **settings: object) -> None:
         """latency (seconds or {"median": 30, "sigma": 0.3}), limit_per_minute, compose, keep_images; models that are
-        shut_down ({model: "model_not_found"}, or another name in openai_answers.yml) and their shutdown_dates."""
+        shut_down ({model: "model_not_found"}, or another name in openai/answers.yml) and their shutdown_dates."""
         self.command("set", **settings)
 
     def calls(self, containing: str = "") -> list[ReceivedCall]:

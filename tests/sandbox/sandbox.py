@@ -18,11 +18,11 @@ from tests.sandbox.processes import data_folder, end, remove, spawn
 from tests.sandbox.producer import Producer
 from tests.sandbox.records import Records
 from tests.sandbox.remote import GatewayRemote, OpenAIRemote, PhotosRemote, ReceivedCall, StoredObject
-from tests.sandbox.tokens import api_key, sign
+from tests.sandbox.supabase.tokens import api_key, sign
 from tests.sandbox.valkey import Valkey
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
+ROOT = Path(__file__).parents[2]
+SCHEMA = Path(__file__).parent / "supabase" / "schema.sql"
 MIGRATION = ROOT / "worker" / "generation" / "sql" / "functions.sql"
 TEMPLATE = "template_wearon"
 BUCKET = "virtual-tryon-images"
@@ -125,7 +125,7 @@ class Sandbox(Records):
         return {name: pid for name, pid in found.items() if pid}
 
     def _make_database(self) -> Database:
-        scripts = [HERE / "schema.sql", HERE / "witness.sql", *([MIGRATION] if self._migrate else [])]
+        scripts = [SCHEMA, SCHEMA.with_name("witness.sql"), *([MIGRATION] if self._migrate else [])]
         with Database(self.postgres.create_database(TEMPLATE)) as template:
             for script in scripts:
                 template.apply(script)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.sandbox import Sandbox
-from tests.sandbox import openai_faults as faults
+from tests.sandbox.openai import answers
 
 
 def picture(answer) -> Image.Image:
@@ -83,7 +83,7 @@ def test_a_model_can_be_shut_down_in_each_known_way(edit, sandbox: Sandbox, way)
     sandbox.openai.set(shut_down={"gpt-image-1.5": way})
     with pytest.raises(openai.APIStatusError, match=r"gpt-image-1\.5") as caught:
         edit()
-    assert caught.value.status_code == faults.REAL[way][0]
+    assert caught.value.status_code == answers.REAL[way][0]
     with openai.OpenAI(api_key=sandbox.openai_key, base_url=sandbox.openai_url) as client:
         with pytest.raises(openai.NotFoundError):
             client.models.retrieve("gpt-image-1.5")

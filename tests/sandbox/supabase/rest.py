@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.catalog import Catalog, Function
-from tests.sandbox.rest_answers import body_of, json_answer, rows_answer, written_answer
-from tests.sandbox.rest_errors import RestError, answer, no_function, no_table
-from tests.sandbox.rest_query import Query, identifier, split, unquote
+from tests.sandbox.supabase.catalog import Catalog, Function
+from tests.sandbox.supabase.rest_answers import body_of, json_answer, rows_answer, written_answer
+from tests.sandbox.supabase.rest_errors import RestError, answer, no_function, no_table
+from tests.sandbox.supabase.rest_query import Query, identifier, split, unquote
 
 
 class Rest:

@@ -11,13 +11,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tests.sandbox.access import authorize, operation_of
 from tests.sandbox.control import Commands
 from tests.sandbox.faults import Faults, drop
-from tests.sandbox.gateway_answers import ANSWERS, answer
-from tests.sandbox.rest import Rest
-from tests.sandbox.storage import Storage
-from tests.sandbox.storage_objects import StorageError
+from tests.sandbox.supabase.access import authorize, operation_of
+from tests.sandbox.supabase.answers import ANSWERS, answer
+from tests.sandbox.supabase.rest import Rest
+from tests.sandbox.supabase.storage import Storage
+from tests.sandbox.supabase.storage_objects import StorageError
 
 #: unavailable answers `status` (503), or with `html` a page; the kinds of `ANSWERS` are the answers of Supabase;
 #: replaced gives `body` as JSON after the work was done; drop_before and drop_after reset the connection before or

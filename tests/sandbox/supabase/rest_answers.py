@@ -8,8 +8,8 @@ import asyncpg
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tests.sandbox.rest_errors import RestError, not_one
-from tests.sandbox.rest_query import Query
+from tests.sandbox.supabase.rest_errors import RestError, not_one
+from tests.sandbox.supabase.rest_query import Query
 
 _SINGLE = "application/vnd.pgrst.object+json"
 

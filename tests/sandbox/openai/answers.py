@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from tests.sandbox.faults import Fault
 
-ANSWERS = Path(__file__).with_name("openai_answers.yml")
+ANSWERS = Path(__file__).with_name("answers.yml")
 
 
 def error(
@@ -41,7 +41,7 @@ REAL: dict[str, tuple[int, str, str | None, str | None, str]] = {
 
 
 def real(name: str, model: str) -> Response:
-    """An answer of openai_answers.yml."""
+    """An answer of answers.yml."""
     status, kind, code, param, message = REAL[name]
     return error(status, message.format(model=model), kind, code, param=param)
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from tests.sandbox.rest_errors import RestError
+from tests.sandbox.supabase.rest_errors import RestError
 
 _RESERVED = {"select", "order", "limit", "offset", "columns", "on_conflict", "or", "and", "not.or", "not.and"}
 _COMPARE = {"eq": "=", "neq": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "like": "like", "ilike": "ilike"}

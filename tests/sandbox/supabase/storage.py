@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.sandbox.storage_objects import StorageError, Stored, content_of, described, not_found, received
-from tests.sandbox.tokens import TokenError, sign, verify
+from tests.sandbox.supabase.storage_objects import StorageError, Stored, content_of, described, not_found, received
+from tests.sandbox.supabase.tokens import TokenError, sign, verify
 
 
 class Storage:

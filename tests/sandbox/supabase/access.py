@@ -3,8 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tests.sandbox.storage_objects import StorageError
-from tests.sandbox.tokens import TokenError, api_key, verify
+from tests.sandbox.supabase.storage_objects import StorageError
+from tests.sandbox.supabase.tokens import TokenError, api_key, verify
 
 #: Paths that need no key.
 _PUBLIC = ("/storage/v1/object/sign/", "/storage/v1/object/public/", "/health")
