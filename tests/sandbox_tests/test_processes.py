@@ -2,28 +2,23 @@
 
 import json
 import os
-import shlex
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from datetime import timedelta
 from pathlib import Path
-from uuid import uuid4
 
 import httpx
 import psutil
 import pytest
 import redis
 
-from tests.integration.worker_process import ROOT, wait_for
+from tests.integration.worker_process import ROOT
 from tests.sandbox import Sandbox
 from tests.sandbox.database import Database
 from tests.sandbox.processes import end, spawn, wait_until
-from tests.sandbox.producer import QUEUE
 from tests.sandbox.proxy import Proxy
 
 #: Starts a worker in a thread that ends, and prints the ids of its processes.
@@ -164,51 +159,6 @@ def test_no_worker_outlives_the_process_that_started_it(tmp_path: Path):
     finally:
         end(process, signal.SIGKILL)
     assert _left(pids) == []
-
-
-def test_the_demo_waits_for_its_message_and_leaves_nothing_behind(tmp_path: Path):
-    log = tmp_path / "demo.log"
-    command = [sys.executable, "-m", "tests.sandbox.demo", "--keep", "--latency", "0.1", "--output", tmp_path]
-    process = spawn(command, log=log, env={**os.environ, "SWEEP_INTERVAL_SECONDS": "0.2"}, cwd=ROOT)
-    try:
-        wait_until(lambda: "LPUSH" in log.read_text() and log.read_text().endswith("\n"), process, log, 60)
-        printed = dict(line.split(maxsplit=1) for line in log.read_text().splitlines() if len(line.split()) > 1)
-        message = shlex.split(printed["redis-cli"])[-1]
-        with Database(printed["Postgres"]) as database, redis.Redis.from_url(printed["Redis"]) as queue:
-            waiting, forgotten = json.loads(message)["session_id"], str(uuid4())
-            _set_age(database, waiting, hours=23)
-            database.execute(
-                "insert into generation_sessions (id, user_id, model_image_url, prompt_system) "
-                "select $1, user_id, model_image_url, prompt_system from generation_sessions where id = $2",
-                forgotten,
-                waiting,
-            )
-            _set_age(database, forgotten, hours=25)
-            wait_for(lambda: _status(database, forgotten) == "failed", 20, "it was not swept")
-            assert _status(database, waiting) == "queued"
-            queue.lpush(QUEUE, message)
-            wait_for(lambda: _status(database, waiting) == "completed", 20, "its message was of no use")
-        pids = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
-        assert len(_folders(process.pid)) == 1
-        process.send_signal(signal.SIGHUP)  # a terminal that is closed says it twice
-    finally:
-        end(process, signal.SIGHUP, 60)
-    assert process.returncode == 0
-    assert _left(pids) == []
-    assert _folders(process.pid) == []
-
-
-def _set_age(database: Database, session_id: str, hours: int) -> None:
-    age = timedelta(hours=hours)
-    database.execute("update generation_sessions set created_at = now() - $2::interval where id = $1", session_id, age)
-
-
-def _status(database: Database, session_id: str) -> str:
-    return str(database.value("select status from generation_sessions where id = $1", session_id))
-
-
-def _folders(pid: int) -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob(f"wearon-sandbox-{pid}-*"))
 
 
 def _left(pids: list[int]) -> list[int]:
