@@ -62,7 +62,6 @@ class StoredObject:
     bucket: str
     path: str
     content_type: str
-    cache_control: str
     size: int
     versions: int
     remote: Remote
@@ -81,18 +80,7 @@ class GatewayRemote(Faulty):
 
     def objects(self) -> dict[str, StoredObject]:
         """Everything that is stored, by path."""
-        return {
-            item["name"]: StoredObject(
-                bucket=item["bucket"],
-                path=item["name"],
-                content_type=item["metadata"]["mimetype"],
-                cache_control=item["metadata"]["cacheControl"],
-                size=item["metadata"]["size"],
-                versions=item["versions"],
-                remote=self,
-            )
-            for item in self.command("objects")
-        }
+        return {item["path"]: StoredObject(**item, remote=self) for item in self.command("objects")}
 
     def requests(self) -> dict[str, int]:
         """How often each operation was asked for, by its name (rpc/start_generation, storage/upload ...)."""

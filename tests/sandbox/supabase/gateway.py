@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.sandbox.control import Commands
@@ -16,8 +16,7 @@ from tests.sandbox.faults import Faults, drop
 from tests.sandbox.supabase.access import authorize, operation_of
 from tests.sandbox.supabase.answers import ANSWERS, answer
 from tests.sandbox.supabase.rest import Rest
-from tests.sandbox.supabase.storage import Storage
-from tests.sandbox.supabase.storage_objects import StorageError
+from tests.sandbox.supabase.storage import Storage, StorageError
 
 #: unavailable answers `status` (503), or with `html` a page; the kinds of `ANSWERS` are the answers of Supabase;
 #: replaced gives `body` as JSON after the work was done; drop_before and drop_after reset the connection before or
@@ -41,7 +40,6 @@ class Gateway:
         routes = [
             Mount("/rest/v1", routes=self.rest.routes),
             Mount("/storage/v1", routes=self.storage.routes),
-            Route("/health", lambda _: JSONResponse({"status": "ok"})),
         ]
         handlers: dict[Any, Any] = {StorageError: _storage_error, HTTPException: _http_error}
         self._inner = Starlette(routes=routes, exception_handlers=handlers)

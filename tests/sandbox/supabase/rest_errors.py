@@ -60,12 +60,6 @@ def no_table(name: str) -> RestError:
     return RestError(404, "PGRST205", f"Could not find the table 'public.{name}' in the schema cache")
 
 
-def not_one(rows: int) -> RestError:
-    """A single object was asked for."""
-    message = "Cannot coerce the result to a single JSON object"
-    return RestError(406, "PGRST116", message, f"The result contains {rows} rows")
-
-
 def _body(status: int, code: str, message: str, details: str | None, hint: str | None) -> JSONResponse:
     body = {"code": code, "details": details, "hint": hint, "message": message}
     return JSONResponse(body, status, headers={"Proxy-Status": f"PostgREST; error={code}"})
