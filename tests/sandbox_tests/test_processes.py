@@ -37,7 +37,7 @@ with Sandbox() as sandbox:
 """
 
 
-def test_a_reset_is_complete_and_fast(sandbox: Sandbox):
+def test_a_reset_is_complete_and_fast(sandbox: Sandbox) -> None:
     sandbox.producer.b2c()
     sandbox.openai.fault("hang")
     sandbox.gateway.fault("hang")
@@ -54,7 +54,7 @@ def test_a_reset_is_complete_and_fast(sandbox: Sandbox):
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_valkey_comes_back_with_port_and_data(sandbox: Sandbox, how: str):
+def test_valkey_comes_back_with_port_and_data(sandbox: Sandbox, how: str) -> None:
     sandbox.redis.lpush("list", "a")
     if how == "kill":
         assert sandbox.redis.execute_command("WAITAOF", 1, 0, 10_000)[0] == 1  # else it may lose the last seconds
@@ -69,7 +69,7 @@ def test_valkey_comes_back_with_port_and_data(sandbox: Sandbox, how: str):
     assert sandbox.redis.lrange("list", 0, -1) == ["a"]
 
 
-def test_a_running_sandbox_is_not_started_again(sandbox: Sandbox):
+def test_a_running_sandbox_is_not_started_again(sandbox: Sandbox) -> None:
     folder = sandbox.folder
     with pytest.raises(RuntimeError, match="runs already"):
         sandbox.start()
@@ -77,7 +77,7 @@ def test_a_running_sandbox_is_not_started_again(sandbox: Sandbox):
     assert sandbox.redis.ping()
 
 
-def test_a_process_runs_on_the_cores_of_the_thread_that_starts_it(tmp_path: Path):
+def test_a_process_runs_on_the_cores_of_the_thread_that_starts_it(tmp_path: Path) -> None:
     before = os.sched_getaffinity(0)
     for core in before:
         os.sched_setaffinity(0, {core})
@@ -89,7 +89,7 @@ def test_a_process_runs_on_the_cores_of_the_thread_that_starts_it(tmp_path: Path
         end(process)
 
 
-def test_valkey_can_freeze(sandbox: Sandbox):
+def test_valkey_can_freeze(sandbox: Sandbox) -> None:
     impatient = redis.Redis.from_url(sandbox.redis_url, socket_timeout=0.2, retry=None)
     sandbox.valkey.pause()
     with pytest.raises(redis.TimeoutError):
@@ -98,7 +98,7 @@ def test_valkey_can_freeze(sandbox: Sandbox):
     assert sandbox.redis.ping()
 
 
-def test_a_fresh_database_is_a_copy(sandbox: Sandbox):
+def test_a_fresh_database_is_a_copy(sandbox: Sandbox) -> None:
     url = sandbox.fresh_database()
     with Database(url) as database:
         assert database.value("select count(*) from generation_sessions") == 0
@@ -106,7 +106,7 @@ def test_a_fresh_database_is_a_copy(sandbox: Sandbox):
     assert sandbox.database.value("select count(*) from user_credits") == 0
 
 
-def test_tls_is_spoken_in_front_of_valkey(sandbox: Sandbox):
+def test_tls_is_spoken_in_front_of_valkey(sandbox: Sandbox) -> None:
     with Proxy(sandbox.valkey.port, tls=True) as proxy:
         url = f"rediss://localhost:{proxy.port}/0?ssl_ca_certs={proxy.ca_file}"
         assert redis.Redis.from_url(url).ping()
@@ -114,9 +114,9 @@ def test_tls_is_spoken_in_front_of_valkey(sandbox: Sandbox):
             redis.Redis.from_url(f"rediss://localhost:{proxy.port}/0", retry=None).ping()
 
 
-def test_a_forwarder_cuts_refuses_and_stalls(sandbox: Sandbox):
+def test_a_forwarder_cuts_refuses_and_stalls(sandbox: Sandbox) -> None:
     with Proxy(sandbox.valkey.port) as proxy:
-        client = redis.Redis(port=proxy.port, socket_timeout=1, retry=None)
+        client = redis.Redis.from_url(f"redis://127.0.0.1:{proxy.port}/0", socket_timeout=1, retry=None)
         assert client.ping()
         with socket.create_connection(("127.0.0.1", proxy.port)) as connection:
             connection.sendall(b"PING\r\n")
@@ -135,7 +135,7 @@ def test_a_forwarder_cuts_refuses_and_stalls(sandbox: Sandbox):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_server_outlives_the_command(how: signal.Signals):
+def test_no_server_outlives_the_command(how: signal.Signals) -> None:
     command = [sys.executable, "-m", "tests.sandbox", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -148,7 +148,7 @@ def test_no_server_outlives_the_command(how: signal.Signals):
     assert _left(pids) == []
 
 
-def test_no_worker_outlives_the_process_that_started_it(tmp_path: Path):
+def test_no_worker_outlives_the_process_that_started_it(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     process = spawn([sys.executable, "-c", WORKER], log=log, cwd=ROOT)
     try:

@@ -8,7 +8,7 @@ import pytest
 from postgrest import APIError, SyncPostgrestClient
 
 from tests.sandbox import Sandbox
-from tests.sandbox_tests.conftest import rest_client
+from tests.sandbox_tests.conftest import call, rest_client
 
 FUNCTIONS = """
 create function f_jsonb(p jsonb) returns jsonb language sql as 'select p';
@@ -39,18 +39,20 @@ def user(sandbox: Sandbox) -> str:
     return sandbox.producer.user(balance=3)
 
 
-def test_scalar_void_and_missing_results_have_postgrests_shapes(rest: SyncPostgrestClient, functions: None, user: str):
+def test_scalar_void_and_missing_results_have_postgrests_shapes(
+    rest: SyncPostgrestClient, functions: None, user: str
+) -> None:
     deduct = {"p_user_id": user, "p_amount": 2, "p_description": "x"}
-    assert rest.rpc("deduct_credits", deduct).execute().data is True
-    assert rest.rpc("deduct_credits", deduct).execute().data is False
-    assert rest.rpc("refund_credits", deduct).execute().data == []
-    assert rest.rpc("f_null", {}).execute().data is None
-    assert rest.rpc("f_text", {"p": 2}).execute().data == "x2"
-    assert rest.rpc("f_text", {"q": "y", "p": 2}).execute().data == "y2"
-    assert rest.rpc("f_jsonb", {"p": {"a": [1, None]}}).execute().data == {"a": [1, None]}
+    assert call(rest, "deduct_credits", **deduct) is True
+    assert call(rest, "deduct_credits", **deduct) is False
+    assert call(rest, "refund_credits", **deduct) == []
+    assert call(rest, "f_null") is None
+    assert call(rest, "f_text", p=2) == "x2"
+    assert call(rest, "f_text", q="y", p=2) == "y2"
+    assert call(rest, "f_jsonb", p={"a": [1, None]}) == {"a": [1, None]}
 
 
-def test_an_unknown_function_is_pgrst202(sandbox: Sandbox):
+def test_an_unknown_function_is_pgrst202(sandbox: Sandbox) -> None:
     headers = {"apikey": sandbox.service_key}
     answer = httpx.post(f"{sandbox.supabase_url}/rest/v1/rpc/nothing", json={"b": 1, "a": 2}, headers=headers)
 
@@ -76,7 +78,7 @@ def test_an_unknown_function_is_pgrst202(sandbox: Sandbox):
 )
 def test_errors_raised_in_sql_arrive_with_their_code(
     sandbox: Sandbox, functions: None, argument: str, code: str, status: int
-):
+) -> None:
     headers = {"apikey": sandbox.service_key}
     url = f"{sandbox.supabase_url}/rest/v1/rpc/f_raise"
     answer = httpx.post(url, json={"p": argument}, headers=headers)
@@ -90,7 +92,7 @@ def test_errors_raised_in_sql_arrive_with_their_code(
     }
 
 
-def test_constraints_answer_conflict_and_bad_request(rest: SyncPostgrestClient, sandbox: Sandbox, user: str):
+def test_constraints_answer_conflict_and_bad_request(rest: SyncPostgrestClient, sandbox: Sandbox, user: str) -> None:
     with pytest.raises(APIError) as duplicate:
         rest.table("user_credits").insert({"user_id": user}).execute()
     assert duplicate.value.code == "23505"
@@ -127,14 +129,14 @@ def test_rows_are_inserted_and_updated(rest: SyncPostgrestClient, sandbox: Sandb
     user = sandbox.producer.user()
     sandbox.database.execute("delete from user_credits")
     table = rest.table("user_credits")
-    (row,) = table.insert({"user_id": user, "balance": 1}).execute().data
-    assert (row["balance"], row["total_spent"]) == (1, 0)
+    rows: Any = table.insert({"user_id": user, "balance": 1}).execute().data
+    assert [(row["balance"], row["total_spent"]) for row in rows] == [(1, 0)]
     assert len(table.update({"balance": 7, "total_spent": 2}).eq("user_id", user).execute().data) == 1
     assert table.update({"balance": 9}).eq("user_id", user).eq("balance", 0).execute().data == []
     assert sandbox.balance(user) == 7
 
 
-def test_unknown_tables_columns_and_operators_are_errors(rest: SyncPostgrestClient):
+def test_unknown_tables_columns_and_operators_are_errors(rest: SyncPostgrestClient) -> None:
     for query, code in (
         (rest.table("nothing").select("*"), "PGRST205"),
         (rest.table("user_credits").select("nothing"), "42703"),
@@ -147,11 +149,11 @@ def test_unknown_tables_columns_and_operators_are_errors(rest: SyncPostgrestClie
         assert error.value.code == code
 
 
-def test_keys_decide_on_the_role(sandbox: Sandbox, user: str):
+def test_keys_decide_on_the_role(sandbox: Sandbox, user: str) -> None:
     with rest_client(sandbox, sandbox.anon_key) as anonymous:
         assert anonymous.table("user_credits").select("*").execute().data == []
         with pytest.raises(APIError) as error:
-            anonymous.rpc("refund_credits", {"p_user_id": user, "p_amount": 1, "p_description": ""}).execute()
+            call(anonymous, "refund_credits", p_user_id=user, p_amount=1, p_description="")
         assert error.value.code == "42501"
     url = f"{sandbox.supabase_url}/rest/v1/user_credits"
     assert httpx.get(url).status_code == 401
@@ -159,7 +161,7 @@ def test_keys_decide_on_the_role(sandbox: Sandbox, user: str):
 
 
 @pytest.mark.parametrize(("key", "status"), [("secret_key", 204), ("publishable_key", 403)])
-def test_a_key_that_is_no_jwt_belongs_into_apikey_alone(sandbox: Sandbox, user: str, key: str, status: int):
+def test_a_key_that_is_no_jwt_belongs_into_apikey_alone(sandbox: Sandbox, user: str, key: str, status: int) -> None:
     url = f"{sandbox.supabase_url}/rest/v1/rpc/refund_credits"
     body = {"p_user_id": user, "p_amount": 1, "p_description": ""}
     headers = {"apikey": getattr(sandbox, key)}
@@ -169,11 +171,11 @@ def test_a_key_that_is_no_jwt_belongs_into_apikey_alone(sandbox: Sandbox, user: 
     assert as_bearer.json()["message"] == "Expected 3 parts in JWT; got 1"
 
 
-def test_a_stopped_database_answers_503_and_comes_back(rest: SyncPostgrestClient, sandbox: Sandbox, user: str):
+def test_a_stopped_database_answers_503_and_comes_back(rest: SyncPostgrestClient, sandbox: Sandbox, user: str) -> None:
     sandbox.postgres.stop()
     try:
         with pytest.raises(APIError) as error:
-            rest.rpc("deduct_credits", {"p_user_id": user, "p_amount": 1, "p_description": ""}).execute()
+            call(rest, "deduct_credits", p_user_id=user, p_amount=1, p_description="")
         assert error.value.code == "PGRST000"
     finally:
         sandbox.postgres.start()

@@ -11,7 +11,7 @@ from tests.sandbox import Sandbox
 JPEG = {"content-type": "image/jpeg"}
 
 
-def test_an_upload_keeps_bytes_type_and_path(bucket: Any, sandbox: Sandbox):
+def test_an_upload_keeps_bytes_type_and_path(bucket: Any, sandbox: Sandbox) -> None:
     answer = bucket.upload("generated/u/s.jpg", b"picture", JPEG)
 
     assert answer.full_path == "virtual-tryon-images/generated/u/s.jpg"
@@ -20,7 +20,7 @@ def test_an_upload_keeps_bytes_type_and_path(bucket: Any, sandbox: Sandbox):
     assert bucket.download("generated/u/s.jpg") == b"picture"
 
 
-def test_a_second_upload_needs_upsert(bucket: Any, sandbox: Sandbox):
+def test_a_second_upload_needs_upsert(bucket: Any, sandbox: Sandbox) -> None:
     bucket.upload("a.jpg", b"1", JPEG)
     with pytest.raises(StorageApiError) as error:
         bucket.upload("a.jpg", b"2", JPEG)
@@ -33,7 +33,7 @@ def test_a_second_upload_needs_upsert(bucket: Any, sandbox: Sandbox):
     assert (sandbox.objects()["a.jpg"].data, sandbox.objects()["a.jpg"].versions) == (b"3", 2)
 
 
-def test_a_signed_url_opens_one_object_until_it_runs_out(bucket: Any):
+def test_a_signed_url_opens_one_object_until_it_runs_out(bucket: Any) -> None:
     bucket.upload("a b/ü.jpg", b"picture", JPEG)
     url = bucket.create_signed_url("a b/ü.jpg", 21600)["signedURL"]
     expired = bucket.create_signed_url("a b/ü.jpg", -1)["signedURL"]
@@ -45,7 +45,7 @@ def test_a_signed_url_opens_one_object_until_it_runs_out(bucket: Any):
     assert httpx.get(expired).json()["message"] == '"exp" claim timestamp check failed'
 
 
-def test_signing_needs_the_object(bucket: Any):
+def test_signing_needs_the_object(bucket: Any) -> None:
     with pytest.raises(StorageApiError, match="Object not found"):
         bucket.create_signed_url("missing.jpg", 60)
 
@@ -65,7 +65,7 @@ def test_a_key_that_is_no_jwt_belongs_into_apikey_alone(sandbox: Sandbox) -> Non
     assert (as_bearer.status_code, as_bearer.json()["message"]) == (400, "Invalid Compact JWS")
 
 
-def test_buckets_are_private_and_have_to_exist(sandbox: Sandbox, bucket: Any):
+def test_buckets_are_private_and_have_to_exist(sandbox: Sandbox, bucket: Any) -> None:
     url = f"{sandbox.supabase_url}/storage/v1"
     headers = {"apikey": sandbox.service_key}
     assert httpx.get(f"{url}/bucket/virtual-tryon-images", headers=headers).json()["public"] is False
