@@ -158,11 +158,3 @@ class PhotosRemote(Remote):
     def url(self, name: str) -> str:
         """Address of a picture; person.jpg, garment.jpg and the others in pictures/ are always there."""
         return f"{self.origin}/{name}"
-
-    def hits(self, name: str) -> int:
-        """How often a name was asked for."""
-        return int(self.command("hits").get(name, 0))
-
-    def requests(self) -> list[dict[str, str]]:
-        """All requests with their headers."""
-        return list(self.command("requests"))

@@ -31,14 +31,9 @@ _TABLES = ("auth.users", "stores", "witness.status_changes", "witness.balance_ch
 
 
 class Sandbox(Records):
-    """A context manager. The servers are real processes on 127.0.0.1 that end with this one, however it ends.
+    """A context manager. The servers are real processes on 127.0.0.1 that end with this one, however it ends."""
 
-    `migrate` applies the worker's SQL functions; `compose=False` makes the image API answer a canned picture.
-    """
-
-    def __init__(self, *, migrate: bool = True, compose: bool = True) -> None:
-        self._migrate = migrate
-        self._compose = compose
+    def __init__(self) -> None:
         self._undo: ExitStack | None = None
         self._secret = secrets.token_hex(16)
         self.openai_key = "sk-sandbox"
@@ -64,8 +59,6 @@ class Sandbox(Records):
             self.database = undo.enter_context(self._make_database())
             self.redis = undo.enter_context(redis.Redis.from_url(self.redis_url, decode_responses=True))
             self.gateway.use(self.postgres.url("wearon", user="authenticator"))
-            if not self._compose:
-                self.openai.set(compose=False)
             self._undo = undo.pop_all()
         pictures = ("person.jpg", "garment.jpg")
         self.producer = Producer(self.database, self.redis, [self.photos.url(name) for name in pictures])
@@ -81,17 +74,11 @@ class Sandbox(Records):
         """As right after the start: no rows, messages, objects, calls or faults; a stopped Valkey runs again."""
         self.gateway.reset()  # first: hanging requests end and give their locks back
         self.openai.reset()
-        if not self._compose:
-            self.openai.set(compose=False)
         self.photos.reset()
         self.valkey.resume()
         self.valkey.start()
         self.redis.flushall()
         self.database.execute(f"set lock_timeout = '10s'; truncate {', '.join(_TABLES)} cascade; reset lock_timeout")
-
-    def fresh_database(self) -> str:
-        """Address of a new database with the whole schema and no rows, in a moment."""
-        return self.postgres.create_database(template=TEMPLATE)
 
     @property
     def redis_url(self) -> str:
@@ -125,7 +112,7 @@ class Sandbox(Records):
         return {name: pid for name, pid in found.items() if pid}
 
     def _make_database(self) -> Database:
-        scripts = [SCHEMA, SCHEMA.with_name("witness.sql"), *([MIGRATION] if self._migrate else [])]
+        scripts = [SCHEMA, SCHEMA.with_name("witness.sql"), MIGRATION]
         with Database(self.postgres.create_database(TEMPLATE)) as template:
             for script in scripts:
                 template.apply(script)

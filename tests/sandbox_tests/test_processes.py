@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,9 +16,8 @@ import redis
 
 from tests.integration.worker_process import ROOT
 from tests.sandbox import Sandbox
-from tests.sandbox.database import Database
 from tests.sandbox.processes import end, spawn, wait_until
-from tests.sandbox.proxy import Proxy
+from tests.sandbox.proxy import TlsProxy
 
 #: Starts a worker in a thread that ends, and prints the ids of its processes.
 WORKER = """
@@ -98,40 +96,12 @@ def test_valkey_can_freeze(sandbox: Sandbox) -> None:
     assert sandbox.redis.ping()
 
 
-def test_a_fresh_database_is_a_copy(sandbox: Sandbox) -> None:
-    url = sandbox.fresh_database()
-    with Database(url) as database:
-        assert database.value("select count(*) from generation_sessions") == 0
-        database.execute("insert into auth.users default values")
-    assert sandbox.database.value("select count(*) from user_credits") == 0
-
-
 def test_tls_is_spoken_in_front_of_valkey(sandbox: Sandbox) -> None:
-    with Proxy(sandbox.valkey.port, tls=True) as proxy:
+    with TlsProxy(sandbox.valkey.port) as proxy:
         url = f"rediss://localhost:{proxy.port}/0?ssl_ca_certs={proxy.ca_file}"
         assert redis.Redis.from_url(url).ping()
         with pytest.raises(redis.ConnectionError):
             redis.Redis.from_url(f"rediss://localhost:{proxy.port}/0", retry=None).ping()
-
-
-def test_a_forwarder_cuts_refuses_and_stalls(sandbox: Sandbox) -> None:
-    with Proxy(sandbox.valkey.port) as proxy:
-        client = redis.Redis.from_url(f"redis://127.0.0.1:{proxy.port}/0", socket_timeout=1, retry=None)
-        assert client.ping()
-        with socket.create_connection(("127.0.0.1", proxy.port)) as connection:
-            connection.sendall(b"PING\r\n")
-            assert connection.recv(16) == b"+PONG\r\n"
-            proxy.cut()
-            with pytest.raises(ConnectionResetError):
-                connection.recv(16)
-        proxy.stall()
-        with pytest.raises(redis.TimeoutError):
-            client.ping()
-        proxy.refuse()
-        with pytest.raises(redis.ConnectionError):
-            client.ping()
-        proxy.start()
-        assert client.ping()
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
