@@ -22,7 +22,7 @@ TIMEOUT_SECONDS = 60
 
 
 class Demo:
-    """One run; `names` tells the sessions apart."""
+    """One run of the demo."""
 
     def __init__(self, sandbox: Sandbox, worker: WorkerProcess, console: Console, output: Path) -> None:
         self.sandbox, self.worker, self.console, self.output = sandbox, worker, console, output
@@ -42,7 +42,7 @@ class Demo:
         return all(fine)
 
     def queue(self) -> dict[str, Queued]:
-        """Four try-ons: three payers, and one that moderation blocks."""
+        """Four try-ons: three payers, and a prompt that moderation blocks."""
         photo, produce = self.sandbox.photos.url, self.sandbox.producer
         self.sandbox.openai.fault("moderation_blocked", contains=FORBIDDEN)
         return {
@@ -58,7 +58,7 @@ class Demo:
         }
 
     def follow(self, sessions: dict[str, Queued]) -> None:
-        """Every change of status as it happens: a table that grows, or a line each where there is no terminal."""
+        """Print every change of status as it happens: a table that grows, or a line each where there is no terminal."""
         self.started = time.monotonic()
         with Live(console=self.console, refresh_per_second=10, transient=False) as live:
             while time.monotonic() - self.started < TIMEOUT_SECONDS:
@@ -106,7 +106,7 @@ class Demo:
         return Group(balances, rows)
 
     def show_result(self, name: str, queued: Queued) -> bool:
-        """Where the picture is, or why there is none."""
+        """Print the place of the picture, or the reason why there is none."""
         row = self.sandbox.session(queued.channel, queued.session_id)
         if row["status"] != "completed":
             self.console.print(f"\n[bold]{name}[/]: {row['status']}, “{row['error_message']}”")
@@ -121,7 +121,7 @@ class Demo:
         return not name.endswith("blocks")
 
     def estimate(self) -> bool:
-        """Which size fits the first person?"""
+        """Ask for the size of the first person."""
         answer = httpx.post(f"{self.worker.url}/estimate-body", json=self.size_request(), timeout=10)
         self.console.print("\n[bold]Which size?[/] POST /estimate-body")
         self.console.print_json(answer.text)
@@ -131,7 +131,7 @@ class Demo:
         return {"image_url": self.sandbox.photos.url("body.jpg"), "height_cm": 173.4}
 
     def audit(self) -> bool:
-        """The books, from the ledgers."""
+        """Run the audit of the ledgers."""
         command = [sys.executable, "-m", "worker", "audit"]
         self.console.print("\n[bold]wearon-worker audit[/]")
         return subprocess.run(command, cwd=ROOT, env=self.worker.environment, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Handles on the three HTTP servers: what tests say to them and ask them."""
+"""Handles on the three HTTP servers: the commands and questions of the tests."""
 
 import json
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Remote:
         return self.send("GET", f"{CONTROL}/{path}")
 
     def reset(self) -> None:
-        """As right after the start."""
+        """Return to the state after the start."""
         self.command("reset")
 
     def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> bytes:
@@ -79,11 +79,11 @@ class GatewayRemote(Faulty):
         self.command("use", database_url=database_url)
 
     def objects(self) -> dict[str, StoredObject]:
-        """Everything that is stored, by path."""
+        """The stored objects, by path."""
         return {item["path"]: StoredObject(**item, remote=self) for item in self.command("objects")}
 
     def requests(self) -> dict[str, int]:
-        """How often each operation was asked for, by its name (rpc/start_generation, storage/upload ...)."""
+        """The number of requests of each operation, by its name (rpc/start_generation, storage/upload ...)."""
         return dict(self.command("requests"))
 
 
@@ -151,7 +151,7 @@ class PhotosRemote(Remote):
     """The photo host."""
 
     def put(self, name: str, data: bytes = b"", **options: object) -> str:
-        """Serve `data` under `name`, with the options of photos.Photo; returns the address."""
+        """Serve `data` under `name`, with the options of host.Photo; returns the address."""
         self.send("PUT", f"/{name}", data, X_Photo=json.dumps(options))
         return self.url(name)
 

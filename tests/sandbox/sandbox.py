@@ -71,7 +71,7 @@ class Sandbox(Records):
             self._undo = None
 
     def reset(self) -> None:
-        """As right after the start: no rows, messages, objects, calls or faults; a stopped Valkey runs again."""
+        """Return to the state after the start: no rows, messages, objects, calls or faults; a stopped Valkey runs again."""
         self.gateway.reset()  # first: hanging requests end and give their locks back
         self.openai.reset()
         self.photos.reset()
@@ -99,7 +99,7 @@ class Sandbox(Records):
         }
 
     def objects(self) -> dict[str, StoredObject]:
-        """What is in Storage, by path."""
+        """The objects in Storage, by path."""
         return self.gateway.objects()
 
     def calls(self, containing: str = "") -> list[ReceivedCall]:

@@ -1,4 +1,4 @@
-"""Outages of the Supabase gateway, and the answers nobody can be sure of."""
+"""Outages of the Supabase gateway, and answers that get lost."""
 
 import time
 from typing import Any

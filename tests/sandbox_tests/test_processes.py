@@ -132,7 +132,7 @@ def test_no_worker_outlives_the_process_that_started_it(tmp_path: Path) -> None:
 
 
 def _left(pids: list[int]) -> list[int]:
-    """Those that have not ended within some seconds."""
+    """The processes that have not ended within some seconds."""
     deadline = time.monotonic() + 10
     while (left := [pid for pid in pids if psutil.pid_exists(pid)]) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -75,7 +75,7 @@ class OpenAIImages:
         self.calls.keep_images = self.settings["keep_images"]
 
     async def edits(self, request: Request) -> Response:
-        """One try-on, or what the first matching fault says."""
+        """One try-on, or the answer of the first matching fault."""
         if request.headers.get("authorization") != f"Bearer {self._key}":
             return answers.unauthorized()
         async with request.form(max_files=64) as form:
@@ -146,7 +146,7 @@ class OpenAIImages:
         return model_body(name, self.settings["shutdown_dates"].get(name))
 
     async def _work(self, request: Request) -> bool:
-        """Take as long as is set; False when the client went away meanwhile."""
+        """Wait for the set latency; False when the client disconnected meanwhile."""
         latency = self.settings["latency"]
         if isinstance(latency, dict):
             drawn = latency["median"] * random.lognormvariate(0, latency.get("sigma", 0.3))

@@ -1,4 +1,4 @@
-"""What OpenAI's image API checks before it works, and the models that it knows."""
+"""The checks of OpenAI's image API before it works, and the models that it knows."""
 
 from collections.abc import Callable
 from typing import Any

@@ -62,7 +62,7 @@ class Gateway:
         return stored.data if stored else None
 
     async def use(self, database_url: str) -> None:
-        """Serve this database from now on."""
+        """Serve another database."""
         async with self._pool_lock:
             self._url = database_url
             self.rest.catalog.forget()
