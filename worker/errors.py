@@ -17,10 +17,12 @@ WorkerError
     ├── RateLimited          OpenAI answered 429; one retry by the pipeline
     ├── Postponed            no customer is failed for it: the session waits in the queue again, the intake pauses
     │   ├── AccountRefused   OpenAI or Supabase refuses our account: no money, no permission, no bucket
-    │   └── ServiceOutage    OpenAI fails, or does not answer, after all retries
+    │   ├── ServiceOutage    OpenAI fails, or does not answer, after all retries
+    │   └── Paused           the intake is paused; the paid call was not made
     ├── EditFailed           any other final answer of OpenAI
     ├── StorageFailed        the finished picture could not be stored
     ├── MessageRefused       the message is invalid or names the wrong owner
+    ├── MessageExpired       the message waited longer than its time to live
     ├── DeadlineExceeded     the generation took longer than its deadline
     ├── Orphaned             no message accounts for the session
     └── WorkerLost           the worker died or was told to let go in the middle of it
@@ -132,6 +134,10 @@ class ServiceOutage(Postponed):
     """OpenAI answered 5xx, or not at all, until the retries were used up."""
 
 
+class Paused(Postponed):
+    """The intake is paused and this session is not the probe; `reason` is the pause's."""
+
+
 class EditFailed(GenerationError):
     reason = "edit_failed"
     user_message = "Your try-on could not be created. Please try again later."
@@ -144,6 +150,11 @@ class StorageFailed(GenerationError):
 
 class MessageRefused(GenerationError):
     reason = "message_refused"
+
+
+class MessageExpired(GenerationError):
+    reason = "expired"
+    user_message = "Your try-on could not be started in time. Please try again."
 
 
 class DeadlineExceeded(GenerationError):

@@ -7,6 +7,7 @@ import base64
 import json
 import re
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -73,7 +74,17 @@ class Settings(BaseSettings):
     drain_timeout_seconds: float = Field(default=310, ge=0)
     rate_limit_retry_seconds: float = Field(default=10, ge=0)
     rate_limit_retry_max_seconds: float = Field(default=60, ge=0)
-    quota_pause_seconds: int = Field(default=60, ge=1)
+    #: A pause of the intake because OpenAI or the storage refuses the account: one message probes this often.
+    quota_pause_seconds: int = Field(default=15, ge=1)
+    #: The breaker opens when so many of the latest calls to OpenAI failed; then one message probes this often.
+    breaker_calls: int = Field(default=20, ge=2, le=1000)
+    breaker_failure_share: float = Field(default=0.5, gt=0, le=1)
+    breaker_probe_seconds: float = Field(default=5, ge=0.1)
+    #: A probe's call; longer than a picture takes, far shorter than a generation may.
+    probe_timeout_seconds: float = Field(default=60, gt=0)
+    #: From created_at, without pauses of the intake (0: messages do not expire), and with them.
+    message_ttl_seconds: int = Field(default=600, ge=0)
+    message_ttl_max_seconds: int = Field(default=3600, ge=0)
     #: While this file exists nothing is taken from the queue: a rollout's new container waits until it has passed.
     intake_hold_file: Path | None = None
     lease_seconds: float = Field(default=30, ge=1)
@@ -135,6 +146,16 @@ class Settings(BaseSettings):
     def slots(self) -> int:
         """Generations at once: while as many calls as allowed are in flight, a few more are prepared or put away."""
         return self.worker_concurrency + self.worker_concurrency // 25
+
+    @property
+    def probe_limit_seconds(self) -> float:
+        """Of a probe's call: its customer is not failed, so it ends well before the generation's deadline."""
+        return min(self.probe_timeout_seconds, self.generation_timeout_seconds / 2)
+
+    @property
+    def breaker_failures(self) -> int:
+        """Failures among the latest calls that open the breaker."""
+        return max(1, ceil(self.breaker_calls * self.breaker_failure_share))
 
     def price(self, model: str) -> Price:
         """Price of `model`: its own line in OPENAI_PRICES, or the line `default`, or OpenAI's list price."""

@@ -25,6 +25,7 @@ from worker.generation.intake import Intake
 from worker.generation.leases import Leases
 from worker.generation.limiter import Limiter
 from worker.generation.message import identify
+from worker.generation.pauses import Pauses
 from worker.generation.pool import Child, Pool
 from worker.generation.queue_metrics import Shared
 from worker.generation.retrying import AWAY, until_available
@@ -70,7 +71,7 @@ class Supervisor:
             claims=self._claims,
             celery=create_celery(settings, self._instance),
             slots=settings.slots,
-            intake=Intake(self._redis, settings.quota_pause_seconds, settings.intake_hold_file),
+            intake=Intake(Pauses(self._redis), settings.intake_hold_file),
             dead_letters=dead_letters,
             sessions=self._sessions,
             settlement=self._settlement,

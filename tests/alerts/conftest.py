@@ -1,9 +1,7 @@
 """The alert rules as Ansible renders them, and the programs that read them."""
 
 import json
-import os
-import subprocess
-import sys
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,40 +9,27 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import render as renderer
 from tests.shared import once
 
-ROOT = Path(__file__).parents[2]
 CONTACTS = {
     "grafana_whatsapp_phones": ["+491701234567"],
     "grafana_whatsapp_groups": ["120363012345678901@g.us"],
     "grafana_email_to": ["ops@example.com", "boss@example.com"],
+    "grafana_smtp_host": "smtp.example.com:587",
+    "grafana_smtp_from": "alerts@example.com",
     "grafana_webhook_url": "https://hooks.example.com/a$b",
     "grafana_heartbeat_url": "https://watcher.example.com/ping",
 }
 
 
 def render(variables: dict[str, Any], folder: Path) -> None:
-    """Write all files that the rules become into `folder`."""
-    command = [
-        str(Path(sys.executable).with_name("ansible-playbook")),
-        "tests/alerts/render.yml",
-        "-i",
-        "inventory/local",
-    ]
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-    }
-    result = subprocess.run(
-        [*command, "-e", json.dumps({**variables, "folder": str(folder)})],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
+    """Write all files that the rules become, and the rules as data, into `folder`."""
+    stack = renderer.render(folder / "stack", "local", **variables)
+    for path in (stack / "grafana/staged/provisioning/alerting").iterdir():
+        shutil.copy(path, folder)
+    shutil.copy(stack / "prometheus/staged/rules.d/alerts.yml", folder / "prometheus_rules.yml")
+    shutil.copy(stack / "alerts.json", folder)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.programs import ROOT
 
@@ -42,7 +43,12 @@ def drill(tmp_path: Path) -> Drill:
 
     def run(**variables: object) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/fire_drill.yml"]
-        command += ["-i", str(tmp_path / "hosts.json"), "-e", json.dumps({"__folder": str(tmp_path), **variables})]
+        command += [
+            "-i",
+            str(tmp_path / "hosts.json"),
+            "-e",
+            json.dumps({"fire_drill_dir": str(tmp_path), **variables}),
+        ]
         environment = {
             **os.environ,
             "PATH": f"{tmp_path}:{os.environ['PATH']}",
@@ -65,7 +71,7 @@ def test_drill_breaks_measures_and_repairs(drill: Drill, tmp_path: Path) -> None
 
 def test_drill_repairs_although_nobody_was_told(drill: Drill, tmp_path: Path) -> None:
     (tmp_path / "deaf").touch()
-    done = drill(drill="bridge", yes=True, __limit_seconds=3)
+    done = drill(drill="bridge", yes=True, fire_drill_limit_seconds=3)
     assert done.returncode != 0
     assert "Not told within 3 s: bridge" in done.stdout
     assert not (tmp_path / "stopped").exists()
@@ -83,7 +89,7 @@ def test_drill_does_not_begin_while_its_alert_fires(drill: Drill, tmp_path: Path
 def test_every_drill_names_a_rule(drill: Drill, rules: dict[str, object]) -> None:
     unknown = drill(drill="flood", yes=True)
     assert "There is no drill flood; there are redis, worker, crashes" in unknown.stdout
-    text = (ROOT / "playbooks/fire_drill.yml").read_text()
-    named = [line.split("rule: ")[1].strip() for line in text.splitlines() if "  rule: " in line]
+    text = (ROOT / "roles/fire_drill/vars/main.yml").read_text()
+    named = [drill["rule"] for drill in yaml.safe_load(text)["__fire_drill_all"]]
     assert len(named) == 9
     assert set(named) <= rules.keys()

@@ -36,7 +36,8 @@ def main() -> int:
         except KeyboardInterrupt:
             return 130
         sandbox.openai.set(latency={"median": options.latency, "sigma": 0.2})
-        worker = WorkerProcess(sandbox, **({"ORPHAN_GRACE_SECONDS": str(KEEP_SECONDS)} if options.keep else {}))
+        patience = {"ORPHAN_GRACE_SECONDS": str(KEEP_SECONDS), "MESSAGE_TTL_SECONDS": str(KEEP_SECONDS)}
+        worker = WorkerProcess(sandbox, **(patience if options.keep else {}))
         try:
             with console.status("starting the worker"):
                 worker.start()

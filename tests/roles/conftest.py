@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,23 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import render as renderer
 from tests.shared import once
 
-ROOT = Path(__file__).parents[2]
+ROOT, SECRETS = renderer.ROOT, renderer.SECRETS
 INVENTORIES = ["production", "local"]
-#: The example vault holds CHANGE_ME, which the roles refuse.
-SECRETS = {
-    f"vault_{name}": "dummy-dummy-dummy-dummy-dummy"
-    for name in (
-        "redis_password",
-        "worker_supabase_service_role_key",
-        "worker_openai_api_key",
-        "grafana_admin_password",
-        "grafana_secret_key",
-        "whatsapp_bridge_secret",
-    )
-}
-ROLES = sorted(path.parent.name for path in (ROOT / "roles").glob("*/tasks"))
+ROLES = renderer.roles()
 
 
 @dataclass
@@ -54,36 +40,14 @@ def render(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Rendered]:
 
     def run(inventory: str, **variables: Any) -> Rendered:
         key = hashlib.sha256(json.dumps(variables, sort_keys=True).encode()).hexdigest()[:8]
-        fill = partial(render_stack, inventory, variables)
-        return Rendered(once(tmp_path_factory, f"{inventory}-{key}", fill))
+        return Rendered(once(tmp_path_factory, f"{inventory}-{key}", partial(render_stack, inventory, variables)))
 
     return run
 
 
 def render_stack(inventory: str, variables: dict[str, Any], folder: Path) -> None:
     """Write the files of the inventory's first host."""
-    extra = json.dumps({**SECRETS, **variables, "project_dir": str(folder)})
-    playbook = str(Path(sys.executable).with_name("ansible-playbook"))
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_VAULT_PASSWORD_FILE": str(ROOT / "inventory/production/.vault_password.example"),
-        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-    }
-    result = subprocess.run(
-        [playbook, "tests/roles/render.yml", "-i", f"inventory/{inventory}", "-e", extra],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    for name, text in json.loads((folder / "rendered.json").read_text()).items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    (folder / "rendered.json").unlink()
+    renderer.render(folder, inventory, **variables)
     (folder / "nginx/tls").mkdir()
 
 

@@ -136,10 +136,18 @@ def test_missing_restore_command_is_named(tmp_path: Path) -> None:
         "scripts_dir": str(tmp_path),
         "project_name": tmp_path.name,
         "identity": str(ROOT / "README.md"),
+        "archive": str(ROOT / "README.md"),
     }
     playbook = [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/restore.yml"]
     run = subprocess.run(
-        [*playbook, "-i", "inventory/local", "--start-at-task=Restore and start again", "-e", json.dumps(variables)],
+        [
+            *playbook,
+            "-i",
+            "inventory/local",
+            "--start-at-task=Restore the archive and start the stack again",
+            "-e",
+            json.dumps(variables),
+        ],
         cwd=ROOT,
         env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
         capture_output=True,
@@ -174,7 +182,7 @@ def test_configuration_that_was_not_taken_over_is_taken_over_by_the_next_run(
     broken.unlink()
     host.calls()
     run = host.run(f"activate-{service}")
-    assert (run.returncode, run.stdout) == (0, "activated\n"), run.stderr
+    assert (run.returncode, run.stdout) == (0, "reloaded\n"), run.stderr
     assert f"{told} running" in host.calls()
     assert host.run(f"activate-{service}").stdout == ""
     assert host.calls() == []

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,13 @@ def test_prometheus_accepts_its_configuration(rendered: Rendered) -> None:
 
 @pytest.mark.images
 def test_loki_accepts_its_configuration(rendered: Rendered) -> None:
-    path = rendered.folder / "loki/loki.yml"
+    path = rendered.folder / "loki/conf/loki.yml"
     is_accepted([*of_service(rendered, "loki", "/usr/bin/loki"), "-verify-config", f"-config.file={path}"])
 
 
 @pytest.mark.images
 def test_alloy_accepts_its_configuration(rendered: Rendered) -> None:
-    path = str(rendered.folder / "alloy/config.alloy")
+    path = str(rendered.folder / "alloy/conf/config.alloy")
     is_accepted([*of_service(rendered, "alloy", "alloy"), "validate", path])
 
 
@@ -48,7 +49,7 @@ def is_accepted(command: list[str]) -> None:
 
 
 def test_loki_really_deletes(rendered: Rendered) -> None:
-    loki = yaml.safe_load((rendered.folder / "loki/loki.yml").read_text())
+    loki = yaml.safe_load((rendered.folder / "loki/conf/loki.yml").read_text())
     assert loki["limits_config"]["retention_period"] == "168h"
     assert loki["compactor"]["retention_enabled"] is True
     assert loki["compactor"]["working_directory"].startswith("/loki/")
@@ -137,14 +138,14 @@ def test_password_of_grafana_is_on_no_command_line(rendered: Rendered, tmp_path:
     ],
 )
 def test_only_the_bridges_own_statements_are_kept(rendered: Rendered, line: str, kept: bool) -> None:
-    config = (rendered.folder / "alloy/config.alloy").read_text()
+    config = (rendered.folder / "alloy/conf/config.alloy").read_text()
     pattern = re.search(r'whatsapp-bridge\\"} !~ `(.*)`"', config)
     assert pattern
     assert bool(re.search(pattern[1].replace("\\\\", "\\"), line)) is kept
 
 
 def test_lines_get_the_labels_that_are_documented(rendered: Rendered) -> None:
-    config = (rendered.folder / "alloy/config.alloy").read_text()
+    config = (rendered.folder / "alloy/conf/config.alloy").read_text()
     assert re.search(r'stage\.label_keep \{\s+values = \["service", "level"\]', config)
     assert 'values = {request_id = "", session_id = "", channel = "", event = ""}' in config
     assert re.search(r'external_labels = \{host = "[\w-]+"\}', config)
@@ -181,12 +182,15 @@ def host_metrics() -> Any:
     return module
 
 
-def test_host_metrics_are_those_that_are_documented(host_metrics: Any) -> None:
+def test_host_metrics_are_those_that_are_documented(host_metrics: Any, rendered: Rendered) -> None:
+    """Those of the program itself, and what the probes of the roles print."""
     rows = [row for row in DOCUMENT.splitlines() if row.startswith("| `wearon_")]
     documented = {
         name: row.split("|")[2].strip() for row in rows for name in re.findall(r"wearon_\w+", row.split("|")[1])
     }
-    assert documented == host_metrics.TYPES
+    probes = [path.read_text() for path in (rendered.folder / "prometheus/probes.d").iterdir()]
+    printed = dict(re.findall(r"# TYPE (\w+) (\w+)", "".join(probes)))
+    assert documented == {**host_metrics.TYPES, **printed}
 
 
 def test_times_of_the_engine_are_read(host_metrics: Any) -> None:
@@ -194,28 +198,90 @@ def test_times_of_the_engine_are_read(host_metrics: Any) -> None:
     assert host_metrics.timestamp("0001-01-01T00:00:00Z") == 0
 
 
-def test_placeholder_certificate_has_expired(host_metrics: Any, tmp_path: Path) -> None:
-    """Nobody accepts it: whoever waits for an alert about the certificate must not wait ten years."""
-    for name, expired in (("placeholder", True), ("api.example.test", False)):
-        path = tmp_path / f"{name}.pem"
+def probe(rendered: Rendered, name: str, folder: Path, **programs: str) -> str:
+    """What a probe prints on a host with these programs; the engine has no container."""
+    for program, body in {"docker": "exit 1", **programs}.items():
+        (folder / program).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / program).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    script = str(rendered.folder / "prometheus/probes.d" / name)
+    return subprocess.run(["sh", script], env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def test_placeholder_certificate_has_expired(rendered: Rendered, tmp_path: Path) -> None:
+    """No client accepts it: an alert about the certificate must not wait ten years."""
+    file, metric = rendered.folder / "nginx/tls/fullchain.pem", "wearon_certificate_expiry_timestamp_seconds"
+    file.unlink(missing_ok=True)
+    assert probe(rendered, "nginx", tmp_path).endswith(f"{metric} 0\n"), "there is no file"
+    for name, days in (("placeholder", 0), ("api.example.test", 30)):
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         subprocess.run(
-            [*command, "-days", "30", "-subj", f"/CN={name}", "-keyout", tmp_path / "key", "-out", path],
+            [*command, "-days", "30", "-subj", f"/CN={name}", "-keyout", tmp_path / "key", "-out", file],
             check=True,
             capture_output=True,
         )
-        assert (host_metrics.expiry(b"", path) == 0) is expired
-    assert host_metrics.expiry(b"", tmp_path / "missing.pem") == 0
+        expiry = float(probe(rendered, "nginx", tmp_path).split()[-1])
+        assert expiry == pytest.approx(days and time.time() + days * 86400, abs=60)
+
+
+def test_certificate_is_the_one_that_nginx_shows(rendered: Rendered, tmp_path: Path) -> None:
+    """Its file may be newer than what a running nginx has loaded."""
+    for name, days in (("shown", 7), ("file", 30)):
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        out = ["-subj", f"/CN={name}", "-keyout", f"{tmp_path}/{name}.key", "-out", f"{tmp_path}/{name}.pem"]
+        subprocess.run([*command, "-days", str(days), *out], check=True, capture_output=True)
+    (rendered.folder / "nginx/tls/fullchain.pem").write_text((tmp_path / "file.pem").read_text())
+    serve = ["openssl", "s_server", "-accept", "127.0.0.9:8443", "-cert", "shown.pem", "-key", "shown.key", "-quiet"]
+    with subprocess.Popen(serve, cwd=tmp_path) as server:
+        try:
+            for _ in range(100):
+                expiry = float(probe(rendered, "nginx", tmp_path, docker="echo 127.0.0.9").split()[-1])
+                if expiry < time.time() + 8 * 86400:
+                    break
+            assert expiry == pytest.approx(time.time() + 7 * 86400, abs=60)
+        finally:
+            server.kill()
+
+
+def test_age_of_the_backup_is_that_of_the_newest_archive(render: Callable[..., Rendered], tmp_path: Path) -> None:
+    stack = render("local", backup_age_recipient="age1" + "q" * 58)
+    script = stack.folder / "prometheus/probes.d/backup"
+    script.write_text(script.read_text().replace("/var/backups/wearon", str(tmp_path)))
+    assert probe(stack, "backup", tmp_path).endswith("wearon_backup_timestamp_seconds 0\n")
+    for number in (1, 3, 2):
+        path = tmp_path / f"wearon-{number}.tar.age"
+        path.touch()
+        os.utime(path, (number, number))
+    assert float(probe(stack, "backup", tmp_path).split()[-1]) == 3
+
+
+def test_bridge_that_does_not_answer_is_down(rendered: Rendered, tmp_path: Path) -> None:
+    """And where there is no bridge nothing is said."""
+    assert probe(rendered, "whatsapp_bridge", tmp_path) == ""
+    for code, up in ((7, "0"), (0, "1")):
+        printed = probe(rendered, "whatsapp_bridge", tmp_path, docker="echo 127.0.0.9", curl=f"exit {code}")
+        assert printed.endswith(f"wearon_whatsapp_bridge_up {up}\n")
+
+
+def test_probe_that_fails_is_not_passed_over(host_metrics: Any, tmp_path: Path) -> None:
+    """The file of before stays, its timestamp grows old and an alert fires."""
+    for name, body in (("one", "echo one 1"), ("two", "exit 3")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    printed = host_metrics.probed(tmp_path)
+    assert next(printed) == "one 1\n"
+    with pytest.raises(subprocess.CalledProcessError):
+        next(printed)
 
 
 def test_samples_of_one_metric_stand_together(host_metrics: Any) -> None:
     samples = [
         ("wearon_container_healthy", '{service="a"}', 1),
-        ("wearon_backup_timestamp_seconds", "", 0),
+        ("wearon_host_metrics_timestamp_seconds", "", 7),
         ("wearon_container_healthy", '{service="b"}', 0),
     ]
     assert "".join(host_metrics.render(samples)) == (
         '# TYPE wearon_container_healthy gauge\nwearon_container_healthy{service="a"} 1\n'
         'wearon_container_healthy{service="b"} 0\n'
-        "# TYPE wearon_backup_timestamp_seconds gauge\nwearon_backup_timestamp_seconds 0\n"
+        "# TYPE wearon_host_metrics_timestamp_seconds gauge\nwearon_host_metrics_timestamp_seconds 7\n"
     )

@@ -48,22 +48,34 @@ def test_tasks_are_named_and_use_full_module_names(role: str) -> None:
             assert re.match(r"[A-Z][^.]*$", task["name"]), (path, task["name"])
 
 
-def test_playbook_services_and_fragments_agree() -> None:
-    """A role with a fragment is a line in site.yml, tagged by its name, and a service of the layout."""
-    plays = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())
-    lines = [line for play in plays for line in play.get("roles", [])]
-    for line in lines:
-        tags = line.get("tags", [])
-        assert line["role"] == "preflight" or line["role"] in ([tags] if isinstance(tags, str) else tags)
-    fragments = {role for role in ROLES if (ROOT / "roles" / role / "templates/compose.yml.j2").exists()}
-    assert fragments == {name for key in ("server", "worker", "host") for name in LAYOUT[f"{key}_services"]}
-    assert fragments <= {line["role"] for line in lines}
+def test_every_role_is_of_the_stack_or_of_a_playbook() -> None:
+    """What is neither would never be applied."""
+    stack = [line["role"] for line in LAYOUT["stack"]]
+    assert len(stack) == len(set(stack))
+    playbooks = "".join(path.read_text() for path in (ROOT / "playbooks").glob("*.yml"))
+    called = set(re.findall(r"(?:role|name): (\w+)$", playbooks, re.M))
+    assert set(ROLES) == {*stack, "preflight", *(called & set(ROLES))}
+    assert all(line["hosts"] in {"all", "server", "workers"} for line in LAYOUT["stack"])
+
+
+def test_groups_of_alerts_have_one_owner() -> None:
+    files = sorted((ROOT / "roles").glob("*/files/alerts/*.yml"))
+    assert len({path.stem for path in files}) == len(files)
+    for path in files:
+        assert [*yaml.safe_load(path.read_text())] == [f"__grafana_alerts_{path.stem}"], path
+
+
+def test_playbooks_are_verbs() -> None:
+    """What a playbook does stands in roles; site.yml is the table of contents."""
+    for path in (ROOT / "playbooks").glob("*.yml"):
+        if path.name != "site.yml":
+            assert len(path.read_text().splitlines()) <= 25, path
 
 
 def test_worker_variables_are_settings() -> None:
     """A setting is one word in three cases."""
     variables = load("worker", "vars/main.yml")
-    names = [secret["name"] for secret in variables["__worker_secrets"]]
+    names = list(variables["__worker_secrets"])
     names += re.findall(r"'(\w+)':", variables["__worker_environment"])
     assert set(names) <= set(Settings.model_fields)
     required = {name for name, field in Settings.model_fields.items() if field.is_required()}

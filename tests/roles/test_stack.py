@@ -84,7 +84,7 @@ def test_serving_colour_is_the_first_one_of_the_upstream(rendered: Rendered) -> 
 
 
 def test_redis_data_fits_its_container_with_room_to_save(rendered: Rendered) -> None:
-    limit = re.search(r"^maxmemory (\d+)mb$", (rendered.folder / "redis/redis.conf").read_text(), re.M)
+    limit = re.search(r"^maxmemory (\d+)mb$", (rendered.folder / "redis/conf/redis.conf").read_text(), re.M)
     assert limit
     assert int(limit[1]) <= 0.65 * megabytes(rendered.services()["redis"]["mem_limit"])
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import click
 from redis.asyncio import Redis
@@ -15,6 +16,7 @@ from worker.clients import redis_client
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
 from worker.generation.intake import Intake
+from worker.generation.pauses import Pause, Pauses
 from worker.settings import load
 
 #: A worker that was already waiting for a message still takes one: it looks again after a second.
@@ -26,6 +28,8 @@ def command() -> None:
     """Pause or resume taking messages from the queue, in all workers of this Redis.
 
     A pause survives restarts and lasts until `resume`. Running generations finish; the queue stays as it is.
+    The worker pauses by itself while OpenAI or the storage refuses the account or is unavailable. Such a pause ends by
+    itself: one message probes at a time, and the first success ends it for all.
     """
 
 
@@ -39,9 +43,10 @@ def pause(reason: str) -> None:
 
 
 @command.command()
-def resume() -> None:
-    """Take messages again."""
-    asyncio.run(_resume())
+@click.option("--now", is_flag=True, help="Let the next message probe an automatic pause at once.")
+def resume(now: bool) -> None:
+    """End an operator's pause. An automatic pause ends only by a probe: see --now."""
+    asyncio.run(_resume(now))
 
 
 @command.command()
@@ -53,17 +58,22 @@ def status(as_json: bool) -> None:
 
 async def _pause(reason: str) -> None:
     async with _opened() as redis:
-        if await Intake(redis).stop(reason):
+        if await Pauses(redis).stop(reason):
             await asyncio.sleep(_LAST_LOOK_SECONDS)
         else:
             click.echo("it was paused already")
         click.echo(_sentence(await _look(redis)))
 
 
-async def _resume() -> None:
+async def _resume(now: bool) -> None:
     async with _opened() as redis:
-        if not await Intake(redis).resume():
+        pauses = Pauses(redis)
+        ended = await pauses.resume()
+        probing = now and await pauses.probe_now()
+        if not ended and not probing:
             click.echo("it was not paused")
+        elif probing:
+            click.echo("the next message probes now")
         click.echo(_sentence(await _look(redis)))
 
 
@@ -73,17 +83,31 @@ async def _status(as_json: bool) -> None:
     click.echo(json.dumps(found) if as_json else _sentence(found))
 
 
-async def _look(redis: Redis) -> dict[str, str | int | None]:
+async def _look(redis: Redis) -> dict[str, Any]:
     instances = [name.decode() for name in await redis.smembers(keys.INSTANCES) if isinstance(name, bytes)]
+    state, times = await Intake(Pauses(redis)).state(), await Pauses(redis).times()
+    since = state.pause.since if state.pause else times.stopped_since
     return {
-        "intake_paused": await Intake(redis).paused() or None,
+        "intake_paused": state.reason or None,
+        "paused_seconds": round(times.now - since) if state.reason and since else None,
+        "probe": _probe(state.pause, times.now) if state.pause else None,
         "messages_waiting": await redis.llen(keys.QUEUE),
         "messages_taken": sum([await redis.llen(keys.claimed(name)) for name in instances]),
     }
 
 
-def _sentence(found: dict[str, str | int | None]) -> str:
+def _probe(pause: Pause, now: float) -> str:
+    if pause.probe:
+        return "runs"
+    return f"in {pause.probe_at - now:.0f} s" if pause.probe_at > now else "with the next message"
+
+
+def _sentence(found: dict[str, Any]) -> str:
     state = f"paused: {found['intake_paused']}" if found["intake_paused"] else "messages are taken"
+    if found["paused_seconds"] is not None:
+        state += f", for {found['paused_seconds']} s"
+    if found["probe"]:
+        state += f", probe {found['probe']}"
     return f"{state}; {found['messages_waiting']} wait, {found['messages_taken']} are worked on"
 
 

@@ -20,7 +20,9 @@ return 1
 #: The same whether or not it is still on the claimed list: one message too many is dropped, one too few is lost.
 _HAND_BACK = """
 redis.call('LREM', KEYS[1], 1, ARGV[1])
+local ahead = tonumber(ARGV[2]) > 0 and redis.call('RPOP', KEYS[2], ARGV[2]) or {}
 redis.call('RPUSH', KEYS[2], ARGV[1])
+for place = #ahead, 1, -1 do redis.call('RPUSH', KEYS[2], ahead[place]) end
 """
 #: Newest first, so that the oldest ends up nearest to the taking end again.
 _GIVE_BACK_ALL = """
@@ -90,9 +92,9 @@ class Claims:
         """The message goes back where another instance takes it next; false when somebody already put it back."""
         return bool(await self._give_back(keys=[self._list, keys.QUEUE], args=[payload]))
 
-    async def hand_back(self, payload: bytes) -> None:
-        """The message goes back because its session waits again."""
-        await self._hand_back(keys=[self._list, keys.QUEUE], args=[payload])
+    async def hand_back(self, payload: bytes, *, behind: int = 0) -> None:
+        """The message goes back because its session waits again; so many others are taken before it."""
+        await self._hand_back(keys=[self._list, keys.QUEUE], args=[payload, behind])
 
     async def give_back_all(self, instance: str | None = None) -> int:
         """Everything that an instance (default: this one) has claimed goes back, in order; -> how many."""

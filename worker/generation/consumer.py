@@ -74,8 +74,9 @@ class Consumer:
             self._health.beat("consumer")
 
     async def _take_one(self) -> None:
-        if reason := await self._paused():
-            log.debug("intake_paused", reason=reason)
+        state = await self._intake.state()
+        self._show(state.reason)
+        if state.reason and not state.may_probe:
             await asyncio.sleep(_PAUSE_SECONDS)
             return
         # Cleared before the count, so that a slot that is freed in between is not missed.
@@ -83,32 +84,41 @@ class Consumer:
         if await self._claims.count() >= self._slots:
             await _wait(self._freed, _BLOCK_SECONDS)
             return
+        if state.pause and not await self._intake.pauses.take_probe(self._claims.instance):
+            await asyncio.sleep(_PAUSE_SECONDS)
+            return
         payload = await self._claims.take(_BLOCK_SECONDS)
         if payload is not None:
             metrics.TAKEN.inc()
-            await self.forward(payload)
+            await self.forward(payload, state.reason)
 
-    async def _paused(self) -> str:
-        reason = await self._intake.paused()
+    def _show(self, reason: str) -> None:
         if reason != self._health.intake_paused:
             log.warning("intake_paused" if reason else "intake_resumed", reason=reason or self._health.intake_paused)
             self._health.intake_paused = reason
-        return reason
 
-    async def forward(self, payload: bytes) -> None:
-        """Hand a claimed message to this container's pool, or to the dead letters when it cannot be used."""
+    async def forward(self, payload: bytes, probe: str = "") -> None:
+        """Hand a claimed message to this container's pool, or to the dead letters when it cannot be used.
+
+        `probe` is the reason of the pause that the message is to probe. An unusable one leaves the probe to the next.
+        """
         try:
             message = parse(payload)
         except InvalidMessage as error:
             await self._refuse(payload, error)
             return
-        log.info("message_taken", request_id=message.request_id, session_id=str(message.session_id))
-        await asyncio.to_thread(self._send, payload.decode())
+        session = str(message.session_id)
+        if probe and not await self._intake.pauses.give_probe(self._claims.instance, session):
+            probe = ""  # the pause has ended, or another instance's message probes
+        log.info(
+            "message_taken", request_id=message.request_id, session_id=session, **({"probe": probe} if probe else {})
+        )
+        await asyncio.to_thread(self._send, payload.decode(), probe)
 
-    def _send(self, payload: str) -> None:
+    def _send(self, payload: str, probe: str) -> None:
         try:
             # Task events and Celery's own log lines say what `argsrepr` does, not the prompt and the signed addresses.
-            self._celery.send_task(TASK, [payload], retry=False, argsrepr="(message)")
+            self._celery.send_task(TASK, [payload, probe], retry=False, argsrepr="(message)")
         except (KombuError, OSError) as error:
             # It stays claimed; `reforward` finds it when Redis is back.
             raise ServiceUnavailable(f"Celery did not take the message: {type(error).__name__}") from error

@@ -15,9 +15,15 @@ SETTLEMENTS = "wearon:settlements"
 REJECTED = "wearon:settlements:rejected"
 #: Starts of OpenAI calls in the last minute (sorted set), all instances together.
 LIMITER = "wearon:limiter:openai"
-#: Exist while nothing is to be taken from the queue; the value says why. The first one ends by itself.
-INTAKE_PAUSED = "wearon:intake:paused"
+#: An operator's pause of the intake: the reason, and since when.
 INTAKE_STOPPED = "wearon:intake:stopped"
+INTAKE_STOPPED_SINCE = "wearon:intake:stopped:since"
+#: The automatic pause of the intake, as JSON, and when earlier pauses of both kinds began and ended.
+PAUSE = "wearon:intake:pause"
+PAUSES = "wearon:intake:pauses"
+#: OpenAI's latest answers, newest first, and the moment of the last one that was no failure.
+OPENAI_ANSWERS = "wearon:openai:answers"
+OPENAI_SERVED = "wearon:openai:served"
 #: Result of the last audit, and who is making the next one.
 AUDIT = "wearon:audit"
 AUDIT_LOCK = "wearon:audit:lock"
@@ -53,3 +59,8 @@ def begun(session_id: UUID | str) -> str:
 def deaths(session_id: UUID | str) -> str:
     """Set of the instances that died while they had the session's message."""
     return f"wearon:deaths:{session_id}"
+
+
+def failures(session_id: UUID | str) -> str:
+    """How often OpenAI failed this session while it served others."""
+    return f"wearon:failures:{session_id}"

@@ -8,6 +8,7 @@ and blocks nobody. Why this is no library: docs/decisions/0005-rate-limit.md.
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
@@ -34,7 +35,7 @@ POLLS_PER_WINDOW = 12
 MAX_CONNECTIONS = 16
 _GIVE_UP_SECONDS = 2.0
 
-#: KEYS[1] is the set; ARGV: token, calls per window, window and tolerance in microseconds.
+#: KEYS: the set, the pause of the intake; ARGV: token, calls per window, window and tolerance in microseconds.
 _COMMON = """
 local set, token, limit, window, tolerance = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local clock = redis.call('TIME')
@@ -55,7 +56,7 @@ local function close_ranks()
 end
 """
 
-#: Microseconds until this call may start; 0: it has been started. Safe to repeat.
+#: Microseconds until this call may start (0: it has been started), and the pause. Safe to repeat.
 _PLACE = (
     _COMMON
     + """
@@ -74,7 +75,7 @@ elseif mine + tolerance < now then
     redis.call('ZADD', set, mine, token)
     close_ranks()
 end
-return math.max(0, mine - now)
+return {math.max(0, mine - now), redis.call('GET', KEYS[2])}
 """
 )
 
@@ -107,9 +108,12 @@ class Limiter:
         per_minute: int,
         window_seconds: float = 60.0,
         slack_seconds: tuple[float, float] = SLACK_SECONDS,
+        check: Callable[[object], None] | None = None,
     ) -> None:
+        """`check` sees the pause as Redis keeps it, before a call may start; its error gives the place back."""
         self._redis = redis
         self._per_minute = per_minute
+        self._check = check
         self._window_seconds = window_seconds
         self._slack_seconds = slack_seconds
         self._tolerance_seconds = slack_seconds[0] / 3
@@ -172,7 +176,10 @@ class Limiter:
 
     async def _ask_for_place(self, token: str) -> float:
         """With one token for all tries: another one would queue again, behind its own place from before an outage."""
-        return float(await until_available(partial(self._run, self._place, token)))
+        delay, pause = await until_available(partial(self._run, self._place, token))
+        if self._check:
+            self._check(pause)
+        return float(delay)
 
     async def _run(self, script: AsyncScript, token: str) -> Any:
         """Ends, also when cancelled, only once Redis has answered: else a call could arrive after it was taken back."""
@@ -189,6 +196,6 @@ class Limiter:
         arguments: list[str | int] = [token, self._per_minute, self._window, int(self._tolerance_seconds * 1e6)]
         try:
             async with self._connections:
-                return await script(keys=[keys.LIMITER], args=arguments)
+                return await script(keys=[keys.LIMITER, keys.PAUSE], args=arguments)
         except (RedisError, OSError) as error:
             raise ServiceUnavailable(f"Redis did not grant a call to OpenAI: {error}") from error

@@ -28,6 +28,8 @@ STEPS = ("queue_wait", "start", "fetch", "resize", "limiter_wait", "edit", "uplo
 #: Who can get a credit back, and what cannot be given back by itself.
 PAYERS = {"user": "b2c", "store": "b2b", "shopper": "b2b"}
 BY_HAND = {"overage": "b2b", "unmatched": "b2b"}
+#: Why the intake pauses by itself.
+PAUSES = (*OPENAI_REASONS, "storage_refused")
 REFUSALS = (
     "too_large", "not_utf8", "not_json", "not_an_object", "unknown_version", "invalid_field", "wrong_owner", "poison",
 )  # fmt: skip
@@ -82,7 +84,13 @@ REQUEUED = counter(
     "wearon_generations_requeued_total",
     "Generations that went back to wait.",
     ("reason",),
-    ("rate_limited", *OPENAI_REASONS, "released", "not_started"),
+    ("rate_limited", "released", "not_started", *PAUSES),
+)
+PROBES = counter(
+    "wearon_intake_probes_total",
+    "Generations that probed a pause of the intake, by what they showed.",
+    ("result",),
+    ("recovered", "failed", "unproven"),
 )
 STUCK = counter(
     "wearon_stuck_sessions_total",

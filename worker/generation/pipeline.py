@@ -2,25 +2,35 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from enum import Enum
 from functools import partial
+from uuid import UUID
 
 from worker.errors import (
     DeadlineExceeded,
+    EditFailed,
     GenerationError,
     InvalidMessage,
+    MessageExpired,
     MessageRefused,
     Orphaned,
+    Paused,
     Postponed,
+    ServiceOutage,
     ServiceUnavailable,
+    StorageFailed,
     WorkerLost,
 )
 from worker.generation import metrics, settlement
+from worker.generation.breaker import ATTEMPT, Breaker
 from worker.generation.dead_letters import DeadLetters
-from worker.generation.intake import Intake
+from worker.generation.expiry import Expiry
 from worker.generation.leases import Leases
 from worker.generation.message import GenerationMessage
-from worker.generation.retrying import until_available
+from worker.generation.pauses import PROBE_SECONDS, Pauses
+from worker.generation.retrying import AWAY, until_available
 from worker.generation.sessions import Change, Sessions
 from worker.generation.settlement import Outcome, Settlement
 from worker.generation.steps import Run, SessionTaken, Steps
@@ -29,12 +39,17 @@ from worker.settings import Settings
 
 log = get_logger(__name__)
 
+#: OpenAI has failed this session so often while it served others: then it is the session.
+MAX_FAILURES = 3
+
 
 class End(Enum):
     """What becomes of the message."""
 
     FINISHED = "finished"
     GIVE_BACK = "give_back"
+    #: Behind some others: the same message is not the next probe again.
+    GIVE_BACK_BEHIND = "give_back_behind"
 
 
 class Pipeline:
@@ -48,7 +63,9 @@ class Pipeline:
         leases: Leases,
         sessions: Sessions,
         settlement: Settlement,
-        intake: Intake,
+        pauses: Pauses,
+        breaker: Breaker,
+        expiry: Expiry,
         dead_letters: DeadLetters,
     ) -> None:
         self._settings = settings
@@ -56,19 +73,30 @@ class Pipeline:
         self._leases = leases
         self._sessions = sessions
         self._settlement = settlement
-        self._intake = intake
+        self._pauses = pauses
+        self._breaker = breaker
+        self._expiry = expiry
         self._dead_letters = dead_letters
         self._interruptible: set[asyncio.Task[Outcome]] = set()
         self._letting_go = False
 
-    async def generate(self, message: GenerationMessage, payload: bytes) -> End:
-        """Work on the session unless somebody else does; returns what becomes of the message."""
+    async def generate(self, message: GenerationMessage, payload: bytes, probe: str = "") -> End:
+        """Work on the session unless somebody else does; returns what becomes of the message.
+
+        `probe` is the reason of the pause that this generation probes, alone of all.
+        """
+        if not probe:
+            return await self._generate_alone(message, payload, probe)
+        async with self._probing(message.session_id):
+            return await self._generate_alone(message, payload, probe)
+
+    async def _generate_alone(self, message: GenerationMessage, payload: bytes, probe: str) -> End:
         lease = await self._leases.acquire(message.session_id)
         if lease is None:
             metrics.DROPPED.inc()
             log.info("duplicate_dropped", why="another worker has the session")
             return End.FINISHED
-        run = Run(message, lease)
+        run = Run(message, lease, probe=probe)
         try:
             return await self._generate(run, payload)
         finally:
@@ -81,6 +109,7 @@ class Pipeline:
             task.cancel()
 
     async def _generate(self, run: Run, payload: bytes) -> End:
+        ATTEMPT.set(run.attempt)
         work = asyncio.create_task(self._within_deadline(run))
         self._interruptible.add(work)
         if self._letting_go:
@@ -91,9 +120,10 @@ class Pipeline:
             metrics.DROPPED.inc()
             return End.FINISHED
         except Postponed as error:
-            log.error("openai_quota_exhausted", detail=str(error), pause_seconds=self._settings.quota_pause_seconds)
-            await until_available(partial(self._intake.pause, error.reason))
-            return await self._hand_back(run, error.reason)
+            if not await self._postpone(run, error):
+                behind = not isinstance(error, Paused)
+                return await self._hand_back(run, error.reason, behind=behind)
+            outcome = self._failed(run, EditFailed(str(error)))
         except InvalidMessage as error:
             log.error("message_refused", reason=error.reason, detail=error.detail)
             await until_available(partial(self._dead_letters.add, payload, error.reason, error.detail))
@@ -124,12 +154,26 @@ class Pipeline:
         limit = self._settings.generation_timeout_seconds
         try:
             async with asyncio.timeout(limit) as deadline:
+                await self._expire(run)
                 await self._start(run)
                 return await self._steps.make(run)
         except TimeoutError:
             if not deadline.expired() or not run.begun:
                 raise
+            if run.attempt.waiting:
+                await self._breaker.answered(available=False)
+                await self._breaker.failed()
+            if run.refused:
+                raise StorageFailed(f"storage refused the picture for {limit:g} s: {run.refused}") from None
             raise DeadlineExceeded(f"generation took longer than {limit:g} s") from None
+
+    async def _expire(self, run: Run) -> None:
+        try:
+            await self._expiry.check(run.message)
+        except MessageExpired:
+            if await until_available(partial(self._settlement.is_waiting, run.message.session_id)):
+                raise SessionTaken from None  # its end is known and only has to be written
+            raise
 
     async def _start(self, run: Run) -> None:
         """queued -> processing; raises when that is not for us to do."""
@@ -168,14 +212,48 @@ class Pipeline:
                 raise Orphaned("the session was failed before its message came")
             raise SessionTaken
 
-    async def _hand_back(self, run: Run, reason: str) -> End:
+    async def _postpone(self, run: Run, error: Postponed) -> bool:
+        """Pause the intake for the error's reason; -> true when OpenAI fails this session alone, time after time."""
+        if isinstance(error, Paused):
+            log.info("generation_postponed", reason=error.reason)
+            return False
+        if run.probe:
+            metrics.PROBES.labels("failed").inc()
+        log.error("generation_postponed", reason=error.reason, detail=str(error), probe=bool(run.probe))
+        if isinstance(error, ServiceOutage):
+            return await self._breaker.failed() >= MAX_FAILURES
+        seconds, session = self._settings.quota_pause_seconds, str(run.message.session_id)
+        if await until_available(partial(self._pauses.begin, error.reason, seconds, session)):
+            log.error("intake_paused", reason=error.reason, probe_in_seconds=seconds)
+        return False
+
+    @asynccontextmanager
+    async def _probing(self, session_id: UUID) -> AsyncIterator[None]:
+        """Show that the probe is alive; however it ends, the next message may probe."""
+        session = str(session_id)
+
+        async def renew() -> None:
+            while True:
+                with suppress(*AWAY):
+                    await self._pauses.renew_probe(session)
+                await asyncio.sleep(PROBE_SECONDS / 4)
+
+        renewing = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            if await until_available(partial(self._pauses.leave_probe, session)):
+                metrics.PROBES.labels("unproven").inc()
+
+    async def _hand_back(self, run: Run, reason: str, *, behind: bool = False) -> End:
         """The session waits in the queue again, as if it had not been begun."""
         if not await self._ours(run):
             return End.FINISHED
         if run.begun or run.begun_perhaps:
             await until_available(lambda: self._sessions.requeue(run.message.channel, run.message.session_id))
         metrics.REQUEUED.labels(reason).inc()
-        return End.GIVE_BACK
+        return End.GIVE_BACK_BEHIND if behind else End.GIVE_BACK
 
     async def _ours(self, run: Run) -> bool:
         """Whether nobody took the session over while this process, or Redis, stood still."""

@@ -15,6 +15,8 @@ from worker.generation.audit import Report
 from worker.generation.claims import Claims
 from worker.generation.limiter import Limiter
 from worker.generation.message import MAX_MESSAGE_BYTES, created_at
+from worker.generation.metrics import PAUSES
+from worker.generation.pauses import Pause
 
 _PATIENCE_SECONDS = 1.0
 #: Messages at the taking end; one of them is the oldest, though some may have been put back behind it.
@@ -60,8 +62,8 @@ class Shared:
             pipe.get(keys.DEAD_DROPPED)
             pipe.hlen(keys.SETTLEMENTS)
             pipe.hlen(keys.REJECTED)
-            pipe.exists(keys.INTAKE_PAUSED)
-            audit, queued, dead, dropped, waiting, rejected, paused = await pipe.execute()
+            pipe.get(keys.PAUSE)
+            audit, queued, dead, dropped, waiting, rejected, kept = await pipe.execute()
         end = await self._oldest(keys=[keys.QUEUE], args=[_END, MAX_MESSAGE_BYTES])
         last = json.loads(audit) if audit else {"drift": 0, "time": 0}
         return [
@@ -75,7 +77,7 @@ class Shared:
             ),
             _gauge("wearon_settlements_waiting", "Outcomes that the database does not have yet.", waiting),
             _gauge("wearon_settlements_rejected", "Outcomes that the database rejects for good.", rejected),
-            _gauge("wearon_intake_paused", "1 while nothing is taken because OpenAI has no quota.", paused),
+            *_pause(Pause.read(kept)),
         ]
 
     async def _claimed(self) -> list[Metric]:
@@ -95,6 +97,17 @@ class Shared:
             _gauge("wearon_openai_limit_calls", "Calls of the whole account within the last minute.", usage.calls),
             _gauge("wearon_openai_limit_waiting", "Calls that wait for their turn.", usage.waiting),
         ]
+
+
+def _pause(pause: Pause | None) -> list[Metric]:
+    """The automatic pause by its reason, and when it began."""
+    paused = GaugeMetricFamily(
+        "wearon_intake_paused", "1 while the intake is paused for this reason, but for probes.", labels=["reason"]
+    )
+    for reason in sorted({*PAUSES, *([pause.reason] if pause else [])}):
+        paused.add_metric([reason], pause is not None and pause.reason == reason)
+    begun = pause.since if pause else 0
+    return [paused, _gauge("wearon_intake_paused_timestamp_seconds", "When the pause began; 0: there is none.", begun)]
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -23,14 +23,16 @@ from celery.bootsteps import StartStopStep
 from worker import clients, logs
 from worker.generation import metrics as generations
 from worker.generation import openai_images
+from worker.generation.breaker import Breaker
 from worker.generation.celery_app import TASK, create_app, worker_arguments
 from worker.generation.claims import Claims
 from worker.generation.dead_letters import DeadLetters
-from worker.generation.intake import Intake
+from worker.generation.expiry import Expiry
 from worker.generation.leases import Leases
 from worker.generation.limiter import Limiter
 from worker.generation.message import parse
 from worker.generation.openai_images import ImageEditor
+from worker.generation.pauses import Pauses
 from worker.generation.pipeline import End, Pipeline
 from worker.generation.pool import INSTANCE_VARIABLE, LINK_VARIABLE
 from worker.generation.retrying import until_available
@@ -45,6 +47,8 @@ from worker.settings import Settings, load
 log = logs.get_logger(__name__)
 
 _BEAT_SECONDS = 1.0
+#: How many others are taken before a message whose call has just failed.
+_BEHIND = 10
 
 
 class GenerationLoop:
@@ -71,9 +75,9 @@ class GenerationLoop:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._loop.call_soon_threadsafe(partial(self._tell, event="up"))
 
-    def generate(self, payload: str) -> None:
+    def generate(self, payload: str, probe: str) -> None:
         """Run one message to its end; called by a thread of Celery's pool."""
-        asyncio.run_coroutine_threadsafe(self._generate(payload.encode()), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._generate(payload.encode(), probe), self._loop).result()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -92,7 +96,9 @@ class GenerationLoop:
     async def _build(self) -> None:
         settings = self._settings
         redis = clients.redis_client(settings)
-        limiter = Limiter(redis, settings.openai_requests_per_minute)
+        pauses, breaker = Pauses(redis), Breaker(redis, settings)
+        expiry = Expiry(pauses, settings)
+        limiter = Limiter(redis, settings.openai_requests_per_minute, check=breaker.check)
         database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=20)
         storage = clients.http_client(clients.STORAGE_TIMEOUT, connections=50)
         sessions = Sessions(clients.database_client(settings, database))
@@ -108,6 +114,7 @@ class GenerationLoop:
             openai_images.client(settings, limiter.sent),
             settings,
             wait_for_turn=limiter.acquire,
+            on_answer=breaker.answered,
             fetch=fetcher.fetch,
         )
         steps = Steps(
@@ -119,6 +126,9 @@ class GenerationLoop:
             storage=Storage(
                 clients.storage_client(settings, storage), settings.supabase_storage_bucket, settings.signed_url_seconds
             ),
+            pauses=pauses,
+            breaker=breaker,
+            expiry=expiry,
             image_threads=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="images"),
         )
         self._pipeline = Pipeline(
@@ -127,7 +137,9 @@ class GenerationLoop:
             leases=leases,
             sessions=sessions,
             settlement=Settlement(redis, sessions),
-            intake=Intake(redis, settings.quota_pause_seconds),
+            pauses=pauses,
+            breaker=breaker,
+            expiry=expiry,
             dead_letters=DeadLetters(redis, settings.dead_letters_max),
         )
         generations.IN_FLIGHT.set_function(lambda: self._active)
@@ -140,15 +152,20 @@ class GenerationLoop:
             self._obey(reader),
         ]
 
-    async def _generate(self, payload: bytes) -> None:
+    async def _generate(self, payload: bytes, probe: str) -> None:
         self._active += 1
         message = parse(payload)
         with logs.bind(request_id=message.request_id, session_id=str(message.session_id), channel=message.channel):
-            end = await self._pipeline.generate(message, payload)
-            done = self._claims.finish if end is End.FINISHED else self._claims.hand_back
-            await until_available(partial(done, payload))
+            end = await self._pipeline.generate(message, payload, probe)
+            await until_available(partial(self._end, end, payload))
             self._active -= 1
             self._tell(event="end")
+
+    async def _end(self, end: End, payload: bytes) -> None:
+        if end is End.FINISHED:
+            await self._claims.finish(payload)
+        else:
+            await self._claims.hand_back(payload, behind=_BEHIND if end is End.GIVE_BACK_BEHIND else 0)
 
     async def _beat_forever(self) -> None:
         while True:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What only the host knows, for the node exporter: its containers, the certificate that is served, the newest backup.
+"""What only the host knows, for the node exporter: its containers, and what the probes of other roles print.
 
 A timer runs it. When the engine does not answer it writes nothing: `wearon_host_metrics_timestamp_seconds` then stands
 still, and an alert looks at that. docs/host-metrics.md lists the metrics.
@@ -8,11 +8,8 @@ still, and an alert looks at that. docs/host-metrics.md lists the metrics.
 import argparse
 import json
 import os
-import socket
-import ssl
 import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -26,9 +23,6 @@ TYPES = {
     "wearon_container_memory_bytes": "gauge",
     "wearon_container_memory_limit_bytes": "gauge",
     "wearon_container_cpu_seconds_total": "counter",
-    "wearon_certificate_expiry_timestamp_seconds": "gauge",
-    "wearon_backup_timestamp_seconds": "gauge",
-    "wearon_whatsapp_bridge_up": "gauge",
     "wearon_host_metrics_timestamp_seconds": "gauge",
 }
 Sample = tuple[str, str, float]
@@ -40,16 +34,8 @@ def main() -> None:
     now = time.time()
     containers = inspect(arguments.project)
     samples = list(container_samples(containers, count_kills(arguments, containers, now)))
-    if arguments.certificate:
-        served = served_certificate(containers.get("nginx"), arguments.server_name)
-        samples.append(("wearon_certificate_expiry_timestamp_seconds", "", expiry(served, arguments.certificate)))
-    if arguments.backups:
-        made = [path.stat().st_mtime for path in arguments.backups.glob(f"{arguments.project}-*.tar.age")]
-        samples.append(("wearon_backup_timestamp_seconds", "", max(made, default=0)))
-    if "whatsapp-bridge" in containers:
-        samples.append(("wearon_whatsapp_bridge_up", "", answers(containers["whatsapp-bridge"], 8080, "/healthy")))
     samples.append(("wearon_host_metrics_timestamp_seconds", "", now))
-    replace(arguments.output, "".join(render(samples)))
+    replace(arguments.output, "".join([*render(samples), *probed(arguments.probes)]))
 
 
 def parse() -> argparse.Namespace:
@@ -57,9 +43,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--project", required=True, help="name of the Compose project")
     parser.add_argument("--output", required=True, type=Path, help="file for the textfile collector")
     parser.add_argument("--state", required=True, type=Path, help="file with what the next run has to know")
-    parser.add_argument("--certificate", type=Path, help="the certificate's file, asked when nginx does not answer")
-    parser.add_argument("--server-name", help="name that nginx serves it under")
-    parser.add_argument("--backups", type=Path, help="folder of the archives")
+    parser.add_argument("--probes", required=True, type=Path, help="folder of programs that print metrics of their own")
     return parser.parse_args()
 
 
@@ -164,47 +148,13 @@ class Group:
         return {name: int(value) for name, value in (line.split() for line in path.read_text().splitlines())}
 
 
-# --- what is reached over the network
+# --- probes
 
 
-def address(container: dict[str, Any]) -> str:
-    return next((one["IPAddress"] for one in container["NetworkSettings"]["Networks"].values() if one["IPAddress"]), "")
-
-
-def answers(container: dict[str, Any], port: int, path: str) -> int:
-    """1 when it answers with 200."""
-    try:
-        with urllib.request.urlopen(f"http://{address(container)}:{port}{path}", timeout=2) as answer:
-            return int(answer.status == 200)
-    except (OSError, ValueError):
-        return 0
-
-
-def served_certificate(nginx: dict[str, Any] | None, name: str) -> bytes:
-    """What a client would be shown; nothing when nginx does not answer."""
-    if nginx is None or not address(nginx):
-        return b""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    try:
-        with (
-            socket.create_connection((address(nginx), 8443), timeout=2) as connection,
-            context.wrap_socket(connection, server_hostname=name) as secure,
-        ):
-            return secure.getpeercert(binary_form=True) or b""
-    except OSError:
-        return b""
-
-
-def expiry(served: bytes, file: Path) -> float:
-    """When it expires; 0 while it is the placeholder that nginx starts with, which nobody accepts."""
-    form = ["-inform", "der"] if served else ["-in", str(file)]
-    command = ["openssl", "x509", *form, "-noout", "-subject", "-enddate"]
-    run = subprocess.run(command, input=served, check=False, capture_output=True, timeout=5)  # noqa: S603
-    fields = dict(line.split("=", 1) for line in run.stdout.decode().splitlines() if "=" in line)
-    if "notAfter" not in fields or "placeholder" in fields.get("subject", ""):
-        return 0
-    return ssl.cert_time_to_seconds(fields["notAfter"])
+def probed(folder: Path) -> Iterator[str]:
+    """The output of each program; a program that fails fails the run, and with it the timestamp stands still."""
+    for program in sorted(folder.iterdir()):
+        yield subprocess.run([program], check=True, capture_output=True, text=True, timeout=20).stdout  # noqa: S603
 
 
 # --- files

@@ -64,6 +64,17 @@ async def test_a_message_whose_session_waits_again_is_never_lost(redis: Redis, c
     assert await queued(redis) == [b"1"]
 
 
+@pytest.mark.parametrize(("behind", "order"), [(0, b"0123"), (2, b"1203"), (10, b"1230")])
+async def test_a_failed_probe_goes_back_behind_others_whose_order_is_kept(
+    redis: Redis, claims: Claims, behind: int, order: bytes
+) -> None:
+    await queue(redis, b"0", b"1", b"2", b"3")
+    taken = await claims.take(1)
+    assert taken is not None
+    await claims.hand_back(taken, behind=behind)
+    assert b"".join(await queued(redis)) == order
+
+
 async def test_an_instance_lives_as_long_as_it_says_so(claims: Claims) -> None:
     assert not await claims.heartbeat()
     assert await claims.heartbeat()

@@ -7,6 +7,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from tests.sandbox import Sandbox
+from worker.generation.expiry import Expiry
 from worker.generation.leases import Leases
 from worker.generation.message import GenerationMessage
 from worker.generation.pipeline import End, Pipeline
@@ -42,7 +43,9 @@ async def test_a_start_that_is_let_go_of_before_its_answer_waits_in_the_queue_ag
         leases=Leases(redis, "one", 30),
         sessions=answers,
         settlement=Settlement(redis, sessions),
-        intake=unused,
+        pauses=unused,
+        breaker=unused,
+        expiry=Expiry(unused, settings),
         dead_letters=unused,
     )
     generation = asyncio.create_task(pipeline.generate(GenerationMessage(**queued.message), b"{}"))

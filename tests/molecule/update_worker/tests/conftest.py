@@ -83,6 +83,14 @@ class Worker:
     def setting(self, name: str) -> str:
         return str(self.host.check_output(f"docker exec wearon-worker-{self.serving()}-1 printenv {name}"))
 
+    def await_healthy(self) -> None:
+        """Return when the colour that serves is healthy."""
+        asked = f"docker inspect -f '{{{{.State.Health.Status}}}}' wearon-worker-{self.serving()}-1"
+        deadline = time.monotonic() + 120
+        while self.host.run(asked).stdout.strip() != "healthy":
+            assert time.monotonic() < deadline, "the worker did not become healthy"
+            time.sleep(0.5)
+
     def is_settled(self, tag: str) -> None:
         """One colour runs, it serves, it holds nothing back, and nobody holds the lock."""
         assert self.tag() == tag

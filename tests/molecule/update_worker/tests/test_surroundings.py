@@ -12,8 +12,6 @@ from tests.molecule.update_worker.tests.conftest import NAME, Worker
 Play = Callable[..., Played]
 Curl = Callable[[str], str]
 ONE = ("--limit", "rolling")
-#: The scenario has none of them.
-WATCHERS = "--skip-tags=prometheus,loki,alloy,grafana,whatsapp_bridge,celery_exporter"
 LOCK = "/opt/wearon/rollout.lock"
 
 
@@ -83,7 +81,7 @@ def test_maintenance_closes_the_api_and_the_queue_until_it_is_ended(play: Play, 
     assert "strict-transport-security" in answer
     assert curl(f"-o /dev/null -w '%{{http_code}}' http://{NAME}/.well-known/acme-challenge/x") == "404"
     rolling.host.check_output(f"docker restart wearon-redis-1 wearon-worker-{rolling.serving()}-1 wearon-nginx-1")
-    assert rolling.host.run(f"/opt/wearon/bin/await-worker {rolling.serving()} healthy 120").rc == 0
+    rolling.await_healthy()
     assert intake() == "maintenance"
     assert curl(f"-o /dev/null -w '%{{http_code}}' https://{NAME}/health") == "503"
     assert play("maintenance", "-e", "mode=on", "-e", "retry_after=120").changed == 0
@@ -94,12 +92,12 @@ def test_maintenance_closes_the_api_and_the_queue_until_it_is_ended(play: Play, 
 
 def test_services_are_updated_one_at_a_time_and_only_if_they_differ(play: Play, rolling: Worker) -> None:
     before = rolling.host.check_output("docker ps --quiet")
-    assert play("update_services", WATCHERS).code == 0
+    assert play("update_services").code == 0
     assert rolling.host.check_output("docker ps --quiet") == before
-    run = play("update_services", WATCHERS, "-e", "redis_pids_limit=65")
+    run = play("update_services", "-e", "redis_pids_limit=65")
     assert run.code == 0, run.text
     assert rolling.host.check_output("docker inspect -f '{{.HostConfig.PidsLimit}}' wearon-redis-1") == "65"
-    assert play("update_services", WATCHERS).code == 0
+    assert play("update_services").code == 0
 
 
 def test_image_that_does_not_start_gives_way_to_the_one_before(play: Play, rolling: Worker, curl: Curl) -> None:
@@ -108,7 +106,6 @@ def test_image_that_does_not_start_gives_way_to_the_one_before(play: Play, rolli
     before = rolling.host.check_output("docker inspect -f '{{.Config.Image}}' wearon-redis-1")
     run = play(
         "update_services",
-        WATCHERS,
         "-e",
         "redis_tag=broken",
         "-e",
@@ -119,5 +116,5 @@ def test_image_that_does_not_start_gives_way_to_the_one_before(play: Play, rolli
     assert run.code != 0
     assert "redis" in flat(run)
     assert rolling.host.check_output("docker inspect -f '{{.Config.Image}}' wearon-redis-1") == before
-    assert play("update_services", WATCHERS, "-e", "service=redis").code == 0
+    assert play("update_services", "-e", "service=redis").code == 0
     assert '"redis_connected":true' in curl(f"https://{NAME}/health").replace(" ", "")

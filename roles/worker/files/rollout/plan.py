@@ -1,0 +1,113 @@
+"""Which colour serves, which release is wanted, and what has to be done for it. Changes nothing.
+
+The truth lies in three places: the upstream file (which colour serves), the fragment (what each colour is), the engine.
+"""
+
+import json
+import re
+import time
+from typing import Any
+
+import history
+import host
+
+COLOURS = ("blue", "green")
+
+
+def plan(job: host.Job) -> dict[str, Any]:
+    """Return the state of the host and the decision; `job["image"]` is what image.py has fetched."""
+    serving, watching = read_upstream(job)
+    idle = COLOURS[1 - COLOURS.index(serving)]
+    recipes = read_recipes(job)
+    found = {one["Name"].split("-")[-2]: one for one in host.inspect(*(host.container(job, one) for one in COLOURS))}
+    state = found.get(serving, {})
+    present = recipes.get(f"worker-{serving}", {}).get("image") or state.get("Config", {}).get("Image", "")
+    wanted = job["image"].get("wanted") or choose(job, present)
+    # Without the image itself (a check, or nothing new is wanted) the present one counts.
+    same = not wanted or job["check"] or state.get("Image") == job["image"].get("id")
+    keeps = same and (present or job["check"])
+    reference = (present or f"{job['repository']}:{job['tag']}") if keeps else job["image"].get("reference", "")
+    in_place = not _runs(state) or (host.place(job, serving) / "hold").exists()
+    differs = {**job["services"][f"worker-{serving}"], "image": reference} != recipes.get(f"worker-{serving}")
+    # A host where nothing serves begins in the recorded colour, in place: there is nothing to protect.
+    new, old = (serving, "") if in_place else (idle, serving)
+    return {
+        "time": int(time.time()),
+        "serving": serving,
+        "idle": idle,
+        "idle_runs": _runs(found.get(idle, {})),
+        # An earlier rollout did not come to its end: the old colour stands behind the new one, or left something.
+        "watching": watching,
+        "unfinished": watching or idle in found or bool(host.leftovers(job, idle)),
+        "present": present,
+        "wanted": wanted,
+        "reference": reference,
+        "rolls": in_place or differs,
+        "new": new,
+        "old": old,
+        "recipes": recipes,
+        "sentence": _sentence(job, old, present, new, reference if in_place or differs else ""),
+    }
+
+
+def read_upstream(job: host.Job) -> tuple[str, bool]:
+    """Return the colour that serves, blue on a new host, and True if the other one stands behind it."""
+    colours = re.findall(r"# *(\w*)$", job["upstream"], re.MULTILINE)
+    if job["upstream"].strip() and (not colours or colours[0] not in COLOURS):
+        host.refuse(
+            f"The upstream file of {job['host']} on the server names no colour but {' or '.join(COLOURS)}: "
+            f"{job['upstream'][:200]!r}. Write `# blue` behind the address that serves, and run this again"
+        )
+    return (colours or COLOURS)[0], "backup" in job["upstream"]
+
+
+def read_recipes(job: host.Job) -> dict[str, Any]:
+    """Return the services of the fragment; it is JSON behind its comment, and was YAML once."""
+    text = "\n".join(line for line in host.read(job["fragment"]).splitlines() if not line.startswith("#"))
+    if text.strip() and not text.lstrip().startswith("{"):
+        flags = ("--no-consistency", "--no-interpolate", "--no-normalize", "--no-path-resolution", "--format", "json")
+        files = ("--file", job["fragment"], "--profile", "worker")
+        text = host.run("docker", "compose", *files, "config", *flags).stdout or "?"
+    try:
+        services = json.loads(text or "{}").get("services") or {}
+        return {name: dict(services[name]) for name in (f"worker-{one}" for one in COLOURS) if name in services}
+    except (ValueError, AttributeError, TypeError):
+        host.refuse(f"{job['fragment']} is no Compose fragment. Correct or remove it, and run this again")
+
+
+def choose(job: host.Job, present: str) -> str:
+    """Return the wanted tag, with its digest if that is known; nothing for what serves."""
+    known = history.load(job)
+    # The first host chooses for all: the others may be a release behind.
+    first = job["first"].removeprefix(f"{job['repository']}:")
+    if job["back"]:
+        return first or history.earlier(job, known, present).removeprefix(f"{job['repository']}:")
+    if job["given"]:
+        return str(job["given"])
+    if not present:
+        return str(first or job["tag"])
+    # The inventory's tag counts when it has changed since it was last seen: later releases do not stand in it.
+    changed = known["inventory_tag"] not in ("", job["tag"]) and history.tag(present) != job["tag"].split("@")[0]
+    return str(job["tag"]) if changed or not present.startswith(f"{job['repository']}:") else ""
+
+
+def fragment(job: host.Job, recipes: dict[str, Any]) -> str:
+    """Return the text of the fragment: each colour as it was last rolled out."""
+    sources = sorted(secret["source"] for recipe in recipes.values() for secret in recipe.get("secrets", []))
+    secrets = {source: {"file": f"{job['secrets']}/{source}"} for source in sources}
+    text = json.dumps({"services": recipes, "secrets": secrets}, indent=2)
+    return f"# Ansible managed. Which colour serves stands in nginx/upstreams/worker on the server.\n{text}\n"
+
+
+def _runs(state: dict[str, Any]) -> bool:
+    return bool(state.get("State", {}).get("Running"))
+
+
+def _sentence(job: host.Job, old: str, present: str, new: str, reference: str) -> str:
+    serves = f"{old} with {history.tag(present)}" if old else "no colour"
+    goal = f", {new} is going to: {reference}" if reference else " what is wanted"
+    return f"{job['host']}: {serves} serves{goal}"
+
+
+if __name__ == "__main__":
+    host.answer({"plan": plan})

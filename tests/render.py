@@ -1,0 +1,96 @@
+"""The files that roles bring to a host, rendered by Ansible itself without a host."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+#: The example vault holds CHANGE_ME, which the roles refuse.
+SECRETS = {
+    f"vault_{name}": "dummy-dummy-dummy-dummy-dummy"
+    for name in (
+        "redis_password",
+        "worker_supabase_service_role_key",
+        "worker_openai_api_key",
+        "grafana_admin_password",
+        "grafana_secret_key",
+        "whatsapp_bridge_secret",
+    )
+}
+LAYOUT = "playbooks/group_vars/all/layout.yml"
+Task = dict[str, Any]
+TEMPLATE, VARIABLES = "ansible.builtin.template", ("ansible.builtin.include_vars", "ansible.builtin.set_fact")
+
+
+def render(folder: Path, inventory: str, root: Path = ROOT, **variables: Any) -> Path:
+    """Write the files of the first host into `folder`, which is laid out like a host's project directory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    applied = [line["role"] for line in yaml.safe_load((root / LAYOUT).read_text())["stack"]]
+    tasks = [task for role in applied for task in rendering(root / "roles" / role)]
+    (folder / "tasks.json").write_text(json.dumps(tasks))
+    variables = {**SECRETS, **variables, "project_dir": str(folder), "__roles": applied}
+    command = [
+        str(Path(sys.executable).with_name("ansible-playbook")),
+        "tests/render.yml",
+        "-i",
+        f"inventory/{inventory}",
+    ]
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(root / "ansible.cfg"),
+        "ANSIBLE_VAULT_PASSWORD_FILE": str(root / "inventory/production/.vault_password.example"),
+        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+    }
+    result = subprocess.run(
+        [*command, "-e", json.dumps(variables)], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    for name, text in json.loads((folder / "rendered.json").read_text()).items():
+        path = folder / name.removeprefix(str(folder)).lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for name in ("rendered.json", "tasks.json"):
+        (folder / name).unlink()
+    return folder
+
+
+def roles(root: Path = ROOT) -> list[str]:
+    """Every role of the tree."""
+    return sorted(path.parent.name for path in (root / "roles").glob("*/tasks"))
+
+
+def rendering(role: Path) -> Iterator[Task]:
+    """The tasks of a role that read variables or write a template, with a variable in the place of the file."""
+    for task in reachable(role / "tasks", "main.yml"):
+        kept: Task = {key: task[key] for key in ("name", "loop", "loop_control") if key in task}
+        yield from ({**kept, module: task[module]} for module in VARIABLES if module in task)
+        if TEMPLATE in task:
+            source, target = task[TEMPLATE]["src"], task[TEMPLATE]["dest"]
+            file = source if source.startswith("{{ playbook_dir") else f"{role}/templates/{source}"
+            search = {"ansible_search_path": [str(role)]}
+            one = "{__to: lookup('ansible.builtin.template', __from, template_vars=__search)}"
+            yield {
+                **kept,
+                "ansible.builtin.set_fact": {"__rendered": f"{{{{ __rendered | default({{}}) | combine({one}) }}}}"},
+                "vars": {**task.get("vars", {}), "__from": file, "__to": target, "__search": search},
+            }
+
+
+def reachable(folder: Path, name: str) -> Iterator[Task]:
+    """The tasks of a file, of its blocks and of the files that it imports."""
+    for task in flat(yaml.safe_load((folder / name).read_text())):
+        yield task
+        if "ansible.builtin.import_tasks" in task:
+            yield from reachable(folder, task["ansible.builtin.import_tasks"])
+
+
+def flat(tasks: list[Task]) -> Iterator[Task]:
+    for task in tasks:
+        yield task
+        yield from flat([one for key in ("block", "rescue", "always") for one in task.get(key, [])])

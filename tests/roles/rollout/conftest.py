@@ -1,0 +1,354 @@
+"""A worker host as the programs of a rollout see it: a folder, an engine that obeys, colours that answer.
+
+`Host.roll_out` calls the programs in the order of roles/worker/tasks/rollout.yml. It can be killed before any step.
+"""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAMS = Path(__file__).parents[3] / "roles/worker/files/rollout"
+sys.path.insert(0, str(PROGRAMS))
+sys.dont_write_bytecode = True
+
+import drain  # noqa: E402
+import gate  # noqa: E402
+import history  # noqa: E402
+import host  # noqa: E402
+import image  # noqa: E402
+import plan  # noqa: E402
+import route  # noqa: E402
+import start  # noqa: E402
+import watch  # noqa: E402
+
+REPOSITORY = "registry/worker"
+
+
+class Killed(BaseException):
+    """The play has died here."""
+
+
+@dataclass
+class Container:
+    image: str
+    running: bool = True
+    terms: int = 0
+    exit_code: int = 0
+    restarts: int = 0
+    #: Ignores SIGTERM.
+    hangs: bool = False
+
+
+@dataclass
+class Host:
+    """One worker host, which is its own server."""
+
+    folder: Path
+    containers: dict[str, Container] = field(default_factory=dict)
+    units: set[str] = field(default_factory=set)
+    #: Tags whose worker is wrong, and how: doctor, crash, unhealthy.
+    wrong: dict[str, str] = field(default_factory=dict)
+    logs: str = ""
+    #: Steps until the play dies; each call of a program of the host and each written file is one.
+    steps_left: int | None = None
+    steps: int = 0
+    nginx: str = ""
+    #: What a request through nginx met, each time that nginx was told: colours that answered.
+    served: list[bool] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in ("compose.d", "secrets", "worker/blue", "worker/green", "nginx"):
+            (self.folder / name).mkdir(parents=True)
+        self.upstream.write_text("server blue; # blue\n")  # tasks/routing.yml
+        self.nginx = self.upstream.read_text()
+
+    # --- the play
+
+    def job(self, **changes: Any) -> host.Job:
+        services = {
+            f"worker-{colour}": {"image": "", "secrets": [{"source": f"worker-{colour}.key", "target": "key"}]}
+            for colour in ("blue", "green")
+        }
+        return {
+            "host": "here", "project": "wearon", "folder": str(self.folder), "secrets": str(self.folder / "secrets"),
+            "fragment": str(self.folder / "compose.d/worker.yml"), "repository": REPOSITORY, "services": services,
+            "colours": {"blue": {"address": "blue"}, "green": {"address": "green"}}, "photo": "",
+            "free_megabytes": 10, "start_seconds": 2, "watch_seconds": 2, "drain_seconds": 310, "check": False,
+            "given": "", "tag": "v1", "back": False, "to": "", "first": "", "image": {}, "plan": {}, "colour": "",
+            "failure": "", "switched": 0, "upstream": host.read(self.upstream), **changes,
+        }  # fmt: skip
+
+    @property
+    def upstream(self) -> Path:
+        return self.folder / "nginx/here.conf"
+
+    def plan(self, **changes: Any) -> dict[str, Any]:
+        return plan.plan(self.job(**changes))
+
+    def route(self, colour: str, behind: str = "", quiet: str = "") -> None:
+        lines = [f"server {colour}; # {colour}"] + ([f"server {behind} backup; # {behind}"] if behind else [])
+        text = "\n".join(lines) + "\n"
+        route.serve(self.job(path=str(self.upstream), upstream=text, quiet=quiet))
+
+    def retire(self, colour: str) -> str:
+        job = self.job(colour=colour)
+        drain.begin(job)
+        while drain.wait(job)["running"]:
+            pass
+        return drain.remove(job)["sentence"]
+
+    def settle(self, decision: dict[str, Any], **changes: Any) -> None:
+        if decision["watching"]:
+            try:
+                watch.watch(self.job(plan={"new": decision["serving"]}))
+            except SystemExit:
+                if decision["idle_runs"]:
+                    self.route(decision["idle"])
+                decision = self.plan(**changes)
+        self.route(decision["serving"], quiet="after")
+        self.retire(decision["idle"])
+
+    def roll_out(self, tag: str = "", *, die_at: int | None = None, **changes: Any) -> str:
+        """Run the play; return the sentence it fails with, or nothing."""
+        self.steps_left, self.steps = die_at, 0
+        time.sleep(60)
+        changes = {"given": tag, **changes}
+        decision = self.plan(**changes)
+        if decision["wanted"]:
+            changes["image"] = image.fetch(self.job(plan=decision))
+        if decision["unfinished"]:
+            self.settle(decision, **changes)
+        decision = self.plan(**changes)
+        job = self.job(**changes, plan=decision)
+        if decision["rolls"]:
+            try:
+                self._replace(decision, job)
+            except SystemExit as failure:
+                return self._abandon(decision, {**job, "failure": str(failure)})
+            if decision["old"]:
+                self.route(decision["new"], quiet="before")
+                self.retire(decision["old"])
+        else:
+            watch.check(job)
+        history.record(job)
+        self.steps_left = None
+        return ""
+
+    def _replace(self, decision: dict[str, Any], job: host.Job) -> None:
+        secrets = {"secrets": job["secrets"], "colour": decision["new"], "uid": 0, "values": {"key": "secret"}}
+        start.secrets(secrets)
+        start.start(job)
+        gate.gate(job)
+        (self.folder / "worker" / decision["new"] / "hold").unlink(missing_ok=True)
+        self.route(decision["new"], decision["old"])
+        watch.watch(job)
+
+    def _abandon(self, decision: dict[str, Any], job: host.Job) -> str:
+        if decision["old"] and not (self.folder / "worker" / decision["new"] / "hold").exists():
+            self.route(decision["old"], quiet="after")
+        start.keep_log(job)
+        self.retire(decision["new"])
+        with suppress(SystemExit):
+            start.restore(job)
+        with suppress(SystemExit):
+            history.record(job)
+        self.steps_left = None
+        return str(job["failure"])
+
+    # --- what there is afterwards
+
+    def serving(self) -> str:
+        return plan.read_upstream(self.job())[0]
+
+    def tag(self) -> str:
+        return history.tag(self.containers[self.serving()].image)
+
+    def releases(self) -> list[tuple[str, str]]:
+        return [(one["tag"], one["result"].partition(":")[0]) for one in history.load(self.job())["releases"]]
+
+    def assert_settled(self, tag: str) -> None:
+        """One colour runs, it serves, it holds nothing back, nothing lies about, and nginx knows."""
+        assert self.tag() == tag
+        assert list(self.containers) == [self.serving()]
+        assert self.containers[self.serving()].running
+        assert not list(self.folder.glob("worker/*/*"))
+        assert {path.name for path in (self.folder / "secrets").iterdir()} == {f"worker-{self.serving()}.key"}
+        assert self.nginx == self.upstream.read_text()
+        assert "backup" not in self.nginx
+        assert not list(self.folder.rglob("*.new"))
+
+    # --- the programs of the host
+
+    def step(self) -> None:
+        self.steps += 1
+        if self.steps_left is not None and self.steps > self.steps_left:
+            raise Killed
+
+    def run(self, *command: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        self.step()
+        code, out, error = self._answer(list(command), seconds)
+        return subprocess.CompletedProcess(command, code, out, error)
+
+    def _answer(self, command: list[str], seconds: float) -> tuple[int, str, str]:
+        match command:
+            case [_, "--reload"]:
+                self.nginx = self.upstream.read_text()
+                self.served.append(any(self._answers(one) for one in self.containers if one in self.nginx))
+            case ["df", *_]:
+                return 0, "Avail\n5000\n", ""
+            case ["systemctl", verb, *_, unit]:
+                self.units -= {unit} if verb == "stop" else set()
+                return (0 if unit in self.units else 3), "", ""
+            case ["systemd-run", *_, unit, _, _, "end", name, limit, drains]:
+                drain.end(name, int(limit), bool(drains))
+                self.units.discard(unit)
+            case ["docker", *arguments]:
+                return self._docker(arguments, seconds)
+        return 0, "", ""
+
+    def _docker(self, arguments: list[str], seconds: float) -> tuple[int, str, str]:  # noqa: PLR0911, PLR0912
+        one = self.containers.get(arguments[-1].split("-")[2]) if arguments[-1].startswith("wearon-worker-") else None
+        match arguments:
+            case ["info", *_]:
+                return 0, "/var/lib/docker\n", ""
+            case ["image", "inspect", _]:
+                return 1, "", "No such image"
+            case ["inspect", "--format", what, _]:
+                if not one:
+                    return 1, "", "Error: No such object"
+                if "Health" not in what:
+                    return 0, f"{str(one.running).lower()}\n", ""
+                health = "unhealthy" if self.wrong.get(history.tag(one.image)) == "unhealthy" else "healthy"
+                state = "running" if one.running else "exited"
+                return 0, f"{state} {health} T/{one.restarts} {one.exit_code}\n", ""
+            case ["inspect", *names] if names[0].startswith("wearon-worker-"):
+                found = [self._inspected(name.split("-")[2]) for name in names if name.split("-")[2] in self.containers]
+                complete = len(found) == len(names)
+                return int(not complete), json.dumps(found), "" if complete else "Error: No such object"
+            case ["inspect", *names]:
+                tags = [history.tag(name) for name in names]
+                images = [{"Id": f"id-{tag}", "RepoDigests": [f"{REPOSITORY}@sha256:{tag}"]} for tag in tags]
+                return 0, json.dumps(images), ""
+            case ["compose", *_, "config", "--no-consistency", _, _, _, _, _]:
+                return 1, "", "yaml: line 1"
+            case ["compose", *_, service]:
+                recipes = plan.read_recipes(self.job())
+                self.containers[service.removeprefix("worker-")] = Container(recipes[service]["image"])
+            case ["exec", name, *_]:
+                fails = self.wrong.get(history.tag(self.containers[name.split("-")[2]].image)) == "doctor"
+                return int(fails), "fail  redis: away\n" if fails else "ok\n", ""
+            case ["kill", "--signal", "SIGTERM", _] if one:
+                self._term(one)
+            case ["stop", *_] if one:
+                self._term(one)
+                if one.running:
+                    one.running, one.exit_code = False, 137
+            case ["rm", "--force", name]:
+                self.containers.pop(name.split("-")[2], None)
+            case ["logs", *_]:
+                return 0, self.logs, ""
+        return 0, "", ""
+
+    def _inspected(self, colour: str) -> dict[str, Any]:
+        one = self.containers[colour]
+        return {
+            "Name": f"/wearon-worker-{colour}-1", "Id": f"c-{colour}", "Image": f"id-{history.tag(one.image)}",
+            "State": {"Running": one.running, "StartedAt": "T", "ExitCode": one.exit_code},
+            "Config": {"Image": one.image, "StopTimeout": 350},
+        }  # fmt: skip
+
+    def _term(self, one: Container) -> None:
+        one.terms += 1
+        if not one.hangs:
+            one.running = False
+
+    def _answers(self, colour: str) -> bool:
+        one = self.containers.get(colour)
+        return bool(one and one.running and self.wrong.get(history.tag(one.image)) != "crash")
+
+    def ask(self, url: str, body: dict[str, object] | None = None, seconds: float = 5) -> tuple[int, str]:
+        colour = url.removeprefix("http://").partition(":")[0]
+        one = self.containers.get(colour)
+        if one is None or not one.running:
+            return 0, "connection refused"
+        if self.wrong.get(history.tag(one.image)) == "crash" and f"server {colour};" in self.nginx:
+            one.restarts += 1
+        if url.endswith("/estimate-body"):
+            return 400, "refused"
+        health = {"state": "draining" if one.terms else "ready", "model_loaded": True, "redis_connected": True}
+        return 200, json.dumps({**health, "parts": {"celery": {"active": 2}}})
+
+
+class Clock:
+    """Waiting takes no time."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "sleep", clock.sleep)
+    monkeypatch.setattr(time, "time", lambda: clock.now)
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    return clock
+
+
+@pytest.fixture
+def new_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Callable[[], Host]:
+    """Make another host, which replaces the one before."""
+    number = iter(range(1000))
+    write = host.write
+
+    def make() -> Host:
+        one = Host(tmp_path / str(next(number)))
+
+        def written(path: str | Path, text: str, mode: int = 0o644, owner: int = 0) -> bool:
+            one.step()
+            return write(path, text, mode, owner)
+
+        monkeypatch.setattr(host, "write", written)
+        monkeypatch.setattr(host, "run", one.run)
+        for module in (gate, drain, watch):
+            monkeypatch.setattr(module, "ask", one.ask)
+        return one
+
+    return make
+
+
+@pytest.fixture
+def here(new_host: Callable[[], Host]) -> Host:
+    """A host on which v1 serves."""
+    one = new_host()
+    assert one.roll_out("v1") == ""
+    return one
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """While the fixture is entered, no file can be written."""
+
+    @contextmanager
+    def full() -> Iterator[None]:
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", refuse)
+            yield
+
+    return full()

@@ -1,0 +1,136 @@
+"""The whole rollout on a host that is a folder: every release that can come, and a kill before every step."""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from tests.roles.rollout.conftest import Host, Killed
+
+
+def test_first_release_begins_in_the_recorded_colour(here: Host) -> None:
+    here.assert_settled("v1")
+    assert here.serving() == "blue"
+    assert here.releases() == [("v1", "good")]
+
+
+def test_next_release_takes_the_other_colour(here: Host) -> None:
+    assert here.roll_out("v2") == ""
+    here.assert_settled("v2")
+    assert here.serving() == "green"
+    assert all(here.served[1:]), "nginx was sent to a colour that does not answer"
+
+
+def test_same_release_again_does_nothing(here: Host) -> None:
+    before = {path: path.read_bytes() for path in here.folder.rglob("*") if path.is_file()}
+    assert here.roll_out("v1") == ""
+    assert {path: path.read_bytes() for path in here.folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ("unhealthy", "it did not become healthy: the container is unhealthy"),
+        ("doctor", "its doctor found a fault: fail redis: away"),
+        ("crash", "it did not stay up after the switch: the container ended and was started again (exit code 0)"),
+    ],
+)
+def test_bad_release_leaves_the_old_one_serving(here: Host, wrong: str, sentence: str) -> None:
+    fragment = (here.folder / "compose.d/worker.yml").read_text()
+    here.wrong["v2"] = wrong
+    assert here.roll_out("v2") == sentence
+    log = next((here.folder / "worker/failures").iterdir())
+    assert sentence in log.read_text()
+    log.unlink()
+    here.assert_settled("v1")
+    assert here.releases() == [("v2", "failed"), ("v1", "good")]
+    assert (here.folder / "compose.d/worker.yml").read_text() == fragment
+
+
+def test_kill_before_any_step_is_repaired_by_running_it_again(new_host: Callable[[], Host]) -> None:
+    step, killed = 0, True
+    while killed:
+        one = new_host()
+        one.roll_out("v1")
+        old = one.containers["blue"]
+        killed = False
+        try:
+            one.roll_out("v2", die_at=step)
+        except Killed:
+            killed = True
+        assert one.roll_out("v2") == "", f"killed before step {step}"
+        one.assert_settled("v2")
+        assert old.terms <= 1, f"killed before step {step}: a second SIGTERM cuts the drain short"
+        assert all(one.served), f"killed before step {step}: no colour answered"
+        step += 1
+    assert step > 40
+
+
+def test_kill_before_any_step_of_a_way_back_leaves_the_old_release(new_host: Callable[[], Host]) -> None:
+    step, killed = 0, True
+    while killed:
+        one = new_host()
+        one.roll_out("v1")
+        one.wrong["v2"] = "crash"
+        killed = False
+        try:
+            one.roll_out("v2", die_at=step)
+        except Killed:
+            killed = True
+        assert one.roll_out("v1") == "", f"killed before step {step}"
+        for log in one.folder.glob("worker/failures/*"):
+            log.unlink()
+        one.assert_settled("v1")
+        step += 1
+    assert step > 40
+
+
+def test_kill_of_the_first_release_is_repaired(new_host: Callable[[], Host]) -> None:
+    step, killed = 0, True
+    while killed:
+        one = new_host()
+        killed = False
+        try:
+            one.roll_out("v1", die_at=step)
+        except Killed:
+            killed = True
+        assert one.roll_out() == "", f"killed before step {step}"
+        one.assert_settled("v1")
+        step += 1
+    assert step > 20
+
+
+def test_changed_setting_rolls_the_release_that_serves(here: Host) -> None:
+    job = here.job()["services"]
+    changed = {name: {**service, "pids_limit": 3} for name, service in job.items()}
+    assert here.roll_out(services=changed) == ""
+    here.assert_settled("v1")
+    assert here.serving() == "green"
+    assert here.releases() == [("v1", "good")]
+
+
+def test_rollback_returns_to_the_last_good_release(here: Host) -> None:
+    here.roll_out("v2")
+    here.wrong["v3"] = "doctor"
+    here.roll_out("v3")
+    assert here.roll_out(back=True) == ""
+    assert here.tag() == "v1"
+    assert here.releases() == [("v1", "good"), ("v3", "failed"), ("v2", "rolled back")]
+    assert here.roll_out(back=True, to="v2") == "", "what was rolled back can be asked for by its name"
+    assert here.tag() == "v2"
+
+
+def test_late_failures_do_not_keep_the_next_rollout_from_ending(here: Host) -> None:
+    """Each colour is told once, also after the other one crashed behind the switch or a play died in its drain."""
+    for number, tag in enumerate(["bad", "v2", "bad", "v3", "v4"]):
+        here.wrong["bad"] = "crash"
+        old = here.containers[here.serving()]
+        with suppress(Killed):
+            here.roll_out(tag, die_at=None if number % 2 else 40)
+        here.units.add(f"wearon-drain-{here.serving()}")
+        sentence = here.roll_out(tag)
+        assert bool(sentence) == (tag == "bad")
+        assert old.terms <= 1
+    for log in here.folder.glob("worker/failures/*"):
+        log.unlink()
+    here.assert_settled("v4")
