@@ -1,4 +1,4 @@
-"""The growth of cost: with the generations in flight and with the size of the photos, OpenAI as slow as in production."""
+"""The growth of cost with the generations in flight and the size of the photos, OpenAI as slow as in production."""
 
 from dataclasses import replace
 

@@ -60,7 +60,7 @@ class Load:
         self.all: list[TryOn] = []
 
     def one(self, payer: str = "user", *, push: bool = True, images: Sequence[str] = ()) -> TryOn:
-        """Queue one try-on as the product does."""
+        """Make one try-on as the product does."""
         mark = f"mark-{uuid4().hex}"
         producer = self._sandbox.producer
         rest: dict[str, Any] = {"prompt": mark, "push": push, "images": images}
@@ -75,7 +75,7 @@ class Load:
         return made
 
     def many(self, count: int, *, push: bool = True) -> list[TryOn]:
-        """Queue `count` try-ons of all kinds."""
+        """Make `count` try-ons of all kinds."""
         return [self.one(PAYERS[index % len(PAYERS)], push=push) for index in range(count)]
 
 

@@ -95,7 +95,7 @@ class Steps:
         self._hang("before refund", "failed", "rpc/fail_generation", images=[photos.url("missing.jpg")])
 
     def expect(self, made: TryOn, step: str, end: str) -> TryOn:
-        """The statuses that a kill at each step leads to."""
+        """Expect the status `end` after a kill at this step."""
         self._made[step], self.expected[step] = made, end
         return made
 

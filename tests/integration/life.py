@@ -42,7 +42,7 @@ class Life:
         self.lines: list[str] = []
 
     def live(self) -> None:
-        """Run all scenes and return the output."""
+        """Run all scenes; `lines` holds the output."""
         world = self._world
         world.reset()
         world.openai.set(compose=False)

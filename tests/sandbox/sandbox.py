@@ -71,7 +71,7 @@ class Sandbox(Records):
             self._undo = None
 
     def reset(self) -> None:
-        """Return to the state after the start: no rows, messages, objects, calls or faults; a stopped Valkey runs again."""
+        """Remove all rows, messages, objects, calls and faults; a stopped Valkey runs again."""
         self.gateway.reset()  # first: hanging requests end and give their locks back
         self.openai.reset()
         self.photos.reset()
