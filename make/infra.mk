@@ -2,6 +2,8 @@
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MOLECULE_GLOB := tests/molecule/*/molecule.yml
 INFRA := $(VENV)/.infra
+# One lane: two at once disturb the scenarios' own time limits on two cores.
+LANES := site,workers,update_worker
 
 $(INFRA): $(READY) requirements/infra.txt requirements/collections.in requirements.yml
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $$(command -v uv || echo $(BIN)/uv) pip install --quiet --require-hashes -r requirements/infra.txt
@@ -11,7 +13,7 @@ $(INFRA): $(READY) requirements/infra.txt requirements/collections.in requiremen
 .PHONY: molecule
 molecule: $(INFRA) ## Provision real hosts (systemd containers) and prove that it works; needs root or Docker (SCENARIO=site for one)
 	@bash tests/testbed/up.sh
-	@bash tests/testbed/scenarios.sh $(or $(SCENARIO),site workers,update_worker)
+	@bash tests/testbed/scenarios.sh $(or $(SCENARIO),$(LANES))
 	@bash tests/testbed/down.sh
 
 .PHONY: lint-infra

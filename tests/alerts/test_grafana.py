@@ -24,7 +24,13 @@ TEXT_FILE = 15
 @pytest.fixture(scope="module")
 def sparse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The least: one recipient, one second way, a Redis that somebody else runs."""
-    variables = {"grafana_whatsapp_phones": ["491701234567"], "grafana_email_to": ["ops@example.com"]}
+    variables = {
+        "grafana_whatsapp_phones": ["491701234567"],
+        "grafana_email_to": ["ops@example.com"],
+        "grafana_smtp_host": "smtp.example.com:587",
+        "grafana_smtp_from": "alerts@example.com",
+        "grafana_webhook_url": "",
+    }
     switches = {"redis_enabled": False, "whatsapp_bridge_enabled": False}
     return once(tmp_path_factory, "sparse", partial(render, {**variables, **switches}))
 

@@ -31,8 +31,8 @@ def _check_room(job: host.Job) -> None:
     if int(free[0]) < job["free_megabytes"]:
         host.refuse(
             f"Only {free[0]} MB are free where Docker keeps its images on {job['host']}; a rollout needs "
-            f"{job['free_megabytes']} (worker_free_disk_megabytes). `docker image prune --all --filter "
-            "label!=wearon.release` there makes room. Nothing was changed"
+            f"{job['free_megabytes']} (worker_free_disk_megabytes). "
+            "`docker image prune --all --filter label!=wearon.release` there makes room. Nothing was changed"
         )
 
 
