@@ -25,7 +25,7 @@ $(PROGRAMS): $(READY) tests/programs.sh
 
 .PHONY: demo
 demo: $(READY) ## Watch four try-ons become pictures in the sandbox (KEEP=1 leaves it running)
-	@$(BIN)/python -m tests.sandbox.demo $(if $(KEEP),--keep) $(ARGS)
+	@$(BIN)/python -m tests.demo $(if $(KEEP),--keep) $(ARGS)
 
 .PHONY: test
 test: $(INFRA) $(PROGRAMS) ## Run all tests: real Valkey, PostgreSQL and worker processes; no Docker, no root needed

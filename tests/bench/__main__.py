@@ -21,7 +21,7 @@ ONLY_WHEN_NAMED = {"growth"}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the parts; -> 1 when a target was missed."""
+    """Run the parts; returns 1 when a target was missed."""
     chosen = _parser().parse_args(arguments)
     options = Options(**{field.name: getattr(chosen, field.name) for field in fields(Options)})
     options = options.quickly() if options.quick else options

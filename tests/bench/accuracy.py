@@ -1,4 +1,4 @@
-"""`make accuracy`: how far the size API is off on pictures with truth: `python -m tests.bench.accuracy [FOLDER]`.
+"""`make accuracy`: the errors of the size API on pictures with truth: `python -m tests.bench.accuracy [FOLDER]`.
 
 FOLDER holds `images/` and `truth.csv`; without one, the ten pictures of the tests are used.
 """

@@ -1,4 +1,4 @@
-"""Everything at once, OpenAI fast and without a limit: how fast a backlog drains."""
+"""The rate at which a backlog drains, with OpenAI fast and without a limit."""
 
 from tests.bench import load, outcome
 from tests.bench.figures import Figure

@@ -1,4 +1,4 @@
-"""What a part measures, and how it is shown: figures with units, targets where there are any, text or JSON."""
+"""The figures of a part with units and targets, as text or JSON."""
 
 import json
 import math
@@ -22,7 +22,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None without one."""
+        """True if the target is met; None without a target."""
         if self.target is None or isinstance(self.value, str):
             return None
         return self.value >= self.target if self.at_least else self.value <= self.target
@@ -56,7 +56,7 @@ def as_text(part: str, figures: list[Figure], console: Console) -> None:
 
 
 def as_json(machine: dict[str, Any], parts: dict[str, list[Figure]]) -> str:
-    """Everything in one object."""
+    """All figures in one object."""
     shown = {
         part: [{key: value for key, value in {**asdict(figure), "met": figure.met}.items() if value is not None}
                for figure in figures]

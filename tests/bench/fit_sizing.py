@@ -103,7 +103,7 @@ def fit(folder: Path, cache: Path | None, version: str) -> None:
 
 
 def _print_sizes(chest: Array, error: Array, deviation: Array) -> None:
-    """How often the size is right, and what the confidence said."""
+    """Print the share of right sizes beside the mean confidence."""
     estimated = chest + error
     chance, size = DEFAULT_CHART.chance_within_one, DEFAULT_CHART.size
     off = np.array([abs(size(a) - size(b)) for a, b in zip(estimated, chest, strict=True)])
@@ -151,7 +151,7 @@ def _model(inputs: Array, targets: Array) -> KernelRidge:
 def _looseness(
     names: list[str], views: Array, mean: Array, scale: Array, heights: Array
 ) -> dict[str, Array | np.float64]:
-    """What limbs, head and joints say about the torso's width, which clothing hides least there."""
+    """The torso's width from limbs, head and joints, where clothing hides least."""
     torso = np.array([name in TORSO_WIDTHS for name in [*names, "height"]]) / len(TORSO_WIDTHS)
     limbs = np.array([name.startswith(LIMBS) and name not in WITH_TORSO for name in names] + [True])
     width = (views * scale + mean) @ torso
@@ -184,7 +184,7 @@ def _strange(views: Array) -> float:
 
 
 def _slope(hidden: Array, error: Array) -> float:
-    """How the errors grow with what arms hide: the most likely c in deviation ~ 1 + c x hidden."""
+    """The growth of the errors with the part that arms hide: the most likely c in deviation ~ 1 + c x hidden."""
 
     def loss(slope: float) -> float:
         spread = 1 + slope * hidden

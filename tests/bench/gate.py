@@ -1,4 +1,4 @@
-"""How well the quality gate refuses: `python -m tests.bench.gate FOLDER` prints recall and false refusals."""
+"""Recall of the quality gate: `python -m tests.bench.gate FOLDER` prints recall and false refusals."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Messages at an even rate, OpenAI as slow as it is: what arrives per minute, and what the worker adds to it."""
+"""Messages at an even rate, OpenAI as slow as in production: pictures per minute, and the time that the worker adds."""
 
 from tests.bench import load, outcome
 from tests.bench.figures import Figure, spread

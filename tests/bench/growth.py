@@ -1,4 +1,4 @@
-"""How cost grows: with the generations in flight, OpenAI as slow as it is, and with the size of the photos."""
+"""The growth of cost with the generations in flight and the size of the photos, OpenAI as slow as in production."""
 
 from dataclasses import replace
 

@@ -83,7 +83,7 @@ async def _fetch(fetcher: ImageFetcher, url: str) -> None:
 
 
 def _bare(data: bytes) -> bytes:
-    """What `normalise` cannot do without: the same scale, filter and quality, and no check of anything."""
+    """The minimum that `normalise` has to do: the same scale, filter and quality, without any check."""
     image = Image.open(BytesIO(data))
     size = _fitting(image.size, MAX_SIDE)
     image.draft(None, _fitting(image.size, int(MAX_SIDE * REDUCED_ENOUGH)))
@@ -98,7 +98,7 @@ def _bare(data: bytes) -> bytes:
 
 
 def _thumbnail(data: bytes) -> bytes:
-    """What the manual suggests."""
+    """The calls that the manual suggests."""
     image = Image.open(BytesIO(data))
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     return _jpeg(ImageOps.exif_transpose(image))
@@ -128,7 +128,7 @@ def _peak(file: Path) -> float:
 
 
 def _growth(file: str) -> float:
-    """By how many MB this process grows while it handles the picture, whose own bytes it already holds."""
+    """The growth of this process in MB while it handles the picture, without the picture's own bytes."""
     data = Path(file).read_bytes()
     normalise(photo(2))
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is used now
@@ -158,7 +158,7 @@ def _server() -> Iterator[str]:
 
 
 def _stored(name: str, make: Callable[[], bytes]) -> Path:
-    """Served as image/jpeg whatever it is: the label only has to be one that is accepted."""
+    """A file named .jpg in every format: the fetcher only has to accept the label image/jpeg."""
     file = CACHE / f"{name.lower().replace(' ', '-')}.jpg"
     if not file.exists():
         file.write_bytes(make())

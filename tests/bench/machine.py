@@ -1,4 +1,4 @@
-"""The machine under the figures, and who runs on which of its cores."""
+"""The machine under the figures, and the cores of the worker and the sandbox."""
 
 import os
 import platform

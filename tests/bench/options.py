@@ -1,4 +1,4 @@
-"""What a run measures under."""
+"""The conditions of a run."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -6,7 +6,7 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Options:
-    """The figures of issue and documentation; `quickly` for a test that only wants to see that it works."""
+    """The load of the documented figures; `quickly` is the load of a test."""
 
     quick: bool = False
     per_minute: float = 300

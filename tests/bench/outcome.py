@@ -1,4 +1,4 @@
-"""What became of a load: how long each generation took, at OpenAI and in the worker, and where the time went."""
+"""The outcome of a load: the time of each generation at OpenAI and in the worker, by step."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +56,7 @@ def read(world: World, ordered: list[Order]) -> Outcome:
 
 
 def common_figures(outcome: Outcome, meter: Meter, *, latency: float) -> list[Figure]:
-    """What every load shows: losses, processor time, memory, and the time in each step."""
+    """The figures of every load: losses, processor time, memory, and the time in each step."""
     count = max(1, len(outcome.done))
     # In the step "edit" OpenAI's time is the larger part.
     steps = {

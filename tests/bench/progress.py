@@ -21,7 +21,7 @@ class Progress:
         self._begun = time.monotonic()
 
     def __call__(self, text: str) -> None:
-        """Say what happens now."""
+        """Show the current step."""
         line = f"{self._part} {time.monotonic() - self._begun:5.0f} s  {text}"
         if self._status:
             self._status.update(line)

@@ -83,7 +83,7 @@ def squeezed(good: Good, share: float) -> Picture:
 
 
 def shortened_thighs(good: Good, share: float) -> Picture:
-    """This share of the thighs is left, as when somebody sits facing the camera."""
+    """This share of the thighs is left, as of a person who sits facing the camera."""
     hips, knees = middle(good.pose, HIPS)[1], middle(good.pose, KNEES)[1]
     cut = int(hips + (knees - hips) * share)
     width, height = good.picture.size

@@ -1,4 +1,4 @@
-"""From the start of the process to ready, and what the worker keeps when it has nothing to do."""
+"""From the start of the process to ready, and the memory of an idle worker."""
 
 import time
 

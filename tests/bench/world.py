@@ -10,25 +10,25 @@ from tests.bench.photos import photo
 from tests.integration.worker_process import WorkerProcess
 from tests.sandbox import Sandbox
 
-#: Different pictures, so that nobody profits from having seen one just before.
+#: Different pictures, so that no cache of a picture helps.
 _PHOTOS = 4
 
 
 @dataclass
 class World:
-    """`worker` is not started yet."""
+    """The sandbox with a worker that is not started yet."""
 
     sandbox: Sandbox
     worker: WorkerProcess
     photos: list[str]
 
     def start_worker(self) -> None:
-        """Start it on its cores; returns when it is ready."""
+        """Start the worker on its cores; returns when the worker is ready."""
         with machine.on(machine.cores()[0]):
             self.worker.start()
 
     def meter(self) -> Meter:
-        """Watches both sides."""
+        """A meter of both sides."""
         return Meter(self.worker.process.pid, list(self.sandbox.pids().values()), self.worker.url)
 
 

@@ -18,7 +18,7 @@ from tests.sandbox import Sandbox
 
 @dataclass
 class Books:
-    """What became of a load. `problems` is empty when nothing was lost, doubled or off."""
+    """The outcome of a load. `problems` is empty when nothing was lost, doubled or off."""
 
     sessions: int = 0
     completed: int = 0
@@ -31,7 +31,7 @@ class Books:
     problems: list[str] = field(default_factory=list)
 
     def row(self) -> dict[str, object]:
-        """For a table."""
+        """The counts as a row of a table."""
         return {key: value for key, value in asdict(self).items() if key != "problems"}
 
 

@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What the workers had to say belongs to a failure."""
+    """Add the output of the workers to the report of a failure."""
     outcome = yield
     if outcome.failed and outcome.when == "call":
         for number, worker in enumerate(Worker.made, 1):

@@ -1,4 +1,4 @@
-"""A load of try-ons of every kind, what to wait for while it runs, and the tables of the run."""
+"""A load of try-ons of every kind, the waits for its progress, and the tables of the run."""
 
 import json
 import random
@@ -42,7 +42,7 @@ class TryOn:
 
     @property
     def path(self) -> str:
-        """Where the contract wants the picture."""
+        """The path of the picture that the contract demands."""
         owner = self.queued.owner_id
         folder = f"generated/{owner}" if self.queued.channel == "b2c" else f"stores/{owner}/generated"
         return f"{folder}/{self.id}.jpg"
@@ -60,7 +60,7 @@ class Load:
         self.all: list[TryOn] = []
 
     def one(self, payer: str = "user", *, push: bool = True, images: Sequence[str] = ()) -> TryOn:
-        """One try-on, queued as the product does it."""
+        """Make one try-on as the product does."""
         mark = f"mark-{uuid4().hex}"
         producer = self._sandbox.producer
         rest: dict[str, Any] = {"prompt": mark, "push": push, "images": images}
@@ -75,7 +75,7 @@ class Load:
         return made
 
     def many(self, count: int, *, push: bool = True) -> list[TryOn]:
-        """That many, of all kinds."""
+        """Make `count` try-ons of all kinds."""
         return [self.one(PAYERS[index % len(PAYERS)], push=push) for index in range(count)]
 
 
@@ -95,12 +95,12 @@ def ended(sandbox: Sandbox, load: Iterable[TryOn], seconds: float) -> None:
 
 
 def statuses(sandbox: Sandbox, load: Iterable[TryOn]) -> Counter[str]:
-    """How many of the load are in which status now."""
+    """The number of sessions of the load in each status."""
     return Counter(sandbox.session(made.queued.channel, made.id)["status"] for made in load)
 
 
 def reached(sandbox: Sandbox, load: Iterable[TryOn], status: str, count: int, seconds: float = 20) -> None:
-    """Wait until that many of the load have (at least once) been in that status."""
+    """Wait until `count` sessions of the load have been in that status."""
     made = list(load)
 
     def there() -> int:
@@ -119,7 +119,7 @@ def struck(remote: Any, fault: int, times: int = 1, seconds: float = 20) -> None
 
 
 def dead_letters(sandbox: Sandbox) -> list[dict[str, Any]]:
-    """What is on the dead-letter list."""
+    """The entries of the dead-letter list."""
     return [json.loads(letter) for letter in sandbox.redis.lrange(DEAD, 0, -1)]
 
 

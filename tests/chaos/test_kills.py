@@ -95,12 +95,12 @@ class Steps:
         self._hang("before refund", "failed", "rpc/fail_generation", images=[photos.url("missing.jpg")])
 
     def expect(self, made: TryOn, step: str, end: str) -> TryOn:
-        """A kill at this step ends the session like that."""
+        """Expect the status `end` after a kill at this step."""
         self._made[step], self.expected[step] = made, end
         return made
 
     def reach(self) -> None:
-        """Queue all and wait until each is at its step."""
+        """Queue all sessions and wait until each is at its step."""
         for made in self._made.values():
             self._sandbox.producer.push(made.queued.message)
         for remote, fault in self._hanging:
@@ -108,7 +108,7 @@ class Steps:
         reached(self._sandbox, [self._fetching], "processing", 1)
 
     def only_poison_hangs(self) -> int:
-        """Nothing hangs any more but the poison's start; returns the fault."""
+        """Clear every fault but a hanging start of the poison session; returns that fault."""
         fault = self._sandbox.gateway.fault("hang", on="rpc/start_generation", contains=self.poison.id)
         for rule in self._sandbox.gateway.faults():
             if rule["id"] != fault:
@@ -116,13 +116,13 @@ class Steps:
         return fault
 
     def ends(self) -> dict[str, str]:
-        """How each ended."""
+        """The end of each session."""
         return {
             step: self._sandbox.session(made.queued.channel, made.id)["status"] for step, made in self._made.items()
         }
 
     def rows(self) -> list[dict[str, object]]:
-        """For the table."""
+        """The rows of the table."""
         calls = {step: self._sandbox.calls(made.mark) for step, made in self._made.items()}
         return [
             {

@@ -1,4 +1,4 @@
-"""What was queued, forgotten or begun while no worker runs is worked on, or settled, once one does."""
+"""Sessions queued, forgotten or started without a running worker are finished or settled by the next worker."""
 
 import time
 

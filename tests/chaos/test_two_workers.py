@@ -31,7 +31,7 @@ def test_a_second_worker_touches_nothing_of_the_first_and_settles_for_it_when_it
             killed = time.monotonic()
             ended(sandbox, load.all, 30)
             seconds = time.monotonic() - killed
-            # Each once, whoever settled it.
+            # Each once, by either worker.
             wait_for(lambda: counted(second) == Counter(completed=8, failed=8), 5, lambda: str(counted(second)))
     books = balance(sandbox, load.all)
     assert (books.completed, books.failed) == (16, 8)
@@ -48,7 +48,7 @@ def test_calls_beyond_the_limit_wait_and_go_back_when_their_worker_stops(sandbox
         load.many(20)
         reached(sandbox, load.all, "processing", 20)
         wait_for(lambda: statuses(sandbox, load.all)["completed"] == limit, 10, "the limit was not used")
-        time.sleep(2 * LEASE_SECONDS)  # whoever waits keeps its lease
+        time.sleep(2 * LEASE_SECONDS)  # a waiting generation keeps its lease
         assert statuses(sandbox, load.all) == {"completed": limit, "processing": 20 - limit}
         assert sandbox.openai.summary()["total"] == limit
         first.signal(SIGTERM)

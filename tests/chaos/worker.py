@@ -42,7 +42,7 @@ class Worker(WorkerProcess):
         self._last_words = ""
 
     def start(self, *, ready: bool = True) -> Self:
-        """Start it, with a guard that ends the whole group when this process is killed and cannot do it itself."""
+        """Start the worker with a guard that ends the whole group if this process is killed."""
         super().start(ready=False)
         self._guard = subprocess.Popen(
             ["sh", "-c", f"read _; kill -9 -- -{self.process.pid}"], stdin=subprocess.PIPE, start_new_session=True
@@ -64,7 +64,7 @@ class Worker(WorkerProcess):
         self.wait()
 
     def wait(self, seconds: float = 30) -> int:
-        """The exit code."""
+        """Wait for the end and return the exit code."""
         code = super().wait(seconds)
         self._guard.kill()
         self._guard.wait()
@@ -72,11 +72,11 @@ class Worker(WorkerProcess):
 
     @property
     def ended(self) -> bool:
-        """Whether its test is done with it."""
+        """True once its test is done with the worker."""
         return bool(self._last_words)
 
     def output(self) -> str:
-        """Everything that it has written, also when it is done with."""
+        """The output of the worker so far, also after its end."""
         return self._last_words or super().output()
 
     def __exit__(self, *error: object) -> None:
@@ -89,12 +89,12 @@ class Worker(WorkerProcess):
         os.killpg(self.process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT: it goes on as if nothing had happened."""
+        """SIGCONT: the group continues."""
         os.killpg(self.process.pid, signal.SIGCONT)
 
     @contextmanager
     def frozen(self, seconds: float) -> Iterator[None]:
-        """Frozen for that long, and for as long as the block takes."""
+        """Freeze the worker during the block, at least for `seconds`."""
         self.freeze()
         until = time.monotonic() + seconds
         try:
@@ -109,14 +109,14 @@ class Worker(WorkerProcess):
 
 
 def counted(*workers: Worker) -> Counter[str]:
-    """What these workers, while they live, say that they have settled, by how it ended."""
+    """The settled sessions by outcome, as the metrics of the living workers count them."""
     seen = [scrape(worker.url) for worker in workers]
     name = "wearon_generations_total"
     return Counter({end: sum(int(one.value(name, outcome=end)) for one in seen) for end in ENDED})
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended (a zombie nobody has waited for yet counts)."""
+    """True if a process has ended; a zombie that waits to be reaped counts."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -125,7 +125,7 @@ def gone(pid: int) -> bool:
 
 @contextmanager
 def meanwhile(action: Callable[[], object]) -> Iterator[None]:
-    """Do something in the background while the block runs; what it raises is raised here."""
+    """Run a function in the background while the block runs; its exception is raised here."""
     problems: list[BaseException] = []
 
     def work() -> None:

@@ -42,7 +42,7 @@ class Life:
         self.lines: list[str] = []
 
     def live(self) -> None:
-        """All of it."""
+        """Run all scenes; `lines` holds the output."""
         world = self._world
         world.reset()
         world.openai.set(compose=False)
@@ -88,7 +88,7 @@ class Life:
             wait_for(partial(is_over, one), seconds, f"{one.session_id} did not end")
 
     def _generations(self, worker: WorkerProcess) -> None:
-        """Good ones, and one for each answer of OpenAI."""
+        """Good generations, and one for each answer of OpenAI."""
         signed = self._world.photos.url("person.jpg") + f"?token={TOKEN}"
         self._ended(self._queue(images=(signed,)), self._queue(email=True))
         for fault in _FAULTS:
@@ -165,7 +165,7 @@ class Life:
         wait_for(worker.is_ready, 30, "it is not ready again")
 
     def _drain(self, worker: WorkerProcess) -> None:
-        """Told to stop, and once more because that takes too long."""
+        """Two SIGTERM: a drain, and its early end."""
         self._world.openai.set(latency=8)
         running = self._queue(email=True)
         wait_for(lambda: worker.logs("generation_started", session_id=running.session_id), 20, "it did not start")

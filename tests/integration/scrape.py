@@ -43,16 +43,16 @@ class Scrape:
         }
 
     def has(self, name: str) -> bool:
-        """Whether there is such a family."""
+        """True if there is such a family."""
         return name in self.families
 
     def series(self) -> int:
-        """How many series Prometheus keeps of it."""
+        """The number of series that Prometheus keeps of the family."""
         return sum(len(family.samples) for family in self.families.values())
 
 
 def scrape(url: str) -> Scrape:
-    """Ask now."""
+    """Scrape the worker now."""
     answer = httpx.get(f"{url}/metrics", timeout=5).raise_for_status()
     families = list(text_string_to_metric_families(answer.text))
     return Scrape({family.name + "_total" * (family.type == "counter"): family for family in families})

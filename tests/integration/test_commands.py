@@ -9,9 +9,9 @@ import pytest
 from tests.integration.conftest import QUICK, Ended
 from tests.integration.worker_process import ROOT, WorkerProcess
 from tests.sandbox import Sandbox
-from tests.sandbox.proxy import Proxy
+from tests.sandbox.proxy import TlsProxy
 
-PICTURES = ROOT / "tests" / "sandbox" / "pictures"
+PICTURES = ROOT / "tests" / "sandbox" / "photos" / "pictures"
 
 
 def enqueue(worker: WorkerProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -89,7 +89,7 @@ def test_enqueue_shows_why_it_failed(around: Sandbox, worker: WorkerProcess, mar
 
 def test_redis_over_tls_works_for_the_queue_and_for_celery(world: Sandbox, ended: Ended, marker: str) -> None:
     world.reset()
-    with Proxy(world.valkey.port, tls=True) as proxy:
+    with TlsProxy(world.valkey.port) as proxy:
         secure = {"REDIS_URL": f"rediss://127.0.0.1:{proxy.port}/0", "SSL_CERT_FILE": str(proxy.ca_file)}
         with WorkerProcess(world, **QUICK, **secure):
             assert ended(world.producer.b2c(prompt=marker))["status"] == "completed"

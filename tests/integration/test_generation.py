@@ -113,7 +113,7 @@ def test_the_same_message_after_completion_changes_nothing(
 ) -> None:
     queued = around.producer.b2c(prompt=marker)
     row = ended(queued)
-    # Until then it is a duplicate of one that still runs.
+    # Until then the message is a duplicate of a generation that still runs.
     wait_for(lambda: not around.redis.exists(f"wearon:lease:{queued.session_id}"), 5, "its lease is kept")
     around.producer.push(queued.message)
     wait_for(lambda: worker.logs("message_dropped", session_id=queued.session_id), 5, "the duplicate was not dropped")

@@ -1,4 +1,4 @@
-"""What an operator sees of the container's health."""
+"""The container's health as an operator sees it."""
 
 import time
 from typing import Any

@@ -11,7 +11,7 @@ from tests.integration.life import SECRETS, Life
 from tests.sandbox import Sandbox
 
 LEVELS = {"debug", "info", "warning", "error", "critical"}
-#: Of sessions without a message nobody knows the request.
+#: The request of a session without a message is unknown.
 WITHOUT_MESSAGE = {"stuck_session_found"}
 
 
@@ -39,7 +39,7 @@ def test_every_line_is_json_with_time_level_event_service_and_part(life: Life) -
 
 
 def test_it_has_lived_through_everything(lines: list[dict[str, Any]]) -> None:
-    """Else the other tests would prove less than they say."""
+    """A check of the scenes themselves: the other tests rely on them."""
     events = {line["event"] for line in lines}
     assert events >= {
         *("worker_starting", "worker_ready", "worker_stopped", "worker_ended", "drain_begun", "drain_cut_short"),

@@ -1,4 +1,4 @@
-"""docs/metrics.md against GET /metrics of a real worker, and whether the numbers are what has happened."""
+"""docs/metrics.md against GET /metrics of a real worker, and the numbers against the events."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ ACCOUNTS = r"wearon_(generations_total|generation_seconds_count|refund.*_(total|
 
 
 class Change:
-    """What was counted since the block began; asked when it has ended."""
+    """Counts since the block began, read when the block has ended."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -79,7 +79,7 @@ def seen(worker: WorkerProcess) -> Scrape:
 
 
 class TestContract:
-    """First, so that the counters are as they begin."""
+    """The first test: the counters are as at the start."""
 
     @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
     def test_every_documented_metric_is_there_with_its_type_labels_and_values(
@@ -431,7 +431,7 @@ def test_the_audit_is_shown(around: Sandbox, worker: WorkerProcess) -> None:
         return moment() == 0
 
     around.redis.set("wearon:audit:lock", 1, ex=60)  # none begins now; one that is under way may still write
-    wait_for(forgotten, 30, "an audit is shown that nobody kept")
+    wait_for(forgotten, 30, "an audit is shown that is no longer kept")
     around.redis.delete("wearon:audit:lock")
     wait_for(lambda: moment() > time.time() - 60, 30, "no audit")
     assert scrape(worker.url).value("wearon_audit_drift_credits") == 0
@@ -532,7 +532,7 @@ def _events(data: str) -> list[dict[str, Any]]:
 
 
 class TestPartsAway:
-    """What a scrape says while something stands still."""
+    """A scrape while a part of the worker stands still."""
 
     def test_a_celery_process_that_stands_still_shows_its_last_values_and_no_counter_goes_back(
         self, around: Sandbox, worker: WorkerProcess, counted: Counted, ended: Ended, marker: str

@@ -1,4 +1,4 @@
-"""What OpenAI can answer, and what becomes of the session, the credit and the number of calls."""
+"""The answers of OpenAI, and their effect on the session, the credit and the number of calls."""
 
 import pytest
 

@@ -33,7 +33,7 @@ class WorkerProcess:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self, *, ready: bool = True) -> Self:
-        """Start it, by default until it is ready for messages."""
+        """Start the worker; by default returns when the worker is ready for messages."""
         self.process = spawn(
             [sys.executable, "-m", "worker", "run"],
             log=self.log_path,
@@ -45,7 +45,7 @@ class WorkerProcess:
         return self
 
     def is_ready(self) -> bool:
-        """Whether GET /ready answers 200."""
+        """True if GET /ready answers 200."""
         if self.process.poll() is not None:
             raise AssertionError(f"worker ended with {self.process.returncode}:\n{self.output()[-3000:]}")
         try:
@@ -68,7 +68,7 @@ class WorkerProcess:
         self.process.wait()
 
     def wait(self, seconds: float = 30) -> int:
-        """The exit code."""
+        """Wait for the end and return the exit code."""
         return self.process.wait(seconds)
 
     def stop(self, seconds: float = 60) -> int:
@@ -82,7 +82,7 @@ class WorkerProcess:
         return [int(pid) for pid in text.split()]
 
     def output(self) -> str:
-        """Everything that it has written."""
+        """The output of the worker so far."""
         return self.log_path.read_text()
 
     def logs(self, event: str = "", **fields: object) -> list[dict[str, Any]]:

@@ -17,13 +17,11 @@ def main() -> None:
         description="The surrounding world of the worker on 127.0.0.1: Valkey, PostgreSQL, Supabase, OpenAI, photos.",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON: addresses and environment")
-    parser.add_argument("--no-migrate", action="store_true", help="leave out the worker's SQL functions")
-    parser.add_argument("--no-compose", action="store_true", help="answer a canned picture: less processor time")
     parser.add_argument("--latency", type=float, default=0, metavar="SECONDS", help="how long a picture takes")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        with Sandbox(migrate=not options.no_migrate, compose=not options.no_compose) as sandbox:
+        with Sandbox() as sandbox:
             sandbox.openai.set(latency=options.latency)
             print(_json(sandbox) if options.json else _text(sandbox), flush=True)
             signal.pause()

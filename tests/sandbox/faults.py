@@ -33,7 +33,7 @@ class Fault:
     since: float = field(default_factory=monotonic, repr=False)
 
     def applies(self, operation: str, text: str, model: str) -> bool:
-        """Whether this request is hit."""
+        """True if the rule hits this request."""
         return (
             (self.times is None or self.hits < self.times)
             and (self.seconds is None or monotonic() < self.since + self.seconds)
@@ -73,11 +73,11 @@ class Faults:
 
     @property
     def read_text(self) -> bool:
-        """Whether some rule looks into requests."""
+        """True if a rule looks into requests."""
         return any(rule.contains for rule in self._rules)
 
     async def strike(self, operation: str, text: str = "", model: str = "") -> Fault | None:
-        """Wait as long as the rules want and return the one that this request has to suffer, if any."""
+        """Wait as long as the matching rules say; return the rule that decides on the answer, if any."""
         for rule in self._matching(operation, text, model):
             rule.hits += 1
             if rule.delay:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class BackgroundLoop:
-    """`run()` works from any thread, also from one that runs an event loop of its own."""
+    """An event loop whose `run()` works from any thread, also from a thread with a running event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()

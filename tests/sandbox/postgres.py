@@ -35,7 +35,7 @@ _FAST = {
 
 
 class Postgres:
-    """Everybody may log in as anybody, on 127.0.0.1 only. `create_database()` copies a template in a moment."""
+    """A cluster on 127.0.0.1 without passwords. `create_database()` copies a template in a moment."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "postgres"

@@ -83,7 +83,7 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody uses at this moment, and no outgoing connection takes later.
+    """A TCP port on 127.0.0.1 that no process uses at this moment, and no outgoing connection takes later.
 
     Ports from the system's ephemeral range would not do: while a server is stopped, a client's connection could get its
     port, or even connect to itself.

@@ -1,4 +1,4 @@
-"""What the Next.js application does for one try-on: take the credit, insert the session row, push the message."""
+"""The steps of the Next.js application for one try-on: take the credit, insert the session row, push the message."""
 
 import json
 from collections.abc import Sequence
@@ -105,7 +105,7 @@ class Producer:
         prompt: str = "",
         push: bool = True,
     ) -> Queued:
-        """A store's try-on, `paid_by` store, shopper or overage. `shopper_email` may be recorded whoever pays."""
+        """A store's try-on, `paid_by` store, shopper or overage. `shopper_email` is recorded with any payer."""
         store_id, session_id, request_id = store_id or self.store(), str(uuid4()), str(uuid4())
         self._charge(store_id, paid_by, shopper_email, request_id)
         urls = list(images) or self._images

@@ -9,7 +9,7 @@ SESSION_TABLES = {"b2c": "generation_sessions", "b2b": "store_generation_session
 
 
 class Records:
-    """Sessions, ledgers and balances, and what the witness triggers saw."""
+    """Sessions, ledgers and balances, and the records of the witness triggers."""
 
     database: Database
 

@@ -1,4 +1,4 @@
-"""Handles on the three HTTP servers: what tests say to them and ask them."""
+"""Handles on the three HTTP servers: the commands and questions of the tests."""
 
 import json
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Remote:
         return self.send("GET", f"{CONTROL}/{path}")
 
     def reset(self) -> None:
-        """As right after the start."""
+        """Return to the state after the start."""
         self.command("reset")
 
     def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> bytes:
@@ -62,7 +62,6 @@ class StoredObject:
     bucket: str
     path: str
     content_type: str
-    cache_control: str
     size: int
     versions: int
     remote: Remote
@@ -80,22 +79,11 @@ class GatewayRemote(Faulty):
         self.command("use", database_url=database_url)
 
     def objects(self) -> dict[str, StoredObject]:
-        """Everything that is stored, by path."""
-        return {
-            item["name"]: StoredObject(
-                bucket=item["bucket"],
-                path=item["name"],
-                content_type=item["metadata"]["mimetype"],
-                cache_control=item["metadata"]["cacheControl"],
-                size=item["metadata"]["size"],
-                versions=item["versions"],
-                remote=self,
-            )
-            for item in self.command("objects")
-        }
+        """The stored objects, by path."""
+        return {item["path"]: StoredObject(**item, remote=self) for item in self.command("objects")}
 
     def requests(self) -> dict[str, int]:
-        """How often each operation was asked for, by its name (rpc/start_generation, storage/upload ...)."""
+        """The number of requests of each operation, by its name (rpc/start_generation, storage/upload ...)."""
         return dict(self.command("requests"))
 
 
@@ -136,7 +124,7 @@ class OpenAIRemote(Faulty):
 
     def set(self, **settings: object) -> None:
         """latency (seconds or {"median": 30, "sigma": 0.3}), limit_per_minute, compose, keep_images; models that are
-        shut_down ({model: "model_not_found"}, or another name in openai_answers.yml) and their shutdown_dates."""
+        shut_down ({model: "model_not_found"}, or another name in openai/answers.yml) and their shutdown_dates."""
         self.command("set", **settings)
 
     def calls(self, containing: str = "") -> list[ReceivedCall]:
@@ -163,18 +151,10 @@ class PhotosRemote(Remote):
     """The photo host."""
 
     def put(self, name: str, data: bytes = b"", **options: object) -> str:
-        """Serve `data` under `name`, with the options of photos.Photo; returns the address."""
+        """Serve `data` under `name`, with the options of host.Photo; returns the address."""
         self.send("PUT", f"/{name}", data, X_Photo=json.dumps(options))
         return self.url(name)
 
     def url(self, name: str) -> str:
         """Address of a picture; person.jpg, garment.jpg and the others in pictures/ are always there."""
         return f"{self.origin}/{name}"
-
-    def hits(self, name: str) -> int:
-        """How often a name was asked for."""
-        return int(self.command("hits").get(name, 0))
-
-    def requests(self) -> list[dict[str, str]]:
-        """All requests with their headers."""
-        return list(self.command("requests"))

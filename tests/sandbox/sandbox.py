@@ -18,11 +18,11 @@ from tests.sandbox.processes import data_folder, end, remove, spawn
 from tests.sandbox.producer import Producer
 from tests.sandbox.records import Records
 from tests.sandbox.remote import GatewayRemote, OpenAIRemote, PhotosRemote, ReceivedCall, StoredObject
-from tests.sandbox.tokens import api_key, sign
+from tests.sandbox.supabase.tokens import api_key, sign
 from tests.sandbox.valkey import Valkey
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
+ROOT = Path(__file__).parents[2]
+SCHEMA = Path(__file__).parent / "supabase" / "schema.sql"
 MIGRATION = ROOT / "worker" / "generation" / "sql" / "functions.sql"
 TEMPLATE = "template_wearon"
 BUCKET = "virtual-tryon-images"
@@ -31,14 +31,9 @@ _TABLES = ("auth.users", "stores", "witness.status_changes", "witness.balance_ch
 
 
 class Sandbox(Records):
-    """A context manager. The servers are real processes on 127.0.0.1 that end with this one, however it ends.
+    """A context manager. The servers are real processes on 127.0.0.1 that end with this one, however it ends."""
 
-    `migrate` applies the worker's SQL functions; `compose=False` makes the image API answer a canned picture.
-    """
-
-    def __init__(self, *, migrate: bool = True, compose: bool = True) -> None:
-        self._migrate = migrate
-        self._compose = compose
+    def __init__(self) -> None:
         self._undo: ExitStack | None = None
         self._secret = secrets.token_hex(16)
         self.openai_key = "sk-sandbox"
@@ -64,8 +59,6 @@ class Sandbox(Records):
             self.database = undo.enter_context(self._make_database())
             self.redis = undo.enter_context(redis.Redis.from_url(self.redis_url, decode_responses=True))
             self.gateway.use(self.postgres.url("wearon", user="authenticator"))
-            if not self._compose:
-                self.openai.set(compose=False)
             self._undo = undo.pop_all()
         pictures = ("person.jpg", "garment.jpg")
         self.producer = Producer(self.database, self.redis, [self.photos.url(name) for name in pictures])
@@ -78,20 +71,14 @@ class Sandbox(Records):
             self._undo = None
 
     def reset(self) -> None:
-        """As right after the start: no rows, messages, objects, calls or faults; a stopped Valkey runs again."""
+        """Remove all rows, messages, objects, calls and faults; a stopped Valkey runs again."""
         self.gateway.reset()  # first: hanging requests end and give their locks back
         self.openai.reset()
-        if not self._compose:
-            self.openai.set(compose=False)
         self.photos.reset()
         self.valkey.resume()
         self.valkey.start()
         self.redis.flushall()
         self.database.execute(f"set lock_timeout = '10s'; truncate {', '.join(_TABLES)} cascade; reset lock_timeout")
-
-    def fresh_database(self) -> str:
-        """Address of a new database with the whole schema and no rows, in a moment."""
-        return self.postgres.create_database(template=TEMPLATE)
 
     @property
     def redis_url(self) -> str:
@@ -112,7 +99,7 @@ class Sandbox(Records):
         }
 
     def objects(self) -> dict[str, StoredObject]:
-        """What is in Storage, by path."""
+        """The objects in Storage, by path."""
         return self.gateway.objects()
 
     def calls(self, containing: str = "") -> list[ReceivedCall]:
@@ -125,7 +112,7 @@ class Sandbox(Records):
         return {name: pid for name, pid in found.items() if pid}
 
     def _make_database(self) -> Database:
-        scripts = [HERE / "schema.sql", HERE / "witness.sql", *([MIGRATION] if self._migrate else [])]
+        scripts = [SCHEMA, SCHEMA.with_name("witness.sql"), MIGRATION]
         with Database(self.postgres.create_database(TEMPLATE)) as template:
             for script in scripts:
                 template.apply(script)

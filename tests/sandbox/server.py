@@ -18,12 +18,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tests.sandbox.control import Control
-from tests.sandbox.gateway import Gateway
 from tests.sandbox.loops import abort
-from tests.sandbox.openai_images import OpenAIImages
-from tests.sandbox.photos import PhotoHost
+from tests.sandbox.openai.images import OpenAIImages
+from tests.sandbox.photos.host import PhotoHost
+from tests.sandbox.supabase.gateway import Gateway
 
-PICTURES = Path(__file__).with_name("pictures")
+PICTURES = Path(__file__).parent / "photos" / "pictures"
 
 
 class _Protocol(H11Protocol):

@@ -12,18 +12,16 @@ from tests.sandbox.processes import end, free_port, spawn, wait_until
 class Valkey:
     """Append-only file and noeviction, as in production; `stop()` and `start()` keep port and data."""
 
-    def __init__(self, folder: Path, *, persist: bool = True, password: str | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder / "valkey"
         self.folder.mkdir()
         self.log = self.folder / "valkey.log"
-        self.persist = persist
-        self.password = password
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://{f':{self.password}@' if self.password else ''}127.0.0.1:{self.port}/0"
+        return f"redis://127.0.0.1:{self.port}/0"
 
     @property
     def pid(self) -> int | None:
@@ -42,12 +40,10 @@ class Valkey:
             "port": self.port,
             "dir": self.folder,
             "save": "",
-            "appendonly": "yes" if self.persist else "no",
+            "appendonly": "yes",
             "appendfsync": "everysec",
             "maxmemory-policy": "noeviction",
         }
-        if self.password:
-            options["requirepass"] = self.password
         arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
         self._process = spawn([_program(), *map(str, arguments)], log=self.log)
         wait_until(self._answers, self._process, self.log)
@@ -66,7 +62,7 @@ class Valkey:
             self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Go on after `pause()`."""
+        """Continue after `pause()`."""
         if self._process:
             self._process.send_signal(signal.SIGCONT)
 
@@ -79,8 +75,7 @@ class Valkey:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.sendall(b"PING\r\n")
-                # With a password -NOAUTH is an answer, too; -LOADING is not.
-                return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+                return connection.recv(64).startswith(b"+PONG")  # -LOADING is no answer
         except OSError:
             return False
 

@@ -44,5 +44,10 @@ def rest_client(sandbox: Sandbox, key: str) -> SyncPostgrestClient:
     return SyncPostgrestClient(f"{sandbox.supabase_url}/rest/v1", headers=_headers(key))
 
 
+def call(rest: SyncPostgrestClient, function: str, **arguments: Any) -> Any:
+    """The result of a function of the database."""
+    return rest.rpc(function, arguments).execute().data
+
+
 def _headers(key: str) -> dict[str, str]:
     return {"apikey": key, "Authorization": f"Bearer {key}"}

@@ -1,4 +1,4 @@
-"""Outages of the Supabase gateway, and the answers nobody can be sure of."""
+"""Outages of the Supabase gateway, and answers that get lost."""
 
 import time
 from typing import Any
@@ -9,6 +9,7 @@ from postgrest import APIError, SyncPostgrestClient
 from storage3.exceptions import StorageApiError
 
 from tests.sandbox import Sandbox
+from tests.sandbox_tests.conftest import call
 
 
 @pytest.fixture
@@ -17,10 +18,10 @@ def user(sandbox: Sandbox) -> str:
 
 
 def deduct(rest: SyncPostgrestClient, user: str) -> Any:
-    return rest.rpc("deduct_credits", {"p_user_id": user, "p_amount": 1, "p_description": ""}).execute().data
+    return call(rest, "deduct_credits", p_user_id=user, p_amount=1, p_description="")
 
 
-def test_a_function_can_be_unavailable_for_some_calls(rest: SyncPostgrestClient, sandbox: Sandbox, user: str):
+def test_a_function_can_be_unavailable_for_some_calls(rest: SyncPostgrestClient, sandbox: Sandbox, user: str) -> None:
     sandbox.gateway.fault("unavailable", on="rpc/deduct_credits", times=2)
     for _ in range(2):
         with pytest.raises(APIError):
@@ -29,7 +30,9 @@ def test_a_function_can_be_unavailable_for_some_calls(rest: SyncPostgrestClient,
     assert sandbox.gateway.requests() == {"rpc/deduct_credits": 3}
 
 
-def test_everything_can_be_unavailable_for_a_time(rest: SyncPostgrestClient, sandbox: Sandbox, user: str, bucket: Any):
+def test_everything_can_be_unavailable_for_a_time(
+    rest: SyncPostgrestClient, sandbox: Sandbox, user: str, bucket: Any
+) -> None:
     sandbox.gateway.fault("unavailable", seconds=2)
     with pytest.raises(APIError):
         deduct(rest, user)
@@ -39,7 +42,9 @@ def test_everything_can_be_unavailable_for_a_time(rest: SyncPostgrestClient, san
     assert deduct(rest, user) is True
 
 
-def test_a_connection_dropped_before_the_commit_changes_nothing(rest: SyncPostgrestClient, sandbox: Sandbox, user: str):
+def test_a_connection_dropped_before_the_commit_changes_nothing(
+    rest: SyncPostgrestClient, sandbox: Sandbox, user: str
+) -> None:
     sandbox.gateway.fault("drop_before", on="rpc/*", times=1)
     with pytest.raises(httpx.TransportError):
         deduct(rest, user)
@@ -48,7 +53,7 @@ def test_a_connection_dropped_before_the_commit_changes_nothing(rest: SyncPostgr
 
 def test_a_connection_dropped_after_the_commit_has_done_its_work(
     rest: SyncPostgrestClient, sandbox: Sandbox, user: str, bucket: Any
-):
+) -> None:
     sandbox.gateway.fault("drop_after", times=2)
     with pytest.raises(httpx.TransportError):
         deduct(rest, user)
@@ -58,7 +63,7 @@ def test_a_connection_dropped_after_the_commit_has_done_its_work(
     assert list(sandbox.objects()) == ["a.jpg"]
 
 
-def test_a_connection_can_end_or_be_reset(rest: SyncPostgrestClient, sandbox: Sandbox, user: str):
+def test_a_connection_can_end_or_be_reset(rest: SyncPostgrestClient, sandbox: Sandbox, user: str) -> None:
     sandbox.gateway.fault("drop_before", times=1)
     sandbox.gateway.fault("drop_before", times=1, reset=True)
     with pytest.raises(httpx.RemoteProtocolError):
@@ -67,7 +72,7 @@ def test_a_connection_can_end_or_be_reset(rest: SyncPostgrestClient, sandbox: Sa
         deduct(rest, user)
 
 
-def test_answers_can_be_slow_or_never_come(rest: SyncPostgrestClient, sandbox: Sandbox, user: str):
+def test_answers_can_be_slow_or_never_come(rest: SyncPostgrestClient, sandbox: Sandbox, user: str) -> None:
     slow = sandbox.gateway.fault("slow", delay=0.3)
     started = time.monotonic()
     deduct(rest, user)
@@ -79,7 +84,7 @@ def test_answers_can_be_slow_or_never_come(rest: SyncPostgrestClient, sandbox: S
         deduct(rest, user)
 
 
-def test_steps_of_storage_fail_one_by_one(sandbox: Sandbox, bucket: Any):
+def test_steps_of_storage_fail_one_by_one(sandbox: Sandbox, bucket: Any) -> None:
     sandbox.gateway.fault("unavailable", on="storage/sign", status=500, times=1)
     bucket.upload("a.jpg", b"1", {})
     with pytest.raises(StorageApiError) as error:
@@ -88,7 +93,7 @@ def test_steps_of_storage_fail_one_by_one(sandbox: Sandbox, bucket: Any):
     bucket.create_signed_url("a.jpg", 60)
 
 
-def test_a_fault_can_choose_one_session(rest: SyncPostgrestClient, sandbox: Sandbox, user: str):
+def test_a_fault_can_choose_one_session(rest: SyncPostgrestClient, sandbox: Sandbox, user: str) -> None:
     other = sandbox.producer.user(balance=1)
     sandbox.gateway.fault("unavailable", contains=user)
     with pytest.raises(APIError):
@@ -96,7 +101,7 @@ def test_a_fault_can_choose_one_session(rest: SyncPostgrestClient, sandbox: Sand
     assert deduct(rest, other) is True
 
 
-def test_faults_are_added_from_the_shell_as_well(rest: SyncPostgrestClient, sandbox: Sandbox, user: str):
+def test_faults_are_added_from_the_shell_as_well(rest: SyncPostgrestClient, sandbox: Sandbox, user: str) -> None:
     body = {"fault": {"kind": "unavailable", "on": "rpc/*", "times": 1}, "faults": {}}
     answer = httpx.post(f"{sandbox.supabase_url}/__control", json=body).json()
     assert answer["faults"][0]["id"] == answer["fault"]

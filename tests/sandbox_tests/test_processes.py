@@ -2,29 +2,22 @@
 
 import json
 import os
-import shlex
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from datetime import timedelta
 from pathlib import Path
-from uuid import uuid4
 
 import httpx
 import psutil
 import pytest
 import redis
 
-from tests.integration.worker_process import ROOT, wait_for
+from tests.integration.worker_process import ROOT
 from tests.sandbox import Sandbox
-from tests.sandbox.database import Database
 from tests.sandbox.processes import end, spawn, wait_until
-from tests.sandbox.producer import QUEUE
-from tests.sandbox.proxy import Proxy
+from tests.sandbox.proxy import TlsProxy
 
 #: Starts a worker in a thread that ends, and prints the ids of its processes.
 WORKER = """
@@ -42,7 +35,7 @@ with Sandbox() as sandbox:
 """
 
 
-def test_a_reset_is_complete_and_fast(sandbox: Sandbox):
+def test_a_reset_is_complete_and_fast(sandbox: Sandbox) -> None:
     sandbox.producer.b2c()
     sandbox.openai.fault("hang")
     sandbox.gateway.fault("hang")
@@ -59,7 +52,7 @@ def test_a_reset_is_complete_and_fast(sandbox: Sandbox):
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_valkey_comes_back_with_port_and_data(sandbox: Sandbox, how: str):
+def test_valkey_comes_back_with_port_and_data(sandbox: Sandbox, how: str) -> None:
     sandbox.redis.lpush("list", "a")
     if how == "kill":
         assert sandbox.redis.execute_command("WAITAOF", 1, 0, 10_000)[0] == 1  # else it may lose the last seconds
@@ -74,7 +67,7 @@ def test_valkey_comes_back_with_port_and_data(sandbox: Sandbox, how: str):
     assert sandbox.redis.lrange("list", 0, -1) == ["a"]
 
 
-def test_a_running_sandbox_is_not_started_again(sandbox: Sandbox):
+def test_a_running_sandbox_is_not_started_again(sandbox: Sandbox) -> None:
     folder = sandbox.folder
     with pytest.raises(RuntimeError, match="runs already"):
         sandbox.start()
@@ -82,7 +75,7 @@ def test_a_running_sandbox_is_not_started_again(sandbox: Sandbox):
     assert sandbox.redis.ping()
 
 
-def test_a_process_runs_on_the_cores_of_the_thread_that_starts_it(tmp_path: Path):
+def test_a_process_runs_on_the_cores_of_the_thread_that_starts_it(tmp_path: Path) -> None:
     before = os.sched_getaffinity(0)
     for core in before:
         os.sched_setaffinity(0, {core})
@@ -94,7 +87,7 @@ def test_a_process_runs_on_the_cores_of_the_thread_that_starts_it(tmp_path: Path
         end(process)
 
 
-def test_valkey_can_freeze(sandbox: Sandbox):
+def test_valkey_can_freeze(sandbox: Sandbox) -> None:
     impatient = redis.Redis.from_url(sandbox.redis_url, socket_timeout=0.2, retry=None)
     sandbox.valkey.pause()
     with pytest.raises(redis.TimeoutError):
@@ -103,44 +96,16 @@ def test_valkey_can_freeze(sandbox: Sandbox):
     assert sandbox.redis.ping()
 
 
-def test_a_fresh_database_is_a_copy(sandbox: Sandbox):
-    url = sandbox.fresh_database()
-    with Database(url) as database:
-        assert database.value("select count(*) from generation_sessions") == 0
-        database.execute("insert into auth.users default values")
-    assert sandbox.database.value("select count(*) from user_credits") == 0
-
-
-def test_tls_is_spoken_in_front_of_valkey(sandbox: Sandbox):
-    with Proxy(sandbox.valkey.port, tls=True) as proxy:
+def test_tls_is_spoken_in_front_of_valkey(sandbox: Sandbox) -> None:
+    with TlsProxy(sandbox.valkey.port) as proxy:
         url = f"rediss://localhost:{proxy.port}/0?ssl_ca_certs={proxy.ca_file}"
         assert redis.Redis.from_url(url).ping()
         with pytest.raises(redis.ConnectionError):
             redis.Redis.from_url(f"rediss://localhost:{proxy.port}/0", retry=None).ping()
 
 
-def test_a_forwarder_cuts_refuses_and_stalls(sandbox: Sandbox):
-    with Proxy(sandbox.valkey.port) as proxy:
-        client = redis.Redis(port=proxy.port, socket_timeout=1, retry=None)
-        assert client.ping()
-        with socket.create_connection(("127.0.0.1", proxy.port)) as connection:
-            connection.sendall(b"PING\r\n")
-            assert connection.recv(16) == b"+PONG\r\n"
-            proxy.cut()
-            with pytest.raises(ConnectionResetError):
-                connection.recv(16)
-        proxy.stall()
-        with pytest.raises(redis.TimeoutError):
-            client.ping()
-        proxy.refuse()
-        with pytest.raises(redis.ConnectionError):
-            client.ping()
-        proxy.start()
-        assert client.ping()
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_server_outlives_the_command(how: signal.Signals):
+def test_no_server_outlives_the_command(how: signal.Signals) -> None:
     command = [sys.executable, "-m", "tests.sandbox", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -153,7 +118,7 @@ def test_no_server_outlives_the_command(how: signal.Signals):
     assert _left(pids) == []
 
 
-def test_no_worker_outlives_the_process_that_started_it(tmp_path: Path):
+def test_no_worker_outlives_the_process_that_started_it(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     process = spawn([sys.executable, "-c", WORKER], log=log, cwd=ROOT)
     try:
@@ -166,53 +131,8 @@ def test_no_worker_outlives_the_process_that_started_it(tmp_path: Path):
     assert _left(pids) == []
 
 
-def test_the_demo_waits_for_its_message_and_leaves_nothing_behind(tmp_path: Path):
-    log = tmp_path / "demo.log"
-    command = [sys.executable, "-m", "tests.sandbox.demo", "--keep", "--latency", "0.1", "--output", tmp_path]
-    process = spawn(command, log=log, env={**os.environ, "SWEEP_INTERVAL_SECONDS": "0.2"}, cwd=ROOT)
-    try:
-        wait_until(lambda: "LPUSH" in log.read_text() and log.read_text().endswith("\n"), process, log, 60)
-        printed = dict(line.split(maxsplit=1) for line in log.read_text().splitlines() if len(line.split()) > 1)
-        message = shlex.split(printed["redis-cli"])[-1]
-        with Database(printed["Postgres"]) as database, redis.Redis.from_url(printed["Redis"]) as queue:
-            waiting, forgotten = json.loads(message)["session_id"], str(uuid4())
-            _set_age(database, waiting, hours=23)
-            database.execute(
-                "insert into generation_sessions (id, user_id, model_image_url, prompt_system) "
-                "select $1, user_id, model_image_url, prompt_system from generation_sessions where id = $2",
-                forgotten,
-                waiting,
-            )
-            _set_age(database, forgotten, hours=25)
-            wait_for(lambda: _status(database, forgotten) == "failed", 20, "it was not swept")
-            assert _status(database, waiting) == "queued"
-            queue.lpush(QUEUE, message)
-            wait_for(lambda: _status(database, waiting) == "completed", 20, "its message was of no use")
-        pids = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
-        assert len(_folders(process.pid)) == 1
-        process.send_signal(signal.SIGHUP)  # a terminal that is closed says it twice
-    finally:
-        end(process, signal.SIGHUP, 60)
-    assert process.returncode == 0
-    assert _left(pids) == []
-    assert _folders(process.pid) == []
-
-
-def _set_age(database: Database, session_id: str, hours: int) -> None:
-    age = timedelta(hours=hours)
-    database.execute("update generation_sessions set created_at = now() - $2::interval where id = $1", session_id, age)
-
-
-def _status(database: Database, session_id: str) -> str:
-    return str(database.value("select status from generation_sessions where id = $1", session_id))
-
-
-def _folders(pid: int) -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob(f"wearon-sandbox-{pid}-*"))
-
-
 def _left(pids: list[int]) -> list[int]:
-    """Those that have not ended within some seconds."""
+    """The processes that have not ended within some seconds."""
     deadline = time.monotonic() + 10
     while (left := [pid for pid in pids if psutil.pid_exists(pid)]) and time.monotonic() < deadline:
         time.sleep(0.05)

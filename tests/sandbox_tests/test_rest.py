@@ -1,35 +1,29 @@
 """The gateway's PostgREST half, asked by the real `postgrest` client."""
 
-from uuid import uuid4
+from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 from postgrest import APIError, SyncPostgrestClient
-from postgrest.types import CountMethod, ReturnMethod
 
 from tests.sandbox import Sandbox
-from tests.sandbox_tests.conftest import rest_client
+from tests.sandbox_tests.conftest import call, rest_client
 
 FUNCTIONS = """
 create function f_jsonb(p jsonb) returns jsonb language sql as 'select p';
 create function f_null() returns int language sql as 'select null::int';
-create function f_texts(p int, q text default 'x') returns setof text language sql
-    as $$ select q || i from generate_series(1, p) i $$;
-create function f_row() returns user_credits language sql as 'select * from user_credits limit 1';
-create function f_table(p int) returns table (a int, b text) language sql
-    as $$ select i, 'n' || i from generate_series(1, p) i $$;
+create function f_text(p int, q text default 'x') returns text language sql as $$ select q || p $$;
 create function f_raise(p text) returns void language plpgsql as
     $$ begin
         raise exception 'went wrong: %', p using errcode = coalesce(nullif(p, ''), 'P0001'), hint = 'try again';
     end $$;
-create function f_write() returns int language sql as
-    $$ insert into auth.users default values returning 1 $$;
 grant execute on all functions in schema public to service_role;
 """
 
 
 @pytest.fixture
-def functions(sandbox: Sandbox):
+def functions(sandbox: Sandbox) -> Iterator[None]:
     """Functions of every shape of result."""
     sandbox.database.execute(FUNCTIONS)
     yield
@@ -45,32 +39,20 @@ def user(sandbox: Sandbox) -> str:
     return sandbox.producer.user(balance=3)
 
 
-def test_scalar_void_and_missing_results_have_postgrests_shapes(rest: SyncPostgrestClient, functions: None, user: str):
+def test_scalar_void_and_missing_results_have_postgrests_shapes(
+    rest: SyncPostgrestClient, functions: None, user: str
+) -> None:
     deduct = {"p_user_id": user, "p_amount": 2, "p_description": "x"}
-    assert rest.rpc("deduct_credits", deduct).execute().data is True
-    assert rest.rpc("deduct_credits", deduct).execute().data is False
-    assert rest.rpc("refund_credits", deduct).execute().data == []
-    assert rest.rpc("f_null", {}).execute().data is None
-    assert rest.rpc("f_jsonb", {"p": {"a": [1, None]}}).execute().data == {"a": [1, None]}
+    assert call(rest, "deduct_credits", **deduct) is True
+    assert call(rest, "deduct_credits", **deduct) is False
+    assert call(rest, "refund_credits", **deduct) == []
+    assert call(rest, "f_null") is None
+    assert call(rest, "f_text", p=2) == "x2"
+    assert call(rest, "f_text", q="y", p=2) == "y2"
+    assert call(rest, "f_jsonb", p={"a": [1, None]}) == {"a": [1, None]}
 
 
-def test_sets_and_rows_have_postgrests_shapes(rest: SyncPostgrestClient, functions: None, user: str):
-    assert rest.rpc("f_texts", {"p": 2}).execute().data == ["x1", "x2"]
-    assert rest.rpc("f_texts", {"p": 1, "q": "y"}).execute().data == ["y1"]
-    assert rest.rpc("f_row", {}).execute().data["user_id"] == user
-    assert rest.rpc("f_table", {"p": 3}).gt("a", 1).order("a", desc=True).limit(1).execute().data == [
-        {"a": 3, "b": "n3"}
-    ]
-
-
-def test_get_calls_take_arguments_from_the_query_and_may_not_write(rest: SyncPostgrestClient, functions: None):
-    assert rest.rpc("f_texts", {"p": 2}, get=True).execute().data == ["x1", "x2"]
-    with pytest.raises(APIError) as error:
-        rest.rpc("f_write", {}, get=True).execute()
-    assert error.value.code == "25006"
-
-
-def test_an_unknown_function_is_pgrst202(sandbox: Sandbox):
+def test_an_unknown_function_is_pgrst202(sandbox: Sandbox) -> None:
     headers = {"apikey": sandbox.service_key}
     answer = httpx.post(f"{sandbox.supabase_url}/rest/v1/rpc/nothing", json={"b": 1, "a": 2}, headers=headers)
 
@@ -96,7 +78,7 @@ def test_an_unknown_function_is_pgrst202(sandbox: Sandbox):
 )
 def test_errors_raised_in_sql_arrive_with_their_code(
     sandbox: Sandbox, functions: None, argument: str, code: str, status: int
-):
+) -> None:
     headers = {"apikey": sandbox.service_key}
     url = f"{sandbox.supabase_url}/rest/v1/rpc/f_raise"
     answer = httpx.post(url, json={"p": argument}, headers=headers)
@@ -110,7 +92,7 @@ def test_errors_raised_in_sql_arrive_with_their_code(
     }
 
 
-def test_constraints_answer_conflict_and_bad_request(rest: SyncPostgrestClient, sandbox: Sandbox, user: str):
+def test_constraints_answer_conflict_and_bad_request(rest: SyncPostgrestClient, sandbox: Sandbox, user: str) -> None:
     with pytest.raises(APIError) as duplicate:
         rest.table("user_credits").insert({"user_id": user}).execute()
     assert duplicate.value.code == "23505"
@@ -121,69 +103,40 @@ def test_constraints_answer_conflict_and_bad_request(rest: SyncPostgrestClient, 
     assert sandbox.balance(user) == 3
 
 
-def test_filters_select_rows(rest: SyncPostgrestClient, sandbox: Sandbox):
+def test_filters_select_rows(rest: SyncPostgrestClient, sandbox: Sandbox) -> None:
     users = [sandbox.producer.user(balance=number) for number in range(5)]
-    table = rest.table("user_credits")
+    balances = rest.table("user_credits").select("balance")
 
-    def found(query) -> list[int]:
-        return sorted(row["balance"] for row in query.in_("user_id", users).execute().data)
+    def found(query: Any) -> list[int]:
+        return sorted(row["balance"] for row in query.execute().data)
 
-    assert found(table.select("balance").eq("user_id", users[2])) == [2]
-    assert found(table.select("balance").neq("balance", 2)) == [0, 1, 3, 4]
-    assert found(table.select("balance").gt("balance", 1).lte("balance", 3)) == [2, 3]
-    assert found(table.select("balance").gte("balance", 3)) == [3, 4]
-    assert found(table.select("balance").lt("balance", 1)) == [0]
-    assert found(table.select("balance").not_.in_("balance", [0, 1])) == [2, 3, 4]
-    assert found(table.select("balance").is_("updated_at", None)) == []
-    assert found(table.select("balance").not_.is_("updated_at", None)) == [0, 1, 2, 3, 4]
-    assert found(table.select("balance").or_("balance.eq.0,and(balance.gt.2,balance.lt.4)")) == [0, 3]
+    assert found(balances.eq("user_id", users[2])) == [2]
+    balances = rest.table("user_credits").select("balance")
+    assert found(balances.gt("balance", 1).lt("balance", 4)) == [2, 3]
+    balances = rest.table("user_credits").select("balance")
+    assert found(balances.in_("user_id", users[:2])) == [0, 1]
 
 
-def test_texts_are_matched_with_quotes_commas_and_wildcards(rest: SyncPostgrestClient, sandbox: Sandbox):
-    store = sandbox.producer.store()
-    for email in ('a,"b"@x.io', "c(d)@x.io", "e@y.io"):
-        sandbox.producer.shopper(store, email)
-    shoppers = rest.table("store_shopper_credits")
-
-    assert len(shoppers.select("*").in_("shopper_email", ['a,"b"@x.io', "c(d)@x.io"]).execute().data) == 2
-    assert len(shoppers.select("*").like("shopper_email", "*@x.io").execute().data) == 2
-    assert len(shoppers.select("*").eq("shopper_email", 'a,"b"@x.io').execute().data) == 1
-
-
-def test_rows_come_ordered_limited_counted_and_renamed(rest: SyncPostgrestClient, sandbox: Sandbox):
+def test_rows_come_ordered_and_limited(rest: SyncPostgrestClient, sandbox: Sandbox) -> None:
     for number in range(5):
         sandbox.producer.user(balance=number)
-    query = rest.table("user_credits").select("credits:balance::text", count=CountMethod.exact)
-    answer = query.order("balance", desc=True).range(1, 2).execute()
+    ordered = rest.table("user_credits").select("balance").order("balance")
 
-    assert answer.data == [{"credits": "3"}, {"credits": "2"}]
-    assert answer.count == 5
-    assert rest.table("user_credits").select("*", count=CountMethod.exact, head=True).execute().count == 5
+    assert ordered.range(1, 2).execute().data == [{"balance": 1}, {"balance": 2}]
 
 
-def test_single_wants_exactly_one_row(rest: SyncPostgrestClient, user: str):
-    assert rest.table("user_credits").select("balance").eq("user_id", user).single().execute().data == {"balance": 3}
-    with pytest.raises(APIError) as error:
-        rest.table("user_credits").select("balance").eq("user_id", str(uuid4())).single().execute()
-    assert error.value.code == "PGRST116"
-
-
-def test_rows_are_inserted_updated_and_deleted(rest: SyncPostgrestClient, sandbox: Sandbox):
-    ids = [sandbox.producer.user(), sandbox.producer.user()]
+def test_rows_are_inserted_and_updated(rest: SyncPostgrestClient, sandbox: Sandbox) -> None:
+    user = sandbox.producer.user()
     sandbox.database.execute("delete from user_credits")
     table = rest.table("user_credits")
-    rows = table.insert([{"user_id": ids[0], "balance": 1}, {"user_id": ids[1], "balance": 2}]).execute().data
-    assert [row["balance"] for row in rows] == [1, 2]
-    assert rows[0]["total_spent"] == 0
-    minimal = ReturnMethod.minimal
-    assert table.update({"balance": 7}, returning=minimal).eq("user_id", ids[0]).execute().data == []
-    assert table.upsert({"user_id": ids[1], "balance": 8}, on_conflict="user_id").execute().data[0]["balance"] == 8
-    assert table.update({"balance": 9}).eq("user_id", ids[0]).eq("balance", 0).execute().data == []
-    assert sandbox.balance(ids[0]) == 7
-    assert len(table.delete().in_("user_id", ids).execute().data) == 2
+    rows: Any = table.insert({"user_id": user, "balance": 1}).execute().data
+    assert [(row["balance"], row["total_spent"]) for row in rows] == [(1, 0)]
+    assert len(table.update({"balance": 7, "total_spent": 2}).eq("user_id", user).execute().data) == 1
+    assert table.update({"balance": 9}).eq("user_id", user).eq("balance", 0).execute().data == []
+    assert sandbox.balance(user) == 7
 
 
-def test_unknown_tables_columns_and_operators_are_errors(rest: SyncPostgrestClient):
+def test_unknown_tables_columns_and_operators_are_errors(rest: SyncPostgrestClient) -> None:
     for query, code in (
         (rest.table("nothing").select("*"), "PGRST205"),
         (rest.table("user_credits").select("nothing"), "42703"),
@@ -196,11 +149,11 @@ def test_unknown_tables_columns_and_operators_are_errors(rest: SyncPostgrestClie
         assert error.value.code == code
 
 
-def test_keys_decide_who_may_do_what(sandbox: Sandbox, user: str):
+def test_keys_decide_on_the_role(sandbox: Sandbox, user: str) -> None:
     with rest_client(sandbox, sandbox.anon_key) as anonymous:
         assert anonymous.table("user_credits").select("*").execute().data == []
         with pytest.raises(APIError) as error:
-            anonymous.rpc("refund_credits", {"p_user_id": user, "p_amount": 1, "p_description": ""}).execute()
+            call(anonymous, "refund_credits", p_user_id=user, p_amount=1, p_description="")
         assert error.value.code == "42501"
     url = f"{sandbox.supabase_url}/rest/v1/user_credits"
     assert httpx.get(url).status_code == 401
@@ -208,7 +161,7 @@ def test_keys_decide_who_may_do_what(sandbox: Sandbox, user: str):
 
 
 @pytest.mark.parametrize(("key", "status"), [("secret_key", 204), ("publishable_key", 403)])
-def test_a_key_that_is_no_jwt_belongs_into_apikey_alone(sandbox: Sandbox, user: str, key: str, status: int):
+def test_a_key_that_is_no_jwt_belongs_into_apikey_alone(sandbox: Sandbox, user: str, key: str, status: int) -> None:
     url = f"{sandbox.supabase_url}/rest/v1/rpc/refund_credits"
     body = {"p_user_id": user, "p_amount": 1, "p_description": ""}
     headers = {"apikey": getattr(sandbox, key)}
@@ -218,11 +171,11 @@ def test_a_key_that_is_no_jwt_belongs_into_apikey_alone(sandbox: Sandbox, user: 
     assert as_bearer.json()["message"] == "Expected 3 parts in JWT; got 1"
 
 
-def test_a_stopped_database_answers_503_and_comes_back(rest: SyncPostgrestClient, sandbox: Sandbox, user: str):
+def test_a_stopped_database_answers_503_and_comes_back(rest: SyncPostgrestClient, sandbox: Sandbox, user: str) -> None:
     sandbox.postgres.stop()
     try:
         with pytest.raises(APIError) as error:
-            rest.rpc("deduct_credits", {"p_user_id": user, "p_amount": 1, "p_description": ""}).execute()
+            call(rest, "deduct_credits", p_user_id=user, p_amount=1, p_description="")
         assert error.value.code == "PGRST000"
     finally:
         sandbox.postgres.start()

@@ -22,15 +22,13 @@ from redis.retry import Retry
 from tests.sandbox import Sandbox
 from tests.sandbox.database import Database
 from tests.sandbox.processes import end, free_port, spawn
-from tests.sandbox.sandbox import HERE, MIGRATION
+from tests.sandbox.sandbox import MIGRATION, SCHEMA
 from tests.sandbox.valkey import _program
 from worker.cli.doctor import command
 from worker.doctor import broker, examination, supabase
 from worker.generation.sessions import SIGNATURES
 from worker.settings import load
 from worker.sizing import pose
-
-SCHEMA = HERE / "schema.sql"
 
 
 class Doctor:

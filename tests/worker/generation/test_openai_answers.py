@@ -8,7 +8,7 @@ import httpx2
 import openai
 import pytest
 
-from tests.sandbox.openai_faults import REAL
+from tests.sandbox.openai.answers import REAL
 from worker.errors import AccountRefused, EditFailed, ImageError, ModerationBlocked, RateLimited
 from worker.generation.openai_answers import (
     MAX_SENTENCE,

@@ -1,4 +1,4 @@
-"""What Supabase answers, word for word, when it does not do what it was asked for; each is a kind of fault."""
+"""The refusals and failures of Supabase, word for word; each is a kind of fault."""
 
 from typing import Any
 

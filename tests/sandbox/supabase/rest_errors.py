@@ -43,7 +43,7 @@ def status_of(sqlstate: str) -> int:
 
 
 def no_function(name: str, arguments: list[str]) -> RestError:
-    """Nothing of that name takes these arguments."""
+    """The answer when no function of that name takes these arguments."""
     listed = ", ".join(arguments)
     return RestError(
         404,
@@ -56,14 +56,8 @@ def no_function(name: str, arguments: list[str]) -> RestError:
 
 
 def no_table(name: str) -> RestError:
-    """There is no table or view of that name."""
+    """The answer when there is no table or view of that name."""
     return RestError(404, "PGRST205", f"Could not find the table 'public.{name}' in the schema cache")
-
-
-def not_one(rows: int) -> RestError:
-    """A single object was asked for."""
-    message = "Cannot coerce the result to a single JSON object"
-    return RestError(406, "PGRST116", message, f"The result contains {rows} rows")
 
 
 def _body(status: int, code: str, message: str, details: str | None, hint: str | None) -> JSONResponse:

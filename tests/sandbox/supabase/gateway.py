@@ -8,16 +8,15 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tests.sandbox.access import authorize, operation_of
 from tests.sandbox.control import Commands
 from tests.sandbox.faults import Faults, drop
-from tests.sandbox.gateway_answers import ANSWERS, answer
-from tests.sandbox.rest import Rest
-from tests.sandbox.storage import Storage
-from tests.sandbox.storage_objects import StorageError
+from tests.sandbox.supabase.access import authorize, operation_of
+from tests.sandbox.supabase.answers import ANSWERS, answer
+from tests.sandbox.supabase.rest import Rest
+from tests.sandbox.supabase.storage import Storage, StorageError
 
 #: unavailable answers `status` (503), or with `html` a page; the kinds of `ANSWERS` are the answers of Supabase;
 #: replaced gives `body` as JSON after the work was done; drop_before and drop_after reset the connection before or
@@ -41,7 +40,6 @@ class Gateway:
         routes = [
             Mount("/rest/v1", routes=self.rest.routes),
             Mount("/storage/v1", routes=self.storage.routes),
-            Route("/health", lambda _: JSONResponse({"status": "ok"})),
         ]
         handlers: dict[Any, Any] = {StorageError: _storage_error, HTTPException: _http_error}
         self._inner = Starlette(routes=routes, exception_handlers=handlers)
@@ -64,7 +62,7 @@ class Gateway:
         return stored.data if stored else None
 
     async def use(self, database_url: str) -> None:
-        """Serve this database from now on."""
+        """Serve another database."""
         async with self._pool_lock:
             self._url = database_url
             self.rest.catalog.forget()

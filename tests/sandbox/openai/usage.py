@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from tests.sandbox.calls import Call
+from tests.sandbox.openai.calls import Call
 
 #: Output tokens of a portrait picture by quality, scaled by area for other sizes.
 _OUTPUT = {"low": 408, "medium": 1584, "high": 6240, "auto": 1584}

@@ -34,7 +34,7 @@ class Call:
     outcome: str = "running"
 
     def as_json(self) -> dict[str, Any]:
-        """Everything but the bytes."""
+        """The call without the bytes."""
         return dataclasses.asdict(
             self, dict_factory=lambda pairs: {key: value for key, value in pairs if key != "data"}
         )
@@ -56,7 +56,7 @@ class Calls:
     def begin(
         self, model: str, prompt: str, parameters: dict[str, str], headers: dict[str, str], images: list[Part]
     ) -> Call:
-        """A call has come in."""
+        """Record a call that has come in."""
         self.total += 1
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
@@ -69,7 +69,7 @@ class Calls:
         return call
 
     def end(self, call: Call, status: int | None, outcome: str) -> None:
-        """It was answered, or cut off (no status)."""
+        """Record the answer of a call; without a status the call was cut off."""
         call.finished, call.status, call.outcome = time(), status, outcome
         self.in_flight -= 1
 

@@ -1,4 +1,4 @@
-"""Draws the garment and the accessory: `python -m tests.sandbox.pictures.draw` writes them beside this file."""
+"""Draws the garment and the accessory: `python -m tests.sandbox.photos.pictures.draw` writes them beside this file."""
 
 from pathlib import Path
 

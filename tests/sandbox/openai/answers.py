@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from tests.sandbox.faults import Fault
 
-ANSWERS = Path(__file__).with_name("openai_answers.yml")
+ANSWERS = Path(__file__).with_name("answers.yml")
 
 
 def error(
@@ -41,7 +41,7 @@ REAL: dict[str, tuple[int, str, str | None, str | None, str]] = {
 
 
 def real(name: str, model: str) -> Response:
-    """An answer of openai_answers.yml."""
+    """An answer of answers.yml."""
     status, kind, code, param, message = REAL[name]
     return error(status, message.format(model=model), kind, code, param=param)
 
@@ -57,12 +57,12 @@ def unauthorized() -> Response:
 
 
 def invalid_request(message: str, param: str | None = None, code: str | None = "invalid_value") -> Response:
-    """400: something about the request is wrong."""
+    """400: the request is invalid."""
     return error(400, message, "invalid_request_error", code, param=param)
 
 
 def server_error(status: int = 500) -> Response:
-    """5xx; from 502 on it is a gateway or Cloudflare that answers, with HTML."""
+    """5xx; from 502 on the HTML of a gateway or Cloudflare."""
     if status >= 502:
         return Response(f"<html><h1>{status} upstream error</h1></html>", status, media_type="text/html")
     message = "The server had an error while processing your request. Sorry about that!"
@@ -74,7 +74,7 @@ def _status(status: int, message: str = "Sandbox says no.", **headers: object) -
 
 
 def spoiled(fault: Fault, payload: dict[str, Any]) -> Response:
-    """A success that is not as it should be: in its picture, or in what stands around it."""
+    """A success with a broken picture, or with odd fields around the picture."""
     item = payload["data"][0]
     text = item["b64_json"]
     picture = base64.b64decode(text)

@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.sandbox import openai_faults as faults
-from tests.sandbox.calls import Call, Calls, Part
 from tests.sandbox.control import Commands
 from tests.sandbox.faults import Fault, Faults, drop, gone
-from tests.sandbox.openai_rules import MODELS, SHUTDOWN_DATES, model_body, refusal_of
-from tests.sandbox.openai_usage import usage_of
-from tests.sandbox.tryon import compose
+from tests.sandbox.openai import answers
+from tests.sandbox.openai.calls import Call, Calls, Part
+from tests.sandbox.openai.rules import MODELS, SHUTDOWN_DATES, model_body, refusal_of
+from tests.sandbox.openai.tryon import compose
+from tests.sandbox.openai.usage import usage_of
 
 
 class OpenAIImages:
@@ -28,7 +28,7 @@ class OpenAIImages:
 
     def __init__(self, key: str, *, compose_pictures: bool = True) -> None:
         self._key = key
-        self.faults = Faults(faults.KINDS)
+        self.faults = Faults(answers.KINDS)
         self.calls = Calls()
         self.defaults = {
             **{"latency": 0.0, "limit_per_minute": None, "compose": compose_pictures, "keep_images": 200},
@@ -75,9 +75,9 @@ class OpenAIImages:
         self.calls.keep_images = self.settings["keep_images"]
 
     async def edits(self, request: Request) -> Response:
-        """One try-on, or what the first matching fault says."""
+        """One try-on, or the answer of the first matching fault."""
         if request.headers.get("authorization") != f"Bearer {self._key}":
-            return faults.unauthorized()
+            return answers.unauthorized()
         async with request.form(max_files=64) as form:
             images = [await _part(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
             fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
@@ -97,16 +97,16 @@ class OpenAIImages:
         fault = await self.faults.strike("images/edits", call.prompt, call.model)
         refusal: Response | None
         if fault is None and call.model in self.settings["shut_down"]:
-            refusal, outcome = faults.real(self.settings["shut_down"][call.model], call.model), "shut_down"
+            refusal, outcome = answers.real(self.settings["shut_down"][call.model], call.model), "shut_down"
         elif fault is None:
             refusal, outcome = refusal_of(call, self.settings["limit_per_minute"], self.calls.within(60)), "refused"
         else:
-            refuse, outcome = faults.REFUSALS.get(fault.kind), fault.kind
+            refuse, outcome = answers.REFUSALS.get(fault.kind), fault.kind
             refusal = refuse(fault, call.model) if refuse else None
         if refusal is not None:
             self.calls.end(call, refusal.status_code, outcome)
             return refusal
-        if fault and fault.kind in faults.BROKEN:
+        if fault and fault.kind in answers.BROKEN:
             return await self._break(request, call, fault)
         if not await self._work(request):
             self.calls.end(call, None, "client_gone")
@@ -114,7 +114,7 @@ class OpenAIImages:
         payload = await self._payload(call, pictures)
         if fault:
             self.calls.end(call, 200, fault.kind)
-            return faults.spoiled(fault, payload)
+            return answers.spoiled(fault, payload)
         return JSONResponse(payload, headers={"x-request-id": f"req_{call.number}"})
 
     async def models(self, request: Request) -> Response:
@@ -128,15 +128,15 @@ class OpenAIImages:
         self._lookups.append(name)
         if refusal := await self._refuse_lookup(request, name):
             return refusal
-        return JSONResponse(self._model(name)) if name in self._living() else faults.model_not_found(name)
+        return JSONResponse(self._model(name)) if name in self._living() else answers.model_not_found(name)
 
     async def _refuse_lookup(self, request: Request, model: str) -> Response | None:
         if request.headers.get("authorization") != f"Bearer {self._key}":
-            return faults.unauthorized()
+            return answers.unauthorized()
         fault = await self.faults.strike("models", model=model)
-        if fault and fault.kind in faults.BROKEN:
+        if fault and fault.kind in answers.BROKEN:
             drop(request.scope, fault)
-        refuse = faults.REFUSALS.get(fault.kind) if fault else None
+        refuse = answers.REFUSALS.get(fault.kind) if fault else None
         return refuse(fault, model) if fault and refuse else None
 
     def _living(self) -> list[str]:
@@ -146,7 +146,7 @@ class OpenAIImages:
         return model_body(name, self.settings["shutdown_dates"].get(name))
 
     async def _work(self, request: Request) -> bool:
-        """Take as long as is set; False when the client went away meanwhile."""
+        """Wait for the set latency; False when the client disconnected meanwhile."""
         latency = self.settings["latency"]
         if isinstance(latency, dict):
             drawn = latency["median"] * random.lognormvariate(0, latency.get("sigma", 0.3))

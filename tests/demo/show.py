@@ -1,15 +1,11 @@
-"""`make demo`: the real worker in the sandbox turns four queued try-ons into pictures while you watch."""
+"""Four try-ons from the queue to the picture, shown with their credits, a size estimate and the audit."""
 
-import argparse
 import json
 import shlex
-import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
 
 import httpx
 from rich.console import Console, Group
@@ -23,12 +19,10 @@ from tests.sandbox.sandbox import Sandbox
 FORBIDDEN = "a picture that our content check refuses"
 STYLES = {"queued": "yellow", "processing": "cyan", "completed": "green", "failed": "red"}
 TIMEOUT_SECONDS = 60
-#: The session of the printed LPUSH line waits that long for its message.
-KEEP_SECONDS = 86400
 
 
 class Demo:
-    """One run; `names` tells the sessions apart."""
+    """One run of the demo."""
 
     def __init__(self, sandbox: Sandbox, worker: WorkerProcess, console: Console, output: Path) -> None:
         self.sandbox, self.worker, self.console, self.output = sandbox, worker, console, output
@@ -48,7 +42,7 @@ class Demo:
         return all(fine)
 
     def queue(self) -> dict[str, Queued]:
-        """Four try-ons: three payers, and one that moderation blocks."""
+        """Four try-ons: three payers, and a prompt that moderation blocks."""
         photo, produce = self.sandbox.photos.url, self.sandbox.producer
         self.sandbox.openai.fault("moderation_blocked", contains=FORBIDDEN)
         return {
@@ -64,7 +58,7 @@ class Demo:
         }
 
     def follow(self, sessions: dict[str, Queued]) -> None:
-        """Every change of status as it happens: a table that grows, or a line each where there is no terminal."""
+        """Print every change of status as it happens: a table that grows, or a line each where there is no terminal."""
         self.started = time.monotonic()
         with Live(console=self.console, refresh_per_second=10, transient=False) as live:
             while time.monotonic() - self.started < TIMEOUT_SECONDS:
@@ -112,7 +106,7 @@ class Demo:
         return Group(balances, rows)
 
     def show_result(self, name: str, queued: Queued) -> bool:
-        """Where the picture is, or why there is none."""
+        """Print the place of the picture, or the reason why there is none."""
         row = self.sandbox.session(queued.channel, queued.session_id)
         if row["status"] != "completed":
             self.console.print(f"\n[bold]{name}[/]: {row['status']}, “{row['error_message']}”")
@@ -127,7 +121,7 @@ class Demo:
         return not name.endswith("blocks")
 
     def estimate(self) -> bool:
-        """Which size fits the first person?"""
+        """Ask for the size of the first person."""
         answer = httpx.post(f"{self.worker.url}/estimate-body", json=self.size_request(), timeout=10)
         self.console.print("\n[bold]Which size?[/] POST /estimate-body")
         self.console.print_json(answer.text)
@@ -137,7 +131,7 @@ class Demo:
         return {"image_url": self.sandbox.photos.url("body.jpg"), "height_cm": 173.4}
 
     def audit(self) -> bool:
-        """The books, from the ledgers."""
+        """Run the audit of the ledgers."""
         command = [sys.executable, "-m", "worker", "audit"]
         self.console.print("\n[bold]wearon-worker audit[/]")
         return subprocess.run(command, cwd=ROOT, env=self.worker.environment, check=False).returncode == 0
@@ -163,49 +157,3 @@ class Demo:
             if terminal and not sys.stdout.isatty():  # it was closed, and only make was told, which waits for us
                 raise KeyboardInterrupt
             time.sleep(0.5)
-
-
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.sandbox.demo", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="leave everything running afterwards")
-    parser.add_argument("--output", type=Path, default=ROOT / "demo-output", help="folder for the pictures")
-    parser.add_argument("--latency", type=float, default=4, metavar="SECONDS", help="how long OpenAI takes")
-    options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
-    console = Console()
-    for number in (signal.SIGHUP, signal.SIGTERM):
-        if signal.getsignal(number) == signal.SIG_DFL:  # ignored under nohup
-            signal.signal(number, _terminated)
-    with ExitStack() as running:
-        try:
-            with console.status("starting Valkey, PostgreSQL, Supabase, OpenAI and a photo host on loopback"):
-                sandbox = running.enter_context(Sandbox())
-        except KeyboardInterrupt:
-            return 130
-        sandbox.openai.set(latency={"median": options.latency, "sigma": 0.2})
-        patience = {"ORPHAN_GRACE_SECONDS": str(KEEP_SECONDS), "MESSAGE_TTL_SECONDS": str(KEEP_SECONDS)}
-        worker = WorkerProcess(sandbox, **(patience if options.keep else {}))
-        try:
-            with console.status("starting the worker"):
-                worker.start()
-            demo = Demo(sandbox, worker, console, options.output)
-            fine = demo.run()
-            if options.keep:
-                demo.keep()
-            console.print("\n[green]All as it should be.[/]" if fine else "\n[red]Something is wrong, see above.[/]")
-            return 0 if fine else 1
-        except KeyboardInterrupt:
-            return 0
-        finally:
-            if worker.process.poll() is None:
-                worker.stop()
-
-
-def _terminated(number: int, _: object) -> NoReturn:
-    signal.signal(number, signal.SIG_IGN)  # a closed terminal says it twice
-    raise KeyboardInterrupt
-
-
-if __name__ == "__main__":
-    sys.exit(main())

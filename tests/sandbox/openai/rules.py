@@ -1,12 +1,12 @@
-"""What OpenAI's image API checks before it works, and the models that it knows."""
+"""The checks of OpenAI's image API before it works, and the models that it knows."""
 
 from collections.abc import Callable
 from typing import Any
 
 from starlette.responses import Response
 
-from tests.sandbox.calls import Call
-from tests.sandbox.openai_faults import invalid_request, model_not_found, rate_limited
+from tests.sandbox.openai.answers import invalid_request, model_not_found, rate_limited
+from tests.sandbox.openai.calls import Call
 
 MODELS = ("gpt-image-1.5", "gpt-image-1-mini", "gpt-image-2", "gpt-image-2.6-sunburst", "gpt-image-2.6-flare")
 #: The days on which models are shut down.

@@ -1,19 +1,19 @@
-"""Who may call the gateway, and what a call is called when faults choose it."""
+"""The keys of a call to the gateway, and the name of the call by which faults choose it."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tests.sandbox.storage_objects import StorageError
-from tests.sandbox.tokens import TokenError, api_key, verify
+from tests.sandbox.supabase.storage import StorageError
+from tests.sandbox.supabase.tokens import TokenError, api_key, verify
 
-#: Paths that need no key.
-_PUBLIC = ("/storage/v1/object/sign/", "/storage/v1/object/public/", "/health")
+#: The path that needs no key: the token is in the URL.
+_SIGNED = "/storage/v1/object/sign/"
 
 
 def authorize(request: Request, secret: str) -> Response | None:
-    """Put the caller's role into the scope, or say what is wrong with the keys."""
+    """Put the caller's role into the scope, or return the refusal of the keys."""
     path = request.url.path
-    if request.method == "GET" and path.startswith(_PUBLIC):
+    if request.method == "GET" and path.startswith(_SIGNED):
         return None
     key = request.headers.get("apikey") or request.query_params.get("apikey")
     if not key:
@@ -43,7 +43,7 @@ def _role(key: str, secret: str) -> str:
 
 
 def _no_jwt(path: str, bearer: str) -> Response:
-    """What PostgREST and Storage say to a bearer that is no JWT, as an `sb_secret_` key is none."""
+    """The answer of PostgREST or Storage to a bearer that is no JWT, as an `sb_secret_` key is none."""
     if path.startswith("/storage/"):
         return StorageError(403, "Unauthorized", "Invalid Compact JWS").answer
     message = f"Expected 3 parts in JWT; got {bearer.count('.') + 1}"
@@ -51,12 +51,12 @@ def _no_jwt(path: str, bearer: str) -> Response:
 
 
 def operation_of(method: str, path: str) -> str:
-    """The name by which faults know a request: rpc/<function>, table/<name>, storage/upload, storage/sign ..."""
+    """The name by which faults know a request: rpc/<function>, table/<name>, storage/upload ..."""
     parts = path.strip("/").split("/")
     if parts[:2] == ["rest", "v1"]:
         return "/".join(parts[2:4]) if parts[2:3] == ["rpc"] else f"table/{parts[2] if parts[2:] else ''}"
+    if parts[:4] == ["storage", "v1", "object", "sign"]:
+        return "storage/sign" if method == "POST" else "storage/signed"
     if parts[:3] == ["storage", "v1", "object"]:
-        if parts[3:4] in (["sign"], ["list"], ["info"]):
-            return f"storage/{parts[3]}" if method != "GET" or parts[3] == "info" else "storage/signed"
-        return f"storage/{ {'POST': 'upload', 'PUT': 'upload', 'DELETE': 'remove'}.get(method, 'download') }"
+        return f"storage/{ {'POST': 'upload', 'DELETE': 'remove'}.get(method, 'download') }"
     return "/".join(parts[0:1] + parts[2:3])

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.sandbox.control import Commands, run
@@ -14,9 +13,9 @@ _TYPES = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp":
 
 @dataclass
 class Photo:
-    """What is served under one name. Sizes in bytes, times in seconds.
+    """The answer under one name. Sizes in bytes, times in seconds.
 
-    `length` is what Content-Length says: "exact", "none" (closed at the end), "chunked", or a number that is a lie.
+    `length` decides on Content-Length: "exact", "none" (closed at the end) or "chunked".
     """
 
     data: bytes = field(default=b"", repr=False)
@@ -24,7 +23,7 @@ class Photo:
     status: int = 200
     location: str = ""
     headers: dict[str, str] = field(default_factory=dict)
-    length: str | int = "exact"
+    length: str = "exact"
     delay: float = 0
     drip_bytes: int = 0
     drip_seconds: float = 0.1
@@ -32,29 +31,20 @@ class Photo:
     endless: bool = False
     hang: bool = False
 
-    def as_json(self) -> dict[str, Any]:
-        """Everything but the bytes."""
-        return {**{key: value for key, value in asdict(self).items() if key != "data"}, "size": len(self.data)}
-
 
 class PhotoHost:
-    """`PUT /name` stores (options as JSON in X-Photo), `GET /name` serves; `hits` counts what was asked for."""
+    """`PUT /name` stores (options as JSON in X-Photo), `GET /name` serves."""
 
     def __init__(self, defaults: dict[str, bytes] | None = None) -> None:
         self._defaults = defaults or {}
         self.commands: Commands = {
             "reset": self.reset,
-            "hits": lambda: self.hits,
-            "requests": lambda: self.requests,
-            "photos": lambda: {name: photo.as_json() for name, photo in self.photos.items()},
         }
         self.reset()
 
     def reset(self) -> None:
-        """Only the default pictures, no hits."""
+        """Serve the default pictures alone."""
         self.photos = {name: Photo(data) for name, data in self._defaults.items()}
-        self.hits: Counter[str] = Counter()
-        self.requests: list[dict[str, str]] = []
 
     def put(self, name: str, data: bytes, **options: Any) -> None:
         """Serve `data` under `name`; see Photo for the options."""
@@ -70,14 +60,10 @@ class PhotoHost:
             name = target.lstrip("/").partition("?")[0]
             if method in ("PUT", "POST"):
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
-                await self._answer(
-                    reader, writer, await self._store(method, name, headers, body), name, head_only=False
-                )
+                await self._answer(reader, writer, await self._store(method, name, headers, body), name)
             else:
-                self.hits[name] += 1
-                self.requests.append({"method": method, "path": target, **headers})
                 missing = Photo(b"not found", "text/plain", status=404)
-                await self._answer(reader, writer, self.photos.get(name, missing), name, head_only=method == "HEAD")
+                await self._answer(reader, writer, self.photos.get(name, missing), name)
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
             pass
         finally:
@@ -91,7 +77,7 @@ class PhotoHost:
         return Photo(answer, "application/json", status=status)
 
     async def _answer(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, photo: Photo, name: str, *, head_only: bool
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, photo: Photo, name: str
     ) -> None:
         await asyncio.sleep(photo.delay)
         if photo.hang:
@@ -100,12 +86,12 @@ class PhotoHost:
         writer.write(_head(photo, name))
         data = photo.data if photo.cut_after is None else photo.data[: photo.cut_after]
         step = photo.drip_bytes or len(data) or 1
-        pieces = [] if head_only else [data[at : at + step] for at in range(0, len(data), step)]
+        pieces = [data[at : at + step] for at in range(0, len(data), step)]
         for piece in pieces:
             await self._piece(writer, photo, piece)
-        while photo.endless and not head_only:
+        while photo.endless:
             await self._piece(writer, photo, b"\xff" * (photo.drip_bytes or 65536))
-        if photo.length == "chunked" and photo.cut_after is None and not head_only:
+        if photo.length == "chunked" and photo.cut_after is None:
             writer.write(b"0\r\n\r\n")
         await writer.drain()
 
@@ -126,6 +112,6 @@ def _head(photo: Photo, name: str) -> bytes:
     if photo.length == "chunked":
         headers["Transfer-Encoding"] = "chunked"
     elif photo.length != "none" and not photo.endless:
-        headers["Content-Length"] = str(len(photo.data) if photo.length == "exact" else photo.length)
+        headers["Content-Length"] = str(len(photo.data))
     lines = [f"HTTP/1.1 {photo.status} {_REASONS.get(photo.status, 'Status')}"]
     return "\r\n".join([*lines, *(f"{key}: {value}" for key, value in headers.items()), "", ""]).encode("latin-1")

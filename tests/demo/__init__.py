@@ -1,0 +1,1 @@
+"""The worker at work, for people: `make demo`."""

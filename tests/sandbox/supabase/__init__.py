@@ -1,0 +1,1 @@
+"""The Supabase project: API keys, PostgREST over the real PostgreSQL, and Storage."""

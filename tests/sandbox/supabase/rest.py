@@ -1,0 +1,108 @@
+"""The part of PostgREST that the worker calls; each request is one transaction in the caller's role."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tests.sandbox.supabase.catalog import Catalog, Function
+from tests.sandbox.supabase.rest_errors import RestError, answer, no_function, no_table
+from tests.sandbox.supabase.rest_query import columns, condition, identifier, window
+
+
+class Rest:
+    """Endpoints under /rest/v1. `pool` gives connections that may take the caller's role."""
+
+    def __init__(self, pool: Callable[[], Awaitable[asyncpg.Pool]]) -> None:
+        self._pool = pool
+        self.catalog = Catalog()
+        self.routes = [
+            Route("/rpc/{name}", self.rpc, methods=["POST"]),
+            Route("/{name}", self.table, methods=["GET", "POST", "PATCH"]),
+        ]
+
+    async def rpc(self, request: Request) -> Response:
+        """Call a function with the named arguments of the body."""
+        return await self._transaction(request, self._call)
+
+    async def table(self, request: Request) -> Response:
+        """Read rows, insert one or update some; the answer holds the rows."""
+        steps = {"POST": self._insert, "PATCH": self._update}
+        return await self._transaction(request, steps.get(request.method, self._read))
+
+    async def _transaction(self, request: Request, step: Callable[..., Awaitable[Response]]) -> Response:
+        try:
+            pool = await self._pool()
+            async with pool.acquire() as connection, connection.transaction(readonly=request.method == "GET"):
+                await connection.execute("select set_config('role', $1, true)", request.scope["sandbox.role"])
+                return await step(request, connection)
+        except (RestError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            return answer(error)
+
+    async def _call(self, request: Request, connection: asyncpg.Connection) -> Response:
+        values, name = await _body(request), request.path_params["name"]
+        function = await self.catalog.function(connection, name, set(values))
+        if not function:
+            raise no_function(name, list(values))
+        text = await connection.fetchval(_invocation(function, values), *([json.dumps(values)] if values else []))
+        return Response(status_code=204) if function.void else _json(text or "null")
+
+    async def _read(self, request: Request, connection: asyncpg.Connection) -> Response:
+        table, query = await self._target(request, connection), request.query_params
+        rows = f"select {columns(query)} from {table} where {condition(query)} {window(query)}"
+        return _json(await connection.fetchval(f"select coalesce(json_agg(_r), '[]')::text from ({rows}) _r"))
+
+    async def _insert(self, request: Request, connection: asyncpg.Connection) -> Response:
+        table, row = await self._target(request, connection), await _body(request)
+        names = ", ".join(map(identifier, row))
+        sql = f"insert into {table} ({names}) select {names} from {_record(table)}"
+        return _json(await connection.fetchval(_returning(sql), json.dumps(row)), 201)
+
+    async def _update(self, request: Request, connection: asyncpg.Connection) -> Response:
+        table, row = await self._target(request, connection), await _body(request)
+        names = ", ".join(map(identifier, row))
+        sql = f"update {table} set ({names}) = (select {names} from {_record(table)})"
+        sql += f" where {condition(request.query_params)}"
+        return _json(await connection.fetchval(_returning(sql), json.dumps(row)))
+
+    async def _target(self, request: Request, connection: asyncpg.Connection) -> str:
+        name = request.path_params["name"]
+        if not await self.catalog.has_table(connection, name):
+            raise no_table(name)
+        return f"public.{identifier(name)}"
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """The JSON object of the body; no body counts as an empty object."""
+    try:
+        return dict(json.loads(await request.body() or b"{}"))
+    except (ValueError, TypeError) as error:
+        raise RestError(400, "PGRST102", "Empty or invalid json", str(error)) from None
+
+
+def _json(text: str, status: int = 200) -> Response:
+    """JSON as PostgreSQL wrote it."""
+    return Response(text, status, media_type="application/json; charset=utf-8")
+
+
+def _invocation(function: Function, values: dict[str, Any]) -> str:
+    """The call in SQL; PostgreSQL itself turns the JSON values into the arguments' types, as for PostgREST."""
+    used = [(identifier(name), kind) for name, kind in function.arguments if name in values]
+    call = f"public.{identifier(function.name)}({', '.join(f'{name} := _a.{name}' for name, _ in used)})"
+    record = ", ".join(f"{name} {kind}" for name, kind in used)
+    source = f" from json_to_record($1::text::json) as _a({record})" if used else ""
+    return f"select {call if function.void else f'to_json({call})::text'}{source}"
+
+
+def _record(table: str) -> str:
+    """The row of the body with the types of the table's columns."""
+    return f"json_populate_record(null::{table}, $1::text::json)"
+
+
+def _returning(sql: str) -> str:
+    """The statement with its rows as one JSON text."""
+    return f"with _written as ({sql} returning *) select coalesce(json_agg(_written), '[]')::text from _written"
