@@ -20,6 +20,7 @@ from tests.integration.scrape import Row, Scrape, documented, scrape
 from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import QUEUE, Queued
+from worker.generation import keys
 
 PERSON = Path(__file__).parents[1] / "worker" / "sizing" / "pictures" / "images" / "b000.jpg"
 ROWS = [row for row in documented() if "*" not in row.name]

@@ -31,9 +31,13 @@ _TABLES = ("auth.users", "stores", "witness.status_changes", "witness.balance_ch
 
 
 class Sandbox(Records):
-    """A context manager. The servers are real processes on 127.0.0.1 that end with this one, however it ends."""
+    """A context manager. The servers are real processes on 127.0.0.1 that end with this one, however it ends.
 
-    def __init__(self) -> None:
+    `compose=False` makes the image API answer a canned picture, which costs no time.
+    """
+
+    def __init__(self, *, compose: bool = True) -> None:
+        self._compose = compose
         self._undo: ExitStack | None = None
         self._secret = secrets.token_hex(16)
         self.openai_key = "sk-sandbox"
@@ -59,6 +63,7 @@ class Sandbox(Records):
             self.database = undo.enter_context(self._make_database())
             self.redis = undo.enter_context(redis.Redis.from_url(self.redis_url, decode_responses=True))
             self.gateway.use(self.postgres.url("wearon", user="authenticator"))
+            self.openai.set(compose=self._compose)
             self._undo = undo.pop_all()
         pictures = ("person.jpg", "garment.jpg")
         self.producer = Producer(self.database, self.redis, [self.photos.url(name) for name in pictures])
@@ -74,6 +79,7 @@ class Sandbox(Records):
         """Remove all rows, messages, objects, calls and faults; a stopped Valkey runs again."""
         self.gateway.reset()  # first: hanging requests end and give their locks back
         self.openai.reset()
+        self.openai.set(compose=self._compose)
         self.photos.reset()
         self.valkey.resume()
         self.valkey.start()
