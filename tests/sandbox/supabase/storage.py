@@ -39,6 +39,7 @@ class Storage:
         self.reset()
         path = "/{bucket}/{path:path}"
         self.routes = [
+            Route("/bucket", self.create, methods=["POST"]),
             Route("/bucket/{bucket}", self.describe, methods=["GET"]),
             Route(f"/object/sign{path}", self.sign, methods=["POST"]),
             Route(f"/object/sign{path}", self.signed, methods=["GET"]),
@@ -103,6 +104,12 @@ class Storage:
         objects = self._bucket(request)
         names = [name for name in (await request.json())["prefixes"] if objects.pop(name, None)]
         return JSONResponse([{"name": name} for name in names])
+
+    async def create(self, request: Request) -> Response:
+        """Create an empty bucket, unless it is there."""
+        name = (await request.json())["id"]
+        self.buckets.setdefault(name, {})
+        return JSONResponse({"name": name})
 
     async def describe(self, request: Request) -> Response:
         """The settings of a bucket."""
