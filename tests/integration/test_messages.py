@@ -164,3 +164,23 @@ def test_a_message_with_the_wrong_owner_is_refused_and_the_real_owner_refunded(
     assert dead_letters(around)[0]["reason"] == "wrong_owner"
     assert around.calls(marker) == []
     assert not [path for path in around.objects() if stranger in path]
+
+
+def test_a_session_that_the_database_never_starts_is_failed_and_refunded_once(
+    around: Sandbox, worker: WorkerProcess, ended: Ended
+) -> None:
+    queued = around.producer.b2c(push=False)
+    around.database.execute(
+        f"""
+        create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no such start'; end $$;
+        create trigger refuse before update on generation_sessions for each row
+            when (new.status = 'processing' and new.id = '{queued.session_id}') execute function refuse()
+        """
+    )
+    try:
+        around.producer.push(queued.message)
+        assert ended(queued)["status"] == "failed"
+    finally:
+        around.database.execute("drop function refuse cascade")
+    assert around.balance_changes(queued.owner_id) == [10, -1, 1]
+    assert worker.logs("generation_failing", reason="message_refused", session_id=queued.session_id)

@@ -9,6 +9,7 @@ from functools import partial
 from uuid import UUID
 
 from worker.errors import (
+    CallRejected,
     DeadlineExceeded,
     EditFailed,
     GenerationError,
@@ -128,6 +129,10 @@ class Pipeline:
             log.error("message_refused", reason=error.reason, detail=error.detail)
             await until_available(partial(self._dead_letters.add, payload, error.reason, error.detail))
             metrics.REFUSED.labels(error.reason).inc()
+            outcome = self._failed(run, MessageRefused(str(error)))
+        except CallRejected as error:
+            # The same message would be rejected again and again.
+            log.error("generation_failing", reason=MessageRefused.reason, detail=str(error))
             outcome = self._failed(run, MessageRefused(str(error)))
         except GenerationError as error:
             log.warning("generation_failing", reason=error.reason, detail=str(error))

@@ -16,7 +16,9 @@ MAX_WAIT_SECONDS = 5.0
 
 
 async def until_available(call: Callable[[], Awaitable[T]], patience_seconds: float | None = None) -> T:
-    """The call's result; raises its last error once `patience_seconds` are over (never when None)."""
+    """Return the call's result; raise its last error once `patience_seconds` are over (None: never, 0: at once)."""
+    if patience_seconds == 0:
+        return await call()
     attempts = stamina.retry_context(
         on=AWAY, attempts=None, timeout=patience_seconds, wait_initial=0.1, wait_jitter=0.2, wait_max=MAX_WAIT_SECONDS
     )
