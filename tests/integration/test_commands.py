@@ -9,7 +9,7 @@ import pytest
 from tests.integration.conftest import QUICK, Ended
 from tests.integration.worker_process import ROOT, WorkerProcess
 from tests.sandbox import Sandbox
-from tests.sandbox.proxy import TlsProxy
+from tests.sandbox.proxy import Proxy
 
 PICTURES = ROOT / "tests" / "sandbox" / "photos" / "pictures"
 
@@ -89,7 +89,7 @@ def test_enqueue_shows_why_it_failed(around: Sandbox, worker: WorkerProcess, mar
 
 def test_redis_over_tls_works_for_the_queue_and_for_celery(world: Sandbox, ended: Ended, marker: str) -> None:
     world.reset()
-    with TlsProxy(world.valkey.port) as proxy:
+    with Proxy(world.valkey.port, tls=True) as proxy:
         secure = {"REDIS_URL": f"rediss://127.0.0.1:{proxy.port}/0", "SSL_CERT_FILE": str(proxy.ca_file)}
         with WorkerProcess(world, **QUICK, **secure):
             assert ended(world.producer.b2c(prompt=marker))["status"] == "completed"

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,11 +14,13 @@ import httpx
 import psutil
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.integration.worker_process import ROOT
 from tests.sandbox import Sandbox
 from tests.sandbox.processes import end, spawn, wait_until
-from tests.sandbox.proxy import TlsProxy
+from tests.sandbox.proxy import Proxy
 
 #: Starts a worker in a thread that ends, and prints the ids of its processes.
 WORKER = """
@@ -49,6 +52,26 @@ def test_a_reset_is_complete_and_fast(sandbox: Sandbox) -> None:
     assert sandbox.redis.dbsize() == 0
     assert sandbox.openai.faults() == sandbox.gateway.faults() == []
     assert httpx.get(sandbox.photos.url("a.jpg")).status_code == 404
+
+
+def test_a_forwarder_cuts_refuses_and_stalls(sandbox: Sandbox) -> None:
+    with Proxy(sandbox.valkey.port) as proxy:
+        client = redis.Redis(port=proxy.port, socket_timeout=1, retry=Retry(NoBackoff(), 0))
+        assert client.ping()
+        with socket.create_connection(("127.0.0.1", proxy.port)) as connection:
+            connection.sendall(b"PING\r\n")
+            assert connection.recv(16) == b"+PONG\r\n"
+            proxy.cut()
+            with pytest.raises(ConnectionResetError):
+                connection.recv(16)
+        proxy.stall()
+        with pytest.raises(redis.TimeoutError):
+            client.ping()
+        proxy.refuse()
+        with pytest.raises(redis.ConnectionError):
+            client.ping()
+        proxy.start()
+        assert client.ping()
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
@@ -97,7 +120,7 @@ def test_valkey_can_freeze(sandbox: Sandbox) -> None:
 
 
 def test_tls_is_spoken_in_front_of_valkey(sandbox: Sandbox) -> None:
-    with TlsProxy(sandbox.valkey.port) as proxy:
+    with Proxy(sandbox.valkey.port, tls=True) as proxy:
         url = f"rediss://localhost:{proxy.port}/0?ssl_ca_certs={proxy.ca_file}"
         assert redis.Redis.from_url(url).ping()
         with pytest.raises(redis.ConnectionError):
