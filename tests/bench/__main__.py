@@ -14,10 +14,10 @@ from tests.bench.figures import Figure, as_json, as_text
 from tests.bench.options import Options
 from tests.bench.progress import Progress
 
-_NAMES = ("generation", "burst", "images", "sizing", "start", "growth")
+_NAMES = ("generation", "burst", "images", "sizing", "start", "growth", "outage")
 PARTS = tuple(name for name in _NAMES if find_spec(f"tests.bench.{name}"))
-#: Takes as long as all others together.
-ONLY_WHEN_NAMED = {"growth"}
+#: Each takes as long as all others together.
+ONLY_WHEN_NAMED = {"growth", "outage"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,14 +52,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; all but growth when none is named")
+    parser.add_argument(
+        "parts", nargs="*", help=f"any of {', '.join(PARTS)}; all but growth and outage when none is named"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write that object to a file, anew after each part")
     parser.add_argument("--quick", action="store_true", help="a few seconds each: only to see that it works")
     known = {field.name: field for field in fields(Options)}
     for name, text in (
-        ("per-minute", "messages offered per minute (generation)"),
-        ("minutes", "for how long (generation)"),
+        ("per-minute", "messages offered per minute (generation, outage)"),
+        ("minutes", "for how long (generation, outage)"),
         ("latency", "seconds OpenAI takes (generation)"),
         ("sigma", "log-normal spread of that latency, e.g. 0.3; 0: none"),
         ("concurrency", "the worker's WORKER_CONCURRENCY"),

@@ -21,6 +21,7 @@ EXPECTED = {
         "worker PSS peak",
     },
     "burst": {"drain rate", "calls in flight, peak", "sandbox CPU per generation"},
+    "outage": {"OpenAI down: paused after", "no quota: pause ended after recovery"},
     "start": {"start to ready, best", "idle PSS"},
     "growth": {"concurrency 10: PSS peak", "2 megapixels: CPU per generation"},
 }
