@@ -52,9 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
-    parser.add_argument(
-        "parts", nargs="*", help=f"any of {', '.join(PARTS)}; all but growth and outage when none is named"
-    )
+    named = " and ".join(sorted(ONLY_WHEN_NAMED))
+    parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; all but {named} when none is named")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write that object to a file, anew after each part")
     parser.add_argument("--quick", action="store_true", help="a few seconds each: only to see that it works")

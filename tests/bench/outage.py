@@ -1,4 +1,4 @@
-"""Messages at an even rate while OpenAI is down, then without quota: who is failed, how often it is asked, the recovery."""
+"""Messages at an even rate while OpenAI is down, then without quota: sessions failed, probes, and the recovery."""
 
 import threading
 import time
@@ -12,8 +12,7 @@ from tests.bench.world import World, world
 from tests.sandbox.remote import ReceivedCall
 
 FAULTS = {"server_error": "OpenAI down", "insufficient_quota": "no quota"}
-_BEFORE_SECONDS = 12.0
-_AFTER_SECONDS = 8.0
+_AROUND_SECONDS = 10.0
 _LATENCY_SECONDS = 2.0
 _PATIENCE_SECONDS = 300.0
 #: Calls that were on their way when the pause began have ended by then.
@@ -28,8 +27,8 @@ def run(options: Options, progress: Progress) -> list[Figure]:
 
 
 def _outage(fault: str, name: str, options: Options, progress: Progress) -> list[Figure]:
-    seconds = options.minutes * 60
-    count = round((_BEFORE_SECONDS + seconds + _AFTER_SECONDS) * options.per_minute / 60)
+    seconds, around_seconds = options.minutes * 60, 3.0 if options.quick else _AROUND_SECONDS
+    count = round((seconds + 2 * around_seconds) * options.per_minute / 60)
     with world(options.megapixels, **_SETTINGS) as around:
         openai = around.sandbox.openai
         openai.set(latency=_LATENCY_SECONDS, compose=False)
@@ -38,7 +37,7 @@ def _outage(fault: str, name: str, options: Options, progress: Progress) -> list
         ordered = load.orders(around, count, options.per_minute / 60)
         pusher = threading.Thread(target=load.push, args=(around, ordered, lambda sent: progress(f"{sent} queued")))
         pusher.start()
-        time.sleep(_BEFORE_SECONDS)
+        time.sleep(around_seconds)
         openai.fault(fault)
         down = time.time()
         paused = _until(around, paused=True)
@@ -75,9 +74,7 @@ def _until(around: World, *, paused: bool) -> float:
 
 def _peak(calls: list[ReceivedCall], end: float) -> int:
     """Return the most calls that were in flight together."""
-    moments = sorted(
-        (moment, step) for call in calls for moment, step in ((call.started, 1), (call.finished or end, -1))
-    )
+    moments = sorted([(call.started, 1) for call in calls] + [(call.finished or end, -1) for call in calls])
     level = peak = 0
     for _, step in moments:
         level += step
