@@ -128,7 +128,10 @@ def correlation(payload: bytes) -> dict[str, str]:
     channel, session_id, request_id = fields.get("channel"), _session_id(fields), fields.get("request_id")
     ids = {"session_id": str(session_id)} if session_id else {}
     ids |= {"channel": channel} if session_id and channel in ("b2b", "b2c") else {}
-    return {**ids, "request_id": request_id[:200]} if isinstance(request_id, str) else ids
+    if not isinstance(request_id, str):
+        return ids
+    # A lone surrogate, which JSON can carry, can be written nowhere.
+    return {**ids, "request_id": request_id[:200].encode("utf-8", "replace").decode()}
 
 
 def json_schema() -> dict[str, Any]:

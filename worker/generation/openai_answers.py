@@ -196,8 +196,8 @@ def _is_moderation(answer: Answer) -> bool:
     return bool(
         _MODERATION.search(answer.code)
         or _MODERATION.search(answer.type)
-        or _REJECTED_SENTENCE.search(answer.message)
-        # A 403 with such words is about an account that was closed.
+        # A 403 with such words, or such a code, is about an account that was closed.
+        or (answer.status != 403 and not _ACCOUNT.search(answer.code) and _REJECTED_SENTENCE.search(answer.message))
         or (
             answer.status in (400, 422) and not _ACCOUNT.search(answer.code) and _POLICY_SENTENCE.search(answer.message)
         )

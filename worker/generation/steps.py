@@ -71,7 +71,7 @@ class Run:
     #: The reason of the pause that this generation probes; empty: it is no probe.
     probe: str = ""
     #: Why the storage does not take the paid picture.
-    refused: AccountRefused | None = None
+    refused: AccountRefused | ServiceUnavailable | None = None
     attempt: Attempt = field(init=False)
 
     def __post_init__(self) -> None:
@@ -229,15 +229,16 @@ class Steps:
         pause = 1.0
         while True:
             try:
-                result = await until_available(call)
-            except AccountRefused as error:
+                result = await until_available(call, _CHECK_PATIENCE_SECONDS)
+            except (AccountRefused, ServiceUnavailable) as error:
+                # A storage that is away for longer than moments: no further picture is paid for, either.
                 if run.refused is None:
-                    log.error("picture_waits_for_storage", reason=error.reason, detail=str(error))
+                    log.error("picture_waits_for_storage", reason=STORAGE, detail=str(error))
                 run.refused = error
                 await self._noted(
                     partial(
                         self._pauses.begin,
-                        error.reason,
+                        STORAGE,
                         self._settings.quota_pause_seconds,
                         str(run.message.session_id),
                     )

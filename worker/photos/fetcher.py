@@ -22,6 +22,10 @@ FIRST_PAUSE_SECONDS = 0.2
 #: A host that is silent for so long in the middle of an answer is asked anew.
 SILENCE_SECONDS = 15.0
 
+#: A body may come in so many parts, and one more for each so many bytes.
+_MAX_SMALL_PARTS = 1000
+_SMALL_PART_BYTES = 256
+
 _HEADERS = [
     (b"User-Agent", f"WearOn-Worker/{__version__}".encode()),
     # JPEG first where the host negotiates: it is the only format that decodes at reduced size.
@@ -132,6 +136,9 @@ class ImageFetcher:
                 if size > self._max_bytes:
                     raise self._too_large(size)
                 parts.append(part)
+                if len(parts) > _MAX_SMALL_PARTS + size // _SMALL_PART_BYTES:
+                    # Each part costs the event loop as much as 10 kB of a picture.
+                    raise ImageUnavailable(f"Photo host {location.host} sent its answer in too small parts.")
             return b"".join(parts)
 
     def _check(self, response: httpcore.Response, host: str) -> None:

@@ -61,6 +61,7 @@ def endings(data: bytes) -> tuple[bytes, bytes]:
 
 def has_every_scan(data: bytes) -> bool:
     """The scans that have begun bring every coefficient of every component to its full precision."""
+    data = without_metadata(data)  # a thumbnail has scans of its own
     exact: dict[int, set[int]] = {}
     position = data.find(b"\xff\xda")
     while 0 <= position < len(data) - 5:

@@ -403,6 +403,7 @@ CALLS = {
     "wearon_store_ledger": "'{}'",
     "wearon_ledger": "'b2c', '{}'",
     "wearon_end_session": "'b2c', gen_random_uuid(), 'Sorry', 1",
+    "wearon_release_deduction": "'{}'",
     "wearon_refund": "'b2c', '{}', true",
     "wearon_worker_functions": "",
 }

@@ -120,6 +120,36 @@ def test_a_store_session_that_an_uninstall_failed_is_refunded_once(sandbox: Sand
     assert functions.given_back() == [("shopper", 1)]
 
 
+@pytest.mark.parametrize("ending", ["complete", "fail"])
+def test_a_started_session_that_the_app_refunds_and_fails_costs_its_user_no_later_credit(
+    sandbox: Sandbox, ending: str
+) -> None:
+    functions = Functions(sandbox, sandbox.producer.b2c(push=False))
+    functions.start()
+    user = functions.session.owner_id
+    sandbox.database.execute("select refund_credits($1, 1)", user)
+    sandbox.database.execute("update generation_sessions set status = 'failed'")
+    assert not functions(ending)["changed"]
+    assert functions.given_back() == [("user", 1)]
+    later = Functions(sandbox, sandbox.producer.b2c(user, push=False))
+    assert later.start()["paid"]
+    assert later.fail()["refund"] == "user"
+    assert sandbox.balance(user) == 10
+
+
+def test_a_refund_of_last_week_uses_up_no_deduction_of_today(sandbox: Sandbox) -> None:
+    old = Functions(sandbox, sandbox.producer.b2c(push=False))
+    old.fail()
+    user = old.session.owner_id
+    sandbox.database.execute(
+        "update credit_transactions set created_at = now() - interval '7 days' - interval '5 min' where amount < 0;"
+        "update credit_transactions set created_at = now() - interval '7 days' + interval '5 min' where type = 'refund'"
+    )
+    today = Functions(sandbox, sandbox.producer.b2c(user, push=False))
+    assert today.start()["paid"]
+    assert today.fail()["refund"] == "user"
+
+
 # Request ids that clients repeat
 
 

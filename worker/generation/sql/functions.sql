@@ -56,17 +56,19 @@ begin
                and strpos(description, format('(session=%s)', p_session_id)) > 0) then
         return 'taken';
     end if;
+    -- A refund follows its deduction within hours: one of the last two days of the window may be of an older deduction.
     with lines as materialized (
-        select type, substring(description from case type
+        select type, coalesce(created_at, now()) > since + case type
+            when 'refund' then interval '2 days' else interval '0' end as recent,
+            substring(description from case type
             when 'generation' then '\(session=([0-9a-f-]{36})' else '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}' end
         ) as session
         from credit_transactions
-        where user_id = p_user_id and coalesce(created_at, now()) > since
-            and (type = 'generation' and amount < 0 or type = 'refund')
+        where user_id = p_user_id and (type = 'generation' and amount < 0 or type = 'refund')
     )
-    select count(*) filter (where type = 'generation'),
-        count(*) filter (where type = 'generation' and session is null)
-        - count(*) filter (where type = 'refund' and not exists (
+    select count(*) filter (where type = 'generation' and recent),
+        count(*) filter (where type = 'generation' and recent and session is null)
+        - count(*) filter (where type = 'refund' and recent and not exists (
             select from lines bound where bound.type = 'generation' and bound.session = lines.session))
     into taken, free from lines;
     if free <= 0 then
@@ -174,6 +176,9 @@ declare
     session jsonb := wearon_lock_session(p_channel, p_session_id);
 begin
     if session is null or session ->> 'status' <> 'processing' then
+        if p_channel = 'b2c' and session ->> 'status' = 'failed' then
+            perform wearon_release_deduction(session);
+        end if;
         return jsonb_build_object(
             'changed', false, 'status', session ->> 'status', 'image_url', session ->> 'generated_image_url');
     end if;
@@ -239,9 +244,19 @@ begin
     end if;
 end $$;
 
+-- Unbinds the deduction of a user's session that the app has failed: the app refunds before it fails a session, and
+-- its refund may name no session.
+create or replace function public.wearon_release_deduction(p_session jsonb)
+returns void language sql set search_path = public, pg_temp as $$
+    update credit_transactions
+    set description = nullif(trim(replace(description, format('(session=%s)', p_session ->> 'id'), '')), '')
+    where user_id = (p_session ->> 'user_id')::uuid and type = 'generation'
+        and strpos(description, format('(session=%s)', p_session ->> 'id')) > 0
+$$;
+
 -- Gives the session's one credit back, if the ledger shows that it was taken and is unused; -> fail_generation's
--- "refund". `p_failed_before`: the session was failed by another hand; null then unless a credit goes back. The app
--- refunds a user before it fails the session, so a user's session is refunded then only if it was started.
+-- "refund". `p_failed_before`: the session was failed by another hand; null then unless a credit goes back, which the
+-- app has given back to a user already.
 create or replace function public.wearon_refund(p_channel text, p_session jsonb, p_failed_before boolean)
 returns text language plpgsql set search_path = public, pg_temp as $$
 declare
@@ -252,9 +267,8 @@ declare
     ledger text;
     shopper text;
 begin
-    if p_failed_before and p_channel = 'b2c' and not exists (
-        select from credit_transactions where user_id = owner and type = 'generation'
-            and strpos(description, format('(session=%s)', p_session ->> 'id')) > 0) then
+    if p_failed_before and p_channel = 'b2c' then
+        perform wearon_release_deduction(p_session);
         return null;
     end if;
     ledger := wearon_ledger(p_channel, p_session);
@@ -304,7 +318,7 @@ begin
         select p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
         where n.nspname = 'public' and p.proname in ('wearon_lock_session', 'start_generation', 'requeue_generation',
             'complete_generation', 'fail_generation', 'wearon_user_ledger', 'wearon_store_ledger', 'wearon_ledger',
-            'wearon_end_session', 'wearon_refund', 'wearon_worker_functions')
+            'wearon_end_session', 'wearon_release_deduction', 'wearon_refund', 'wearon_worker_functions')
     loop
         execute format('revoke all on function %s from public', name);
         for role in select rolname from pg_roles where rolname in ('anon', 'authenticated') loop
