@@ -166,6 +166,17 @@ def test_a_message_with_the_wrong_owner_is_refused_and_the_real_owner_refunded(
     assert not [path for path in around.objects() if stranger in path]
 
 
+def test_a_request_id_that_can_be_written_nowhere_ends_its_own_session_only(
+    around: Sandbox, worker: WorkerProcess, ended: Ended
+) -> None:
+    strange = around.producer.b2c(push=False)
+    around.producer.push(json.dumps({**strange.message, "request_id": "\ud800"}))
+    assert ended(strange)["status"] == "failed"
+    assert around.balance_changes(strange.owner_id) == [10, -1, 1]
+    assert ended(around.producer.b2c())["status"] == "completed"
+    assert worker.process.poll() is None
+
+
 def test_a_session_that_the_database_never_starts_is_failed_and_refunded_once(
     around: Sandbox, worker: WorkerProcess, ended: Ended
 ) -> None:

@@ -307,7 +307,13 @@ async def test_host_that_asks_for_more_time_than_there_is_is_given_up_at_once(wh
     assert len(host.requests) == 1
 
 
-@pytest.mark.parametrize("when", ["", "soon", "-5", "0", "Fri, 31 Dec 1999 23:59:59 GMT", "\u0665", "1e3"])
+@pytest.mark.parametrize(
+    "when",
+    [
+        *("", "soon", "-5", "0", "Fri, 31 Dec 1999 23:59:59 GMT", "\u0665", "1e3"),
+        *("Wed, 21 Oct 99999999999999 07:28:00 GMT", "Fri, 31 Dec 9999 23:59:59 -9999"),
+    ],
+)
 def test_unreadable_or_past_wish_is_no_wish(when):
     assert retry_after_seconds(when) == 0
 
@@ -341,6 +347,13 @@ async def test_proxy_of_the_environment_is_not_used(host, make, monkeypatch):
 
 
 # Limits
+
+
+async def test_body_in_thousands_of_tiny_parts_is_refused(host, make):
+    host.answer = answer(b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n", "Transfer-Encoding: chunked")
+    error = await failure(make(host), host.url)
+    assert isinstance(error, ImageUnavailable)
+    assert "too small parts" in str(error)
 
 
 async def test_announced_size_over_the_limit_is_refused_before_the_body(host, make):

@@ -204,6 +204,16 @@ def test_jpeg_that_lacks_pixels_is_refused(whole, missing, behind):
             function(whole[:-missing])
 
 
+def test_progressive_jpeg_with_a_thumbnail_that_lacks_scans_is_refused():
+    thumbnail = encoded(PICTURE.resize((16, 16)), "JPEG")
+    segment = b"Exif\0\0" + thumbnail
+    whole = PROGRESSIVE[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + PROGRESSIVE[2:]
+    assert decode(whole).size == PICTURE.size
+    second_scan = PROGRESSIVE.index(b"\xff\xda", PROGRESSIVE.index(b"\xff\xda") + 2)
+    with pytest.raises(ImageInvalid):
+        normalise(whole[: second_scan + len(segment) + 4])
+
+
 @pytest.mark.parametrize(
     "segment",
     [
