@@ -7,14 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import click
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 
-from worker.clients import redis_client
-from worker.errors import ServiceUnavailable, WorkerError
+from worker.cli.options import opened_redis
+from worker.errors import WorkerError
 from worker.generation.dead_letters import CannotReplay, DeadLetter, DeadLetters
 from worker.generation.message import identify
 from worker.settings import load
@@ -139,10 +136,5 @@ async def _find(letters: DeadLetters, letter_id: str) -> DeadLetter:
 @asynccontextmanager
 async def _opened() -> AsyncIterator[DeadLetters]:
     settings = load()
-    redis = redis_client(settings)
-    redis.set_retry(Retry(NoBackoff(), 0))  # somebody is waiting for the answer
-    try:
-        async with redis:
-            yield DeadLetters(redis, settings.dead_letters_max)
-    except (RedisError, OSError) as error:
-        raise ServiceUnavailable(f"Redis did not answer: {error}; check REDIS_URL") from error
+    async with opened_redis(settings) as redis:
+        yield DeadLetters(redis, settings.dead_letters_max)

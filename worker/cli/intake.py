@@ -2,18 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import click
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
-from worker.clients import redis_client
-from worker.errors import ServiceUnavailable
+from worker.cli.options import opened_redis
 from worker.generation import keys
 from worker.generation.intake import Intake
 from worker.generation.pauses import Pause, Pauses
@@ -57,7 +51,7 @@ def status(as_json: bool) -> None:
 
 
 async def _pause(reason: str) -> None:
-    async with _opened() as redis:
+    async with opened_redis(load()) as redis:
         if await Pauses(redis).stop(reason):
             await asyncio.sleep(_LAST_LOOK_SECONDS)
         else:
@@ -66,7 +60,7 @@ async def _pause(reason: str) -> None:
 
 
 async def _resume(now: bool) -> None:
-    async with _opened() as redis:
+    async with opened_redis(load()) as redis:
         pauses = Pauses(redis)
         ended = await pauses.resume()
         probing = now and await pauses.probe_now()
@@ -78,7 +72,7 @@ async def _resume(now: bool) -> None:
 
 
 async def _status(as_json: bool) -> None:
-    async with _opened() as redis:
+    async with opened_redis(load()) as redis:
         found = await _look(redis)
     click.echo(json.dumps(found) if as_json else _sentence(found))
 
@@ -109,14 +103,3 @@ def _sentence(found: dict[str, Any]) -> str:
     if found["probe"]:
         state += f", probe {found['probe']}"
     return f"{state}; {found['messages_waiting']} wait, {found['messages_taken']} are worked on"
-
-
-@asynccontextmanager
-async def _opened() -> AsyncIterator[Redis]:
-    redis = redis_client(load())
-    redis.set_retry(Retry(NoBackoff(), 0))  # somebody is waiting for the answer
-    try:
-        async with redis:
-            yield redis
-    except (RedisError, OSError) as error:
-        raise ServiceUnavailable(f"Redis did not answer: {error}; check REDIS_URL") from error

@@ -1,13 +1,21 @@
-"""Arguments that several commands take: finite numbers and picture files."""
+"""What several commands share: finite numbers, picture files and the connection to Redis."""
 
 import math
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
-from worker.errors import WorkerError
+from worker.clients import redis_client
+from worker.errors import ServiceUnavailable, WorkerError
+from worker.settings import Settings
 
 
 class FiniteRange(click.FloatRange):
@@ -31,3 +39,15 @@ def read_picture(path: Path, max_bytes: int) -> bytes:
     if size > max_bytes:
         raise WorkerError(f"{path} has {size:,} bytes; the limit is {max_bytes:,}")
     return data
+
+
+@asynccontextmanager
+async def opened_redis(settings: Settings) -> AsyncIterator[Redis]:
+    """Connect without retries, because a person waits; raises ServiceUnavailable when Redis does not answer."""
+    redis = redis_client(settings)
+    redis.set_retry(Retry(NoBackoff(), 0))
+    try:
+        async with redis:
+            yield redis
+    except (RedisError, OSError) as error:
+        raise ServiceUnavailable(f"Redis did not answer: {error}; check REDIS_URL") from error

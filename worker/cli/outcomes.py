@@ -6,13 +6,10 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import click
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from rich.console import Console
 
-from worker.clients import redis_client
-from worker.errors import ServiceUnavailable, WorkerError
+from worker.cli.options import opened_redis
+from worker.errors import WorkerError
 from worker.generation.rejected import Rejected, RejectedOutcome
 from worker.settings import load
 
@@ -104,10 +101,5 @@ async def _chosen(session_ids: tuple[str, ...], *, everything: bool) -> list[Rej
 
 @asynccontextmanager
 async def _opened() -> AsyncIterator[Rejected]:
-    redis = redis_client(load())
-    redis.set_retry(Retry(NoBackoff(), 0))  # somebody is waiting for the answer
-    try:
-        async with redis:
-            yield Rejected(redis)
-    except (RedisError, OSError) as error:
-        raise ServiceUnavailable(f"Redis did not answer: {error}; check REDIS_URL") from error
+    async with opened_redis(load()) as redis:
+        yield Rejected(redis)
