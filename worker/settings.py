@@ -16,10 +16,10 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
+from worker import image_models
 from worker.errors import SettingsError
-from worker.generation import image_models
-from worker.generation.image_models import Price
 from worker.hosts import canonical_host
+from worker.image_models import Price
 
 SECRETS_DIR = Path("/run/secrets")
 #: The upload limit of the producer: 10 MiB.

@@ -11,10 +11,11 @@ import openai
 import stamina
 from openai import AsyncOpenAI
 
+from worker import image_models
 from worker.errors import EditFailed, ImageError, ServiceOutage
-from worker.generation import image_models, openai_picture
 from worker.generation import metrics as generations
 from worker.generation import openai_metrics as image_api
+from worker.generation import openai_picture
 from worker.generation.model_watch import ModelWatch, Verdict
 from worker.generation.openai_answers import UNAVAILABLE, Answer, Meaning, as_error, is_html, meaning
 from worker.logs import get_logger

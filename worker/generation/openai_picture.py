@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from worker.errors import EditFailed
-from worker.generation.image_models import Price
+from worker.image_models import Price
 from worker.logs import get_logger
 
 log = get_logger(__name__)

@@ -9,8 +9,8 @@ import structlog
 
 from worker.errors import EditFailed
 from worker.generation import openai_picture
-from worker.generation.image_models import Price
 from worker.generation.openai_picture import Usage, cost, picture, read, usage
+from worker.image_models import Price
 
 PRICE = Price(text_in=Decimal(5), text_out=Decimal(10), image_in=Decimal(8), image_out=Decimal(32))
 DATA = bytes(range(256))

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from worker.generation import image_models
+from worker import image_models
 
 
 @pytest.mark.parametrize(
