@@ -52,7 +52,7 @@ def lease(session_id: UUID | str) -> str:
 
 
 def begun(session_id: UUID | str) -> str:
-    """Who first began the session and has not ended it in order."""
+    """Mark of the session's progress (see `marks`), until its worker has ended it in order."""
     return f"wearon:begun:{session_id}"
 
 

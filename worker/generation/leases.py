@@ -7,29 +7,42 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
+from worker.generation.marks import Mark, Receipt, Stage
 from worker.generation.retrying import retry_for, until_available
 from worker.logs import bound, get_logger
 
 log = get_logger(__name__)
 
-#: `begun` marks outlive any generation and every retry of it.
-_BEGUN_SECONDS = 24 * 3600
+#: Marks outlive any generation and every retry of it.
+_MARK_SECONDS = 24 * 3600
 
 #: How soon a renewal that failed is tried again.
 _AGAIN_SECONDS = 1.0
 
-#: Takes the lease and notes who was the first to begin. -> 0 somebody holds it | 1 again | 2 first to begin
-#: May be repeated with the same token: the answer to an earlier try may have been lost.
+#: Takes the lease, and counts the start unless a worker before may have paid. -> the session's mark | false: another
+#: worker holds the lease. May be repeated with the same token: the answer to an earlier try may have been lost.
 _ACQUIRE = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
+local function get(key)
+    local kept = redis.pcall('GET', key)
+    if type(kept) ~= 'table' then return kept end
+    redis.call('DEL', key) -- of another type: not made by a worker
+    return false
+end
+local holder = get(KEYS[1])
+if holder and holder ~= ARGV[1] then return false end
+local mark = get(KEYS[2])
+local starts, token = string.match(mark or 'started 0 -', '^started (%d+) (%S+)')
+if starts then
+    mark = string.format('started %d %s', token == ARGV[1] and starts or starts + 1, ARGV[1])
+end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[3]) then return 2 end
-return redis.call('GET', KEYS[2]) == ARGV[1] and 2 or 1
+redis.call('SET', KEYS[2], mark, 'EX', ARGV[3])
+return mark
 """
 #: Renews it, or takes it back when it ran out and nobody has it (Redis was away, the process was stopped).
 #: Whoever ended the session has deleted its mark: then there is nothing to take back.
@@ -37,6 +50,14 @@ _RENEW = """
 local holder = redis.call('GET', KEYS[1])
 if holder ~= ARGV[1] and (holder or redis.call('EXISTS', KEYS[2]) == 0) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+#: The same, and changes the mark in the same step: a worker that has lost the session can note nothing.
+_NOTE = """
+local holder = redis.call('GET', KEYS[1])
+if holder ~= ARGV[1] and (holder or redis.call('EXISTS', KEYS[2]) == 0) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4])
 return 1
 """
 _RELEASE = """
@@ -47,12 +68,17 @@ if not holder or holder == ARGV[1] then redis.call('DEL', unpack(KEYS)) end
 
 @dataclass(frozen=True)
 class Lease:
-    """`first`: nobody began this session before and vanished. `context` is what its log lines carry."""
+    """`mark` is the session's when the lease was taken. `context` is what its log lines carry."""
 
     session_id: UUID
     token: str
-    first: bool
+    mark: Mark
     context: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def first(self) -> bool:
+        """Tell if no worker started this session before and vanished."""
+        return self.mark.stage is Stage.STARTED and self.mark.starts == 1
 
 
 class Leases:
@@ -65,6 +91,7 @@ class Leases:
         self._held: dict[str, Lease] = {}
         self._acquire = redis.register_script(_ACQUIRE)
         self._renew = redis.register_script(_RENEW)
+        self._note = redis.register_script(_NOTE)
         self._release = redis.register_script(_RELEASE)
 
     @property
@@ -77,10 +104,10 @@ class Leases:
         token = f"{self._instance}:{uuid4().hex[:8]}"
         names = [keys.lease(session_id), keys.begun(session_id)]
         # One token for all tries: a lease that nobody knows of would make the next taker drop the message.
-        result = await until_available(self._acquire, keys=names, args=[token, self._milliseconds, _BEGUN_SECONDS])
-        if not result:
+        mark = await until_available(self._acquire, keys=names, args=[token, self._milliseconds, _MARK_SECONDS])
+        if not mark:
             return None
-        self._held[token] = Lease(session_id, token, first=result == 2, context=bound())
+        self._held[token] = Lease(session_id, token, Mark.read(mark), context=bound())
         return self._held[token]
 
     async def keep(self, lease: Lease) -> bool:
@@ -89,9 +116,17 @@ class Leases:
         Raises:
             ServiceUnavailable: Redis did not say.
         """
+        return await self._kept(self._renew, lease)
+
+    async def note(self, lease: Lease, stage: Stage, receipt: Receipt | None = None) -> bool:
+        """Do what `keep` does and note the session's progress; returns and raises the same."""
+        mark = Mark(stage, lease.mark.starts, lease.token, receipt or Receipt())
+        return await self._kept(self._note, lease, str(mark), _MARK_SECONDS)
+
+    async def _kept(self, script: AsyncScript, lease: Lease, *arguments: str | int) -> bool:
         names = [keys.lease(lease.session_id), keys.begun(lease.session_id)]
         try:
-            kept = await self._renew(keys=names, args=[lease.token, self._milliseconds])
+            kept = await script(keys=names, args=[lease.token, self._milliseconds, *arguments])
         except RedisError as error:
             raise ServiceUnavailable(f"Redis did not renew a lease: {type(error).__name__}") from error
         if not kept and self._held.pop(lease.token, None) is not None:
@@ -99,10 +134,12 @@ class Leases:
             log.warning("lease_lost", **{"session_id": str(lease.session_id), **lease.context})
         return bool(kept)
 
-    async def release(self, lease: Lease) -> None:
-        """Give it back, with the marks of the session; returns when it is free, if need be because it ran out."""
+    async def release(self, lease: Lease, *, keep_mark: bool = False) -> None:
+        """Give it back, and end the marks of the session; returns when it is free, if need be because it ran out."""
         self._held.pop(lease.token, None)
-        names = [keys.lease(lease.session_id), keys.begun(lease.session_id), keys.deaths(lease.session_id)]
+        names = [keys.lease(lease.session_id)]
+        if not keep_mark:
+            names += [keys.begun(lease.session_id), keys.deaths(lease.session_id)]
         try:
             await retry_for(self._milliseconds / 1000)(self._release, keys=names, args=[lease.token])
         except RedisError as error:

@@ -117,11 +117,17 @@ class ImageEditor:
         self._parameters = {model: self._parameters_of(model) for model in both}
 
     async def edit(
-        self, images: list[bytes], prompt: str, on_call: Callable[[], Awaitable[None]], step: Timer = metrics.step
+        self,
+        images: list[bytes],
+        prompt: str,
+        on_call: Callable[[], Awaitable[None]],
+        step: Timer = metrics.step,
+        on_failure: Callable[[], Awaitable[None]] | None = None,
     ) -> Edit:
         """One picture from JPEGs in the given order; `on_call` is awaited before each request; what it raises passes.
 
-        `step` times the wait for the turn and the request.
+        `on_failure` is awaited before the wait for a retry, when nothing is in flight. `step` times the wait for the
+        turn and the request.
 
         Raises:
             RateLimited: OpenAI answered 429; nothing was retried.
@@ -143,7 +149,12 @@ class ImageEditor:
         try:
             async for attempt in attempts:
                 with attempt:
-                    return await self._with_a_living_model(order)
+                    try:
+                        return await self._with_a_living_model(order)
+                    except _Passing:
+                        if on_failure:
+                            await on_failure()
+                        raise
         except _Passing as error:
             detail = f"OpenAI failed after {self._settings.openai_max_retries} retries: {error}"
             raise ServiceOutage(UNAVAILABLE, detail) from error

@@ -8,6 +8,7 @@ from worker.errors import AccountRefused, ServiceUnavailable
 from worker.generation import metrics
 from worker.generation.breaker import Attempt
 from worker.generation.leases import Lease
+from worker.generation.marks import Stage
 from worker.generation.message import GenerationMessage
 
 
@@ -28,12 +29,14 @@ class Run:
     started: bool = False
     #: ... or may be: the answer to the start was lost.
     perhaps_started: bool = False
-    #: OpenAI may have been paid: the session is not requeued any more.
-    called_openai: bool = False
+    #: Unless nothing has been paid, the session is not requeued any more.
+    stage: Stage = Stage.STARTED
     #: Why the storage does not take the paid picture.
     refused: AccountRefused | ServiceUnavailable | None = None
     #: Seconds in each step, all its calls together.
     steps: dict[str, float] = field(default_factory=dict)
+    #: The session is as the vanished worker before left it, and its mark still tells how.
+    keep_mark: bool = False
     attempt: Attempt = field(init=False)
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from worker.errors import GenerationError, Orphaned, WorkerLost
 from worker.generation import keys, metrics
 from worker.generation.claims import Claims, Instance
 from worker.generation.dead_letters import DeadLetters
+from worker.generation.marks import MAX_STARTS, Mark, Stage
 from worker.generation.message import correlation, identify
 from worker.generation.outcome import Outcome
 from worker.generation.sessions import OpenSession, Sessions
@@ -26,7 +27,7 @@ log = get_logger(__name__)
 
 _LOCK_SECONDS = 60
 #: This many dead workers, and a message is not tried again.
-MAX_DEATHS = 2
+MAX_DEATHS = MAX_STARTS
 _DEATHS_SECONDS = 24 * 3600
 
 #: The lock of an instance that is dead or stands still holds nobody up.
@@ -96,7 +97,7 @@ class Sweeper:
         self._on_progress()
         if known and await self._settlement.is_waiting(known.id):
             await claims.finish(payload)  # its end is known and only has to be written
-        elif known and await self._count_death(known.id, claims.instance) >= MAX_DEATHS:
+        elif known and await self._count_death(known.id, claims.instance) >= MAX_DEATHS + await self._is_paid(known.id):
             detail = f"{MAX_DEATHS} workers died with this message"
             await self._dead_letters.add(payload, "poison", detail)
             metrics.REFUSED.labels("poison").inc()
@@ -107,6 +108,11 @@ class Sweeper:
         elif await claims.give_back(payload):
             metrics.PUT_BACK.inc()
             log.warning("message_put_back", dead_instance=claims.instance)
+
+    async def _is_paid(self, session_id: UUID) -> bool:
+        """Tell if the session only has to be ended, which needs none of its pictures."""
+        kept = await self._redis.get(keys.begun(session_id))
+        return isinstance(kept, bytes) and Mark.read(kept).stage is not Stage.STARTED
 
     async def _count_death(self, session_id: UUID, instance: str) -> int:
         """How many instances died with the session's message, this one included; counted by name, so once each."""
@@ -135,7 +141,8 @@ class Sweeper:
         if not candidates:
             return set()
         queued = await self._queued_sessions()
-        unqueued = [it for it in candidates if it.status == "processing" or it.id not in queued]
+        # A session with a message is ended by the worker that takes it: the session's mark tells what a crash has cost.
+        unqueued = [it for it in candidates if it.id not in queued]
         return {session for session in unqueued if not await self._accounted(session)}
 
     async def _queued_sessions(self) -> set[UUID]:

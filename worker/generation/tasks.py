@@ -141,6 +141,7 @@ class GenerationLoop:
                     breaker=breaker,
                     probes=probes,
                 ),
+                starts=starts,
                 delivery=Delivery(bucket, probes),
                 concurrency=settings.worker_concurrency,
                 threads=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="images"),
