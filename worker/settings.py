@@ -18,8 +18,8 @@ from pydantic_settings import SettingsError as SourceError
 
 from worker import image_models
 from worker.errors import SettingsError
-from worker.hosts import canonical_host
 from worker.image_models import Price
+from worker.photos.hosts import canonical_host
 
 SECRETS_DIR = Path("/run/secrets")
 #: The upload limit of the producer: 10 MiB.

@@ -13,9 +13,10 @@ FLOORS = [
     {"supervisor"},
     {"http", "doctor"},
     {"generation", "sizing"},
-    {"clients", "photos"},
-    {"health", "metrics", "parts", "settings"},
-    {"errors", "hosts", "image_models", "logs", "refusals"},
+    {"clients"},
+    {"settings"},
+    {"health", "metrics", "photos"},
+    {"errors", "image_models", "logs"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = {

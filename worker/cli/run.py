@@ -19,6 +19,6 @@ def command() -> None:
         raise SystemExit(1) from None
     logs.configure(loaded.log_level, "supervisor")
     celery = CeleryProcess()
-    from worker import supervisor  # noqa: PLC0415  # takes as long as the Celery process's own modules, on another core
+    from worker.supervisor import supervisor  # noqa: PLC0415  # takes as long as the Celery process's own modules, on another core
 
     raise SystemExit(supervisor.run(loaded, celery))

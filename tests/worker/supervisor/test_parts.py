@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from worker.parts import cancel
+from worker.supervisor.parts import cancel
 
 
 async def _deaf() -> None:

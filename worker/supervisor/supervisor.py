@@ -21,8 +21,8 @@ from worker.http import container_metrics
 from worker.http.metrics_page import Page
 from worker.http.server import HttpServer
 from worker.logs import get_logger
-from worker.parts import Parts, cancel
 from worker.settings import Settings
+from worker.supervisor.parts import Parts, cancel
 
 log = get_logger(__name__)
 
