@@ -16,7 +16,8 @@ from worker import image_models
 from worker.errors import EditFailed, ImageError, ServiceOutage
 from worker.generation import metrics, openai_metrics, openai_picture
 from worker.generation.model_watch import ModelWatch, Verdict
-from worker.generation.openai_answers import UNAVAILABLE, Answer, Meaning, as_error, is_html, meaning
+from worker.generation.openai_answers import Answer, is_html
+from worker.generation.openai_meaning import UNAVAILABLE, Meaning, as_error, meaning
 from worker.logs import get_logger
 from worker.settings import Settings
 
