@@ -27,6 +27,8 @@ class Health:
     state: Literal["starting", "ready", "draining"] = "starting"
     model_loaded: bool = False
     redis_connected: bool = False
+    #: When Redis last answered a part; 0: a part has seen Redis fail since.
+    redis_seen: float = 0.0
     database_connected: bool = False
     #: Why nothing is taken from the queue although the worker runs; empty when it is.
     intake_paused: str = ""

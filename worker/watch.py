@@ -21,10 +21,14 @@ from worker.settings import Settings
 log = get_logger(__name__)
 
 _CHECK_SECONDS = 2.0
+#: Of a lease, between two heartbeats.
+_BEAT_SHARE = 0.4
 #: A start that waited longer for Redis saw the end of an outage, not a slow connection.
 _REDIS_AWAY_SECONDS = 0.5
 _DATABASE_CHECK_SECONDS = 15.0
-_AUDIT_CHECK_SECONDS = 10.0
+_AUDIT_CHECK_SECONDS = 60.0
+#: Redis is asked only when no part has heard from it for so long.
+_PING_SECONDS = 10.0
 #: Celery's own loop may stand still this long although Redis is there; then it hangs.
 _CELERY_SILENCE_SECONDS = 60.0
 
@@ -63,15 +67,17 @@ class Watch:
             self._lost_heartbeat_at = time.monotonic()
 
     async def heartbeat_forever(self) -> None:
-        """Tell the other instances that this one lives."""
+        """Tell the other instances that this one lives, unless a sweep has just done so."""
         while True:
+            rest = self._beaten_at + _BEAT_SHARE * self._settings.lease_seconds - time.monotonic()
+            if rest > 0:
+                await asyncio.sleep(rest)
+                continue
             try:
                 await self._beat()
             except (RedisError, OSError) as error:
                 log.warning("heartbeat_failed", error=type(error).__name__)
                 await asyncio.sleep(1)
-                continue
-            await asyncio.sleep(self._settings.lease_seconds / 3)
 
     async def sweep_forever(self) -> None:
         """Look for what nobody works on, here and everywhere."""
@@ -97,7 +103,7 @@ class Watch:
         now = time.monotonic()
         silent_seconds, self._beaten_at = now - self._beaten_at, now
         # Redis was away or this process was stopped: leases may have run out, too, and those that were due for renewal
-        # before this heartbeat. It comes three times per lease: half a lease without one is no chance.
+        # before this heartbeat. Half a lease without one is no chance.
         if not there or silent_seconds > self._settings.lease_seconds / 2:
             self._lost_heartbeat_at = now
             log.warning("heartbeat_lost", silent_seconds=round(silent_seconds, 1))
@@ -117,7 +123,7 @@ class Watch:
             except Exception:
                 # One odd row must not end the container.
                 log.exception("audit_failed")
-            await asyncio.sleep(_AUDIT_CHECK_SECONDS)
+            await asyncio.sleep(min(_AUDIT_CHECK_SECONDS, interval or _AUDIT_CHECK_SECONDS))
 
     async def check_forever(self) -> None:
         """Keeps /health true, and ends the process when a part hangs."""
@@ -130,7 +136,9 @@ class Watch:
                 for name, part in self._health.parts.items():
                     self._health.beat(name, **part.detail)
                 continue
-            self._health.redis_connected = await self._pings()
+            if time.monotonic() - self._health.redis_seen > _PING_SECONDS:
+                self._health.redis_connected = await self._pings()
+                self._health.redis_seen = time.monotonic() if self._health.redis_connected else 0.0
             if not self._health.redis_connected:
                 redis_away_at = time.monotonic()
             if time.monotonic() - database_checked > _DATABASE_CHECK_SECONDS:

@@ -61,15 +61,21 @@ class Claims:
         self._give_back = redis.register_script(_GIVE_BACK)
         self._hand_back = redis.register_script(_HAND_BACK)
         self._give_back_all = redis.register_script(_GIVE_BACK_ALL)
+        #: Other instances at the last look.
+        self.neighbours: list[Instance] = []
         self._snapshot = redis.register_script(_SNAPSHOT)
 
     async def heartbeat(self) -> bool:
         """Say that this instance lives; false when it had been taken for dead (or said so for the first time)."""
-        async with self.redis.pipeline(transaction=True) as pipe:
-            pipe.sadd(keys.INSTANCES, self.instance)
-            pipe.set(keys.alive(self.instance), 1, px=self._alive_milliseconds, get=True)
-            _, before = await pipe.execute()
-        return before is not None
+        alive = keys.alive(self.instance)
+        before = await self.redis.set(alive, 1, xx=True, px=self._alive_milliseconds)
+        if not before:
+            # An instance is known before it lives, and long before it claims anything.
+            async with self.redis.pipeline(transaction=True) as pipe:
+                pipe.sadd(keys.INSTANCES, self.instance)
+                pipe.set(alive, 1, px=self._alive_milliseconds)
+                await pipe.execute()
+        return bool(before)
 
     async def take(self, timeout_seconds: int) -> bytes | None:
         """The oldest message of the queue, now on this instance's claimed list; None when none came."""
@@ -113,7 +119,18 @@ class Claims:
 
     async def instances(self) -> list[Instance]:
         """All instances that have not been forgotten."""
-        names = sorted(name.decode() for name in await self._lists.smembers(keys.INSTANCES))
+        names = await self._names()
+        return await self._look(sorted(names))
+
+    async def others(self) -> list[Instance]:
+        """All of them but this one."""
+        self.neighbours = await self._look(sorted(await self._names() - {self.instance}))
+        return self.neighbours
+
+    async def _names(self) -> set[str]:
+        return {name.decode() for name in await self._lists.smembers(keys.INSTANCES)}
+
+    async def _look(self, names: list[str]) -> list[Instance]:
         alive = await self.redis.mget([keys.alive(name) for name in names]) if names else []
         return [Instance(name, value is not None) for name, value in zip(names, alive, strict=True)]
 

@@ -21,13 +21,16 @@ from worker.generation.pauses import Pause
 _PATIENCE_SECONDS = 1.0
 #: Messages at the taking end; one of them is the oldest, though some may have been put back behind it.
 _END = 5
-#: Messages that are too large to be used stay in Redis.
-_OLDEST = """
-local found = {}
-for _, message in ipairs(redis.call('LRANGE', KEYS[1], -ARGV[1], -1)) do
-  if #message <= tonumber(ARGV[2]) then table.insert(found, message) end
+#: One command for all counts. Messages that are too large to be used stay in Redis.
+_LOOK = """
+local queued, oldest = redis.call('LLEN', KEYS[1]), {}
+if queued > 0 then
+  for _, message in ipairs(redis.call('LRANGE', KEYS[1], -ARGV[1], -1)) do
+    if #message <= tonumber(ARGV[2]) then table.insert(oldest, message) end
+  end
 end
-return found
+return {queued, oldest, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3]), redis.call('HLEN', KEYS[4]),
+        redis.call('HLEN', KEYS[5]), redis.call('MGET', KEYS[6], KEYS[7], KEYS[8])}
 """
 
 
@@ -44,27 +47,22 @@ class Shared:
         self._limiter = limiter
         # redis-py's annotations know only text; messages are bytes.
         self._redis: Any = claims.redis
-        self._oldest = claims.redis.register_script(_OLDEST)
+        self._look = claims.redis.register_script(_LOOK)
 
     async def read(self) -> list[Metric]:
         """All of them, or none when Redis does not answer in time."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                return [*await self._counts(), *await self._claimed(), *await self._limit()]
+                return [*await self._counts(), *await self._limit()]
         except (RedisError, OSError, ServiceUnavailable):
             return []
 
     async def _counts(self) -> list[Metric]:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.get(keys.AUDIT)
-            pipe.llen(keys.QUEUE)
-            pipe.llen(keys.DEAD)
-            pipe.get(keys.DEAD_DROPPED)
-            pipe.hlen(keys.SETTLEMENTS)
-            pipe.hlen(keys.REJECTED)
-            pipe.get(keys.PAUSE)
-            audit, queued, dead, dropped, waiting, rejected, kept = await pipe.execute()
-        end = await self._oldest(keys=[keys.QUEUE], args=[_END, MAX_MESSAGE_BYTES])
+        lists = [keys.QUEUE, keys.claimed(self._claims.instance), keys.DEAD, keys.SETTLEMENTS, keys.REJECTED]
+        values = [keys.AUDIT, keys.DEAD_DROPPED, keys.PAUSE]
+        queued, end, claimed, dead, waiting, rejected, (audit, dropped, kept) = await self._look(
+            keys=[*lists, *values], args=[_END, MAX_MESSAGE_BYTES]
+        )
         last = json.loads(audit) if audit else {"drift": 0, "time": 0}
         return [
             _gauge("wearon_audit_drift_credits", "Credits that are not where they belong.", last["drift"]),
@@ -78,17 +76,20 @@ class Shared:
             _gauge("wearon_settlements_waiting", "Outcomes that the database does not have yet.", waiting),
             _gauge("wearon_settlements_rejected", "Outcomes that the database rejects for good.", rejected),
             *_pause(Pause.read(kept)),
+            *await self._instances(claimed),
         ]
 
-    async def _claimed(self) -> list[Metric]:
-        instances = await self._claims.instances()
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for instance in instances:
-                pipe.llen(keys.claimed(instance.name))
-            claimed = sum(await pipe.execute())
+    async def _instances(self, claimed: int) -> list[Metric]:
+        """`claimed` is what this instance has; others are those that the last sweep saw."""
+        others = self._claims.neighbours
+        if others:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for instance in others:
+                    pipe.llen(keys.claimed(instance.name))
+                claimed += sum(await pipe.execute())
         return [
             _gauge("wearon_claimed_messages", "Messages that instances have taken and not finished.", claimed),
-            _gauge("wearon_instances", "Instances that live.", sum(instance.alive for instance in instances)),
+            _gauge("wearon_instances", "Instances that live.", 1 + sum(it.alive for it in others)),
         ]
 
     async def _limit(self) -> list[Metric]:

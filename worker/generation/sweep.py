@@ -64,16 +64,19 @@ class Sweeper:
     async def sweep(self) -> int:
         """One round, unless another instance is at it; -> sessions that were ended."""
         mine = self._claims.instance
-        if not await self._lock(keys=[keys.SWEEP_LOCK], args=[mine, _LOCK_SECONDS, keys.alive("")]):
+        others = await self._claims.others()
+        # The lock only saves work; an instance that is alone saves the lock.
+        if others and not await self._lock(keys=[keys.SWEEP_LOCK], args=[mine, _LOCK_SECONDS, keys.alive("")]):
             return 0
         begun = time.monotonic()
         try:
-            for instance in await self._claims.instances():
-                if not instance.alive and instance.name != mine:
+            for instance in others:
+                if not instance.alive:
                     await self._clear_away(instance)
             ended = await self._end_stuck()
         finally:
-            await self._unlock(keys=[keys.SWEEP_LOCK], args=[mine])
+            if others:
+                await self._unlock(keys=[keys.SWEEP_LOCK], args=[mine])
         log.debug("swept", ended=ended, seconds=round(time.monotonic() - begun, 3))
         return ended
 
