@@ -213,7 +213,7 @@ class Supervisor:
                 await self._redis.delete(keys.alive(self._instance))
 
     async def _drop_leases(self) -> None:
-        claimed = [known[1] for payload in await self._claims.held() if (known := identify(payload))]
+        claimed = [known.id for payload in await self._claims.held() if (known := identify(payload))]
         await Leases.drop_all(self._redis, self._instance, claimed)
 
     def _part(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

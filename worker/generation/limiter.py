@@ -32,6 +32,8 @@ _SLACK_PER_DELAY = 3
 _DELAYS_REMEMBERED = 300
 #: How many times per window a waiting call looks whether it may start sooner because others gave up.
 POLLS_PER_WINDOW = 12
+#: ... and a call that waits long looks only after this share of its wait: each look costs a command.
+_POLL_SHARE = 0.25
 #: Of one process at once: a crowd that arrives together shares these connections.
 MAX_CONNECTIONS = 16
 _GIVE_UP_SECONDS = 2.0
@@ -87,7 +89,8 @@ class Limiter:
             async with self._door:  # one at a time: different connections could overtake each other
                 delay = await self._ask_for_place(token)
             while delay > 0:
-                await asyncio.sleep(min(delay / 1e6, self._poll_seconds))
+                seconds = delay / 1e6
+                await asyncio.sleep(min(seconds, max(self._poll_seconds, seconds * _POLL_SHARE)))
                 delay = await self._ask_for_place(token)
         except BaseException:
             with suppress(ServiceUnavailable, TimeoutError):

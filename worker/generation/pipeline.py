@@ -24,16 +24,17 @@ from worker.errors import (
     StorageFailed,
     WorkerLost,
 )
-from worker.generation import metrics, settlement
+from worker.generation import metrics
 from worker.generation.breaker import ATTEMPT, Breaker
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.expiry import Expiry
 from worker.generation.leases import Leases
 from worker.generation.message import GenerationMessage
+from worker.generation.outcome import Outcome
 from worker.generation.pauses import PROBE_SECONDS, Pauses
 from worker.generation.retrying import AWAY, until_available
 from worker.generation.sessions import Change, Sessions
-from worker.generation.settlement import Outcome, Settlement
+from worker.generation.settlement import Settlement
 from worker.generation.steps import Run, SessionTaken, Steps
 from worker.logs import get_logger
 from worker.settings import Settings
@@ -186,7 +187,7 @@ class Pipeline:
 
         async def start() -> Change:
             try:
-                return await self._sessions.start(message.channel, message.session_id, message.owner_id)
+                return await self._sessions.start(message.session, message.owner_id)
             except (ServiceUnavailable, asyncio.CancelledError):
                 # The database may have done it all the same.
                 run.begun_perhaps = run.lease.first
@@ -256,7 +257,7 @@ class Pipeline:
         if not await self._ours(run):
             return End.FINISHED
         if run.begun or run.begun_perhaps:
-            await until_available(lambda: self._sessions.requeue(run.message.channel, run.message.session_id))
+            await until_available(lambda: self._sessions.requeue(run.message.session))
         metrics.REQUEUED.labels(reason).inc()
         return End.GIVE_BACK_BEHIND if behind else End.GIVE_BACK
 
@@ -266,4 +267,4 @@ class Pipeline:
 
     def _failed(self, run: Run, error: GenerationError) -> Outcome:
         message = run.message
-        return settlement.failed(message.channel, message.session_id, error, run.elapsed_ms, message.created_at)
+        return Outcome.failed(message.session, error, run.elapsed_ms, message.created_at)

@@ -27,12 +27,12 @@ from worker.generation.expiry import Expiry
 from worker.generation.leases import Lease, Leases
 from worker.generation.message import GenerationMessage
 from worker.generation.openai_images import Edit, ImageEditor
+from worker.generation.outcome import Outcome
 from worker.generation.pauses import OPENAI, STORAGE, Pauses
 from worker.generation.prompt import DEFAULT_PROMPT
 from worker.generation.retrying import AWAY, until_available
 from worker.generation.sessions import Sessions
-from worker.generation.settlement import Outcome
-from worker.generation.storage import Storage, result_path
+from worker.generation.storage import Storage
 from worker.logs import get_logger
 from worker.photos.decode import normalise, to_jpeg
 from worker.photos.fetcher import ImageFetcher
@@ -126,7 +126,7 @@ class Steps:
         """The picture, paid for, stored and signed; raises GenerationError when there will be none."""
         message = run.message
         pictures = await run.timed("pictures", all_of(self._picture(url) for url in message.image_urls))
-        path = result_path(message.channel, message.owner_id, message.session_id)
+        path = message.channel.picture_path(message.owner_id, message.session_id)
         async with self._calls:
             if run.probe == STORAGE:
                 await self._check_storage(path)
@@ -170,7 +170,7 @@ class Steps:
             wait = min(wait, self._settings.rate_limit_retry_max_seconds)
             generations.REQUEUED.labels(error.reason).inc()
             log.warning("generation_requeued", reason=error.reason, wait_seconds=wait, detail=str(error))
-        await until_available(lambda: self._sessions.requeue(run.message.channel, run.message.session_id))
+        await until_available(lambda: self._sessions.requeue(run.message.session))
         await asyncio.sleep(wait)
         await self._restart(run)
         return await self._call(run, pictures)
@@ -271,9 +271,7 @@ class Steps:
 
     async def _restart(self, run: Run) -> None:
         message = run.message
-        change = await until_available(
-            lambda: self._sessions.start(message.channel, message.session_id, message.owner_id)
-        )
+        change = await until_available(lambda: self._sessions.start(message.session, message.owner_id))
         # Not changed but processing: our own call, whose answer was lost.
         if change.status != "processing":
             log.info("message_dropped", why="ended while it waited for its retry", status=change.status)

@@ -2,13 +2,11 @@
 
 from functools import cache
 from io import BytesIO
-from uuid import UUID
 
 from PIL import Image
 from storage3 import AsyncStorageClient
 
 from worker.errors import AccountRefused, ServiceUnavailable, StorageFailed, WorkerError
-from worker.generation.message import Channel
 from worker.generation.retrying import until_available
 from worker.generation.storage_answers import FAILURES, Answer, Meaning, read
 from worker.logs import get_logger
@@ -90,15 +88,6 @@ class Storage:
         except (ServiceUnavailable, AccountRefused) as error:
             # The upload is proven all the same, and the session's own picture replaces the proof.
             log.warning("upload_proof_left", path=path, error=str(error))
-
-
-def result_path(channel: Channel, owner_id: UUID, session_id: UUID) -> str:
-    """Where the contract wants a session's picture."""
-    return (
-        f"generated/{owner_id}/{session_id}.jpg"
-        if channel == "b2c"
-        else f"stores/{owner_id}/generated/{session_id}.jpg"
-    )
 
 
 @cache
