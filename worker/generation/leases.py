@@ -7,11 +7,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
-from worker.generation.retrying import until_available
+from worker.generation.retrying import retry_for, until_available
 from worker.logs import bound, get_logger
 
 log = get_logger(__name__)
@@ -85,10 +86,7 @@ class Leases:
         token = f"{self._instance}:{uuid4().hex[:8]}"
         names = [keys.lease(session_id), keys.begun(session_id)]
         # One token for all tries: a lease that nobody knows of would make the next taker drop the message.
-        async with self._crowd:
-            result = await until_available(
-                lambda: self._acquire(keys=names, args=[token, self._milliseconds, _BEGUN_SECONDS])
-            )
+        result = await until_available(self._ask, self._acquire, names, [token, self._milliseconds, _BEGUN_SECONDS])
         if not result:
             return None
         self._held[token] = Lease(session_id, token, first=result == 2, context=bound())
@@ -108,8 +106,7 @@ class Leases:
         self._held.pop(lease.token, None)
         names = [keys.lease(lease.session_id), keys.begun(lease.session_id), keys.deaths(lease.session_id)]
         try:
-            async with self._crowd:
-                await until_available(lambda: self._release(keys=names, args=[lease.token]), self._milliseconds / 1000)
+            await retry_for(self._milliseconds / 1000)(self._ask, self._release, names, [lease.token])
         except RedisError as error:
             log.warning("lease_not_released", session_id=str(lease.session_id), error=type(error).__name__)
 
@@ -134,6 +131,10 @@ class Leases:
             except ServiceUnavailable as error:
                 log.warning("leases_not_renewed", error=str(error), leases=len(held))
                 pause = min(interval, _AGAIN_SECONDS)
+
+    async def _ask(self, script: AsyncScript, names: list[str], arguments: list[str | int]) -> Any:
+        async with self._crowd:
+            return await script(keys=names, args=arguments)
 
     async def _keep(self, leases: list[Lease]) -> list[bool]:
         names = [name(lease.session_id) for lease in leases for name in (keys.lease, keys.begun)]
