@@ -20,6 +20,7 @@ def create_app(settings: Settings, instance: str) -> Celery:
     app = Celery("wearon")
     app.conf.update(
         **celery_transport(settings),
+        broker_transport="worker.generation.celery_transport:Transport",
         # The unnamed exchange delivers by queue name, so nothing is left in Redis when an instance goes.
         task_queues=[Queue(queue, Exchange(""), routing_key=queue)],
         task_default_queue=queue,

@@ -27,6 +27,7 @@ _AGAIN_SECONDS = 1.0
 _ACQUIRE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
+redis.call('PERSIST', KEYS[1]) -- a full Redis takes the SET after it (see `room`)
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[3]) then return 2 end
 return redis.call('GET', KEYS[2]) == ARGV[1] and 2 or 1
@@ -36,6 +37,7 @@ return redis.call('GET', KEYS[2]) == ARGV[1] and 2 or 1
 _RENEW = """
 local holder = redis.call('GET', KEYS[1])
 if holder ~= ARGV[1] and (holder or redis.call('EXISTS', KEYS[2]) == 0) then return 0 end
+redis.call('PERSIST', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """

@@ -2,6 +2,8 @@
 
 #: The reason that the breaker gives, and how many past pauses are remembered for how long.
 _COMMON = """
+-- Changes nothing, as the key has no time to live: a full Redis takes the writes after it (see `room`).
+redis.call('PERSIST', KEYS[1])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 

@@ -3,29 +3,31 @@
 import asyncio
 import json
 import time
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from worker.errors import InvalidMessage, ServiceUnavailable
+from worker.errors import ServiceUnavailable
 from worker.generation import keys
 from worker.generation.audit import Report
 from worker.generation.claims import Claims
 from worker.generation.limiter import Limiter
-from worker.generation.message import MAX_MESSAGE_BYTES, created_at
+from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
 from worker.generation.metrics import PAUSES
 from worker.generation.pauses import Pause
 
 _PATIENCE_SECONDS = 1.0
 #: Messages at the taking end; one of them is the oldest, though some may have been put back behind it.
 _END = 5
-#: Messages that are too large to be used stay in Redis.
+#: The field `created_at` of each: the messages themselves stay in Redis. Too large to be used: not looked at.
 _OLDEST = """
 local found = {}
 for _, message in ipairs(redis.call('LRANGE', KEYS[1], -ARGV[1], -1)) do
-  if #message <= tonumber(ARGV[2]) then table.insert(found, message) end
+  local made = #message <= tonumber(ARGV[2]) and string.match(message, '"created_at"%s*:%s*"([^"]*)"')
+  if made then table.insert(found, made) end
 end
 return found
 """
@@ -39,12 +41,12 @@ async def keep_audit(redis: Redis, report: Report) -> None:
 class Shared:
     """Reads the values; connects to nothing before."""
 
-    def __init__(self, claims: Claims, limiter: Limiter) -> None:
+    def __init__(self, redis: Redis, claims: Claims, limiter: Limiter) -> None:
+        # redis-py's annotations know only text.
+        self._redis: Any = redis
         self._claims = claims
         self._limiter = limiter
-        # redis-py's annotations know only text; messages are bytes.
-        self._redis: Any = claims.redis
-        self._oldest = claims.redis.register_script(_OLDEST)
+        self._oldest = redis.register_script(_OLDEST)
 
     async def read(self) -> list[Metric]:
         """All of them, or none when Redis does not answer in time."""
@@ -114,12 +116,10 @@ def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, text, value)
 
 
-def _age(messages: list[bytes]) -> float:
-    """Of the oldest; one that does not say is refused as soon as it is taken."""
+def _age(moments: list[bytes]) -> float:
+    """Of the oldest; a message that does not say is refused as soon as it is taken."""
     made = []
-    for message in messages:
-        try:
-            made.append(created_at(message).timestamp())
-        except (InvalidMessage, ValueError):
-            continue
+    for moment in moments:
+        with suppress(ValueError):
+            made.append(timestamp(moment.decode()).timestamp())
     return max(0.0, time.time() - min(made)) if made else 0.0

@@ -140,7 +140,7 @@ class GenerationLoop:
             pauses=pauses,
             breaker=breaker,
             expiry=expiry,
-            dead_letters=DeadLetters(redis, settings.dead_letters_max),
+            dead_letters=DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes),
         )
         generations.IN_FLIGHT.set_function(lambda: self._active)
         generations.LEASES.set_function(lambda: leases.held)
@@ -165,7 +165,7 @@ class GenerationLoop:
         if end is End.FINISHED:
             await self._claims.finish(payload)
         else:
-            await self._claims.hand_back(payload, behind=_BEHIND if end is End.GIVE_BACK_BEHIND else 0)
+            await self._claims.requeue_always(payload, behind=_BEHIND if end is End.GIVE_BACK_BEHIND else 0)
 
     async def _beat_forever(self) -> None:
         while True:
