@@ -16,7 +16,7 @@ from worker.generation.intake import Intake
 from worker.generation.message import correlation, identify, parse, session_of
 from worker.generation.outcome import Outcome
 from worker.generation.ownership import Ownership
-from worker.generation.retrying import MAX_WAIT_SECONDS, until_available
+from worker.generation.retrying import MAX_WAIT_SECONDS, retry_for
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
 from worker.health import Health
@@ -144,7 +144,7 @@ class Consumer:
         if named is None:
             return None
         # Before the dead letter: a message that is left claimed now is refused as a whole the next time.
-        return await until_available(lambda: self._sessions.find(*named), _SEARCH_PATIENCE_SECONDS)
+        return await retry_for(_SEARCH_PATIENCE_SECONDS)(self._sessions.find, *named)
 
     async def reforward(self) -> None:
         """Forward again what is claimed here but neither waits in Celery nor is worked on, twice in a row.

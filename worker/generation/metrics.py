@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from itertools import product
 
 from worker.errors import GenerationError
@@ -106,13 +106,21 @@ DROPPED = counter("wearon_messages_dropped_total", "Duplicates, and messages who
 PUT_BACK = counter("wearon_messages_put_back_total", "Messages of dead instances that went back into the queue.")
 
 
-def step(name: str) -> AbstractContextManager[object]:
-    """Times one step, also when it fails."""
-    return _STEP_OF[name].time()
+@contextmanager
+def step(name: str, sums: dict[str, float] | None = None) -> Iterator[None]:
+    """Time one step, also when it fails, and add its seconds to the step's in `sums`."""
+    began_at = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds = time.monotonic() - began_at
+        _STEP_OF[name].observe(seconds)
+        if sums is not None:
+            sums[name] = round(sums.get(name, 0.0) + seconds, 3)
 
 
 def waited(seconds: float) -> None:
-    """A generation has begun this long after its message was made."""
+    """A generation has started this long after its message was made."""
     _STEP_OF["queue_wait"].observe(max(0.0, seconds))
 
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -25,7 +24,7 @@ from worker.generation import keys
 from worker.generation.channel import Channel
 from worker.generation.database import rows, run
 from worker.generation.message import VERSION, GenerationMessage
-from worker.generation.retrying import until_available
+from worker.generation.retrying import retry_for
 from worker.refusals import refusal
 from worker.settings import Settings
 
@@ -87,7 +86,7 @@ class Producer:
         status, deadline = "", time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
             query = self._database.table(message.channel.table).select(_COLUMNS).eq("id", str(message.session_id))
-            row = await until_available(partial(_row, query), _PATIENCE_SECONDS)
+            row = await retry_for(_PATIENCE_SECONDS)(_row, query)
             if row["status"] != status:
                 status = row["status"]
                 yield row

@@ -15,7 +15,7 @@ from worker.errors import ServiceUnavailable
 from worker.generation.channel import Channel, SessionRef
 from worker.generation.database import FunctionMissing, rows, run
 from worker.generation.installed import Installed
-from worker.generation.retrying import until_available
+from worker.generation.retrying import retry_for
 
 MIGRATION = Path(__file__).parent / "sql" / "functions.sql"
 #: What the migration must be at least; raised with every change of a function's behaviour.
@@ -117,7 +117,7 @@ class Sessions:
     async def installed(self, patience_seconds: float = 0) -> Installed:
         """The SQL functions that the database has; PostgREST gets that long to notice a fresh migration."""
         try:
-            answer = await until_available(lambda: self._call("wearon_worker_functions", {}), patience_seconds)
+            answer = await retry_for(patience_seconds)(self._call, "wearon_worker_functions", {})
         except FunctionMissing:
             answer = {}
         return Installed.read(answer, MIGRATION_VERSION, SIGNATURES)

@@ -5,7 +5,6 @@ away nor a worker that dies in between loses a paid picture or a refund.
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -20,7 +19,7 @@ from worker.generation import keys, metrics
 from worker.generation.database import AnswerLost
 from worker.generation.outcome import Outcome
 from worker.generation.rejected import Rejected
-from worker.generation.retrying import until_available
+from worker.generation.retrying import retry_for
 from worker.generation.room import insist
 from worker.generation.sessions import Change, Sessions
 from worker.logs import bind, get_logger
@@ -56,7 +55,7 @@ class Settlement:
         while True:
             kept = await self._keep(outcome)
             try:
-                there = await until_available(lambda: self._write(outcome), _PATIENCE_SECONDS)
+                there = await retry_for(_PATIENCE_SECONDS)(self._write, outcome)
             except CallRejected as error:
                 if await self._set_aside(str(outcome.session_id), outcome.model_dump_json(), str(error)) or kept:
                     return
@@ -165,15 +164,15 @@ class Settlement:
 
     async def _write(self, outcome: Outcome) -> bool:
         """Returns whether the database had it already: from us, if an answer was lost, or from somebody else."""
-        started = time.monotonic()
+        steps: dict[str, float] = {}
         try:
-            with metrics.step("settle"):
+            with metrics.step("settle", steps):
                 change = await self._change(outcome)
         except AnswerLost:
             if len(self._unsure) < _UNSURE_MAX:
                 self._unsure.add(outcome.session_id)
             raise
-        return _report(outcome, change, time.monotonic() - started)
+        return _report(outcome, change, steps["settle"])
 
     def _count_lost(self, outcome: Outcome, there: bool) -> None:
         """Count what an earlier try of this process has done without hearing of it."""
@@ -196,7 +195,7 @@ class Settlement:
 
 def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
     """Returns whether it was done already."""
-    event = {"session_id": str(outcome.session_id), "channel": outcome.channel, "settle_seconds": round(seconds, 3)}
+    event = {"session_id": str(outcome.session_id), "channel": outcome.channel, "settle_seconds": seconds}
     already = change.status == outcome.kind and change.image_url in (None, outcome.image_url)
     if change.changed:
         metrics.settled(outcome, change.refund)

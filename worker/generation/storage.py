@@ -7,7 +7,7 @@ from PIL import Image
 from storage3 import AsyncStorageClient
 
 from worker.errors import AccountRefused, ServiceUnavailable, StorageFailed, WorkerError
-from worker.generation.retrying import until_available
+from worker.generation.retrying import retry_for
 from worker.generation.storage_answers import FAILURES, Answer, Meaning, read
 from worker.logs import get_logger
 
@@ -77,17 +77,17 @@ class Storage:
             return False
 
     async def _remove(self, path: str) -> None:
-        async def remove() -> None:
-            try:
-                await self._bucket.remove([path])
-            except FAILURES as failure:
-                raise _error(read(failure), f"removal of {path}") from failure
-
         try:
-            await until_available(remove, _REMOVAL_PATIENCE_SECONDS)
+            await retry_for(_REMOVAL_PATIENCE_SECONDS)(self._remove_once, path)
         except (ServiceUnavailable, AccountRefused) as error:
             # The upload is proven all the same, and the session's own picture replaces the proof.
             log.warning("upload_proof_left", path=path, error=str(error))
+
+    async def _remove_once(self, path: str) -> None:
+        try:
+            await self._bucket.remove([path])
+        except FAILURES as failure:
+            raise _error(read(failure), f"removal of {path}") from failure
 
 
 @cache

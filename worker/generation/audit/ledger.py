@@ -7,7 +7,7 @@ from postgrest import AsyncPostgrestClient
 
 from worker.generation import database
 from worker.generation.channel import Channel
-from worker.generation.retrying import until_available
+from worker.generation.retrying import retry_for
 
 #: Supabase gives at most so many rows by default; a server that gives fewer is read to its end all the same.
 _PAGE = 1000
@@ -82,4 +82,4 @@ async def _execute(query: Any, table: str, *columns: str) -> list[Row]:
     async def execute() -> list[Row]:
         return database.rows(await database.run(query, f"database does not show {table}"), *columns)
 
-    return await until_available(execute, _PATIENCE_SECONDS)
+    return await retry_for(_PATIENCE_SECONDS)(execute)
