@@ -6,6 +6,11 @@ from typing import Any, Literal
 
 #: A part that has not shown itself for this long counts as hung.
 HEARTBEAT_TIMEOUT_SECONDS = 30.0
+#: What /health says while Redis is at its limit of memory.
+_FULL = (
+    "Redis is full: it refuses new messages, and what waits is worked off. "
+    "Wait until the queue is shorter, or raise its limit (maxmemory)."
+)
 
 
 @dataclass
@@ -29,6 +34,8 @@ class Health:
     redis_connected: bool = False
     #: When Redis last answered a part; 0: a part has seen Redis fail since.
     redis_seen: float = 0.0
+    #: Redis is at its limit of memory.
+    redis_full: bool = False
     database_connected: bool = False
     #: Why nothing is taken from the queue although the worker runs; empty when it is.
     intake_paused: str = ""
@@ -49,12 +56,13 @@ class Health:
     def report(self) -> dict[str, Any]:
         """The body of GET /health (contracts.md section 5)."""
         checks = self.model_loaded and self.redis_connected and self.database_connected
-        fine = checks and self.state == "ready" and not self.intake_paused and not self.hung()
+        fine = checks and self.state == "ready" and not (self.intake_paused or self.redis_full or self.hung())
         return {
             "status": "ok" if fine else "degraded",
             "state": self.state,
             "model_loaded": self.model_loaded,
             "redis_connected": self.redis_connected,
+            "redis_full": _FULL if self.redis_full else None,
             "database_connected": self.database_connected,
             "intake_paused": self.intake_paused or None,
             "parts": {

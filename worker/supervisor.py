@@ -24,12 +24,14 @@ from worker.generation.intake import Intake
 from worker.generation.leases import Leases
 from worker.generation.limiter import Limiter
 from worker.generation.message import identify
+from worker.generation.ownership import Ownership
 from worker.generation.pauses import Pauses
 from worker.generation.pool import Child, Pool
 from worker.generation.queue_metrics import Shared
 from worker.generation.retrying import AWAY, retry_for, until_available
 from worker.generation.sessions import MIGRATION, MIGRATION_VERSION, Sessions
 from worker.generation.settlement import Settlement
+from worker.generation.stuck import Stuck
 from worker.generation.sweep import Sweeper
 from worker.health import Health
 from worker.http import container_metrics
@@ -65,23 +67,33 @@ class Supervisor:
         self._sessions = Sessions(database)
         self._claims = Claims(self._redis, self._instance, settings.lease_seconds)
         self._settlement = Settlement(self._redis, self._sessions)
-        dead_letters = DeadLetters(self._redis, settings.dead_letters_max)
+        dead_letters = DeadLetters(self._redis, settings.dead_letters_max, settings.dead_letters_max_bytes)
+        ownership, pauses = Ownership(self._redis), Pauses(self._redis)
         self._consumer = Consumer(
             claims=self._claims,
+            ownership=ownership,
             celery=create_celery(settings, self._instance),
             slots=settings.slots,
-            intake=Intake(Pauses(self._redis), settings.intake_hold_file),
+            intake=Intake(pauses, settings.intake_hold_file),
             dead_letters=dead_letters,
             sessions=self._sessions,
             settlement=self._settlement,
             health=self._health,
         )
         self._sweeper = Sweeper(
+            self._redis,
             claims=self._claims,
-            sessions=self._sessions,
             settlement=self._settlement,
             dead_letters=dead_letters,
-            orphan_grace_seconds=settings.orphan_grace_seconds,
+            stuck=Stuck(
+                settings,
+                claims=self._claims,
+                ownership=ownership,
+                pauses=pauses,
+                sessions=self._sessions,
+                settlement=self._settlement,
+                on_progress=self._sweeper_goes_on,
+            ),
             on_progress=self._sweeper_goes_on,
         )
         self._watch = Watch(
@@ -96,7 +108,9 @@ class Supervisor:
         self._pool = Pool(child, self._health, self._consumer.slot_freed)
         container_metrics.watch(settings, self._health, lambda: self._pool.pid)
         limiter = Limiter(self._redis, settings.openai_requests_per_minute)
-        self._http = HttpServer(settings, self._health, Page(Shared(self._claims, limiter), self._pool.metrics))
+        self._http = HttpServer(
+            settings, self._health, Page(Shared(self._redis, self._claims, limiter), self._pool.metrics)
+        )
         self._signals = asyncio.Queue[signal.Signals]()
 
     async def run(self) -> None:
@@ -191,7 +205,7 @@ class Supervisor:
         with suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(_FAREWELL_SECONDS):
                 await self._drop_leases()
-                returned = await self._claims.give_back_all()
+                returned = await self._claims.requeue_all()
                 await self._claims.leave()
                 log.info("drain_ended", messages_given_back=returned, seconds=round(time.monotonic() - begun, 1))
 

@@ -100,6 +100,9 @@ class Watch:
 
     async def _beat(self) -> None:
         there = await self._claims.heartbeat()
+        if self._claims.redis_full != self._health.redis_full:
+            log.warning("redis_filled" if self._claims.redis_full else "redis_room_found")
+        self._health.redis_full = self._claims.redis_full
         now = time.monotonic()
         silent_seconds, self._beaten_at = now - self._beaten_at, now
         # Redis was away or this process was stopped: leases may have run out, too, and those that were due for renewal

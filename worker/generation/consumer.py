@@ -8,7 +8,7 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from worker.errors import InvalidMessage, MessageRefused, ServiceUnavailable
-from worker.generation import keys, metrics
+from worker.generation import metrics
 from worker.generation.celery_app import TASK
 from worker.generation.channel import SessionRef
 from worker.generation.claims import Claims
@@ -16,6 +16,7 @@ from worker.generation.dead_letters import DeadLetters
 from worker.generation.intake import Intake, State
 from worker.generation.message import correlation, identify, parse, session_of
 from worker.generation.outcome import Outcome
+from worker.generation.ownership import Ownership
 from worker.generation.retrying import MAX_WAIT_SECONDS, retry_for
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
@@ -41,6 +42,7 @@ class Consumer:
         self,
         *,
         claims: Claims,
+        ownership: Ownership,
         celery: Celery,
         slots: int,
         intake: Intake,
@@ -50,6 +52,7 @@ class Consumer:
         health: Health,
     ) -> None:
         self._claims = claims
+        self._ownership = ownership
         self._celery = celery
         self._slots = slots
         self._intake = intake
@@ -107,7 +110,7 @@ class Consumer:
         self._room -= 1
         if now.reason not in ("", state.reason):
             # The pause began during the wait: the message was not to be taken.
-            if await self._claims.give_back(payload):
+            if await self._claims.requeue(payload):
                 log.info("message_given_back", **correlation(payload))
             return
         metrics.TAKEN.inc()
@@ -164,7 +167,7 @@ class Consumer:
             letter = await self._dead_letters.add(payload, error.reason, error.detail)
             metrics.REFUSED.labels(error.reason).inc()
             log.error("message_refused", reason=error.reason, detail=error.detail, dead_letter=letter.id)
-            if known and not await self._claims.redis.exists(keys.lease(known.id)):
+            if known and not await self._ownership.is_held(known.id):
                 await self._settlement.defer(Outcome.failed(known, MessageRefused(error.detail)))
             await self._claims.finish(payload)
 
@@ -180,32 +183,32 @@ class Consumer:
         """Forward again what is claimed here but neither waits in Celery nor is worked on, twice in a row.
 
         A message gets there when an answer of Redis was lost, or Redis itself lost the last second of its memory.
+        The messages themselves are read only when there are more or fewer of them than running generations.
         """
-        if not self._doubtful:
-            return
-        self._doubtful = False
-        held = set(await self._claims.held())
-        if not held:
-            self._unstarted = set()
-            return
-        self._doubtful = True
-        waiting = await self._claims.redis.llen(keys.celery_queue(self._claims.instance))
-        idle = set() if waiting else {payload for payload in held if not await self._leased(payload)}
+        claimed = await self._claims.count() if self._doubtful else 0
+        self._doubtful = claimed > 0
+        idle: set[bytes] = set()
+        if claimed != self._running() and not await self._claims.count_unstarted():
+            idle = {payload for payload in await self._claims.held() if not await self._is_held(payload)}
         for payload in idle & self._unstarted:
             log.warning("message_forwarded_again", **correlation(payload))
             await self.forward(payload)
         self._unstarted = idle - self._unstarted
 
     async def return_unstarted(self) -> None:
-        """Give back what is claimed here and not worked on; for the drain, once `run` has ended."""
+        """Requeue what is claimed here and not worked on; for the drain, once `run` has ended."""
         await asyncio.sleep(_START_SECONDS)
         for payload in await self._claims.held():
-            if not await self._leased(payload) and await self._claims.give_back(payload):
+            if not await self._is_held(payload) and await self._claims.requeue(payload):
                 log.info("message_given_back", **correlation(payload))
 
-    async def _leased(self, payload: bytes) -> bool:
+    async def _is_held(self, payload: bytes) -> bool:
         known = identify(payload)
-        return bool(known and await self._claims.redis.exists(keys.lease(known.id)))
+        return bool(known and await self._ownership.is_held(known.id))
+
+    def _running(self) -> int:
+        celery = self._health.parts.get("celery")
+        return int(celery.detail.get("active", 0)) if celery else 0
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

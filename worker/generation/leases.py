@@ -30,6 +30,7 @@ _CROWD = 16
 _ACQUIRE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
+redis.call('PERSIST', KEYS[1]) -- a full Redis takes the SET after it (see `room`)
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[3]) then return 2 end
 return redis.call('GET', KEYS[2]) == ARGV[1] and 2 or 1
@@ -42,7 +43,10 @@ for i = 1, #KEYS / 2 do
   local lease, mark, token = KEYS[2 * i - 1], KEYS[2 * i], ARGV[i + 1]
   local holder = redis.call('GET', lease)
   local ours = holder == token or not holder and redis.call('EXISTS', mark) == 1
-  if ours then redis.call('SET', lease, token, 'PX', ARGV[1]) end
+  if ours then
+    redis.call('PERSIST', lease)
+    redis.call('SET', lease, token, 'PX', ARGV[1])
+  end
   kept[i] = ours and 1 or 0
 end
 return kept

@@ -1,6 +1,8 @@
 """What Redis does in one step for `pauses` and `breaker`. Moments are milliseconds of Redis' own clock."""
 
 _COMMON = """
+-- Changes nothing, as the key has no time to live: a full Redis takes the writes after it (see `room`).
+redis.call('PERSIST', KEYS[1])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 

@@ -3,30 +3,32 @@
 import asyncio
 import json
 import time
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from worker.errors import InvalidMessage, ServiceUnavailable
+from worker.errors import ServiceUnavailable
 from worker.generation import keys
 from worker.generation.audit import Report
 from worker.generation.claims import Claims
 from worker.generation.limiter import Limiter
-from worker.generation.message import MAX_MESSAGE_BYTES, created_at
+from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
 from worker.generation.metrics import PAUSES
 from worker.generation.pauses import Pause
 
 _PATIENCE_SECONDS = 1.0
 #: Messages at the taking end; one of them is the oldest, though some may have been put back behind it.
 _END = 5
-#: One command for all counts. Messages that are too large to be used stay in Redis.
+#: One command for all counts. Of the oldest messages only the field `created_at` is read, if they can be used at all.
 _LOOK = """
-local queued, oldest = redis.call('LLEN', KEYS[1]), {}
+local queued, made = redis.call('LLEN', KEYS[1]), {}
 if queued > 0 then
   for _, message in ipairs(redis.call('LRANGE', KEYS[1], -ARGV[1], -1)) do
-    if #message <= tonumber(ARGV[2]) then table.insert(oldest, message) end
+    local found = #message <= tonumber(ARGV[2]) and string.match(message, '"created_at"%s*:%s*"([^"]*)"')
+    if found then table.insert(made, found) end
   end
 end
 return {queued, oldest, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3]), redis.call('HLEN', KEYS[4]),
@@ -42,12 +44,12 @@ async def keep_audit(redis: Redis, report: Report) -> None:
 class Shared:
     """Reads the values; connects to nothing before."""
 
-    def __init__(self, claims: Claims, limiter: Limiter) -> None:
+    def __init__(self, redis: Redis, claims: Claims, limiter: Limiter) -> None:
+        # redis-py's annotations know only text.
+        self._redis: Any = redis
         self._claims = claims
         self._limiter = limiter
-        # redis-py's annotations know only text; messages are bytes.
-        self._redis: Any = claims.redis
-        self._look = claims.redis.register_script(_LOOK)
+        self._look = redis.register_script(_LOOK)
 
     async def read(self) -> list[Metric]:
         """All of them, or none when Redis does not answer in time."""
@@ -115,12 +117,10 @@ def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, text, value)
 
 
-def _age(messages: list[bytes]) -> float:
-    """Of the oldest; one that does not say is refused as soon as it is taken."""
+def _age(moments: list[bytes]) -> float:
+    """Of the oldest; a message that does not say is refused as soon as it is taken."""
     made = []
-    for message in messages:
-        try:
-            made.append(created_at(message).timestamp())
-        except (InvalidMessage, ValueError):
-            continue
+    for moment in moments:
+        with suppress(ValueError):
+            made.append(timestamp(moment.decode()).timestamp())
     return max(0.0, time.time() - min(made)) if made else 0.0

@@ -148,7 +148,7 @@ class GenerationLoop:
             settlement=settlement,
             breaker=breaker,
             probes=probes,
-            dead_letters=DeadLetters(redis, settings.dead_letters_max),
+            dead_letters=DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes),
         )
         metrics.IN_FLIGHT.set_function(lambda: self._active)
         metrics.LEASES.set_function(lambda: leases.held)
@@ -173,7 +173,7 @@ class GenerationLoop:
         if end is End.FINISHED:
             await self._claims.finish(payload)
         else:
-            await self._claims.hand_back(payload, behind=_BEHIND if end is End.REQUEUE_BEHIND else 0)
+            await self._claims.requeue_always(payload, behind=_BEHIND if end is End.REQUEUE_BEHIND else 0)
 
     async def _beat_forever(self) -> None:
         while True:
