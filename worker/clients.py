@@ -41,8 +41,8 @@ def celery_transport(settings: Settings) -> dict[str, Any]:
         "broker_url": settings.redis_url,
         "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED} if secure else None,
         "broker_transport_options": {
-            # Only messages that were received and not started can be unacknowledged: just above the longest task.
-            "visibility_timeout": int(settings.generation_timeout_seconds) + 60,
+            # The claimed list knows what is unfinished; a second copy in Redis would be refused when that is full.
+            "ack_emulation": False,
             # Well below the consumer's own limit of silence (health.py), with the one retry.
             "socket_timeout": REDIS_SOCKET_TIMEOUT_SECONDS,
             "socket_connect_timeout": REDIS_CONNECT_TIMEOUT_SECONDS,

@@ -14,8 +14,15 @@ from worker.errors import PartEnded
 HEARTBEAT_TIMEOUT_SECONDS = 30.0
 _CHECK_SECONDS = 2.0
 _DATABASE_CHECK_SECONDS = 15.0
+#: Redis is asked only when no part has heard from it for so long.
+_PING_SECONDS = 10.0
 #: Celery's own loop may stand still this long although Redis is there; then it hangs.
 _CELERY_SILENCE_SECONDS = 60.0
+#: What /health says while Redis is at its limit of memory.
+_FULL = (
+    "Redis is full: it refuses new messages, and what waits is worked off. "
+    "Wait until the queue is shorter, or raise its limit (maxmemory)."
+)
 
 
 @dataclass
@@ -37,6 +44,10 @@ class Health:
     state: Literal["starting", "ready", "draining"] = "starting"
     model_loaded: bool = False
     redis_connected: bool = False
+    #: When Redis last answered a part; 0: a part has seen Redis fail since.
+    redis_seen: float = 0.0
+    #: Redis is at its limit of memory.
+    redis_full: bool = False
     database_connected: bool = False
     #: Why nothing is taken from the queue although the worker runs; empty when it is.
     intake_paused: str = ""
@@ -62,12 +73,13 @@ class Health:
     def report(self) -> dict[str, Any]:
         """The body of GET /health (contracts.md section 5)."""
         checks = self.model_loaded and self.redis_connected and self.database_connected
-        fine = checks and self.state == "ready" and not self.intake_paused and not self.hung()
+        fine = checks and self.state == "ready" and not (self.intake_paused or self.redis_full or self.hung())
         return {
             "status": "ok" if fine else "degraded",
             "state": self.state,
             "model_loaded": self.model_loaded,
             "redis_connected": self.redis_connected,
+            "redis_full": _FULL if self.redis_full else None,
             "database_connected": self.database_connected,
             "intake_paused": self.intake_paused or None,
             "parts": {
@@ -102,7 +114,9 @@ class HealthCheck:
                 for name, part in self._health.parts.items():
                     self._health.beat(name, **part.detail)
                 continue
-            self._health.redis_connected = await self._redis_answers()
+            if time.monotonic() - self._health.redis_seen > _PING_SECONDS:
+                self._health.redis_connected = await self._redis_answers()
+                self._health.redis_seen = time.monotonic() if self._health.redis_connected else 0.0
             if not self._health.redis_connected:
                 redis_away_at = time.monotonic()
             if time.monotonic() - database_checked_at > _DATABASE_CHECK_SECONDS:

@@ -23,6 +23,7 @@ from worker.generation.intake import Intake
 from worker.generation.leases import Leases
 from worker.generation.limiter import Limiter
 from worker.generation.openai_images import ImageEditor
+from worker.generation.ownership import Ownership
 from worker.generation.paid_call import PaidCall
 from worker.generation.pauses import Pauses
 from worker.generation.pipeline import Pipeline
@@ -33,6 +34,7 @@ from worker.generation.settlement import Settlement
 from worker.generation.starts import Starts
 from worker.generation.steps import DOWNLOADS, Steps
 from worker.generation.storage import Storage
+from worker.generation.stuck import Stuck
 from worker.generation.sweep import Sweeper
 from worker.generation.sweep_schedule import SweepSchedule
 from worker.health import Health, HealthCheck
@@ -78,25 +80,32 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
     sessions = Sessions(database)
     claims = Claims(redis, instance, settings.lease_seconds)
     settlement = Settlement(redis, sessions)
-    dead_letters = DeadLetters(redis, settings.dead_letters_max)
-    heartbeat = Heartbeat(claims, settings.lease_seconds)
+    dead_letters = DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes)
+    ownership, pauses = Ownership(redis), Pauses(redis)
+    heartbeat = Heartbeat(claims, health, settings.lease_seconds)
     consumer = Consumer(
         claims=claims,
+        ownership=ownership,
         celery=create_app(settings, instance),
         slots=settings.slots,
-        intake=Intake(Pauses(redis), settings.intake_hold_file),
+        intake=Intake(pauses, settings.intake_hold_file),
         dead_letters=dead_letters,
         sessions=sessions,
         settlement=settlement,
         health=health,
     )
-    sweeper = Sweeper(
+    on_progress = partial(health.progress, "sweeper")
+    stuck = Stuck(
+        settings,
         claims=claims,
+        ownership=ownership,
+        pauses=pauses,
         sessions=sessions,
         settlement=settlement,
-        dead_letters=dead_letters,
-        orphan_grace_seconds=settings.orphan_grace_seconds,
-        on_progress=partial(health.progress, "sweeper"),
+        on_progress=on_progress,
+    )
+    sweeper = Sweeper(
+        redis, claims=claims, settlement=settlement, dead_letters=dead_letters, stuck=stuck, on_progress=on_progress
     )
     return QueueSide(
         claims=claims,
@@ -107,7 +116,7 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         heartbeat=heartbeat,
         audits=AuditSchedule(database, redis, settings.audit_interval_seconds),
         health_check=HealthCheck(health, redis.ping, sessions.usable),
-        metrics=Shared(claims, Limiter(redis, settings.openai_requests_per_minute)),
+        metrics=Shared(redis, claims, Limiter(redis, settings.openai_requests_per_minute)),
         connections=connections,
     )
 
@@ -158,7 +167,7 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
         settlement=settlement,
         breaker=breaker,
         probes=probes,
-        dead_letters=DeadLetters(redis, settings.dead_letters_max),
+        dead_letters=DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes),
     )
     claims = Claims(redis, instance, settings.lease_seconds)
     return CelerySide(pipeline, claims, leases, [leases.renew_forever(), editor.models.watch_forever()])

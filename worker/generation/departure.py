@@ -19,7 +19,7 @@ async def leave(claims: Claims) -> int | None:
     with suppress(RedisError, OSError, TimeoutError):
         async with asyncio.timeout(_PATIENCE_SECONDS):
             await _drop_leases(claims)
-            requeued = await claims.give_back_all()
+            requeued = await claims.requeue_all()
             await claims.leave()
             return requeued
     return None

@@ -70,6 +70,12 @@ class OpenSession(SessionRef):
     """A session that is neither completed nor failed."""
 
     status: str
+    #: The column may be empty.
+    created_at: datetime | None = None
+
+    def is_older_than(self, moment: datetime) -> bool:
+        """Tell if the session was made before `moment`; false for a session that does not say."""
+        return self.created_at is not None and self.created_at < moment
 
 
 class Sessions:
@@ -151,9 +157,16 @@ class Sessions:
         return SessionRef(channels[0], session_id) if len(channels) == 1 else None
 
     async def open(
-        self, statuses: list[str], on_progress: Callable[[], None], created_before: datetime | None = None
+        self,
+        statuses: list[str],
+        on_progress: Callable[[], None],
+        created_before: datetime | None = None,
+        limit: int | None = None,
     ) -> list[OpenSession]:
-        """All sessions of both channels in these statuses; calls `on_progress` after each answer of the database."""
+        """Sessions of both channels in these statuses, all or up to a limit for each channel.
+
+        Calls `on_progress` after each answer of the database.
+        """
         found: list[OpenSession] = []
         for channel in Channel:
             offset = 0
@@ -161,13 +174,15 @@ class Sessions:
             known = [status for status in statuses if status in channel.open_statuses]
             # Until an empty page: the server may give less than was asked for (PostgREST's max-rows).
             while True:
-                query = self._database.table(channel.table).select("id,status").in_("status", known)
+                query = self._database.table(channel.table).select("id,status,created_at").in_("status", known)
                 if created_before:
                     query = query.lt("created_at", created_before.isoformat())
-                page = rows(await run(query.order("id").range(offset, offset + _PAGE - 1)), "id", "status")
+                # Sorted, the few of many would be looked for in the order of another index.
+                query = query.limit(limit) if limit else query.order("id").range(offset, offset + _PAGE - 1)
+                page = rows(await run(query), "id", "status", "created_at")
                 on_progress()
-                found += [OpenSession(channel, UUID(row["id"]), row["status"]) for row in page]
-                if not page:
+                found += [_open_session(channel, row) for row in page]
+                if not page or limit:
                     break
                 offset += len(page)
         return found
@@ -190,3 +205,8 @@ class Sessions:
         if not isinstance(result, dict):
             raise ServiceUnavailable(f"database answered {function} with {type(result).__name__} instead of an object")
         return result
+
+
+def _open_session(channel: Channel, row: dict[str, Any]) -> OpenSession:
+    made = datetime.fromisoformat(row["created_at"]) if row["created_at"] else None
+    return OpenSession(channel, UUID(row["id"]), row["status"], made)

@@ -95,7 +95,7 @@ class GenerationLoop:
         if end is End.FINISHED:
             await self._claims.finish(payload)
         else:
-            await self._claims.hand_back(payload, behind=_BEHIND if end is End.REQUEUE_BEHIND else 0)
+            await self._claims.requeue_always(payload, behind=_BEHIND if end is End.REQUEUE_BEHIND else 0)
 
     async def _beat_forever(self) -> None:
         while True:

@@ -28,8 +28,9 @@ async def test_no_sweep_after_a_silence_in_which_leases_may_have_run_out(redis: 
 
     sweeper: Any = Sweeper()
     consumer: Any = SimpleNamespace(reforward=nothing)
-    heartbeat = Heartbeat(Claims(redis, "one", LEASE_SECONDS), LEASE_SECONDS)
-    schedule = SweepSchedule(sweeper, consumer, heartbeat, Health(), interval_seconds=60)
+    health = Health()
+    heartbeat = Heartbeat(Claims(redis, "one", LEASE_SECONDS), health, LEASE_SECONDS)
+    schedule = SweepSchedule(sweeper, consumer, heartbeat, health, interval_seconds=60)
     await heartbeat.join()
     await schedule.sweep()
     assert sweeper.swept == 1

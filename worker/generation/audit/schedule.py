@@ -13,7 +13,7 @@ from worker.logs import get_logger
 
 log = get_logger(__name__)
 
-_CHECK_SECONDS = 10.0
+_CHECK_SECONDS = 60.0
 
 
 class AuditSchedule:
@@ -34,7 +34,7 @@ class AuditSchedule:
             except Exception:
                 # One odd row must not end the container.
                 log.exception("audit_failed")
-            await asyncio.sleep(_CHECK_SECONDS)
+            await asyncio.sleep(min(_CHECK_SECONDS, self._interval_seconds or _CHECK_SECONDS))
 
     async def _audit_if_due(self) -> None:
         interval = self._interval_seconds
