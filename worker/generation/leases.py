@@ -23,16 +23,23 @@ _MARK_SECONDS = 24 * 3600
 
 #: How soon a renewal that failed is tried again.
 _AGAIN_SECONDS = 1.0
+#: Of the connections of the client: a crowd that comes or goes leaves some to the renewal.
+_CROWD = 16
 
-#: Takes the lease, and counts the start unless a worker before may have paid. -> the session's mark | false: another
-#: worker holds the lease. May be repeated with the same token: the answer to an earlier try may have been lost.
-_ACQUIRE = """
+#: A key of another type was not made by a worker.
+_GET = """
 local function get(key)
     local kept = redis.pcall('GET', key)
     if type(kept) ~= 'table' then return kept end
-    redis.call('DEL', key) -- of another type: not made by a worker
+    redis.call('DEL', key)
     return false
 end
+"""
+#: Takes the lease, and counts the start unless a worker before may have paid. -> the session's mark | false: another
+#: worker holds the lease. May be repeated with the same token: the answer to an earlier try may have been lost.
+_ACQUIRE = (
+    _GET
+    + """
 local holder = get(KEYS[1])
 if holder and holder ~= ARGV[1] then return false end
 local mark = get(KEYS[2])
@@ -40,30 +47,50 @@ local starts, token = string.match(mark or 'started 0 -', '^started (%d+) (%S+)'
 if starts then
     mark = string.format('started %d %s', token == ARGV[1] and starts or starts + 1, ARGV[1])
 end
+redis.call('PERSIST', KEYS[1]) -- a full Redis takes the SET after it (see `room`)
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('SET', KEYS[2], mark, 'EX', ARGV[3])
 return mark
 """
-#: Renews it, or takes it back when it ran out and nobody has it (Redis was away, the process was stopped).
-#: Whoever ended the session has deleted its mark: then there is nothing to take back.
-_RENEW = """
-local holder = redis.call('GET', KEYS[1])
-if holder ~= ARGV[1] and (holder or redis.call('EXISTS', KEYS[2]) == 0) then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
+)
+#: Renews any number of leases: two keys and a token each. Takes back a lease that ran out and that no other process
+#: has (Redis was away, the process was stopped), unless its session was ended, which deletes the mark. -> 1 or 0 each
+_RENEW = (
+    _GET
+    + """
+local kept = {}
+for i = 1, #KEYS / 2 do
+  local lease, mark, token = KEYS[2 * i - 1], KEYS[2 * i], ARGV[i + 1]
+  local holder = get(lease)
+  local ours = holder == token or not holder and redis.call('EXISTS', mark) == 1
+  if ours then
+    redis.call('PERSIST', lease)
+    redis.call('SET', lease, token, 'PX', ARGV[1])
+  end
+  kept[i] = ours and 1 or 0
+end
+return kept
 """
-#: The same, and changes the mark in the same step: a worker that has lost the session can note nothing.
-_NOTE = """
-local holder = redis.call('GET', KEYS[1])
+)
+#: Renews one lease in the same way and sets the mark in the same step: a worker that lost the session notes nothing.
+_NOTE = (
+    _GET
+    + """
+local holder = get(KEYS[1])
 if holder ~= ARGV[1] and (holder or redis.call('EXISTS', KEYS[2]) == 0) then return 0 end
+redis.call('PERSIST', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4])
 return 1
 """
-_RELEASE = """
-local holder = redis.call('GET', KEYS[1])
+)
+_RELEASE = (
+    _GET
+    + """
+local holder = get(KEYS[1])
 if not holder or holder == ARGV[1] then redis.call('DEL', unpack(KEYS)) end
 """
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +116,7 @@ class Leases:
         self._instance = instance
         self._milliseconds = int(seconds * 1000)
         self._held: dict[str, Lease] = {}
+        self._crowd = asyncio.Semaphore(_CROWD)
         self._acquire = redis.register_script(_ACQUIRE)
         self._renew = redis.register_script(_RENEW)
         self._note = redis.register_script(_NOTE)
@@ -104,7 +132,7 @@ class Leases:
         token = f"{self._instance}:{uuid4().hex[:8]}"
         names = [keys.lease(session_id), keys.begun(session_id)]
         # One token for all tries: a lease that nobody knows of would make the next taker drop the message.
-        mark = await until_available(self._acquire, keys=names, args=[token, self._milliseconds, _MARK_SECONDS])
+        mark = await until_available(self._ask, self._acquire, names, [token, self._milliseconds, _MARK_SECONDS])
         if not mark:
             return None
         self._held[token] = Lease(session_id, token, Mark.read(mark), context=bound())
@@ -116,22 +144,18 @@ class Leases:
         Raises:
             ServiceUnavailable: Redis did not say.
         """
-        return await self._kept(self._renew, lease)
+        (kept,) = await self._keep([lease])
+        return kept
 
     async def note(self, lease: Lease, stage: Stage, receipt: Receipt | None = None) -> bool:
         """Do what `keep` does and note the session's progress; returns and raises the same."""
         mark = Mark(stage, lease.mark.starts, lease.token, receipt or Receipt())
-        return await self._kept(self._note, lease, str(mark), _MARK_SECONDS)
-
-    async def _kept(self, script: AsyncScript, lease: Lease, *arguments: str | int) -> bool:
         names = [keys.lease(lease.session_id), keys.begun(lease.session_id)]
         try:
-            kept = await script(keys=names, args=[lease.token, self._milliseconds, *arguments])
-        except RedisError as error:
-            raise ServiceUnavailable(f"Redis did not renew a lease: {type(error).__name__}") from error
-        if not kept and self._held.pop(lease.token, None) is not None:
-            # The work goes on until it asks; the SQL functions decide whose result counts.
-            log.warning("lease_lost", **{"session_id": str(lease.session_id), **lease.context})
+            kept = await self._note(keys=names, args=[lease.token, self._milliseconds, str(mark), _MARK_SECONDS])
+        except (RedisError, OSError) as error:
+            raise ServiceUnavailable(f"Redis did not note the stage {stage}: {type(error).__name__}") from error
+        self._learn(lease, kept=bool(kept))
         return bool(kept)
 
     async def release(self, lease: Lease, *, keep_mark: bool = False) -> None:
@@ -141,7 +165,7 @@ class Leases:
         if not keep_mark:
             names += [keys.begun(lease.session_id), keys.deaths(lease.session_id)]
         try:
-            await retry_for(self._milliseconds / 1000)(self._release, keys=names, args=[lease.token])
+            await retry_for(self._milliseconds / 1000)(self._ask, self._release, names, [lease.token])
         except RedisError as error:
             log.warning("lease_not_released", session_id=str(lease.session_id), error=type(error).__name__)
 
@@ -154,16 +178,36 @@ class Leases:
                 await redis.delete(keys.lease(session_id))
 
     async def renew_forever(self) -> None:
-        """Renew everything that is held, three times per lease time."""
+        """Renew everything that is held, three times per lease time and in one round trip."""
         interval = self._milliseconds / 3000
         pause = interval
         while True:
             await asyncio.sleep(pause)
             pause = interval
-            for lease in list(self._held.values()):
-                try:
-                    await self.keep(lease)
-                except ServiceUnavailable as error:
-                    ids = {"session_id": str(lease.session_id), **lease.context}
-                    log.warning("lease_not_renewed", error=str(error), **ids)
-                    pause = min(interval, _AGAIN_SECONDS)
+            held = list(self._held.values())
+            try:
+                await self._keep(held)
+            except ServiceUnavailable as error:
+                log.warning("leases_not_renewed", error=str(error), leases=len(held))
+                pause = min(interval, _AGAIN_SECONDS)
+
+    async def _ask(self, script: AsyncScript, names: list[str], arguments: list[str | int]) -> Any:
+        async with self._crowd:
+            return await script(keys=names, args=arguments)
+
+    async def _keep(self, leases: list[Lease]) -> list[bool]:
+        names = [name(lease.session_id) for lease in leases for name in (keys.lease, keys.begun)]
+        if not names:
+            return []
+        try:
+            answers = await self._renew(keys=names, args=[self._milliseconds, *(lease.token for lease in leases)])
+        except (RedisError, OSError) as error:
+            raise ServiceUnavailable(f"Redis did not renew the leases: {type(error).__name__}") from error
+        for lease, kept in zip(leases, answers, strict=True):
+            self._learn(lease, kept=bool(kept))
+        return [bool(kept) for kept in answers]
+
+    def _learn(self, lease: Lease, *, kept: bool) -> None:
+        if not kept and self._held.pop(lease.token, None) is not None:
+            # The work goes on until it asks; the SQL functions decide whose result counts.
+            log.warning("lease_lost", **{"session_id": str(lease.session_id), **lease.context})

@@ -9,7 +9,7 @@ from worker.errors import EditFailed, ImageError, WorkerLost
 from worker.generation import metrics, openai_metrics
 from worker.generation.delivery import Delivery
 from worker.generation.marks import Receipt
-from worker.generation.openai_images import Edit
+from worker.generation.openai_request import Edit
 from worker.generation.outcome import Outcome
 from worker.generation.paid_call import PaidCall
 from worker.generation.pauses import STORAGE
