@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any
 
 from worker import clients
-from worker.generation import openai_images
+from worker.generation import byte_budget, openai_images
 from worker.generation.audit.schedule import AuditSchedule
 from worker.generation.breaker import Breaker
+from worker.generation.byte_budget import ByteBudget
 from worker.generation.celery_app import create_app
 from worker.generation.claims import Claims
 from worker.generation.consumer import Consumer
@@ -162,6 +163,8 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     )
     pipeline = Pipeline(
         timeout_seconds=settings.generation_timeout_seconds,
+        budget=ByteBudget(byte_budget.limit(settings)),
+        picture_max_bytes=settings.image_max_bytes,
         leases=leases,
         starts=starts,
         steps=steps,

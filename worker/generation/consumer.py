@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from celery import Celery
 from kombu.exceptions import KombuError
@@ -50,6 +51,7 @@ class Consumer:
         sessions: Sessions,
         settlement: Settlement,
         health: Health,
+        memory_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self._claims = claims
         self._ownership = ownership
@@ -60,6 +62,7 @@ class Consumer:
         self._sessions = sessions
         self._settlement = settlement
         self._health = health
+        self._memory_full = memory_full
         #: The last look at the intake; None before the next round has to look.
         self._state: State | None = None
         #: Slots that are surely free; 0: Redis has to count.
@@ -95,6 +98,9 @@ class Consumer:
             if not state.may_probe:
                 await asyncio.sleep(_PAUSE_SECONDS)
                 return
+        if self._memory_full():
+            await asyncio.sleep(_PAUSE_SECONDS)
+            return
         if not await self._has_room():
             await _wait(self._freed, _FULL_SECONDS)
             return

@@ -19,6 +19,7 @@ from worker.errors import (
 )
 from worker.generation import metrics
 from worker.generation.breaker import ATTEMPT, Breaker
+from worker.generation.byte_budget import ByteBudget
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.leases import Leases
 from worker.generation.marks import Stage
@@ -54,6 +55,8 @@ class Pipeline:
         self,
         *,
         timeout_seconds: float,
+        budget: ByteBudget,
+        picture_max_bytes: int,
         leases: Leases,
         starts: Starts,
         steps: Steps,
@@ -63,6 +66,8 @@ class Pipeline:
         dead_letters: DeadLetters,
     ) -> None:
         self._timeout_seconds = timeout_seconds
+        self._budget = budget
+        self._picture_max_bytes = picture_max_bytes
         self._leases = leases
         self._starts = starts
         self._steps = steps
@@ -98,7 +103,7 @@ class Pipeline:
 
     async def _generate(self, run: Run, payload: bytes) -> End:
         ATTEMPT.set(run.attempt)
-        work = asyncio.create_task(self._within_deadline(run))
+        work = asyncio.create_task(self._within_budget(run))
         self._interruptible[work] = run
         if self._releasing:
             work.cancel()
@@ -114,6 +119,11 @@ class Pipeline:
         await self._settlement.settle(end)
         log.info("generation_ended", outcome=end.kind, seconds=run.elapsed_ms / 1000, steps=run.steps)
         return End.FINISHED
+
+    async def _within_budget(self, run: Run) -> Outcome:
+        """The wait for memory is no part of the deadline: the session is still queued."""
+        async with self._budget.reserve(len(run.message.image_urls), self._picture_max_bytes) as run.memory:
+            return await self._within_deadline(run)
 
     async def _within_deadline(self, run: Run) -> Outcome:
         limit = self._timeout_seconds

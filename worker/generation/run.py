@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from worker.errors import AccountRefused, ServiceUnavailable
 from worker.generation import metrics
 from worker.generation.breaker import Attempt
+from worker.generation.byte_budget import Held
 from worker.generation.leases import Lease
 from worker.generation.marks import Stage
 from worker.generation.message import GenerationMessage
@@ -29,6 +30,8 @@ class Run:
     started: bool = False
     #: ... or may be: the answer to the start was lost.
     perhaps_started: bool = False
+    #: Of the budget of all generations.
+    memory: Held | None = None
     #: Unless nothing has been paid, the session is not requeued any more.
     stage: Stage = Stage.STARTED
     #: Why the storage does not take the paid picture.
@@ -46,6 +49,16 @@ class Run:
     def elapsed_ms(self) -> int:
         """Milliseconds since the message came."""
         return round((time.monotonic() - self.began_at) * 1000)
+
+    def hold_picture(self, number: int, count: int) -> None:
+        """Count the bytes of one of the customer's pictures instead of what was reserved for it."""
+        if self.memory:
+            self.memory.change(number, count)
+
+    def hold(self, count: int) -> None:
+        """Count the bytes of the finished picture instead of the customer's pictures."""
+        if self.memory:
+            self.memory.replace(count)
 
     def step(self, name: str) -> AbstractContextManager[None]:
         """Time one step for the log and the metric."""

@@ -24,6 +24,8 @@ log = get_logger(__name__)
 
 #: Pictures in memory as they were sent (up to 10 MiB each) in one process; every other picture waits its turn.
 DOWNLOADS = 32
+#: A picture in memory while OpenAI works: itself, and its place in the request's body.
+_COPIES = 2
 
 
 class Steps:
@@ -50,7 +52,8 @@ class Steps:
     async def make(self, run: Run) -> Outcome:
         """The picture, paid for, stored and signed; raises GenerationError when there will be none."""
         message = run.message
-        edit = await self._edit(run, await all_of(self._picture(run, url) for url in message.image_urls))
+        edit = await self._edit(run, await all_of(self._picture(run, *it) for it in enumerate(message.image_urls)))
+        run.hold(len(edit.image))
         receipt = Receipt(
             input_tokens=edit.input_tokens,
             output_tokens=edit.output_tokens,
@@ -77,14 +80,17 @@ class Steps:
         receipt = run.lease.mark.receipt
         return _completed(run, url, receipt, receipt.processing_time_ms or run.elapsed_ms)
 
-    async def _picture(self, run: Run, url: str) -> bytes:
+    async def _picture(self, run: Run, number: int, url: str) -> bytes:
         """Fetched and resized at once, so that only a few originals are in memory at any time."""
         async with self._downloads:
             with run.step("fetch"):
                 data = await self._fetcher.fetch(url)
+            run.hold_picture(number, len(data))
             openai_metrics.image("in", len(data))
             with run.step("resize"):
-                return await self._in_thread(normalise, data)
+                picture = await self._in_thread(normalise, data)
+            run.hold_picture(number, _COPIES * len(picture))
+            return picture
 
     async def _edit(self, run: Run, pictures: list[bytes]) -> Edit:
         async with self._calls:
