@@ -68,21 +68,22 @@ class ByteBudget:
         self._held += count
         while self._waiting and self._fits(self._waiting[0][0]):
             wanted, granted = self._waiting.popleft()
-            if not granted.done():
-                self._held += wanted
-                granted.set_result(None)
+            self._held += wanted
+            granted.set_result(None)
 
     async def _wait(self, count: int) -> None:
         if not self._waiting and self._fits(count):
             self._held += count
             return
-        granted = asyncio.get_running_loop().create_future()
-        self._waiting.append((count, granted))
+        waiting = count, asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
         try:
-            await granted
+            await waiting[1]
         except asyncio.CancelledError:
-            # Granted in the same moment, or in the way of those behind.
-            self.add(-count if granted.done() and not granted.cancelled() else 0)
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+                count = 0
+            self.add(-count)  # granted in the same moment, or else in the way of those behind
             raise
 
     def _fits(self, count: int) -> bool:
