@@ -40,6 +40,8 @@ def render(folder: Path, inventory: str, root: Path = ROOT, **variables: Any) ->
         "tests/render.yml",
         "-i",
         f"inventory/{inventory}",
+        "-e",
+        f"@{LAYOUT}",
     ]
     environment = {
         **os.environ,
@@ -51,12 +53,7 @@ def render(folder: Path, inventory: str, root: Path = ROOT, **variables: Any) ->
         [*command, "-e", json.dumps(variables)], cwd=root, env=environment, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    for name, text in json.loads((folder / "rendered.json").read_text()).items():
-        path = folder / name.removeprefix(str(folder)).lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    for name in ("rendered.json", "tasks.json"):
-        (folder / name).unlink()
+    (folder / "tasks.json").unlink()
     return folder
 
 
@@ -73,13 +70,7 @@ def rendering(role: Path) -> Iterator[Task]:
         if TEMPLATE in task:
             source, target = task[TEMPLATE]["src"], task[TEMPLATE]["dest"]
             file = source if source.startswith("{{ playbook_dir") else f"{role}/templates/{source}"
-            search = {"ansible_search_path": [str(role)]}
-            one = "{__to: lookup('ansible.builtin.template', __from, template_vars=__search)}"
-            yield {
-                **kept,
-                "ansible.builtin.set_fact": {"__rendered": f"{{{{ __rendered | default({{}}) | combine({one}) }}}}"},
-                "vars": {**task.get("vars", {}), "__from": file, "__to": target, "__search": search},
-            }
+            yield {**kept, "vars": task.get("vars", {}), "render": {"role": str(role), "src": file, "dest": target}}
 
 
 def reachable(folder: Path, name: str) -> Iterator[Task]:
