@@ -20,7 +20,7 @@ from worker.sizing.estimator import Estimate, Person, estimate
 from worker.sizing.measurements import GIRTHS, Measurer
 from worker.sizing.photo import read
 from worker.sizing.pose import Landmarker
-from worker.sizing.quality import PhotoRefused
+from worker.sizing.refusals import PhotoRefused
 
 COMMITTED = Path(__file__).parent.parent / "worker" / "sizing" / "pictures"
 

@@ -20,7 +20,7 @@ from worker.sizing.estimator import estimate as measure
 from worker.sizing.measurements import GIRTHS, Measurer, Sex
 from worker.sizing.photo import read
 from worker.sizing.pose import Landmarker, ModelUnusable, verify_model
-from worker.sizing.quality import PhotoRefused
+from worker.sizing.refusals import PhotoRefused
 
 
 @click.command(name="estimate")

@@ -21,7 +21,7 @@ from worker.sizing.measurements import GIRTHS, Measurer
 from worker.sizing.photo import read
 from worker.sizing.pool import Pool, Saturated
 from worker.sizing.pose import MODEL_PATH, Detector, ModelUnusable
-from worker.sizing.quality import PhotoRefused
+from worker.sizing.refusals import PhotoRefused
 from worker.sizing.schemas import (
     EstimateRequest,
     EstimateResponse,

@@ -7,9 +7,10 @@ from worker.sizing.features import features
 from worker.sizing.measurements import Measurements, Measurer, Sex
 from worker.sizing.photo import Photo
 from worker.sizing.pose import Detector
-from worker.sizing.quality import check, warnings
+from worker.sizing.quality import check
 from worker.sizing.schemas import BodyType
 from worker.sizing.silhouette import Silhouette
+from worker.sizing.warnings import picture_warnings
 
 #: From this waist-to-height ratio a body counts as broad, below that one as slim; chest-to-waist makes it athletic.
 BROAD_WAIST_TO_HEIGHT = 0.53
@@ -56,7 +57,7 @@ def estimate(
     index = chart.size(chest, waist, hip)
     half = measured.chest.uncertainty
     names = [name for name, _ in chart.sizes]
-    codes = warnings(silhouette, measured)
+    codes = picture_warnings(silhouette, measured)
     if chart.exceeded(chest, waist, hip):
         codes.append("beyond_chart")
     return Estimate(
