@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from worker.sizing.answers import Reason
 from worker.sizing.photo import Photo
 from worker.sizing.pose import PRESENCE, VISIBILITY, Detector, Pose
 from worker.sizing.posture import (
@@ -23,7 +24,6 @@ from worker.sizing.posture import (
     leaves_picture,
 )
 from worker.sizing.refusals import PhotoRefused
-from worker.sizing.schemas import Reason
 from worker.sizing.sharpness import Pixels, body, grey, is_blurred, is_dark, is_plain
 from worker.sizing.silhouette import ANKLES, HIPS, KNEES, SHOULDERS, Silhouette, trace
 

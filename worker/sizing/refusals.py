@@ -1,6 +1,6 @@
 """The reasons why a picture is refused, each with a sentence and a hint for the customer."""
 
-from worker.sizing.schemas import Reason
+from worker.sizing.answers import Reason
 
 _SENTENCES: dict[Reason, tuple[str, str]] = {
     "no_person": (
