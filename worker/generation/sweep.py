@@ -13,7 +13,7 @@ from worker.errors import WorkerLost
 from worker.generation import keys, metrics
 from worker.generation.claims import Claims, Instance
 from worker.generation.dead_letters import DeadLetters
-from worker.generation.message import correlation, identify
+from worker.generation.envelope import correlation, identify
 from worker.generation.outcome import Outcome
 from worker.generation.ownership import Ownership
 from worker.generation.settlement import Settlement
