@@ -8,6 +8,7 @@ from postgrest import AsyncPostgrestClient
 from redis.asyncio import BlockingConnectionPool, Redis
 from storage3 import AsyncStorageClient
 
+from worker.redis_client import Client, Connection, SSLConnection
 from worker.settings import Settings, is_jwt
 
 #: A half-open connection is noticed within this; blocking commands ask for less.
@@ -31,15 +32,15 @@ def redis_client(settings: Settings) -> Redis:
         socket_keepalive=True,
         health_check_interval=25,
     )
-    return Redis.from_pool(pool)
+    pool.connection_class = SSLConnection if _is_secure(settings) else Connection
+    return Client.from_pool(pool)
 
 
 def celery_transport(settings: Settings) -> dict[str, Any]:
     """Celery's broker settings for the same Redis."""
-    secure = settings.redis_url.startswith("rediss://")
     return {
         "broker_url": settings.redis_url,
-        "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED} if secure else None,
+        "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED} if _is_secure(settings) else None,
         "broker_transport_options": {
             # The claimed list knows what is unfinished; a second copy in Redis would be refused when that is full.
             "ack_emulation": False,
@@ -51,6 +52,10 @@ def celery_transport(settings: Settings) -> dict[str, Any]:
             "retry_on_timeout": True,
         },
     }
+
+
+def _is_secure(settings: Settings) -> bool:
+    return settings.redis_url.startswith("rediss://")
 
 
 def supabase_headers(settings: Settings) -> dict[str, str]:

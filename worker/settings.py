@@ -110,8 +110,8 @@ class Settings(BaseSettings):
     #: 0: one per core.
     sizing_threads: int = Field(default=0, ge=0, le=64)
     sizing_queue: int = Field(default=32, ge=0, le=1000)
-    #: A request's whole time; its download gets four fifths of it.
-    sizing_timeout_seconds: float = Field(default=5, gt=0, le=60)
+    #: A request's whole time, for an app that gives up after 5 s; its download gets four fifths of it.
+    sizing_timeout_seconds: float = Field(default=4.5, gt=0, le=60)
     #: Another pose model file; its SHA-256 must be the packaged one's.
     pose_model_path: Path | None = None
 

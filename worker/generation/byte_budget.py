@@ -7,7 +7,7 @@ and gives back what it turns out not to need. Figures: docs/performance.md.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from worker import memory
 from worker.generation import metrics
@@ -68,8 +68,9 @@ class ByteBudget:
         self._held += count
         while self._waiting and self._fits(self._waiting[0][0]):
             wanted, granted = self._waiting.popleft()
-            self._held += wanted
-            granted.set_result(None)
+            if not granted.cancelled():
+                self._held += wanted
+                granted.set_result(None)
 
     async def _wait(self, count: int) -> None:
         if not self._waiting and self._fits(count):
@@ -80,10 +81,9 @@ class ByteBudget:
         try:
             await waiting[1]
         except asyncio.CancelledError:
-            if waiting in self._waiting:
-                self._waiting.remove(waiting)
-                count = 0
-            self.add(-count)  # granted in the same moment, or else in the way of those behind
+            with suppress(ValueError):
+                self._waiting.remove(waiting)  # it is in the way of those behind
+            self.add(0 if waiting[1].cancelled() else -count)  # granted in the same moment
             raise
 
     def _fits(self, count: int) -> bool:

@@ -14,8 +14,9 @@ from worker.generation.celery_app import TASK
 from worker.generation.channel import SessionRef
 from worker.generation.claims import Claims
 from worker.generation.dead_letters import DeadLetters
+from worker.generation.envelope import correlation, identify, session_of
 from worker.generation.intake import Intake, State
-from worker.generation.message import correlation, identify, parse, session_of
+from worker.generation.message import parse
 from worker.generation.outcome import Outcome
 from worker.generation.ownership import Ownership
 from worker.generation.retrying import MAX_WAIT_SECONDS, retry_for

@@ -7,8 +7,8 @@ from redis.exceptions import RedisError
 
 from worker.generation import keys
 from worker.generation.claims import Claims
+from worker.generation.envelope import identify
 from worker.generation.leases import Leases
-from worker.generation.message import identify
 
 #: A Redis that does not answer must not hold up the end.
 _PATIENCE_SECONDS = 5.0

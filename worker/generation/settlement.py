@@ -7,7 +7,6 @@ away nor a worker that dies in between loses a paid picture or a refund.
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, cast
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -15,13 +14,14 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.errors import CallRejected, ServiceUnavailable
-from worker.generation import keys, metrics
+from worker.generation import metrics
 from worker.generation.database import AnswerLost
 from worker.generation.outcome import Outcome
+from worker.generation.ownership import Ownership
 from worker.generation.rejected import Rejected
 from worker.generation.retrying import retry_for
-from worker.generation.room import insist
 from worker.generation.sessions import Change, Sessions
+from worker.generation.waiting import Waiting
 from worker.logs import bind, get_logger
 
 log = get_logger(__name__)
@@ -40,16 +40,17 @@ class Settlement:
     """Writes outcomes; those that the database could not take wait in Redis."""
 
     def __init__(self, redis: Redis, sessions: Sessions) -> None:
-        self._redis = redis
         self._sessions = sessions
+        self._waiting = Waiting(redis)
         self._rejected = Rejected(redis)
+        self._ownership = Ownership(redis)
         self._deferred = asyncio.Event()
         #: What this process wrote without getting an answer: it may have been done all the same.
         self._unsure = set[UUID]()
 
     async def defer(self, outcome: Outcome) -> None:
         """Keep the outcome for this process's background loop, which writes it at once."""
-        await insist(self._redis, "HSET", keys.SETTLEMENTS, str(outcome.session_id), outcome.model_dump_json())
+        await self._waiting.keep(outcome)
         self._deferred.set()
 
     async def settle(self, outcome: Outcome) -> None:
@@ -92,13 +93,13 @@ class Settlement:
         """One round over all outcomes whose worker does not settle them itself; -> how many were written."""
         written = 0
         refused: ServiceUnavailable | None = None
-        for session_id, kept in await self._waiting():
+        for session_id, kept in await self._waiting.entries():
             try:
                 outcome = Outcome.model_validate_json(kept)
             except ValidationError:
                 await self._set_aside(session_id, kept.decode(errors="replace"), "the entry is no outcome")
                 continue
-            if await self._redis.exists(keys.lease(outcome.session_id)):
+            if await self._ownership.is_held(outcome.session_id):
                 continue
             try:
                 with bind(**({"request_id": outcome.request_id} if outcome.request_id else {})):
@@ -110,7 +111,7 @@ class Settlement:
                 # An outcome that the database does not take now must not keep the others waiting.
                 refused = error
                 continue
-            if await self._redis.hdel(keys.SETTLEMENTS, str(outcome.session_id)):
+            if await self._waiting.forget(outcome.session_id):
                 self._count_lost(outcome, there)
             written += 1
         if refused:
@@ -119,22 +120,15 @@ class Settlement:
 
     async def waiting(self) -> list[Outcome]:
         """Outcomes that the database does not have yet."""
-        return [Outcome.model_validate_json(kept) for _, kept in await self._waiting()]
+        return [Outcome.model_validate_json(kept) for _, kept in await self._waiting.entries()]
 
     async def is_waiting(self, session_id: UUID) -> bool:
         """Tell if this session's outcome is known and only has to be written, by a worker or by an operator."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hexists(keys.SETTLEMENTS, str(session_id))
-            pipe.hexists(keys.REJECTED, str(session_id))
-            return any(await pipe.execute())
+        return bool(await self.known([session_id]))
 
     async def known(self, session_ids: Sequence[UUID]) -> set[UUID]:
         """Those of these sessions whose outcome is known, as `is_waiting` tells of one."""
-        return await known_outcomes(self._redis, session_ids)
-
-    async def _waiting(self) -> list[tuple[str, bytes]]:
-        entries: Any = await cast(Any, self._redis).hgetall(keys.SETTLEMENTS)
-        return [(name.decode(errors="replace"), kept) for name, kept in entries.items()]
+        return await self._waiting.known(session_ids)
 
     async def _set_aside(self, session_id: str, outcome: str, error: str) -> bool:
         """Leave the outcome to an operator; false when Redis does not take it."""
@@ -148,16 +142,15 @@ class Settlement:
 
     async def _keep(self, outcome: Outcome) -> bool:
         try:
-            await insist(self._redis, "HSET", keys.SETTLEMENTS, str(outcome.session_id), outcome.model_dump_json())
+            await self._waiting.keep(outcome)
         except RedisError as error:
             log.warning("settlement_not_kept", error=type(error).__name__)
             return False
         return True
 
     async def _forget(self, session_id: UUID) -> bool:
-        """Whether it was there, so that nobody else has forgotten it before."""
         try:
-            return bool(await self._redis.hdel(keys.SETTLEMENTS, str(session_id)))
+            return await self._waiting.forget(session_id)
         except RedisError as error:
             # The background loop finds it settled and forgets it.
             log.warning("settlement_not_forgotten", error=type(error).__name__)
@@ -217,16 +210,3 @@ def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
             # Nothing was credited: somebody has to look at how this session was charged.
             log.error("refund_by_hand_needed", payer=change.refund, **event)
     return already and not change.changed
-
-
-async def known_outcomes(redis: Redis, session_ids: Sequence[UUID]) -> set[UUID]:
-    """Sessions whose outcome only has to be written, by a worker or by an operator."""
-    if not session_ids:
-        return set()
-    names = [str(session_id) for session_id in session_ids]
-    async with redis.pipeline(transaction=False) as pipe:
-        pipe.hmget(keys.SETTLEMENTS, names)
-        pipe.hmget(keys.REJECTED, names)
-        waiting, rejected = await pipe.execute()
-    entries = zip(session_ids, waiting, rejected, strict=True)
-    return {session_id for session_id, *kept in entries if any(entry is not None for entry in kept)}

@@ -14,8 +14,8 @@ from worker.generation import keys, metrics
 from worker.generation.channel import SessionRef
 from worker.generation.claims import Claims, Instance
 from worker.generation.dead_letters import DeadLetters
+from worker.generation.envelope import correlation, identify
 from worker.generation.marks import MAX_STARTS
-from worker.generation.message import correlation, identify
 from worker.generation.outcome import Outcome
 from worker.generation.ownership import Ownership
 from worker.generation.settlement import Settlement
