@@ -9,7 +9,7 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from worker.errors import InvalidMessage, MessageRefused, ServiceUnavailable
-from worker.generation import metrics
+from worker.generation import metrics, odd
 from worker.generation.celery_app import TASK
 from worker.generation.channel import SessionRef
 from worker.generation.claims import Claims
@@ -90,6 +90,10 @@ class Consumer:
                 log.warning("consumer_backed_off", error=type(error).__name__, next_try_seconds=round(pause, 1))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, MAX_WAIT_SECONDS)
+            except Exception as error:
+                odd.note("part", "consumer", error)
+                self._state, self._room = None, 0
+                await asyncio.sleep(_PAUSE_SECONDS)
             self._health.beat("consumer")
 
     async def _take_one(self) -> None:
@@ -150,6 +154,10 @@ class Consumer:
             message = parse(payload)
         except InvalidMessage as error:
             await self._refuse(payload, error)
+            return
+        except Exception as error:
+            odd.note("message", correlation(payload), error)
+            await self._refuse(payload, InvalidMessage("invalid_field", f"cannot be read: {type(error).__name__}"))
             return
         session = str(message.session_id)
         if probe and not await self._intake.pauses.give_probe(self._claims.instance, session):

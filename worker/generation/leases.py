@@ -11,7 +11,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
-from worker.generation import keys
+from worker.generation import keys, odd
 from worker.generation.marks import Mark, Receipt, Stage
 from worker.generation.retrying import retry_for, until_available
 from worker.logs import bound, get_logger
@@ -174,7 +174,7 @@ class Leases:
         """End the leases that a dead process of this instance left on these sessions."""
         for session_id in session_ids:
             holder = await redis.get(keys.lease(session_id))
-            if isinstance(holder, bytes) and holder.decode().startswith(f"{instance}:"):
+            if isinstance(holder, bytes) and holder.decode(errors="replace").startswith(f"{instance}:"):
                 await redis.delete(keys.lease(session_id))
 
     async def renew_forever(self) -> None:
@@ -189,6 +189,9 @@ class Leases:
                 await self._keep(held)
             except ServiceUnavailable as error:
                 log.warning("leases_not_renewed", error=str(error), leases=len(held))
+                pause = min(interval, _AGAIN_SECONDS)
+            except Exception as error:
+                odd.note("part", "leases", error)
                 pause = min(interval, _AGAIN_SECONDS)
 
     async def _ask(self, script: AsyncScript, names: list[str], arguments: list[str | int]) -> Any:

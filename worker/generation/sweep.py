@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, nullcontext
 from redis.asyncio import Redis
 
 from worker.errors import WorkerLost
-from worker.generation import keys, metrics
+from worker.generation import keys, metrics, odd
 from worker.generation.channel import SessionRef
 from worker.generation.claims import Claims, Instance
 from worker.generation.dead_letters import DeadLetters
@@ -18,6 +18,7 @@ from worker.generation.envelope import correlation, identify
 from worker.generation.marks import MAX_STARTS
 from worker.generation.outcome import Outcome
 from worker.generation.ownership import Ownership
+from worker.generation.retrying import AWAY
 from worker.generation.settlement import Settlement
 from worker.generation.stuck import Stuck, StuckSession
 from worker.logs import bind, get_logger
@@ -76,7 +77,12 @@ class Sweeper:
                     await self._clear_away(instance)
             stuck = await self._stuck.find()
             for found in stuck:
-                await self._end(found)
+                try:
+                    await self._end(found)
+                except (*AWAY, OSError):
+                    raise
+                except Exception as error:
+                    odd.note("session", found.session, error)
             log.debug("swept", ended=len(stuck), seconds=round(time.monotonic() - started, 3))
             return len(stuck)
 
@@ -85,7 +91,7 @@ class Sweeper:
         """Yield true while this instance alone sweeps; a holder that is dead or stands still delays no sweep."""
         mine = self._claims.instance
         holder = await self._lock(keys=[keys.SWEEP_LOCK], args=[mine, _LOCK_SECONDS, ""])
-        if holder is not None and not await self._claims.is_alive(holder.decode()):
+        if holder is not None and not await self._claims.is_alive(holder.decode(errors="replace")):
             holder = await self._lock(keys=[keys.SWEEP_LOCK], args=[mine, _LOCK_SECONDS, holder])
         try:
             yield holder is None
@@ -100,10 +106,19 @@ class Sweeper:
         while page := await claims.page(left, left + _PAGE - 1):
             for payload in page:
                 with bind(**correlation(payload)):
-                    left += not await self._take_over(claims, payload)
+                    left += not await self._try_to_take_over(claims, payload)
         if not left:
             await claims.leave()
             log.info("instance_cleared_away", dead_instance=instance.name)
+
+    async def _try_to_take_over(self, claims: Claims, payload: bytes) -> bool:
+        try:
+            return await self._take_over(claims, payload)
+        except (*AWAY, OSError):
+            raise
+        except Exception as error:
+            odd.note("message", correlation(payload), error)
+            return False
 
     async def _take_over(self, claims: Claims, payload: bytes) -> bool:
         """Take the message from the dead instance's list; false while another worker has its session."""
