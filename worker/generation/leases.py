@@ -133,7 +133,7 @@ class Leases:
         names = [keys.lease(session_id), keys.begun(session_id)]
         # One token for all tries: a lease that nobody knows of would make the next taker drop the message.
         mark = await until_available(self._ask, self._acquire, names, [token, self._milliseconds, _MARK_SECONDS])
-        if not mark:
+        if mark is None:
             return None
         self._held[token] = Lease(session_id, token, Mark.read(mark), context=bound())
         return self._held[token]
