@@ -81,7 +81,7 @@ class DeadLetter:
 
     @property
     def complete(self) -> bool:
-        """Whether the whole payload was kept."""
+        """True when the whole payload was kept."""
         return len(self.message) == self.payload_bytes
 
 
@@ -143,7 +143,7 @@ class DeadLetters:
         return None
 
     async def made_room(self) -> int:
-        """How many had to go because the list was full, ever."""
+        """Number of letters that ever had to go because the list was full."""
         return int(await self._redis.get(keys.DEAD_DROPPED) or 0)
 
     async def replay(self, letter: DeadLetter) -> bool:

@@ -39,7 +39,7 @@ _GIVE_UP_SECONDS = 2.0
 
 
 class Usage(NamedTuple):
-    """How busy the account is, all instances together."""
+    """Use of the account, all instances together."""
 
     #: Calls that started within the last window.
     calls: int
@@ -114,7 +114,7 @@ class Limiter:
                     await self._run(self._place, turn.token)
 
     async def usage(self) -> Usage:
-        """What the account is doing now."""
+        """The use of the account now."""
         try:
             return Usage(*await self._usage(keys=[keys.LIMITER], args=[self._window]))
         except (RedisError, OSError) as error:

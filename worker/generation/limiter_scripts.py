@@ -1,4 +1,4 @@
-"""What Redis does in one step for `limiter`. Moments are microseconds of Redis' own clock.
+"""Scripts that Redis runs in one step for `limiter`. Moments are microseconds of Redis' own clock.
 
 KEYS: the calls by the moment of their start, the pause of the intake; ARGV: token, calls per window, window, tolerance.
 """

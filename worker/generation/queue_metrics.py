@@ -1,4 +1,4 @@
-"""What is in Redis and therefore the same for every instance, read at the scrape: take `max()` over instances."""
+"""Metrics of Redis, the same for every instance and read at the scrape: take `max()` over instances."""
 
 import asyncio
 import json
