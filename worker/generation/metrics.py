@@ -103,7 +103,9 @@ REFUSED = counter(
     REFUSALS,
 )
 DROPPED = counter("wearon_messages_dropped_total", "Duplicates, and messages whose session had ended.")
-PUT_BACK = counter("wearon_messages_put_back_total", "Messages of dead instances that went back into the queue.")
+REQUEUED_MESSAGES = counter(
+    "wearon_messages_put_back_total", "Messages of dead instances that went back into the queue."
+)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from worker.generation.metrics import PAUSES
 from worker.generation.pauses import Pause
 
 _PATIENCE_SECONDS = 1.0
-#: Messages at the taking end; one of them is the oldest, though some may have been put back behind it.
+#: Messages at the taking end; one of them is the oldest, though some may have been requeued behind it.
 _END = 5
 #: One command for all counts. Of the oldest messages only the field `created_at` is read, if they can be used at all.
 _LOOK = """
@@ -109,8 +109,8 @@ def _pause(pause: Pause | None) -> list[Metric]:
     )
     for reason in sorted({*PAUSES, *([pause.reason] if pause else [])}):
         paused.add_metric([reason], pause is not None and pause.reason == reason)
-    begun = pause.since if pause else 0
-    return [paused, _gauge("wearon_intake_paused_timestamp_seconds", "When the pause began; 0: there is none.", begun)]
+    since = pause.since if pause else 0
+    return [paused, _gauge("wearon_intake_paused_timestamp_seconds", "When the pause began; 0: there is none.", since)]
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

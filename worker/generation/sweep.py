@@ -120,7 +120,7 @@ class Sweeper:
             await self._settlement.settle(Outcome.failed(session, WorkerLost(detail)))
             await claims.finish(payload)
         elif await claims.requeue(payload):
-            metrics.PUT_BACK.inc()
+            metrics.REQUEUED_MESSAGES.inc()
             log.warning("message_put_back", dead_instance=claims.instance)
         return True
 
