@@ -50,7 +50,7 @@ return moved
 
 @dataclass(frozen=True)
 class Instance:
-    """Another running container, or one that is no more."""
+    """Another container: running, or gone."""
 
     name: str
     alive: bool
