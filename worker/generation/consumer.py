@@ -210,7 +210,7 @@ class Consumer:
             await self.forward(payload)
         self._unstarted = idle - self._unstarted
 
-    async def return_unstarted(self) -> None:
+    async def requeue_unstarted(self) -> None:
         """Requeue what is claimed here and not worked on; for the drain, once `run` has ended."""
         await asyncio.sleep(_START_SECONDS)
         for payload in await self._claims.held():

@@ -81,7 +81,7 @@ class DeadLetter:
 
     @property
     def complete(self) -> bool:
-        """Whether the whole payload was kept."""
+        """True when the whole payload was kept."""
         return len(self.message) == self.payload_bytes
 
 
@@ -143,12 +143,12 @@ class DeadLetters:
         return None
 
     async def made_room(self) -> int:
-        """How many had to go because the list was full, ever."""
+        """Number of letters that ever had to go because the list was full."""
         dropped = await self._redis.get(keys.DEAD_DROPPED) or b"0"
         return int(dropped) if dropped.isdigit() else 0
 
     async def replay(self, letter: DeadLetter) -> bool:
-        """Put the message into the queue again as if it were new; false when somebody took the letter before.
+        """Requeue the message as if it were new; false when another command took the letter before.
 
         Raises:
             CannotReplay: it was not kept whole.
@@ -161,12 +161,12 @@ class DeadLetters:
         return bool(await self._take(keys=names, args=[letter.item, letter.message]))
 
     async def drop(self, letter: DeadLetter) -> bool:
-        """Delete it; false when somebody took it before."""
+        """Delete the letter; false when another command took it before."""
         return bool(await self._take(keys=[keys.DEAD, keys.DEAD_BYTES], args=[letter.item]))
 
 
 def _read(item: bytes) -> DeadLetter:
-    """Read an entry of the list; one that is no letter is shown as it is."""
+    """Read an entry of the list; an entry that is no letter is shown as it is."""
     try:
         letter = DeadLetter(**json.loads(item), item=item)
         b64decode(letter.payload)

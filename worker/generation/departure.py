@@ -1,4 +1,4 @@
-"""The way out of an instance: its messages go back into the queue, and the other instances need not wait."""
+"""The departure of an instance: its messages are requeued, and the other instances need not wait."""
 
 import asyncio
 from contextlib import suppress

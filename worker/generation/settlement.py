@@ -1,4 +1,4 @@
-"""How a generation ends in the database, whatever happens: completed, or failed with the refund.
+"""The end of a generation in the database, whatever happens: completed, or failed with the refund.
 
 An outcome is kept in Redis before it is written, and forgotten once the database has it. So neither a database that is
 away nor a worker that dies in between loses a paid picture or a refund.
@@ -45,7 +45,7 @@ class Settlement:
         self._rejected = Rejected(redis)
         self._ownership = Ownership(redis)
         self._deferred = asyncio.Event()
-        #: What this process wrote without getting an answer: it may have been done all the same.
+        #: Outcomes that this process wrote without getting an answer: the database may have them all the same.
         self._unsure = set[UUID]()
 
     async def defer(self, outcome: Outcome) -> None:
@@ -54,7 +54,7 @@ class Settlement:
         self._deferred.set()
 
     async def settle(self, outcome: Outcome) -> None:
-        """Returns once the outcome is in the database, or safe in Redis to be written later."""
+        """Return once the outcome is in the database, or safe in Redis to be written later."""
         while True:
             kept = await self._keep(outcome)
             try:
@@ -68,7 +68,7 @@ class Settlement:
                     metrics.POSTPONED.inc()
                     log.warning("settlement_postponed", outcome=outcome.kind, error=str(error))
                     return
-                # Neither Redis nor the database: this process is the only one that knows.
+                # Neither Redis nor the database has the outcome: only this process knows it.
                 log.error("settlement_homeless", outcome=outcome.kind, error=str(error))
                 continue
             if kept and await self._forget(outcome.session_id):
@@ -92,35 +92,20 @@ class Settlement:
                 odd.note("part", "settler", error)
 
     async def settle_waiting(self) -> int:
-        """One round over all outcomes whose worker does not settle them itself; -> how many were written."""
+        """Write all outcomes that no worker settles itself; -> how many were written."""
         written = 0
         refused: ServiceUnavailable | None = None
         for session_id, kept in await self._waiting.entries():
-            outcome = _read(session_id, kept)
-            if outcome is None:
-                await self._set_aside(session_id, kept.decode(errors="replace"), "the entry is no outcome")
-                continue
-            if await self._ownership.is_held(outcome.session_id):
-                continue
             try:
-                with bind(**({"request_id": outcome.request_id} if outcome.request_id else {})):
-                    there = await self._write(outcome)
-            except CallRejected as error:
-                await self._set_aside(session_id, outcome.model_dump_json(), str(error))
-                continue
+                written += await self._settle_entry(session_id, kept)
             except ServiceUnavailable as error:
                 # An outcome that the database does not take now must not keep the others waiting.
                 refused = error
-                continue
             except RedisError:
                 raise
             except Exception as error:
                 odd.note("outcome", session_id, error)
-                await self._set_aside(session_id, outcome.model_dump_json(), f"{type(error).__name__}: {error}")
-                continue
-            if await self._waiting.forget(outcome.session_id):
-                self._count_lost(outcome, there)
-            written += 1
+                await self._set_aside(session_id, kept.decode(errors="replace"), f"{type(error).__name__}: {error}")
         if refused:
             raise refused
         return written
@@ -136,6 +121,24 @@ class Settlement:
     async def known(self, session_ids: Sequence[UUID]) -> set[UUID]:
         """Those of these sessions whose outcome is known, as `is_waiting` tells of one."""
         return await self._waiting.known(session_ids)
+
+    async def _settle_entry(self, session_id: str, kept: bytes) -> bool:
+        """Write one outcome; false for an outcome that is set aside, or left to the worker that has the lease."""
+        outcome = _read(session_id, kept)
+        if outcome is None:
+            await self._set_aside(session_id, kept.decode(errors="replace"), "the entry is no outcome")
+            return False
+        if await self._ownership.is_held(outcome.session_id):
+            return False
+        try:
+            with bind(**({"request_id": outcome.request_id} if outcome.request_id else {})):
+                there = await self._write(outcome)
+        except CallRejected as error:
+            await self._set_aside(session_id, outcome.model_dump_json(), str(error))
+            return False
+        if await self._waiting.forget(outcome.session_id):
+            self._count_lost(outcome, there)
+        return True
 
     async def _set_aside(self, session_id: str, outcome: str, error: str) -> bool:
         """Leave the outcome to an operator; false when Redis does not take it."""
@@ -159,12 +162,12 @@ class Settlement:
         try:
             return await self._waiting.forget(session_id)
         except RedisError as error:
-            # The background loop finds it settled and forgets it.
+            # The background loop finds the session settled and forgets the outcome.
             log.warning("settlement_not_forgotten", error=type(error).__name__)
             return False
 
     async def _write(self, outcome: Outcome) -> bool:
-        """Returns whether the database had it already: from us, if an answer was lost, or from somebody else."""
+        """Write the outcome; true when the database had it already: an answer was lost, or another process wrote it."""
         steps: dict[str, float] = {}
         try:
             with metrics.step("settle", steps):
@@ -195,7 +198,7 @@ class Settlement:
 
 
 def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
-    """Returns whether it was done already."""
+    """Log and count the database's answer; true when the database had the outcome already."""
     event = {"session_id": str(outcome.session_id), "channel": outcome.channel, "settle_seconds": seconds}
     already = change.status == outcome.kind and change.image_url in (None, outcome.image_url)
     if change.changed:
@@ -214,7 +217,7 @@ def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
     else:
         log.warning("generation_failed", reason=outcome.reason, refund=change.refund, **event)
         if metrics.BY_HAND.get(change.refund or "") == outcome.channel:
-            # Nothing was credited: somebody has to look at how this session was charged.
+            # Nothing was credited: an operator has to look at how this session was charged.
             log.error("refund_by_hand_needed", payer=change.refund, **event)
     return already and not change.changed
 

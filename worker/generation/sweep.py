@@ -1,4 +1,4 @@
-"""What no worker works on any more: messages of dead instances go back, stuck sessions are failed and refunded.
+"""Work that no worker does any more: messages of dead instances are requeued, stuck sessions failed and refunded.
 
 One instance at a time sweeps.
 """
@@ -100,7 +100,7 @@ class Sweeper:
                 await self._unlock(keys=[keys.SWEEP_LOCK], args=[mine])
 
     async def _clear_away(self, instance: Instance) -> None:
-        """Messages of a dead instance go back into the queue in their order."""
+        """Requeue the messages of a dead instance in their order."""
         claims, left = self._claims.of(instance.name), 0
         # Newest first, so that the oldest ends up nearest to the taking end.
         while page := await claims.page(left, left + _PAGE - 1):
@@ -137,7 +137,7 @@ class Sweeper:
             await self._settlement.settle(Outcome.failed(session, WorkerLost(detail)))
             await claims.finish(payload)
         elif await claims.requeue(payload):
-            metrics.PUT_BACK.inc()
+            metrics.REQUEUED_MESSAGES.inc()
             log.warning("message_put_back", dead_instance=claims.instance)
         return True
 
