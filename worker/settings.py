@@ -18,8 +18,8 @@ from pydantic_settings import SettingsError as SourceError
 
 from worker import image_models
 from worker.errors import SettingsError
-from worker.hosts import canonical_host
 from worker.image_models import Price
+from worker.photos.hosts import canonical_host
 
 SECRETS_DIR = Path("/run/secrets")
 #: The upload limit of the producer: 10 MiB.
@@ -106,8 +106,8 @@ class Settings(BaseSettings):
     #: 0: one per core.
     sizing_threads: int = Field(default=0, ge=0, le=64)
     sizing_queue: int = Field(default=32, ge=0, le=1000)
-    #: A request's whole time; its download gets four fifths of it.
-    sizing_timeout_seconds: float = Field(default=5, gt=0, le=60)
+    #: A request's whole time, for an app that gives up after 5 s; its download gets four fifths of it.
+    sizing_timeout_seconds: float = Field(default=4.5, gt=0, le=60)
     #: Another pose model file; its SHA-256 must be the packaged one's.
     pose_model_path: Path | None = None
 

@@ -14,7 +14,7 @@ from tests.bench.figures import Figure, as_json, as_text
 from tests.bench.options import Options
 from tests.bench.progress import Progress
 
-_NAMES = ("generation", "burst", "images", "sizing", "start", "growth", "outage", "backlog")
+_NAMES = ("generation", "burst", "images", "sizing", "start", "rest", "growth", "outage", "backlog")
 PARTS = tuple(name for name in _NAMES if find_spec(f"tests.bench.{name}"))
 #: Each takes as long as all others together.
 ONLY_WHEN_NAMED = {"growth", "outage", "backlog"}

@@ -5,10 +5,14 @@ from typing import Any
 from kombu.transport import redis
 
 from worker.generation.room import InsistingRedis
+from worker.redis_client import BlockingConnection, BlockingSSLConnection
 
 
 class Channel(redis.Channel):  # type: ignore[misc]  # kombu has no types
     """A channel that closes at once, and that a full Redis does not refuse."""
+
+    connection_class = BlockingConnection
+    connection_class_ssl = BlockingSSLConnection
 
     def close(self) -> None:
         """Cut the connection of a BRPOP that waits; kombu would wait for its answer.

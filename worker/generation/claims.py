@@ -67,6 +67,8 @@ class Claims:
         #: Redis refused the last heartbeat or message for want of memory.
         self.redis_full = False
         self._list = keys.claimed(instance)
+        #: Other instances at the last look.
+        self.neighbours: list[Instance] = []
         self._lease_seconds = lease_seconds
         self._take = redis.register_script(_TAKE)
         self._join = redis.register_script(_JOIN)
@@ -143,7 +145,18 @@ class Claims:
 
     async def instances(self) -> list[Instance]:
         """All instances that have not been cleared away."""
-        names = sorted(name.decode() for name in await self._lists.smembers(keys.INSTANCES))
+        return await self._look(await self._names())
+
+    async def others(self) -> list[Instance]:
+        """All of them but this one."""
+        self.neighbours = await self._look(await self._names() - {self.instance})
+        return self.neighbours
+
+    async def _names(self) -> set[str]:
+        return {name.decode() for name in await self._lists.smembers(keys.INSTANCES)}
+
+    async def _look(self, found: set[str]) -> list[Instance]:
+        names = sorted(found)
         alive = await self.redis.mget([keys.alive(name) for name in names]) if names else []
         return [Instance(name, value is not None) for name, value in zip(names, alive, strict=True)]
 

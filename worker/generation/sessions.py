@@ -11,11 +11,14 @@ from uuid import UUID
 from postgrest import AsyncPostgrestClient
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from worker.errors import ServiceUnavailable
+from worker.errors import ServiceUnavailable, WorkerError
 from worker.generation.channel import Channel, SessionRef
 from worker.generation.database import FunctionMissing, rows, run
 from worker.generation.installed import Installed
-from worker.generation.retrying import retry_for
+from worker.generation.retrying import retry_for, until_available
+from worker.logs import get_logger
+
+log = get_logger(__name__)
 
 MIGRATION = Path(__file__).parent / "sql" / "functions.sql"
 #: What the migration must be at least; raised with every change of a function's behaviour.
@@ -30,6 +33,8 @@ SIGNATURES = {
     "fail_generation": "p_channel text, p_session_id uuid, p_message text, p_processing_time_ms integer",
 }
 _PAGE = 1000
+#: PostgREST learns of a fresh migration within this.
+_SCHEMA_PATIENCE_SECONDS = 10.0
 #: The status after each call that changed something.
 _AFTER = {
     "start_generation": "processing",
@@ -121,6 +126,24 @@ class Sessions:
         except FunctionMissing:
             answer = {}
         return Installed.read(answer, MIGRATION_VERSION, SIGNATURES)
+
+    async def usable(self) -> bool:
+        """True while the database answers and has the SQL functions."""
+        try:
+            return not (await self.installed()).missing
+        except ServiceUnavailable:
+            return False
+
+    async def require_functions(self) -> None:
+        """Wait for the database; raise WorkerError when its SQL functions are not those that this worker calls."""
+        installed = await until_available(self.installed, _SCHEMA_PATIENCE_SECONDS)
+        if missing := installed.missing:
+            raise WorkerError(
+                f"the database lacks these SQL functions, or has other versions of them: {', '.join(missing)}. "
+                f'Install them with: psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f {MIGRATION}'
+            )
+        if installed.newer:
+            log.info("functions_newer", installed_version=installed.version, needed_version=MIGRATION_VERSION)
 
     async def find(self, session_id: UUID, owner_ids: set[str]) -> SessionRef | None:
         """The one session with this id; where both channels have one, the one that belongs to these owners."""

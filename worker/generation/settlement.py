@@ -32,6 +32,8 @@ _PATIENCE_SECONDS = 5.0
 _UNSURE_MAX = 10_000
 #: How often the background loop looks for outcomes that wait.
 _INTERVAL_SECONDS = 2.0
+#: ... as long as none was there; each look costs a command.
+_REST_SECONDS = 15.0
 
 
 class Settlement:
@@ -81,8 +83,7 @@ class Settlement:
                     await self._deferred.wait()
             self._deferred.clear()
             try:
-                await self.settle_waiting()
-                pause = _INTERVAL_SECONDS
+                pause = _INTERVAL_SECONDS if await self.settle_waiting() else _REST_SECONDS
             except (ServiceUnavailable, RedisError) as error:
                 pause = min(pause * 1.5, 15.0)
                 log.warning("settlement_waits", error=str(error), next_try_seconds=round(pause, 1))
