@@ -122,7 +122,7 @@ class HealthCheck:
                 for name, part in self._health.parts.items():
                     self._health.beat(name, **part.detail)
                 continue
-            if time.monotonic() - self._health.redis_seen > _PING_SECONDS:
+            if not self._health.redis_connected or time.monotonic() - self._health.redis_seen > _PING_SECONDS:
                 await self._check_redis()
             if not self._health.redis_connected:
                 redis_away_at = time.monotonic()
