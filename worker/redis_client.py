@@ -90,7 +90,7 @@ class Client(asyncio.Redis):
     async def execute_command(self, *arguments: Any, **options: Any) -> Any:
         """Run a command; raises TakesNoWrites, after which every connection that waits for use is opened anew."""
         try:
-            return await super().execute_command(*arguments, **options)
+            return await super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
         except TakesNoWrites:
             await self.connection_pool.disconnect(inuse_connections=False)
             raise
