@@ -30,7 +30,7 @@ def address(world: Sandbox) -> Iterator[Proxy]:
     world.reset()
     with Proxy(world.valkey.port) as proxy:
         yield proxy
-    world.redis.execute_command("REPLICAOF", "NO", "ONE")
+    world.redis.replicaof("NO", "ONE")
 
 
 def test_a_failover_costs_no_message_and_no_restart(world: Sandbox, address: Proxy, other: Valkey) -> None:
@@ -42,9 +42,9 @@ def test_a_failover_costs_no_message_and_no_restart(world: Sandbox, address: Pro
         new = redis.Redis.from_url(other.url, decode_responses=True)
         new.replicaof("127.0.0.1", world.valkey.port)
         wait_for(lambda: new.info("replication").get("master_link_status") == "up", 20, "not replicated")
-        new.execute_command("REPLICAOF", "NO", "ONE")
+        new.replicaof("NO", "ONE")
         address.target = other.port
-        world.redis.execute_command("REPLICAOF", "127.0.0.1", str(other.port))
+        world.redis.replicaof("127.0.0.1", other.port)
         late = world.producer.b2c(push=False)
         new.lpush(keys.QUEUE, json.dumps(late.message))
         assert world.settled("b2c", running.session_id, 40)["status"] == "completed"
@@ -60,11 +60,11 @@ def test_a_replica_is_named_in_health_and_log_until_it_is_a_primary_again(
     world: Sandbox, address: Proxy, other: Valkey
 ) -> None:
     with WorkerProcess(world, **QUICK, REDIS_URL=f"redis://127.0.0.1:{address.port}/0") as worker:
-        world.redis.execute_command("REPLICAOF", "127.0.0.1", str(other.port))
+        world.redis.replicaof("127.0.0.1", other.port)
         wait_for(lambda: not worker.health()["redis_connected"], 20, lambda: str(worker.health()))
         wait_for(lambda: "read-only replica" in str(worker.health()["redis_problem"]), 10, lambda: str(worker.health()))
         assert worker.logs("redis_lost")
-        world.redis.execute_command("REPLICAOF", "NO", "ONE")
+        world.redis.replicaof("NO", "ONE")
         assert world.settled("b2c", world.producer.b2c().session_id, 40)["status"] == "completed"
         wait_for(lambda: worker.health()["redis_problem"] is None, 20, lambda: str(worker.health()))
         assert worker.logs("redis_recovered")
