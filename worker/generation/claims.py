@@ -63,6 +63,11 @@ class Claims:
             await self._join(keys=[keys.INSTANCES, alive], args=[self.instance, milliseconds])
         return bool(before)
 
+    async def prove(self) -> None:
+        """Raise what Redis raises when it takes no write now; it may be full."""
+        # Extends the sign of life of an instance that has one; a full Redis takes it, a replica does not.
+        await self.redis.pexpire(keys.alive(self.instance), int(self._lease_seconds * 1000))
+
     async def take(self, timeout_seconds: int) -> bytes | None:
         """The oldest message of the queue, now on this instance's claimed list; None when none came."""
         try:
