@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -28,7 +27,7 @@ from worker.generation.message import identify
 from worker.generation.pauses import Pauses
 from worker.generation.pool import Child, Pool
 from worker.generation.queue_metrics import Shared
-from worker.generation.retrying import AWAY, until_available
+from worker.generation.retrying import AWAY, retry_for, until_available
 from worker.generation.sessions import MIGRATION, MIGRATION_VERSION, Sessions
 from worker.generation.settlement import Settlement
 from worker.generation.sweep import Sweeper
@@ -150,7 +149,7 @@ class Supervisor:
         self._health.redis_connected = True
         await self._check_functions()
         try:
-            await until_available(self._watch.sweep, _FIRST_SWEEP_SECONDS)
+            await retry_for(_FIRST_SWEEP_SECONDS)(self._watch.sweep)
         except AWAY as error:
             log.warning("sweep_failed", error=str(error))
         await self._pool.wait_until_up()
@@ -163,7 +162,7 @@ class Supervisor:
         log.info("worker_ready", instance=self._instance)
 
     async def _check_functions(self) -> None:
-        installed = await until_available(partial(self._sessions.installed, _SCHEMA_PATIENCE_SECONDS))
+        installed = await until_available(self._sessions.installed, _SCHEMA_PATIENCE_SECONDS)
         if missing := installed.missing:
             raise WorkerError(
                 f"the database lacks these SQL functions, or has other versions of them: {', '.join(missing)}. "
@@ -213,7 +212,7 @@ class Supervisor:
                 await self._redis.delete(keys.alive(self._instance))
 
     async def _drop_leases(self) -> None:
-        claimed = [known[1] for payload in await self._claims.held() if (known := identify(payload))]
+        claimed = [known.id for payload in await self._claims.held() if (known := identify(payload))]
         await Leases.drop_all(self._redis, self._instance, claimed)
 
     def _part(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

@@ -87,7 +87,7 @@ async def _list(console: Console) -> None:
     table = Table("id", "time", "reason", "session", "bytes", "detail", box=None, pad_edge=False)
     for letter in found:
         session = identify(letter.message)
-        named = f"{session[0]} {session[1]}" if session else "unknown"
+        named = f"{session.channel} {session.id}" if session else "unknown"
         table.add_row(
             letter.id, letter.time[:19], letter.reason, named, str(letter.payload_bytes), _redacted(letter.detail)[:80]
         )

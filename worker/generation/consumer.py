@@ -1,20 +1,21 @@
 """Takes messages off the producers' list, no more than the pool can start now, and hands them to Celery."""
 
 import asyncio
-from uuid import UUID
 
 from celery import Celery
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from worker.errors import InvalidMessage, MessageRefused, ServiceUnavailable
-from worker.generation import keys, metrics, settlement
+from worker.generation import keys, metrics
 from worker.generation.celery_app import TASK
+from worker.generation.channel import SessionRef
 from worker.generation.claims import Claims
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.intake import Intake
-from worker.generation.message import Channel, correlation, identify, parse, session_of
-from worker.generation.retrying import MAX_WAIT_SECONDS, until_available
+from worker.generation.message import correlation, identify, parse, session_of
+from worker.generation.outcome import Outcome
+from worker.generation.retrying import MAX_WAIT_SECONDS, retry_for
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
 from worker.health import Health
@@ -130,22 +131,17 @@ class Consumer:
             letter = await self._dead_letters.add(payload, error.reason, error.detail)
             metrics.REFUSED.labels(error.reason).inc()
             log.error("message_refused", reason=error.reason, detail=error.detail, dead_letter=letter.id)
-            if known and not await self._claims.redis.exists(keys.lease(known[1])):
-                problem = MessageRefused(error.detail)
-                await self._settlement.defer(settlement.failed(*known, problem, processing_time_ms=0))
+            if known and not await self._claims.redis.exists(keys.lease(known.id)):
+                await self._settlement.defer(Outcome.failed(known, MessageRefused(error.detail)))
             await self._claims.finish(payload)
 
-    async def _search(self, payload: bytes) -> tuple[Channel, UUID] | None:
-        """Channel and session of a message that names only its session, if that is the session of one channel."""
+    async def _search(self, payload: bytes) -> SessionRef | None:
+        """Session of a message whose channel cannot be read, if only one channel has the session."""
         named = session_of(payload)
         if named is None:
             return None
         # Before the dead letter: a message that is left claimed now is refused as a whole the next time.
-        session_id, owner_ids = named
-        channels = await until_available(
-            lambda: self._sessions.channels_of(session_id, owner_ids), _SEARCH_PATIENCE_SECONDS
-        )
-        return (channels[0], session_id) if len(channels) == 1 else None
+        return await retry_for(_SEARCH_PATIENCE_SECONDS)(self._sessions.find, *named)
 
     async def reforward(self) -> None:
         """Forward again what is claimed here but neither waits in Celery nor is worked on, twice in a row.
@@ -169,7 +165,7 @@ class Consumer:
 
     async def _leased(self, payload: bytes) -> bool:
         known = identify(payload)
-        return bool(known and await self._claims.redis.exists(keys.lease(known[1])))
+        return bool(known and await self._claims.redis.exists(keys.lease(known.id)))
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
-from worker.generation.retrying import until_available
+from worker.generation.retrying import retry_for, until_available
 from worker.logs import bound, get_logger
 
 log = get_logger(__name__)
@@ -77,9 +77,7 @@ class Leases:
         token = f"{self._instance}:{uuid4().hex[:8]}"
         names = [keys.lease(session_id), keys.begun(session_id)]
         # One token for all tries: a lease that nobody knows of would make the next taker drop the message.
-        result = await until_available(
-            lambda: self._acquire(keys=names, args=[token, self._milliseconds, _BEGUN_SECONDS])
-        )
+        result = await until_available(self._acquire, keys=names, args=[token, self._milliseconds, _BEGUN_SECONDS])
         if not result:
             return None
         self._held[token] = Lease(session_id, token, first=result == 2, context=bound())
@@ -106,7 +104,7 @@ class Leases:
         self._held.pop(lease.token, None)
         names = [keys.lease(lease.session_id), keys.begun(lease.session_id), keys.deaths(lease.session_id)]
         try:
-            await until_available(lambda: self._release(keys=names, args=[lease.token]), self._milliseconds / 1000)
+            await retry_for(self._milliseconds / 1000)(self._release, keys=names, args=[lease.token])
         except RedisError as error:
             log.warning("lease_not_released", session_id=str(lease.session_id), error=type(error).__name__)
 

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from functools import partial
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -176,7 +175,7 @@ class Limiter:
 
     async def _ask_for_place(self, token: str) -> float:
         """With one token for all tries: another one would queue again, behind its own place from before an outage."""
-        delay, pause = await until_available(partial(self._run, self._place, token))
+        delay, pause = await until_available(self._run, self._place, token)
         if self._check:
             self._check(pause)
         return float(delay)

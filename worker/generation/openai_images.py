@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -13,15 +14,14 @@ from openai import AsyncOpenAI
 
 from worker import image_models
 from worker.errors import EditFailed, ImageError, ServiceOutage
-from worker.generation import metrics as generations
-from worker.generation import openai_metrics as image_api
-from worker.generation import openai_picture
+from worker.generation import metrics, openai_metrics, openai_picture
 from worker.generation.model_watch import ModelWatch, Verdict
 from worker.generation.openai_answers import UNAVAILABLE, Answer, Meaning, as_error, is_html, meaning
 from worker.logs import get_logger
 from worker.settings import Settings
 
 log = get_logger(__name__)
+Timer = Callable[[str], AbstractContextManager[None]]
 
 #: A retry waits as long as OpenAI asks, up to this.
 _RETRY_WAIT_MAX_SECONDS = 30.0
@@ -72,6 +72,7 @@ class _Order:
     images: list[bytes]
     prompt: str
     on_call: Callable[[], Awaitable[None]]
+    step: Timer
 
 
 class _Passing(Exception):
@@ -112,11 +113,15 @@ class ImageEditor:
         self._fetch = fetch
         self.models = ModelWatch(client, settings)
         both = (self.models.first, self.models.fallback)
-        image_api.expect(both)
+        openai_metrics.expect(both)
         self._parameters = {model: self._parameters_of(model) for model in both}
 
-    async def edit(self, images: list[bytes], prompt: str, on_call: Callable[[], Awaitable[None]]) -> Edit:
+    async def edit(
+        self, images: list[bytes], prompt: str, on_call: Callable[[], Awaitable[None]], step: Timer = metrics.step
+    ) -> Edit:
         """One picture from JPEGs in the given order; `on_call` is awaited before each request; what it raises passes.
+
+        `step` times the wait for the turn and the request.
 
         Raises:
             RateLimited: OpenAI answered 429; nothing was retried.
@@ -126,7 +131,7 @@ class ImageEditor:
             ServiceOutage: 5xx and broken connections once the retries are used up.
             EditFailed: any other final answer.
         """
-        order = _Order(images, prompt, on_call)
+        order = _Order(images, prompt, on_call, step)
         # Each delay is longer than the one before: 1, 2, 4 seconds and up to one more, so that callers spread.
         attempts = stamina.retry_context(
             on=_wait,
@@ -153,22 +158,22 @@ class ImageEditor:
         return await self._call(order, self.models.fallback)
 
     async def _call(self, order: _Order, model: str) -> Edit:
-        with generations.step("limiter_wait"):
+        with order.step("limiter_wait"):
             await self._wait_for_turn()
         await order.on_call()
         body = await self._send(order, model)
         try:
             edit = await self._read(body, model)
         except EditFailed:
-            image_api.answered(model, "unreadable")
+            openai_metrics.answered(model, "unreadable")
             raise
-        image_api.answered(model, "ok")
+        openai_metrics.answered(model, "ok")
         return edit
 
     async def _send(self, order: _Order, model: str) -> bytes:
         """The body of a success; any other answer is raised by its meaning."""
         try:
-            with generations.step("edit"):
+            with order.step("edit"):
                 # Raw: the SDK's models must not refuse a paid picture for a field beside it.
                 response = await self._client.images.with_raw_response.edit(
                     model=model,
@@ -180,14 +185,14 @@ class ImageEditor:
         except openai.APIStatusError as error:
             raise await self._refusal(Answer.of(error), model, order.prompt) from error
         except openai.APIConnectionError as error:
-            image_api.answered(model, "connection_error")
+            openai_metrics.answered(model, "connection_error")
             await self._tell(available=False)
             raise _Passing(f"OpenAI connection: {type(error.__cause__ or error).__name__}") from error
         except asyncio.CancelledError:
-            image_api.answered(model, "abandoned")
+            openai_metrics.answered(model, "abandoned")
             raise
         if is_html(response.headers, response.content):
-            image_api.answered(model, Meaning.PASSING.value)
+            openai_metrics.answered(model, Meaning.PASSING.value)
             await self._tell(available=False)
             raise _Passing(f"OpenAI answered {response.status_code} with a page of HTML")
         await self._tell(available=True)
@@ -204,7 +209,7 @@ class ImageEditor:
             last_hint = model == self.models.fallback and not answer.is_about_the_model
             if verdict is Verdict.ALIVE or (verdict is Verdict.UNKNOWN and last_hint):
                 means = meaning(answer, model_lives=True)
-        image_api.answered(model, means.value)
+        openai_metrics.answered(model, means.value)
         secrets = (prompt, self._settings.openai_api_key.get_secret_value())
         if means is Meaning.PASSING:
             return _Passing(answer.describe(*secrets), answer.retry_after)

@@ -12,13 +12,11 @@ from postgrest import AsyncPostgrestClient
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from worker.errors import ServiceUnavailable
+from worker.generation.channel import Channel, SessionRef
 from worker.generation.database import FunctionMissing, rows, run
 from worker.generation.installed import Installed
-from worker.generation.message import Channel
-from worker.generation.retrying import until_available
+from worker.generation.retrying import retry_for
 
-TABLES: dict[Channel, str] = {"b2c": "generation_sessions", "b2b": "store_generation_sessions"}
-OWNER: dict[Channel, str] = {"b2c": "user_id", "b2b": "store_id"}
 MIGRATION = Path(__file__).parent / "sql" / "functions.sql"
 #: What the migration must be at least; raised with every change of a function's behaviour.
 MIGRATION_VERSION = 3
@@ -63,11 +61,9 @@ class Change(BaseModel):
 
 
 @dataclass(frozen=True)
-class OpenSession:
+class OpenSession(SessionRef):
     """A session that is neither completed nor failed."""
 
-    channel: Channel
-    session_id: UUID
     status: str
 
 
@@ -77,18 +73,17 @@ class Sessions:
     def __init__(self, database: AsyncPostgrestClient) -> None:
         self._database = database
 
-    async def start(self, channel: Channel, session_id: UUID, owner_id: UUID) -> Change:
+    async def start(self, session: SessionRef, owner_id: UUID) -> Change:
         """queued|pending -> processing."""
-        return await self._change("start_generation", channel, session_id, p_owner_id=str(owner_id))
+        return await self._change("start_generation", session, p_owner_id=str(owner_id))
 
-    async def requeue(self, channel: Channel, session_id: UUID) -> Change:
+    async def requeue(self, session: SessionRef) -> Change:
         """processing -> queued."""
-        return await self._change("requeue_generation", channel, session_id)
+        return await self._change("requeue_generation", session)
 
     async def complete(
         self,
-        channel: Channel,
-        session_id: UUID,
+        session: SessionRef,
         *,
         image_url: str,
         input_tokens: int | None,
@@ -99,8 +94,7 @@ class Sessions:
         """processing -> completed."""
         return await self._change(
             "complete_generation",
-            channel,
-            session_id,
+            session,
             p_image_url=image_url,
             p_input_tokens=input_tokens,
             p_output_tokens=output_tokens,
@@ -108,41 +102,43 @@ class Sessions:
             p_processing_time_ms=processing_time_ms,
         )
 
-    async def fail(self, channel: Channel, session_id: UUID, message: str, processing_time_ms: int | None) -> Change:
-        """queued|pending|processing -> failed, with the refund to whoever paid."""
+    async def fail(self, session: SessionRef, message: str, processing_time_ms: int | None) -> Change:
+        """queued|pending|processing -> failed, with the refund to the payer."""
         return await self._change(
-            "fail_generation", channel, session_id, p_message=message, p_processing_time_ms=processing_time_ms
+            "fail_generation", session, p_message=message, p_processing_time_ms=processing_time_ms
         )
 
     async def installed(self, patience_seconds: float = 0) -> Installed:
         """The SQL functions that the database has; PostgREST gets that long to notice a fresh migration."""
         try:
-            answer = await until_available(lambda: self._call("wearon_worker_functions", {}), patience_seconds)
+            answer = await retry_for(patience_seconds)(self._call, "wearon_worker_functions", {})
         except FunctionMissing:
             answer = {}
         return Installed.read(answer, MIGRATION_VERSION, SIGNATURES)
 
-    async def channels_of(self, session_id: UUID, owner_ids: set[str]) -> list[Channel]:
-        """Channels in which there is such a session; those of these owners alone when both have one."""
+    async def find(self, session_id: UUID, owner_ids: set[str]) -> SessionRef | None:
+        """The one session with this id; where both channels have one, the one that belongs to these owners."""
         found: dict[Channel, str] = {}
-        for channel, table in TABLES.items():
-            query = self._database.table(table).select(OWNER[channel]).eq("id", str(session_id)).limit(1)
-            for row in rows(await run(query), OWNER[channel]):
-                found[channel] = str(row[OWNER[channel]])
-        if len(found) < len(TABLES):
-            return list(found)
-        return [channel for channel, owner_id in found.items() if owner_id in owner_ids]
+        for channel in Channel:
+            owner = channel.owner_column
+            query = self._database.table(channel.table).select(owner).eq("id", str(session_id)).limit(1)
+            for row in rows(await run(query), owner):
+                found[channel] = str(row[owner])
+        channels = [channel for channel in found if len(found) == 1 or found[channel] in owner_ids]
+        return SessionRef(channels[0], session_id) if len(channels) == 1 else None
 
     async def open(
         self, statuses: list[str], on_progress: Callable[[], None], created_before: datetime | None = None
     ) -> list[OpenSession]:
         """All sessions of both channels in these statuses; calls `on_progress` after each answer of the database."""
         found: list[OpenSession] = []
-        for channel, table in TABLES.items():
+        for channel in Channel:
             offset = 0
+            # The index on open b2b sessions serves no query that asks for "pending".
+            known = [status for status in statuses if status in channel.open_statuses]
             # Until an empty page: the server may give less than was asked for (PostgREST's max-rows).
             while True:
-                query = self._database.table(table).select("id,status").in_("status", _known(channel, statuses))
+                query = self._database.table(channel.table).select("id,status").in_("status", known)
                 if created_before:
                     query = query.lt("created_at", created_before.isoformat())
                 page = rows(await run(query.order("id").range(offset, offset + _PAGE - 1)), "id", "status")
@@ -153,8 +149,9 @@ class Sessions:
                 offset += len(page)
         return found
 
-    async def _change(self, function: str, channel: Channel, session_id: UUID, **parameters: Any) -> Change:
-        result = await self._call(function, {"p_channel": channel, "p_session_id": str(session_id), **parameters})
+    async def _change(self, function: str, session: SessionRef, **parameters: Any) -> Change:
+        ids = {"p_channel": session.channel, "p_session_id": str(session.id)}
+        result = await self._call(function, {**ids, **parameters})
         if result.get("changed") is True:
             result = {"status": _AFTER[function], **result}
         elif "status" not in result:
@@ -170,8 +167,3 @@ class Sessions:
         if not isinstance(result, dict):
             raise ServiceUnavailable(f"database answered {function} with {type(result).__name__} instead of an object")
         return result
-
-
-def _known(channel: Channel, statuses: list[str]) -> list[str]:
-    """Only statuses of the channel: the index on open b2b sessions serves no query that asks for "pending"."""
-    return [status for status in statuses if channel == "b2c" or status != "pending"]

@@ -5,25 +5,22 @@ away nor a worker that dies in between loses a paid picture or a refund.
 """
 
 import asyncio
-import time
 from contextlib import suppress
-from datetime import datetime
-from decimal import Decimal
-from typing import Any, Literal, cast
+from typing import Any, cast
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from worker.errors import CallRejected, GenerationError, ServiceUnavailable
+from worker.errors import CallRejected, ServiceUnavailable
 from worker.generation import keys, metrics
 from worker.generation.database import AnswerLost
-from worker.generation.message import Channel
+from worker.generation.outcome import Outcome
 from worker.generation.rejected import Rejected
-from worker.generation.retrying import until_available
+from worker.generation.retrying import retry_for
 from worker.generation.sessions import Change, Sessions
-from worker.logs import bind, bound, get_logger
+from worker.logs import bind, get_logger
 
 log = get_logger(__name__)
 
@@ -33,49 +30,6 @@ _PATIENCE_SECONDS = 5.0
 _UNSURE_MAX = 10_000
 #: How often the background loop looks for outcomes that wait.
 _INTERVAL_SECONDS = 2.0
-
-
-class Outcome(BaseModel):
-    """The end of one generation."""
-
-    model_config = ConfigDict(frozen=True)
-
-    channel: Channel
-    session_id: UUID
-    kind: Literal["completed", "failed"]
-    processing_time_ms: int
-    #: completed
-    image_url: str = ""
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cost_usd: Decimal | None = None
-    #: failed: what the user reads, and the closed word for it
-    user_message: str = ""
-    reason: str = ""
-    #: Of the generation whose end this is, for the log of whoever writes it.
-    request_id: str = Field(default_factory=lambda: str(bound().get("request_id", "")))
-    #: When its message was made and when the end was known, in seconds since 1970; None: the message did not say.
-    created_at: float | None = None
-    known_at: float = Field(default_factory=time.time)
-
-
-def failed(
-    channel: Channel,
-    session_id: UUID,
-    error: GenerationError,
-    processing_time_ms: int,
-    created_at: datetime | None = None,
-) -> Outcome:
-    """The outcome of a generation that ended with `error`."""
-    return Outcome(
-        channel=channel,
-        session_id=session_id,
-        kind="failed",
-        processing_time_ms=processing_time_ms,
-        user_message=error.user_message,
-        reason=error.reason,
-        created_at=created_at.timestamp() if created_at else None,
-    )
 
 
 class Settlement:
@@ -99,7 +53,7 @@ class Settlement:
         while True:
             kept = await self._keep(outcome)
             try:
-                there = await until_available(lambda: self._write(outcome), _PATIENCE_SECONDS)
+                there = await retry_for(_PATIENCE_SECONDS)(self._write, outcome)
             except CallRejected as error:
                 if await self._set_aside(str(outcome.session_id), outcome.model_dump_json(), str(error)) or kept:
                     return
@@ -204,15 +158,15 @@ class Settlement:
 
     async def _write(self, outcome: Outcome) -> bool:
         """Returns whether the database had it already: from us, if an answer was lost, or from somebody else."""
-        started = time.monotonic()
+        steps: dict[str, float] = {}
         try:
-            with metrics.step("settle"):
+            with metrics.step("settle", steps):
                 change = await self._change(outcome)
         except AnswerLost:
             if len(self._unsure) < _UNSURE_MAX:
                 self._unsure.add(outcome.session_id)
             raise
-        return _report(outcome, change, time.monotonic() - started)
+        return _report(outcome, change, steps["settle"])
 
     def _count_lost(self, outcome: Outcome, there: bool) -> None:
         """Count what an earlier try of this process has done without hearing of it."""
@@ -223,22 +177,19 @@ class Settlement:
     async def _change(self, outcome: Outcome) -> Change:
         if outcome.kind == "completed":
             return await self._sessions.complete(
-                outcome.channel,
-                outcome.session_id,
+                outcome.session,
                 image_url=outcome.image_url,
                 input_tokens=outcome.input_tokens,
                 output_tokens=outcome.output_tokens,
                 cost_usd=outcome.cost_usd,
                 processing_time_ms=outcome.processing_time_ms,
             )
-        return await self._sessions.fail(
-            outcome.channel, outcome.session_id, outcome.user_message, outcome.processing_time_ms
-        )
+        return await self._sessions.fail(outcome.session, outcome.user_message, outcome.processing_time_ms)
 
 
 def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
     """Returns whether it was done already."""
-    event = {"session_id": str(outcome.session_id), "channel": outcome.channel, "settle_seconds": round(seconds, 3)}
+    event = {"session_id": str(outcome.session_id), "channel": outcome.channel, "settle_seconds": seconds}
     already = change.status == outcome.kind and change.image_url in (None, outcome.image_url)
     if change.changed:
         metrics.settled(outcome, change.refund)

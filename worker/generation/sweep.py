@@ -13,10 +13,11 @@ from uuid import UUID
 from redis.asyncio import Redis
 
 from worker.errors import GenerationError, Orphaned, WorkerLost
-from worker.generation import keys, metrics, settlement
+from worker.generation import keys, metrics
 from worker.generation.claims import Claims, Instance
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.message import correlation, identify
+from worker.generation.outcome import Outcome
 from worker.generation.sessions import OpenSession, Sessions
 from worker.generation.settlement import Settlement
 from worker.logs import bind, get_logger
@@ -90,18 +91,18 @@ class Sweeper:
 
     async def _put_back(self, claims: Claims, payload: bytes) -> None:
         known = identify(payload)
-        if known and await self._redis.exists(keys.lease(known[1])):
+        if known and await self._redis.exists(keys.lease(known.id)):
             return  # somebody works on it; the next round looks again
         self._on_progress()
-        if known and await self._settlement.is_waiting(known[1]):
+        if known and await self._settlement.is_waiting(known.id):
             await claims.finish(payload)  # its end is known and only has to be written
-        elif known and await self._count_death(known[1], claims.instance) >= MAX_DEATHS:
+        elif known and await self._count_death(known.id, claims.instance) >= MAX_DEATHS:
             detail = f"{MAX_DEATHS} workers died with this message"
             await self._dead_letters.add(payload, "poison", detail)
             metrics.REFUSED.labels("poison").inc()
             log.error("message_refused", reason="poison", detail=detail)
-            await self._disown(known[1])
-            await self._settlement.settle(settlement.failed(*known, WorkerLost(detail), processing_time_ms=0))
+            await self._disown(known.id)
+            await self._settlement.settle(Outcome.failed(known, WorkerLost(detail)))
             await claims.finish(payload)
         elif await claims.give_back(payload):
             metrics.PUT_BACK.inc()
@@ -134,30 +135,30 @@ class Sweeper:
         if not candidates:
             return set()
         queued = await self._queued_sessions()
-        unqueued = [it for it in candidates if it.status == "processing" or it.session_id not in queued]
+        unqueued = [it for it in candidates if it.status == "processing" or it.id not in queued]
         return {session for session in unqueued if not await self._accounted(session)}
 
     async def _queued_sessions(self) -> set[UUID]:
         found = set()
         for number, payload in enumerate(await self._claims.accounted()):
             if known := identify(payload):
-                found.add(known[1])
+                found.add(known.id)
             if number % 500 == 499:
                 await asyncio.sleep(0)  # a long queue must not keep /health waiting
         return found
 
     async def _accounted(self, session: OpenSession) -> bool:
         self._on_progress()
-        leased = await self._redis.exists(keys.lease(session.session_id))
-        return bool(leased) or await self._settlement.is_waiting(session.session_id)
+        leased = await self._redis.exists(keys.lease(session.id))
+        return bool(leased) or await self._settlement.is_waiting(session.id)
 
     async def _end(self, session: OpenSession, error: GenerationError) -> None:
         self._on_progress()
-        with bind(session_id=str(session.session_id), channel=session.channel):
+        with bind(session_id=str(session.id), channel=session.channel):
             metrics.STUCK.labels(session.channel, error.reason).inc()
             log.warning("stuck_session_found", status=session.status, reason=error.reason, detail=str(error))
-            await self._disown(session.session_id)
-            await self._settlement.settle(settlement.failed(session.channel, session.session_id, error, 0))
+            await self._disown(session.id)
+            await self._settlement.settle(Outcome.failed(session, error))
 
     async def _disown(self, session_id: UUID) -> None:
         """Should its worker only have stood still, it finds its lease lost and makes no call any more."""

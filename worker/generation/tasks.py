@@ -21,23 +21,26 @@ from celery import signals
 from celery.bootsteps import StartStopStep
 
 from worker import clients, logs
-from worker.generation import metrics as generations
-from worker.generation import openai_images
+from worker.generation import metrics, openai_images
 from worker.generation.breaker import Breaker
 from worker.generation.celery_app import TASK, create_app, worker_arguments
 from worker.generation.claims import Claims
 from worker.generation.dead_letters import DeadLetters
+from worker.generation.delivery import Delivery
 from worker.generation.expiry import Expiry
 from worker.generation.leases import Leases
 from worker.generation.limiter import Limiter
 from worker.generation.message import parse
 from worker.generation.openai_images import ImageEditor
+from worker.generation.paid_call import PaidCall
 from worker.generation.pauses import Pauses
 from worker.generation.pipeline import End, Pipeline
 from worker.generation.pool import INSTANCE_VARIABLE, LINK_VARIABLE
+from worker.generation.probes import Probes
 from worker.generation.retrying import until_available
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
+from worker.generation.starts import Starts
 from worker.generation.steps import DOWNLOADS, Steps
 from worker.generation.storage import Storage
 from worker.metrics import tell
@@ -117,33 +120,38 @@ class GenerationLoop:
             on_answer=breaker.answered,
             fetch=fetcher.fetch,
         )
-        steps = Steps(
-            settings,
-            leases=leases,
-            sessions=sessions,
-            fetcher=fetcher,
-            editor=editor,
-            storage=Storage(
-                clients.storage_client(settings, storage), settings.supabase_storage_bucket, settings.signed_url_seconds
-            ),
-            pauses=pauses,
-            breaker=breaker,
-            expiry=expiry,
-            image_threads=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="images"),
+        bucket = Storage(
+            clients.storage_client(settings, storage), settings.supabase_storage_bucket, settings.signed_url_seconds
         )
+        settlement = Settlement(redis, sessions)
+        probes = Probes(pauses, settings.quota_pause_seconds)
+        starts = Starts(sessions, leases, settlement, expiry)
         self._pipeline = Pipeline(
-            settings,
-            steps=steps,
+            timeout_seconds=settings.generation_timeout_seconds,
             leases=leases,
-            sessions=sessions,
-            settlement=Settlement(redis, sessions),
-            pauses=pauses,
+            starts=starts,
+            steps=Steps(
+                fetcher=fetcher,
+                paid_call=PaidCall(
+                    settings,
+                    editor=editor,
+                    sessions=sessions,
+                    starts=starts,
+                    expiry=expiry,
+                    breaker=breaker,
+                    probes=probes,
+                ),
+                delivery=Delivery(bucket, probes),
+                concurrency=settings.worker_concurrency,
+                threads=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="images"),
+            ),
+            settlement=settlement,
             breaker=breaker,
-            expiry=expiry,
+            probes=probes,
             dead_letters=DeadLetters(redis, settings.dead_letters_max),
         )
-        generations.IN_FLIGHT.set_function(lambda: self._active)
-        generations.LEASES.set_function(lambda: leases.held)
+        metrics.IN_FLIGHT.set_function(lambda: self._active)
+        metrics.LEASES.set_function(lambda: leases.held)
         reader, self._writer = await asyncio.open_connection(sock=self._link)
         self._background = [
             leases.renew_forever(),
@@ -157,7 +165,7 @@ class GenerationLoop:
         message = parse(payload)
         with logs.bind(request_id=message.request_id, session_id=str(message.session_id), channel=message.channel):
             end = await self._pipeline.generate(message, payload, probe)
-            await until_available(partial(self._end, end, payload))
+            await until_available(self._end, end, payload)
             self._active -= 1
             self._tell(event="end")
 
@@ -165,7 +173,7 @@ class GenerationLoop:
         if end is End.FINISHED:
             await self._claims.finish(payload)
         else:
-            await self._claims.hand_back(payload, behind=_BEHIND if end is End.GIVE_BACK_BEHIND else 0)
+            await self._claims.hand_back(payload, behind=_BEHIND if end is End.REQUEUE_BEHIND else 0)
 
     async def _beat_forever(self) -> None:
         while True:

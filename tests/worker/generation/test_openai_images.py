@@ -13,8 +13,7 @@ import structlog
 
 from tests.sandbox import Sandbox
 from worker.errors import AccountRefused, EditFailed, GenerationError, ImageUnavailable, ServiceOutage
-from worker.generation import openai_images
-from worker.generation import openai_metrics as image_api
+from worker.generation import openai_images, openai_metrics
 from worker.generation.openai_images import ImageEditor
 from worker.settings import load
 
@@ -193,7 +192,9 @@ async def test_the_same_model_twice_is_no_endless_loop(sandbox: Sandbox, editing
 
 
 def announced(model: str) -> float:
-    (found,) = [sample.value for sample in image_api.SHUTDOWN.collect()[0].samples if sample.labels["model"] == model]
+    (found,) = [
+        sample.value for sample in openai_metrics.SHUTDOWN.collect()[0].samples if sample.labels["model"] == model
+    ]
     return found
 
 

@@ -7,6 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.sandbox import Sandbox
+from worker.generation.channel import Channel, SessionRef
 from worker.generation.claims import Claims
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.leases import Leases
@@ -40,7 +41,7 @@ async def test_a_worker_whose_session_was_ended_cannot_take_its_lease_back(
     leases = Leases(redis, "frozen", seconds=0.2)
     lease = await leases.acquire(queued.message["session_id"])
     assert lease
-    await sessions.start("b2c", queued.message["session_id"], queued.message["user_id"])
+    await sessions.start(SessionRef(Channel.B2C, queued.message["session_id"]), queued.message["user_id"])
     await asyncio.sleep(0.3)
     assert await sweeper.sweep() == 1
     assert sandbox.balance_changes(queued.owner_id) == [10, -1, 1]

@@ -9,9 +9,9 @@ from redis.asyncio import Redis
 from worker.generation import keys
 from worker.generation.audit.ledger import Row
 from worker.generation.audit.report import Finding, Report
+from worker.generation.channel import Channel
 from worker.generation.claims import Claims
-from worker.generation.message import Channel, identify
-from worker.generation.sessions import OWNER
+from worker.generation.message import identify
 
 #: A worker ends such a session within its grace period (ORPHAN_GRACE_SECONDS, 120) and a sweep or two.
 UNACCOUNTED_SECONDS = 300
@@ -32,7 +32,7 @@ async def check_stuck(sessions: list[OpenSession], redis: Redis | None, report: 
         if row["id"] in unaccounted or age > OPEN_SECONDS:
             who = "nobody works on it" if row["id"] in unaccounted else "it is still accounted for" if redis else ""
             detail = ", ".join(filter(None, [f"{row['status']} for {age / 60:.0f} min", who]))
-            owner, credits = row[OWNER[channel]], row["credits_used"] or 0
+            owner, credits = row[channel.owner_column], row["credits_used"] or 0
             report.wrong.append(
                 Finding("stuck", channel, owner, credits, row["id"], row.get("request_id"), detail=detail)
             )
@@ -41,7 +41,7 @@ async def check_stuck(sessions: list[OpenSession], redis: Redis | None, report: 
 async def _unaccounted(session_ids: list[str], redis: Redis) -> set[str]:
     """Those that are neither queued nor claimed, that nobody has a lease on and whose outcome is not known."""
     lists: Any = redis  # redis-py's annotations know only text
-    queued = {str(known[1]) for payload in await Claims(redis, "", 1).accounted() if (known := identify(payload))}
+    queued = {str(known.id) for payload in await Claims(redis, "", 1).accounted() if (known := identify(payload))}
     settled = {UUID(name.decode()) for name in await lists.hkeys(keys.SETTLEMENTS)}
     left = [each for each in session_ids if each not in queued and UUID(each) not in settled]
     async with redis.pipeline(transaction=False) as pipe:
