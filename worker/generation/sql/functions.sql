@@ -325,7 +325,8 @@ create table if not exists wearon.audit_state (
     next_horizon xid8,
     horizon xid8,                   -- the last audit has seen all older transactions
     proven_at timestamptz,          -- when that audit began
-    full_at timestamptz             -- and the last full one
+    full_at timestamptz,            -- and the last full one
+    small_bytes bigint not null default 33554432  -- ledgers up to this size are proven in full every time
 );
 create table if not exists wearon.audit_accounts (
     payer text not null,            -- user, store or shopper
@@ -362,7 +363,8 @@ create unlogged table if not exists wearon.audit_touched (scope text, key uuid, 
 -- that came in without a line (shoppers' purchases, accounts that are older than the ledger) are its opening balance.
 -- A user's sign-up bonus has a line, so an account with that line has no opening balance.
 create or replace function public.wearon_audit_explains(
-    p_balance bigint, p_counter bigint, p_spent bigint, p_lines bigint, p_ledger bigint, p_income bigint, p_bonus boolean
+    p_balance bigint, p_counter bigint, p_spent bigint, p_lines bigint, p_ledger bigint, p_income bigint,
+    p_bonus boolean
 ) returns boolean language sql immutable as $$
     select p_balance = p_ledger or not p_bonus and (
         p_balance = p_counter - p_income + p_ledger or p_lines = 0 and p_balance = p_counter - p_spent)
@@ -380,7 +382,8 @@ begin
             case when type = 'generation' and strpos(description, '(session=') > 0
                 then substring(description from '\(session=([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})')
             when type = 'refund' and length(description) >= 36
-                then substring(lower(description) from '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}') end::uuid as session
+                then substring(lower(description) from '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
+            end::uuid as session
         from credit_transactions where user_id = any(p_users)
     ), fact as (
         select user_id, id as session, status, null::bigint as taken, false as delivered, null::bigint as refunded,
@@ -470,7 +473,8 @@ begin
     insert into wearon.audit_findings (scope, key, channel, kind, owner_id, session_id, line_id, credits, detail)
     select 'users', owner_id, 'b2c', kind, owner_id, session_id, line_id, credits, detail from (
         select user_id, kind, session, line,
-            abs(refunded - case when kind in ('refunded_twice', 'refunded_wrong_amount') then coalesce(taken, 1) else 0 end),
+            abs(refunded - case when kind in ('refunded_twice', 'refunded_wrong_amount')
+                then coalesce(taken, 1) else 0 end),
             case kind when 'refunded_to_another' then format('the session belongs to user %s', other)
                 else format('refunds: %s, credits: %s for %s', refunds, refunded, coalesce(taken, 1)) end
         from judged where kind is not null
@@ -486,9 +490,12 @@ begin
             '%s of the %s credits of these failed sessions: %s', unpaid, unbound + bound,
             array_to_string(unrefunded, ', '))
         from verdict where unpaid > 0 and unpaid < unbound + bound
-        union all select user_id, 'refunds_exceed_deductions', null, null,
+        union all select user_id, 'refunds_exceed_deductions', odd.session, odd.line,
             refunded - deducted, format('refunded %s, deducted %s', refunded, deducted)
-        from verdict where refunded - deducted > greatest(unexplained, 0) and named_wrong = 0 and unexplained = 0
+        from verdict left join lateral (
+            select j.session, j.line from judged j
+            where j.user_id = verdict.user_id and j.refunds > 0 and j.taken is null limit 1) odd on true
+        where refunded - deducted > greatest(unexplained, 0) and named_wrong = 0 and unexplained = 0
         union all select user_id, 'user_balance_differs', null, null, abs(coalesce(balance, 0) - ledger),
             format('balance %s, ledger %s', coalesce(balance::text, 'missing'), ledger)
         from verdict where explained is not true and (lines > 0 or balance is not null)
@@ -532,15 +539,16 @@ begin
         from account full join summed using (store_id, shopper)
     ), written as (
         insert into wearon.audit_accounts
-        select case shopper when '' then 'store' else 'shopper' end, store_id, shopper, lines, old_lines, ledger, income,
-            deducted, refunded, false,
+        select case shopper when '' then 'store' else 'shopper' end, store_id, shopper, lines, old_lines, ledger,
+            income, deducted, refunded, false,
             case when explained and balance <> ledger then '{"opening_balance": 1}'::jsonb end, p_run
         from verdict
     )
     insert into wearon.audit_findings (scope, key, channel, kind, owner_id, credits, detail)
-    select 'stores', store_id, 'b2b', case shopper when '' then 'store' else 'shopper' end || '_balance_differs', store_id,
-        abs(coalesce(balance, 0) - ledger), format('balance %s, ledger %s%s', coalesce(balance::text, 'missing'), ledger,
-            case when shopper <> '' then ', shopper ' || left(md5(shopper), 8) else '' end)
+    select 'stores', store_id, 'b2b', case shopper when '' then 'store' else 'shopper' end || '_balance_differs',
+        store_id, abs(coalesce(balance, 0) - ledger),
+        format('balance %s, ledger %s%s', coalesce(balance::text, 'missing'), ledger,
+            case when shopper <> '' then ', shopper with the MD5 ' || left(md5(shopper), 8) else '' end)
     from verdict where explained is not true and (balance is not null or ledger <> 0)
     union all
     select 'stores', store_id, 'b2b', 'refunds_exceed_deductions', store_id, refunded - deducted,
@@ -620,7 +628,8 @@ begin
             or status = 'failed' and (refund is null or named <> id)
     ), judged as (
         select *, case
-            when refund is not null and (named = id or named is null and first) and taken is not null and status <> 'failed'
+            when refund is not null and (named = id or named is null and first) and taken is not null
+                and status <> 'failed'
                 then case status when 'completed' then 'completed_and_refunded' else 'open_and_refunded' end
             when status in ('queued', 'processing') then 'open'
             when status <> 'failed' then null
@@ -668,7 +677,8 @@ begin
         into old, owners from credit_transactions where ctid >= low and ctid < high;
         insert into wearon.audit_touched select 'users', unnest(owners) on conflict do nothing;
     elsif p_table = 'store_credit_transactions'::regclass then
-        select count(*) filter (where age(xmin) > since), array_agg(distinct store_id) filter (where age(xmin) <= since),
+        select count(*) filter (where age(xmin) > since),
+            array_agg(distinct store_id) filter (where age(xmin) <= since),
             array_agg(id) filter (where age(xmin) <= since and type = 'refund')
         into old, owners, refunds from store_credit_transactions where ctid >= low and ctid < high;
         insert into wearon.audit_touched select 'stores', unnest(owners)
@@ -684,7 +694,7 @@ begin
 end $$;
 
 -- Notes the sessions of the time since the last audit, the open ones, and every balance that its stored sum does not
--- explain.
+-- explain; all accounts in a full audit.
 create or replace function public.wearon_audit_notice(p_state wearon.audit_state)
 returns void language plpgsql set search_path = public, pg_temp set jit = off as $$
 begin
@@ -702,19 +712,21 @@ begin
     insert into wearon.audit_touched
     select 'users', coalesce(a.owner_id, c.user_id)
     from user_credits c full join (select * from wearon.audit_accounts where payer = 'user') a on a.owner_id = c.user_id
-    where wearon_audit_explains(c.balance, coalesce(c.total_earned, 10), coalesce(c.total_spent, 0), coalesce(a.lines, 0),
-        coalesce(a.ledger, 0), coalesce(a.income, 0), coalesce(a.bonus, false)) is not true
+    where p_state.everything or wearon_audit_explains(c.balance, coalesce(c.total_earned, 10),
+        coalesce(c.total_spent, 0), coalesce(a.lines, 0), coalesce(a.ledger, 0), coalesce(a.income, 0),
+        coalesce(a.bonus, false)) is not true
     union
     select 'stores', coalesce(a.owner_id, c.store_id)
-    from store_credits c full join (select * from wearon.audit_accounts where payer = 'store') a on a.owner_id = c.store_id
-    where wearon_audit_explains(c.balance, c.total_purchased, c.total_spent, coalesce(a.lines, 0), coalesce(a.ledger, 0),
-        coalesce(a.income, 0), false) is not true
+    from store_credits c full join (select * from wearon.audit_accounts where payer = 'store') a
+        on a.owner_id = c.store_id
+    where p_state.everything or wearon_audit_explains(c.balance, c.total_purchased, c.total_spent, coalesce(a.lines, 0),
+        coalesce(a.ledger, 0), coalesce(a.income, 0), false) is not true
     union
     select 'stores', coalesce(a.owner_id, c.store_id)
     from store_shopper_credits c full join (select * from wearon.audit_accounts where payer = 'shopper') a
         on a.owner_id = c.store_id and a.shopper = lower(trim(c.shopper_email))
-    where wearon_audit_explains(c.balance, c.total_purchased, c.total_spent, coalesce(a.lines, 0), coalesce(a.ledger, 0),
-        coalesce(a.income, 0), false) is not true
+    where p_state.everything or wearon_audit_explains(c.balance, c.total_purchased, c.total_spent, coalesce(a.lines, 0),
+        coalesce(a.ledger, 0), coalesce(a.income, 0), false) is not true
     on conflict do nothing;
 end $$;
 
@@ -755,7 +767,7 @@ begin
         next_horizon = pg_snapshot_xmin(pg_current_snapshot()),
         everything = p_everything or horizon is null or full_at < now() - interval '7 days'
             or horizon > pg_snapshot_xmax(pg_current_snapshot())
-            or pg_relation_size('credit_transactions') + pg_relation_size('store_credit_transactions') < 33554432;
+            or pg_relation_size('credit_transactions') + pg_relation_size('store_credit_transactions') <= small_bytes;
     if (select everything from wearon.audit_state) then
         delete from wearon.audit_accounts;
         delete from wearon.audit_findings;
@@ -765,10 +777,11 @@ begin
 end $$;
 
 -- Works on the audit `p_run` for about `p_seconds`, and begins it when it is not under way. -> "state": busy (another
--- audit is under way, or was half a minute ago), working, waiting (look again at what seems wrong, a second later: another
--- program may be between two steps) or done.
-create or replace function public.wearon_audit_step(p_run uuid, p_full boolean default false, p_seconds numeric default 1.5)
-returns jsonb language plpgsql set search_path = public, pg_temp as $$
+-- audit is under way, or was half a minute ago), working, waiting (look again at what seems wrong, a second later:
+-- another program may be between two steps) or done.
+create or replace function public.wearon_audit_step(
+    p_run uuid, p_full boolean default false, p_seconds numeric default 1.5
+) returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
     until constant timestamptz := clock_timestamp() + p_seconds * interval '1 second';
     s wearon.audit_state;
@@ -816,8 +829,8 @@ begin
                 end if;
             else
                 if not wearon_audit_prove(s) then
-                    update wearon.audit_state set run = null, ended = p_run, phase = null, horizon = next_horizon, proven_at = begun_at,
-                        full_at = case when everything then begun_at else full_at end;
+                    update wearon.audit_state set run = null, ended = p_run, phase = null, horizon = next_horizon,
+                        proven_at = begun_at, full_at = case when everything then begun_at else full_at end;
                     return jsonb_build_object('state', 'done');
                 end if;
         end case;
@@ -865,9 +878,9 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
         'kinds', (select coalesce(jsonb_object_agg(kind, found), '{}') from (
             select kind, jsonb_build_object('count', count(*), 'credits', sum(credits)) as found
             from wrong group by kind) each),
-        'findings', (select coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'channel', channel, 'owner_id', owner_id,
-            'credits', credits, 'session_id', session_id, 'request_id', request_id, 'line_id', line_id, 'detail', detail)
-            order by kind, id), '[]') from numbered where number <= p_examples),
+        'findings', (select coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'channel', channel,
+            'owner_id', owner_id, 'credits', credits, 'session_id', session_id, 'request_id', request_id,
+            'line_id', line_id, 'detail', detail) order by kind, id), '[]') from numbered where number <= p_examples),
         'totals', (select coalesce(jsonb_agg(to_jsonb(total) order by payer), '[]') from (
             select payer, count(*) as accounts, sum(deducted) as deducted, sum(refunded) as refunded
             from wearon.audit_accounts group by payer) total),
@@ -877,7 +890,7 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
     from wearon.audit_state
 $$;
 
--- Who beside service_role may change balances and ledgers, for `doctor`: {"user_credits": ["authenticated UPDATE"], ...}.
+-- Roles of the browser that may change balances and ledgers, for `doctor`: {"user_credits": ["authenticated UPDATE"]}.
 create or replace function public.wearon_examine()
 returns jsonb language sql stable set search_path = public, pg_temp as $$
     select coalesce(jsonb_object_agg(name, ways), '{}') from (
