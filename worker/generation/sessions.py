@@ -21,6 +21,7 @@ from worker.logs import get_logger
 log = get_logger(__name__)
 
 MIGRATION = Path(__file__).parent / "sql" / "functions.sql"
+HARDENING = MIGRATION.with_name("hardening.sql")
 #: What the migration must be at least; raised with every change of a function's behaviour.
 MIGRATION_VERSION = 3
 SIGNATURES = {
