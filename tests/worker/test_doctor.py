@@ -78,10 +78,10 @@ def cluster(tmp_path: Path) -> Iterator[str]:
 
 def test_a_healthy_world_has_no_failure(doctor: Doctor) -> None:
     checks = doctor()
-    assert {name: status for name, (status, _, _) in checks.items() if status != "ok"} == {}
+    assert {name: status for name, (status, _, _) in checks.items() if status != "ok"} == {"ledgers": "warn"}
     assert list(checks) == [
         *("settings", "dns", "redis", "redis permissions", "redis persistence", "redis eviction"),
-        *("database", "functions", "bucket"),
+        *("database", "functions", "ledgers", "bucket"),
         *("openai model", "openai fallback", "clock", "disk", "pose model"),
     ]
 
@@ -98,7 +98,7 @@ def test_people_read_a_line_for_each_check(doctor: Doctor) -> None:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert all(line.startswith(("ok    ", "warn  ")) for line in lines)
-    assert len(lines) == 13
+    assert len(lines) == 14
 
 
 def test_the_json_keys_are_stable(doctor: Doctor) -> None:
@@ -363,6 +363,15 @@ def test_a_database_without_the_migration_is_a_failure_with_its_remedy(sandbox: 
     assert status == "fail"
     assert what.startswith("missing or outdated: complete_generation, fail_generation")
     assert "functions.sql" in remedy
+
+
+def test_credits_that_users_may_change_are_worth_a_warning(sandbox: Sandbox, doctor: Doctor) -> None:
+    status, what, remedy = doctor()["ledgers"]
+    assert (status, remedy) == ("warn", "read docs/hardening.md, then apply `wearon-worker schema --hardening`")
+    ways = "credit_transactions: authenticated INSERT; user_credits: authenticated UPDATE"
+    assert what == f"users may change credits, {ways}"
+    sandbox.gateway.fault("replaced", on="rpc/wearon_examine", body={})
+    assert doctor()["ledgers"][0] == "ok"
 
 
 def test_a_missing_bucket_is_a_failure(doctor: Doctor) -> None:
