@@ -16,7 +16,7 @@ from tests.molecule.hosts import ROOT, docker
 
 #: What is half done when the run dies, and the seconds that it has been going on.
 MOMENTS = {
-    "docker : Install the engine": 4.0,
+    "docker : Install the Docker engine": 4.0,
     "nginx : Activate the configuration": 0.5,
     "compose : Bring the stack up and wait until it is healthy": 3.0,
 }
