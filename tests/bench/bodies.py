@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +9,14 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
+from tests.bench.pitched import TILTS, tilted
 from worker.sizing.features import features
 from worker.sizing.photo import read
 from worker.sizing.pose import Landmarker
-from worker.sizing.silhouette import trace
+from worker.sizing.silhouette import Silhouette, trace
+
+#: Pictures that are made of each body.
+VIEWS = 2 + len(TILTS)
 
 GIRTH_COLUMNS = ("chest_cm", "waist_cm", "hip_cm", "shoulder_cm")
 
@@ -44,30 +47,22 @@ def reference(folder: Path) -> str:
     return f"{len(found)} pictures and truth.csv, SHA-256 {digest.hexdigest()}"
 
 
-def variations(picture: Image.Image, seed: int) -> Iterator[Image.Image]:
-    """The picture itself, its mirror image, and two versions with other margins and sizes: four views of one body."""
-    yield picture
-    yield picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    for turn in (False, True):
-        seed = seed * 1103515245 + 12345 & 0x7FFFFFFF
-        left, top, right, bottom = (seed >> shift & 31 for shift in (0, 5, 10, 15))
-        share = 0.8 + 0.2 * (seed >> 20 & 31) / 31
-        cut = picture.crop((left, top, picture.width - right, picture.height - bottom))
-        cut = cut.resize((int(cut.width * share), int(cut.height * share)), Image.Resampling.BILINEAR)
-        yield cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if turn else cut
-
-
-def feature_rows(folder: Path, *, views: int) -> list[list[dict[str, float]]]:
-    """Per body, the features of its first `views` variations."""
+def feature_rows(folder: Path) -> list[list[dict[str, float]]]:
+    """Per body, the features of its VIEWS: as it is, mirrored, and once per tilt of the camera."""
     rows = []
     with Landmarker() as landmarker:
         for index, body in enumerate(track(bodies(folder), description=f"Measuring {folder.name}")):
             picture = read(body.path.read_bytes()).picture
-            found = []
-            for _, view in zip(range(views), variations(picture, index), strict=False):
-                outline = trace(landmarker.detect(np.asarray(view))[0], np.asarray(view))
-                if outline is None:
-                    raise ValueError(f"{body.path}: no outline")
-                found.append(features(outline))
-            rows.append(found)
+            outline = _trace(picture, landmarker, body)
+            mirrored = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            others = [mirrored, *tilted(picture, outline, body.truth["notes"], index)]
+            rows.append([features(outline), *(features(_trace(view, landmarker, body)) for view in others)])
     return rows
+
+
+def _trace(picture: Image.Image, landmarker: Landmarker, body: Body) -> Silhouette:
+    pixels = np.asarray(picture)
+    outline = trace(landmarker.detect(pixels)[0], pixels)
+    if outline is None:
+        raise ValueError(f"{body.path}: no outline")
+    return outline

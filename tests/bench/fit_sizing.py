@@ -1,11 +1,10 @@
-"""Fits the sizing model: `python -m tests.bench.fit_sizing FOLDER --version DATE` writes its coefficients.
+"""Fits the outline's model: `python -m tests.bench.fit_sizing FOLDER --version DATE` writes its coefficients.
 
-FOLDER holds `images/` and `truth.csv`. Every body is seen four times (mirrored, other margins); predictions that
-calibrate the uncertainty and fill the printed table are cross-validated by body.
+FOLDER holds `images/` and `truth.csv`. Every body is seen as it is, mirrored, and by cameras that look up and down;
+predictions that set the deviations and fill the printed table are cross-validated by body.
 """
 
 import json
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
 
-from tests.bench.bodies import GIRTH_COLUMNS, Body, bodies, feature_rows, reference
-from worker.sizing.charts import DEFAULT_CHART
-from worker.sizing.measurements import COEFFICIENTS_PATH, HIDDEN, NEIGHBOURS, NORMAL_90, VARIANTS
+from tests.bench.bodies import GIRTH_COLUMNS, VIEWS, bodies, feature_rows, reference
+from worker.sizing.measurements import NORMAL_90
+from worker.sizing.outline import COEFFICIENTS_PATH, HIDDEN, NEIGHBOURS
 
 Array = NDArray[np.float64]
 
-VIEWS = 4
 GAMMA = 0.0007
 ALPHA = 0.2
 FOLDS = 10
@@ -37,8 +35,6 @@ LIMBS = (
 #: How far the head is turned, and the whole mask's area.
 WITH_TORSO = ("skeleton_19", "skeleton_20")
 LIMB_ALPHA = 100.0
-#: How much more than one outline feature the optional inputs count.
-EXTRA_WEIGHT = (3.0, 1.5)
 
 
 @click.command()
@@ -53,48 +49,32 @@ def fit(folder: Path, cache: Path | None, version: str) -> None:
     people = bodies(folder)
     names = [name for name in rows[0][0] if name != HIDDEN]
     heights = np.array([body.number("height_cm") for body in people])
+    weights = np.array([body.number("weight_kg") for body in people])
     views = np.array(
         [[[view[name] for name in names] + [height] for view in row] for row, height in zip(rows, heights, strict=True)]
     )
-    hidden = np.array([row[0][HIDDEN] for row in rows])
+    hidden = np.array([[view[HIDDEN] for view in row] for row in rows])
     truth = np.array([[body.number(column) for column in GIRTH_COLUMNS] for body in people])
     flat = views.reshape(-1, views.shape[-1])
     mean, scale = flat.mean(axis=0), flat.std(axis=0)
     views = (views - mean) / scale
-    shares = truth / heights[:, None]
+    # The last target is the root of the body-mass index.
+    shares = np.column_stack([truth / heights[:, None], np.sqrt(weights) / (heights / 100)])
     target_mean, target_scale = shares.mean(axis=0), shares.std(axis=0)
     targets = (shares - target_mean) / target_scale
-    extra = _extras(people, heights)
-    extra_mean, extra_scale = extra.mean(axis=0), extra.std(axis=0) / np.array(EXTRA_WEIGHT)
-    extra = (extra - extra_mean) / extra_scale
     arrays: dict[str, Array | np.float64] = {
         "mean": mean,
         "scale": scale,
         "rows": views.reshape(-1, views.shape[-1]),
-        "extras": np.repeat(extra, VIEWS, axis=0),
-        "extra_mean": extra_mean,
-        "extra_scale": extra_scale,
         "target_mean": target_mean,
         "target_scale": target_scale,
         "gamma": np.float64(GAMMA),
         "strange": np.float64(_strange(views)),
+        "heights": np.array([heights.min(), heights.max(), heights.std()]),
+        "dual": _model(views, targets).dual_coef_,
     }
     arrays |= _looseness(names, views, mean, scale, heights)
-    for variant in VARIANTS:
-        columns = [column for column, name in enumerate(("bmi", "sex")) if name in variant.split("_")]
-        inputs = np.concatenate([views, np.repeat(extra[:, None, columns], VIEWS, axis=1)], axis=2)
-        predicted = np.zeros_like(targets)
-        for train, test in KFold(FOLDS, shuffle=True, random_state=1).split(inputs):
-            predicted[test] = _model(inputs[train], targets[train]).predict(inputs[test, 0])
-        errors = (predicted - targets) * target_scale * heights[:, None]
-        slope = np.array([_slope(hidden, error) for error in errors.T])
-        quantile = np.quantile(np.abs(errors) / (1 + slope * hidden[:, None]), 0.9, axis=0)
-        model = _model(inputs, targets)
-        arrays |= {f"dual_{variant}": model.dual_coef_, f"slope_{variant}": slope, f"quantile_{variant}": quantile}
-        click.echo(f"{variant:8} MAE cm " + "  ".join(f"{value:.2f}" for value in np.abs(errors).mean(axis=0)))
-        spread = quantile * (1 + slope * hidden[:, None])
-        _print_sizes(truth[:, 0], errors[:, 0], spread[:, 0] / NORMAL_90)
-        _print_coverage(hidden, np.abs(errors) <= spread)
+    arrays |= _errors(_cross_validated(views, targets) * target_scale + target_mean, truth, heights, weights, hidden)
     data = json.dumps({"data": reference(folder), "views": VIEWS, "gamma": GAMMA, "alpha": ALPHA, "folds": FOLDS})
     stored: dict[str, Any] = {name: np.asarray(array, dtype=np.float32) for name, array in arrays.items()}
     stored |= {"feature_names": np.array(names), "version": np.array(version), "provenance": np.array(data)}
@@ -102,44 +82,48 @@ def fit(folder: Path, cache: Path | None, version: str) -> None:
     click.echo(f"{COEFFICIENTS_PATH}: {COEFFICIENTS_PATH.stat().st_size / 1e6:.2f} MB")
 
 
-def _print_sizes(chest: Array, error: Array, deviation: Array) -> None:
-    """Print the share of right sizes beside the mean confidence."""
-    estimated = chest + error
-    chance, size = DEFAULT_CHART.chance_within_one, DEFAULT_CHART.size
-    off = np.array([abs(size(a) - size(b)) for a, b in zip(estimated, chest, strict=True)])
-    said = np.array([chance(size(a), chest=(a, d)) for a, d in zip(estimated, deviation, strict=True)])
-    exact, near = np.mean(off == 0), np.mean(off <= 1)
-    click.echo(f"         size exact {exact:.2f}, within one {near:.3f}, said {said.mean():.3f}")
-    for low, high in pairwise((0.0, 0.9, 0.95, 0.98, 1.01)):
-        chosen = (said >= low) & (said < high)
-        if chosen.any():
-            held = np.mean(off[chosen] <= 1)
-            click.echo(
-                f"         said {low:.2f}..{high:.2f}: {chosen.sum():3} bodies, {said[chosen].mean():.3f} -> {held:.3f}"
-            )
+def _cross_validated(views: Array, targets: Array) -> Array:
+    predicted = np.zeros((*views.shape[:2], targets.shape[1]))
+    for train, test in KFold(FOLDS, shuffle=True, random_state=1).split(views):
+        found = _model(views[train], targets[train]).predict(views[test].reshape(-1, views.shape[-1]))
+        predicted[test] = found.reshape(len(test), views.shape[1], -1)
+    return predicted
 
 
-def _print_coverage(hidden: Array, covered: NDArray[np.bool_]) -> None:
-    """Shares inside the 90 % interval, with the arms away from the torso and beside it."""
-    for name, chosen in (("arms away", hidden <= 0.35), ("arms touch", hidden > 0.35)):
-        shares = "  ".join(f"{share:.2f}" for share in covered[chosen].mean(axis=0))
-        click.echo(f"         {name:10} {chosen.sum():3} bodies, inside the interval {shares}")
+def _errors(
+    predicted: Array, truth: Array, heights: Array, weights: Array, hidden: Array
+) -> dict[str, Array | np.float64]:
+    """Deviations without and with the weight, and what a stated weight adds to the girths."""
+    missing = truth[:, None] - predicted[..., :-1] * heights[:, None, None]
+    roots = np.sqrt(weights / heights)[:, None] - predicted[..., -1] * np.sqrt(heights[:, None]) / 100
+    per_root = (missing * roots[..., None]).sum(axis=(0, 1)) / (roots**2).sum()
+    with_weight = missing - roots[..., None] * per_root
+    flat = hidden.ravel()
+    slope = np.array([_slope(flat, error) for error in with_weight.reshape(len(flat), -1).T])
+    spread = 1 + slope * hidden[..., None]
+    for name, errors in (("height", missing), ("height, weight", with_weight)):
+        for view, label in ((0, "level"), (-1, "tilted most")):
+            found = "  ".join(f"{value:.2f}" for value in np.abs(errors[:, view]).mean(axis=0))
+            click.echo(f"{name:15} {label:12} MAE cm {found}")
+    deviations = [
+        np.quantile(np.abs(errors / spread), 0.9, axis=(0, 1)) / NORMAL_90 for errors in (missing, with_weight)
+    ]
+    return {
+        "girths_per_root": per_root,
+        "root_deviation": roots.std(),
+        "slope": slope,
+        "deviations": np.array(deviations),
+    }
 
 
 def _cached(folder: Path, cache: Path | None) -> list[list[dict[str, float]]]:
     if cache and cache.exists():
         stored: list[list[dict[str, float]]] = json.loads(cache.read_text())
         return stored
-    rows = feature_rows(folder, views=VIEWS)
+    rows = feature_rows(folder)
     if cache:
         cache.write_text(json.dumps(rows))
     return rows
-
-
-def _extras(people: list[Body], heights: Array) -> Array:
-    weights = np.array([body.number("weight_kg") for body in people])
-    male = np.array([float(body.truth["sex"] == "M") for body in people])
-    return np.stack([weights / (heights / 100) ** 2, male], axis=1)
 
 
 def _model(inputs: Array, targets: Array) -> KernelRidge:

@@ -15,7 +15,8 @@ from tests.bench.spoiled import SPOILED, Good
 from worker.photos.decode import decode
 from worker.sizing.photo import reduce
 from worker.sizing.pose import Landmarker
-from worker.sizing.quality import PhotoRefused, check
+from worker.sizing.quality import check
+from worker.sizing.refusals import PhotoRefused
 
 
 @click.command()

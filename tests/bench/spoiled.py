@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
+from worker.sizing.answers import Reason
 from worker.sizing.pose import Pose
-from worker.sizing.schemas import Reason
 from worker.sizing.silhouette import HIPS, KNEES, middle
 
 Picture = Image.Image

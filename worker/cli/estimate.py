@@ -15,43 +15,67 @@ from worker.photos.decode import decode
 from worker.settings import IMAGE_MAX_BYTES
 from worker.sizing.annotate import annotate as draw
 from worker.sizing.charts import DEFAULT_CHART, Fit
-from worker.sizing.estimator import Estimate, Person
+from worker.sizing.estimator import Estimate
 from worker.sizing.estimator import estimate as measure
-from worker.sizing.measurements import GIRTHS, Measurer, Sex
+from worker.sizing.measurements import Measurer
 from worker.sizing.photo import read
+from worker.sizing.population import GIRTHS, Person, Sex
 from worker.sizing.pose import Landmarker, ModelUnusable, verify_model
-from worker.sizing.quality import PhotoRefused
+from worker.sizing.refusals import PhotoRefused
+from worker.sizing.units import check_weight
 
 
 @click.command(name="estimate")
-@click.argument("photo", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("photo", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--height", required=True, type=FiniteRange(100, 250), help="Stature in cm, without shoes.")
-@click.option("--weight", type=FiniteRange(25, 350), help="Weight in kg; narrows the girths by about a quarter.")
+@click.option("--weight", type=FiniteRange(10, 450), help="Weight in kg; as good as a photo.")
 @click.option("--sex", type=click.Choice(["F", "M"]))
+@click.option("--age", type=FiniteRange(10, 120), help="Age in years.")
 @click.option("--fit", type=click.Choice(["tight", "regular", "loose"]), default="regular", show_default=True)
 @click.option(
     "--annotate", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture of what was measured."
 )
-def command(photo: Path, height: float, weight: float | None, sex: Sex | None, fit: Fit, annotate: Path | None) -> None:
-    """Estimate measurements and the size from one photo of a whole person, frontal, in tight clothing."""
-    try:
-        verify_model()
-        data = read_picture(photo, IMAGE_MAX_BYTES)
-        with _silent_stderr(), Landmarker() as landmarker:
-            found = measure(
-                read(data), Person(height, weight, sex), DEFAULT_CHART, fit, detector=landmarker, measurer=Measurer()
-            )
-    except PhotoRefused as error:
-        raise WorkerError(f"{photo}: {error} ({error.reason}) {error.hint}") from None
-    except (ImageError, ModelUnusable) as error:
-        raise WorkerError(f"{photo}: {error}") from None
+def command(
+    photo: Path | None,
+    height: float,
+    weight: float | None,
+    sex: Sex | None,
+    age: float | None,
+    fit: Fit,
+    annotate: Path | None,
+) -> None:
+    """Estimate measurements and the size from one photo of a whole person, frontal, in tight clothing.
+
+    Without PHOTO the answer rests on people of the same height and weight.
+    """
+    if photo is None and weight is None:
+        raise WorkerError("Give a photo, --weight or both: the height alone tells no size.")
+    if weight is not None:
+        try:
+            check_weight(weight, height)
+        except ValueError as error:
+            raise WorkerError(str(error)) from None
+    data = None if photo is None else read_picture(photo, IMAGE_MAX_BYTES)
+    found = _measure(data, str(photo), Person(height, weight, sex, age), fit)
     _print(found, Console())
-    if annotate:
+    if annotate and data is not None and found.silhouette is not None:
         try:
             draw(decode(data), found.silhouette, height).save(annotate)
         except (OSError, ValueError) as error:
             raise WorkerError(f"{annotate} cannot be written: {error}") from None
         click.echo(f"Annotated picture: {annotate}")
+
+
+def _measure(data: bytes | None, name: str, person: Person, fit: Fit) -> Estimate:
+    try:
+        verify_model()
+        with _silent_stderr(), Landmarker() as landmarker:
+            picture = None if data is None else read(data)
+            return measure(picture, person, DEFAULT_CHART, fit, detector=landmarker, measurer=Measurer())
+    except PhotoRefused as error:
+        raise WorkerError(f"{name}: {error} ({error.reason}) {error.hint}") from None
+    except (ImageError, ModelUnusable) as error:
+        raise WorkerError(f"{name}: {error}") from None
 
 
 def _print(found: Estimate, console: Console) -> None:
@@ -63,7 +87,12 @@ def _print(found: Estimate, console: Console) -> None:
         girth = getattr(found.measurements, name)
         table.add_row(name, f"{girth.value:.1f}", f"± {girth.uncertainty:.1f}")
     console.print(table)
-    console.print(f"Right within one size: {found.confidence:.0%}. Body type: {found.body_type}.")
+    chances = ", ".join(f"{size} {chance:.0%}" for size, chance in found.probabilities.items())
+    console.print(f"{found.size} fits: {found.confidence:.0%} ({chances}). Body type: {found.body_type}.")
+    if found.recommendation == "unsure":
+        console.print("Too unsure to recommend a size.")
+    if found.hint:
+        console.print(found.hint)
     if found.warnings:
         console.print(f"Less certain because of: {', '.join(found.warnings)}.")
 

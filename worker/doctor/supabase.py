@@ -11,9 +11,9 @@ from worker.doctor.result import Result, fail, ok, warn
 from worker.errors import ServiceUnavailable
 from worker.generation.channel import Channel
 from worker.generation.database import run
+from worker.generation.refusals import KEY_REMEDY, refusal
 from worker.generation.sessions import MIGRATION, Sessions
 from worker.generation.storage_answers import Meaning, read
-from worker.refusals import KEY_REMEDY, refusal
 from worker.settings import Settings, is_jwt
 
 #: What fail_generation calls (contracts.md section 2); the worker's own functions are checked by `Sessions`.

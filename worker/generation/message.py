@@ -29,7 +29,8 @@ def _integer(value: object) -> object:
     return str(value) if isinstance(value, bool) else value
 
 
-def _timestamp(value: object) -> object:
+def timestamp(value: object) -> datetime:
+    """Read the moment of a field; UTC when it names no zone. Raises ValueError."""
     if not isinstance(value, str):
         raise ValueError("must be an ISO 8601 string")  # noqa: TRY004  # pydantic reports ValueError only
     try:
@@ -65,7 +66,7 @@ class GenerationMessage(BaseModel):
         min_length=1, max_length=200, description="Correlation id, on every log line of the generation."
     )
     version: Annotated[Literal[1], BeforeValidator(_integer)] = Field(description="Version of this contract.")
-    created_at: Annotated[datetime, BeforeValidator(_timestamp)] = Field(description="When it was queued (ISO 8601).")
+    created_at: Annotated[datetime, BeforeValidator(timestamp)] = Field(description="When it was queued (ISO 8601).")
 
     @model_validator(mode="after")
     def _has_its_owner(self) -> Self:
@@ -103,13 +104,6 @@ def parse(payload: bytes) -> GenerationMessage:
             f"{'.'.join(map(str, item['loc'])) or 'message'}: {item['msg']}" for item in error.errors()[:5]
         )
         raise InvalidMessage("invalid_field", problems) from None
-
-
-def created_at(payload: bytes) -> datetime:
-    """When a message was queued, whether or not it can be used; raises ValueError when it does not say."""
-    moment = _timestamp(_read_object(payload).get("created_at"))
-    assert isinstance(moment, datetime)  # noqa: S101  # never anything else
-    return moment
 
 
 def identify(payload: bytes) -> SessionRef | None:

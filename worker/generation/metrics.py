@@ -7,7 +7,7 @@ from itertools import product
 
 from worker.errors import GenerationError
 from worker.generation.channel import Channel
-from worker.generation.openai_answers import REASONS as OPENAI_REASONS
+from worker.generation.openai_meaning import REASONS as OPENAI_REASONS
 from worker.generation.outcome import Outcome
 from worker.metrics import counter, gauge, histogram
 
@@ -92,7 +92,7 @@ STUCK = counter(
     "wearon_stuck_sessions_total",
     "Sessions that nobody accounted for, ended by the sweep.",
     ("channel", "reason"),
-    product(Channel, ("worker_lost", "orphaned")),
+    product(Channel, ("worker_lost", "orphaned", "expired")),
 )
 POSTPONED = counter("wearon_settlements_postponed_total", "Outcomes that the database did not take at once.")
 TAKEN = counter("wearon_messages_taken_total", "Messages taken off the producers' list.")

@@ -13,7 +13,8 @@ import openai
 from openai import AsyncOpenAI
 
 from worker.generation import openai_metrics
-from worker.generation.openai_answers import Answer, Meaning, is_html, meaning
+from worker.generation.openai_answers import Answer, is_html
+from worker.generation.openai_meaning import Meaning, meaning
 from worker.logs import get_logger
 from worker.settings import Settings
 

@@ -8,7 +8,8 @@ from worker.errors import GenerationError, Paused, Postponed, RateLimited, Servi
 from worker.generation import metrics
 from worker.generation.breaker import Breaker
 from worker.generation.expiry import Expiry
-from worker.generation.openai_images import Edit, ImageEditor
+from worker.generation.openai_images import ImageEditor
+from worker.generation.openai_request import Edit
 from worker.generation.pauses import OPENAI, STORAGE
 from worker.generation.probes import Probes
 from worker.generation.prompt import DEFAULT_PROMPT

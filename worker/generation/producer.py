@@ -24,8 +24,8 @@ from worker.generation import keys
 from worker.generation.channel import Channel
 from worker.generation.database import rows, run
 from worker.generation.message import VERSION, GenerationMessage
+from worker.generation.refusals import refusal
 from worker.generation.retrying import retry_for
-from worker.refusals import refusal
 from worker.settings import Settings
 
 _POLL_SECONDS = 0.3

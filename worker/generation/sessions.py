@@ -11,11 +11,14 @@ from uuid import UUID
 from postgrest import AsyncPostgrestClient
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from worker.errors import ServiceUnavailable
+from worker.errors import ServiceUnavailable, WorkerError
 from worker.generation.channel import Channel, SessionRef
 from worker.generation.database import FunctionMissing, rows, run
 from worker.generation.installed import Installed
-from worker.generation.retrying import retry_for
+from worker.generation.retrying import retry_for, until_available
+from worker.logs import get_logger
+
+log = get_logger(__name__)
 
 MIGRATION = Path(__file__).parent / "sql" / "functions.sql"
 #: What the migration must be at least; raised with every change of a function's behaviour.
@@ -30,6 +33,8 @@ SIGNATURES = {
     "fail_generation": "p_channel text, p_session_id uuid, p_message text, p_processing_time_ms integer",
 }
 _PAGE = 1000
+#: PostgREST learns of a fresh migration within this.
+_SCHEMA_PATIENCE_SECONDS = 10.0
 #: The status after each call that changed something.
 _AFTER = {
     "start_generation": "processing",
@@ -65,6 +70,12 @@ class OpenSession(SessionRef):
     """A session that is neither completed nor failed."""
 
     status: str
+    #: The column may be empty.
+    created_at: datetime | None = None
+
+    def is_older_than(self, moment: datetime) -> bool:
+        """Tell if the session was made before `moment`; false for a session that does not say."""
+        return self.created_at is not None and self.created_at < moment
 
 
 class Sessions:
@@ -116,6 +127,24 @@ class Sessions:
             answer = {}
         return Installed.read(answer, MIGRATION_VERSION, SIGNATURES)
 
+    async def usable(self) -> bool:
+        """True while the database answers and has the SQL functions."""
+        try:
+            return not (await self.installed()).missing
+        except ServiceUnavailable:
+            return False
+
+    async def require_functions(self) -> None:
+        """Wait for the database; raise WorkerError when its SQL functions are not those that this worker calls."""
+        installed = await until_available(self.installed, _SCHEMA_PATIENCE_SECONDS)
+        if missing := installed.missing:
+            raise WorkerError(
+                f"the database lacks these SQL functions, or has other versions of them: {', '.join(missing)}. "
+                f'Install them with: psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f {MIGRATION}'
+            )
+        if installed.newer:
+            log.info("functions_newer", installed_version=installed.version, needed_version=MIGRATION_VERSION)
+
     async def find(self, session_id: UUID, owner_ids: set[str]) -> SessionRef | None:
         """The one session with this id; where both channels have one, the one that belongs to these owners."""
         found: dict[Channel, str] = {}
@@ -128,9 +157,16 @@ class Sessions:
         return SessionRef(channels[0], session_id) if len(channels) == 1 else None
 
     async def open(
-        self, statuses: list[str], on_progress: Callable[[], None], created_before: datetime | None = None
+        self,
+        statuses: list[str],
+        on_progress: Callable[[], None],
+        created_before: datetime | None = None,
+        limit: int | None = None,
     ) -> list[OpenSession]:
-        """All sessions of both channels in these statuses; calls `on_progress` after each answer of the database."""
+        """Sessions of both channels in these statuses, all or up to a limit for each channel.
+
+        Calls `on_progress` after each answer of the database.
+        """
         found: list[OpenSession] = []
         for channel in Channel:
             offset = 0
@@ -138,13 +174,15 @@ class Sessions:
             known = [status for status in statuses if status in channel.open_statuses]
             # Until an empty page: the server may give less than was asked for (PostgREST's max-rows).
             while True:
-                query = self._database.table(channel.table).select("id,status").in_("status", known)
+                query = self._database.table(channel.table).select("id,status,created_at").in_("status", known)
                 if created_before:
                     query = query.lt("created_at", created_before.isoformat())
-                page = rows(await run(query.order("id").range(offset, offset + _PAGE - 1)), "id", "status")
+                # Sorted, the few of many would be looked for in the order of another index.
+                query = query.limit(limit) if limit else query.order("id").range(offset, offset + _PAGE - 1)
+                page = rows(await run(query), "id", "status", "created_at")
                 on_progress()
-                found += [OpenSession(channel, UUID(row["id"]), row["status"]) for row in page]
-                if not page:
+                found += [_open_session(channel, row) for row in page]
+                if not page or limit:
                     break
                 offset += len(page)
         return found
@@ -167,3 +205,8 @@ class Sessions:
         if not isinstance(result, dict):
             raise ServiceUnavailable(f"database answered {function} with {type(result).__name__} instead of an object")
         return result
+
+
+def _open_session(channel: Channel, row: dict[str, Any]) -> OpenSession:
+    made = datetime.fromisoformat(row["created_at"]) if row["created_at"] else None
+    return OpenSession(channel, UUID(row["id"]), row["status"], made)

@@ -5,6 +5,7 @@ away nor a worker that dies in between loses a paid picture or a refund.
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
 from uuid import UUID
@@ -19,6 +20,7 @@ from worker.generation.database import AnswerLost
 from worker.generation.outcome import Outcome
 from worker.generation.rejected import Rejected
 from worker.generation.retrying import retry_for
+from worker.generation.room import insist
 from worker.generation.sessions import Change, Sessions
 from worker.logs import bind, get_logger
 
@@ -30,6 +32,8 @@ _PATIENCE_SECONDS = 5.0
 _UNSURE_MAX = 10_000
 #: How often the background loop looks for outcomes that wait.
 _INTERVAL_SECONDS = 2.0
+#: ... as long as none was there; each look costs a command.
+_REST_SECONDS = 15.0
 
 
 class Settlement:
@@ -45,7 +49,7 @@ class Settlement:
 
     async def defer(self, outcome: Outcome) -> None:
         """Keep the outcome for this process's background loop, which writes it at once."""
-        await self._redis.hset(keys.SETTLEMENTS, str(outcome.session_id), outcome.model_dump_json())
+        await insist(self._redis, "HSET", keys.SETTLEMENTS, str(outcome.session_id), outcome.model_dump_json())
         self._deferred.set()
 
     async def settle(self, outcome: Outcome) -> None:
@@ -79,8 +83,7 @@ class Settlement:
                     await self._deferred.wait()
             self._deferred.clear()
             try:
-                await self.settle_waiting()
-                pause = _INTERVAL_SECONDS
+                pause = _INTERVAL_SECONDS if await self.settle_waiting() else _REST_SECONDS
             except (ServiceUnavailable, RedisError) as error:
                 pause = min(pause * 1.5, 15.0)
                 log.warning("settlement_waits", error=str(error), next_try_seconds=round(pause, 1))
@@ -125,6 +128,10 @@ class Settlement:
             pipe.hexists(keys.REJECTED, str(session_id))
             return any(await pipe.execute())
 
+    async def known(self, session_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of these sessions whose outcome is known, as `is_waiting` tells of one."""
+        return await known_outcomes(self._redis, session_ids)
+
     async def _waiting(self) -> list[tuple[str, bytes]]:
         entries: Any = await cast(Any, self._redis).hgetall(keys.SETTLEMENTS)
         return [(name.decode(errors="replace"), kept) for name, kept in entries.items()]
@@ -141,7 +148,7 @@ class Settlement:
 
     async def _keep(self, outcome: Outcome) -> bool:
         try:
-            await self._redis.hset(keys.SETTLEMENTS, str(outcome.session_id), outcome.model_dump_json())
+            await insist(self._redis, "HSET", keys.SETTLEMENTS, str(outcome.session_id), outcome.model_dump_json())
         except RedisError as error:
             log.warning("settlement_not_kept", error=type(error).__name__)
             return False
@@ -210,3 +217,16 @@ def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
             # Nothing was credited: somebody has to look at how this session was charged.
             log.error("refund_by_hand_needed", payer=change.refund, **event)
     return already and not change.changed
+
+
+async def known_outcomes(redis: Redis, session_ids: Sequence[UUID]) -> set[UUID]:
+    """Sessions whose outcome only has to be written, by a worker or by an operator."""
+    if not session_ids:
+        return set()
+    names = [str(session_id) for session_id in session_ids]
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.hmget(keys.SETTLEMENTS, names)
+        pipe.hmget(keys.REJECTED, names)
+        waiting, rejected = await pipe.execute()
+    entries = zip(session_ids, waiting, rejected, strict=True)
+    return {session_id for session_id, *kept in entries if any(entry is not None for entry in kept)}

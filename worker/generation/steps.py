@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from worker.errors import EditFailed, ImageError
 from worker.generation import openai_metrics
 from worker.generation.delivery import Delivery
-from worker.generation.openai_images import Edit
+from worker.generation.openai_request import Edit
 from worker.generation.outcome import Outcome
 from worker.generation.paid_call import PaidCall
 from worker.generation.pauses import STORAGE

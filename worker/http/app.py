@@ -6,6 +6,8 @@ from fastapi import FastAPI, Response
 
 from worker import __version__
 from worker.health import Health
+from worker.http.description import DESCRIPTION
+from worker.http.errors import answer_errors
 from worker.http.requests import RequestMiddleware
 from worker.settings import Settings
 from worker.sizing import api
@@ -13,16 +15,18 @@ from worker.sizing import api
 
 def create_app(settings: Settings, health: Health) -> FastAPI:
     """The application; `health` is shared with the supervisor, and learns here that the model is loaded."""
-    app = FastAPI(title="WearOn worker", version=__version__, description=api.DESCRIPTION)
+    app = FastAPI(title="WearOn worker", version=__version__, description=DESCRIPTION)
     app.add_middleware(RequestMiddleware)
     app.include_router(api.create_router(settings, health))
-    api.answer_errors(app)
+    answer_errors(app)
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def get_health() -> dict[str, Any]:
         """What this container needs and has; always 200."""
         return health.report()
 
+    @app.head("/ready", include_in_schema=False)
     @app.get("/ready", responses={503: {"description": "No new work may be sent here."}})
     async def get_ready(response: Response) -> dict[str, bool]:
         """Whether new work may be sent here."""

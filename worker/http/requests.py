@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.logs import bind, get_logger
 from worker.sizing import api, metrics
+from worker.sizing.hang_up import ClientGone
 
 log = get_logger(__name__)
 
@@ -23,12 +24,12 @@ class _BodyTooLarge(Exception):
     pass
 
 
-class _Gone(Exception):
-    """The client hung up in the middle of its request."""
+class _NoJson(Exception):
+    pass
 
 
 class RequestMiddleware:
-    """Binds the request id to all log lines, echoes it, limits the body and answers 500 for what nobody caught."""
+    """Binds the request id to all log lines, echoes it, limits the body and answers 500 for uncaught errors."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -54,14 +55,23 @@ class RequestMiddleware:
             try:
                 if _declared_length(headers) > MAX_DISCARDED_BYTES:
                     raise _BodyTooLarge
-                await self._app(scope, await _bounded(receive), send_with_id)
-            except _Gone:
-                return
+                body = await _bounded(receive)
+                if scope["path"] == api.PATH and not _may_be_json(headers):
+                    raise _NoJson
+                await self._app(scope, body, send_with_id)
+            except ClientGone:
+                _count(scope, "aborted")
+                # Nothing is sent any more; the status is for the metrics.
+                await JSONResponse({"detail": "The client hung up."}, 499)(scope, receive, send_with_id)
             except _BodyTooLarge:
                 _count(scope, "invalid")
                 # What is left of the body would be read as the next request.
                 text = f"The request body is larger than {MAX_BODY_BYTES} bytes."
                 await JSONResponse({"detail": text}, 413, headers={"Connection": "close"})(scope, receive, send_with_id)
+            except _NoJson:
+                _count(scope, "invalid")
+                text = "The request body must be JSON, sent with `Content-Type: application/json`."
+                await JSONResponse({"detail": text}, 415)(scope, receive, send_with_id)
             except Exception:
                 _count(scope, "failed")
                 log.exception("request_failed", path=scope["path"])
@@ -78,7 +88,16 @@ def _count(scope: Scope, outcome: str) -> None:
 
 def _declared_length(headers: Headers) -> int:
     value = headers.get("Content-Length", "")
-    return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else 0
+    if not (value.isascii() and value.isdigit()):
+        return 0
+    digits = value.lstrip("0")
+    return int(digits or "0") if len(digits) < 19 else MAX_DISCARDED_BYTES + 1
+
+
+def _may_be_json(headers: Headers) -> bool:
+    """No type is given, or a JSON one."""
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return kind in {"", "application/json"} or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 async def _bounded(receive: Receive) -> Receive:
@@ -89,7 +108,7 @@ async def _bounded(receive: Receive) -> Receive:
     while more and size <= MAX_DISCARDED_BYTES:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _Gone
+            raise ClientGone
         part = message.get("body", b"")
         size += len(part)
         if size <= MAX_BODY_BYTES:

@@ -6,10 +6,30 @@ from itertools import pairwise
 from math import erf, inf, prod, sqrt
 from typing import Literal
 
+import numpy as np
+
 Fit = Literal["tight", "regular", "loose"]
 
-#: What a wish for a tight or loose fit adds to every girth before the chart is read, in cm.
+#: The adjustment of every girth for a tight or loose fit before the chart is read, in cm.
 FIT_CM: Mapping[Fit, float] = {"tight": -3.0, "regular": 0.0, "loose": 3.0}
+_GIRTHS = ("chest", "waist", "hip")
+#: Points and weights that average over the part of the errors that all girths share.
+_POINTS, _WEIGHTS = (array.tolist() for array in np.polynomial.hermite_e.hermegauss(15))
+_TOTAL = sum(_WEIGHTS)
+
+
+def _check_rise(girth: str, lower: tuple[str, float], upper: tuple[str, float]) -> None:
+    (small, less), (large, more) = lower, upper
+    if less <= more:
+        return
+    if less == inf:
+        raise ValueError(
+            f"Size {large} limits the {girth} and the smaller size {small} does not: give {girth}_cm for {small}, too."
+        )
+    raise ValueError(
+        f"The {girth} limits of a size chart must not fall from one size to the next: {small} has {less:g} cm and "
+        f"{large} has {more:g} cm."
+    )
 
 
 @dataclass(frozen=True)
@@ -22,18 +42,37 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Normal:
+    """A girth in cm as a normal distribution."""
+
+    value: float
+    deviation: float
+
+
+@dataclass(frozen=True)
 class Chart:
-    """Sizes from small to large. The last one also takes whoever is larger than its limits."""
+    """Sizes from small to large. The last one also takes larger people."""
 
     sizes: tuple[tuple[str, Limits], ...]
 
     def __post_init__(self) -> None:
         if not self.sizes:
             raise ValueError("A size chart needs at least one size.")
-        for girth in ("chest", "waist", "hip"):
-            limits = [getattr(limit, girth) for _, limit in self.sizes]
-            if any(smaller > larger for smaller, larger in pairwise(limits)):
-                raise ValueError(f"The {girth} limits of a size chart must not fall from one size to the next.")
+        for (small, lower), (large, upper) in pairwise(self.sizes):
+            if lower == upper:
+                raise ValueError(f"Sizes {small} and {large} have the same limits: leave one of them out.")
+            for girth in _GIRTHS:
+                _check_rise(girth, (small, getattr(lower, girth)), (large, getattr(upper, girth)))
+
+    @property
+    def names(self) -> list[str]:
+        """The sizes from small to large."""
+        return [name for name, _ in self.sizes]
+
+    @property
+    def limited(self) -> list[str]:
+        """The girths that the chart limits."""
+        return [girth for girth in _GIRTHS if getattr(self.sizes[0][1], girth) < inf]
 
     def size(self, chest: float, waist: float = 0.0, hip: float = 0.0) -> int:
         """Index of the smallest size whose limits hold; a girth that is not given (0) fits every size."""
@@ -43,23 +82,26 @@ class Chart:
         return len(self.sizes) - 1
 
     def exceeded(self, chest: float, waist: float, hip: float) -> bool:
-        """Whether even the largest size is too small."""
+        """Test if even the largest size is too small."""
         largest = self.sizes[-1][1]
         return chest > largest.chest or waist > largest.waist or hip > largest.hip
 
-    def chance_within_one(self, index: int, **girths: tuple[float, float]) -> float:
-        """Probability that size `index` or a neighbour of it is the one for the true girths.
+    def probabilities(self, girths: Mapping[str, Normal], correlation: float = 0.0) -> list[float]:
+        """The probability of each size that it is the one for the true girths; the sum is 1."""
+        up_to = [self._chance_up_to(limits, girths, correlation) for _, limits in self.sizes[:-1]]
+        return [upper - lower for lower, upper in pairwise([0.0, *up_to, 1.0])]
 
-        Of chest, waist and hip, each that is given with its estimate and standard deviation, both in cm; their errors
-        are taken as independent.
-        """
-        upper = self._chance_up_to(index + 1, girths) if index + 2 < len(self.sizes) else 1.0
-        lower = self._chance_up_to(index - 2, girths) if index >= 2 else 0.0
-        return upper - lower
+    def chance_to_fit(self, index: int, girths: Mapping[str, Normal], correlation: float = 0.0) -> float:
+        """The probability that size `index` fits by its limits and the next smaller size does not."""
+        smaller = self._chance_up_to(self.sizes[index - 1][1], girths, correlation) if index else 0.0
+        return self._chance_up_to(self.sizes[index][1], girths, correlation) - smaller
 
-    def _chance_up_to(self, index: int, girths: Mapping[str, tuple[float, float]]) -> float:
-        limits = self.sizes[index][1]
-        return prod(_normal((getattr(limits, name) - value) / deviation) for name, (value, deviation) in girths.items())
+    def _chance_up_to(self, limits: Limits, girths: Mapping[str, Normal], correlation: float) -> float:
+        """The probability that all girths are within `limits`."""
+        shared, own = sqrt(correlation), sqrt(1 - correlation)
+        distances = [(getattr(limits, name) - girth.value) / girth.deviation for name, girth in girths.items()]
+        chances = (prod(_below((z - shared * point) / own) for z in distances) for point in _POINTS)
+        return sum(weight * chance for weight, chance in zip(_WEIGHTS, chances, strict=True)) / _TOTAL
 
 
 #: Today's chart (contracts section 5), by chest alone.
@@ -75,5 +117,5 @@ DEFAULT_CHART = Chart(
 )
 
 
-def _normal(z: float) -> float:
+def _below(z: float) -> float:
     return 0.5 * (1 + erf(z / sqrt(2)))

@@ -1,79 +1,79 @@
-"""From an upright picture and a height to girths, size and confidence: gate, outline, model, chart."""
+"""From an upright picture, where there is one, and the stated facts to girths, size and probabilities."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from worker.sizing.charts import FIT_CM, Chart, Fit
+from worker.sizing.answers import BodyType
+from worker.sizing.charts import FIT_CM, Chart, Fit, Normal
 from worker.sizing.features import features
-from worker.sizing.measurements import Measurements, Measurer, Sex
+from worker.sizing.measurements import Measurements, Measurer
 from worker.sizing.photo import Photo
+from worker.sizing.population import Person
 from worker.sizing.pose import Detector
-from worker.sizing.quality import check, warnings
-from worker.sizing.schemas import BodyType
+from worker.sizing.quality import check
 from worker.sizing.silhouette import Silhouette
+from worker.sizing.warnings import hint, warnings
+
+Recommendation = Literal["sure", "unsure"]
 
 #: From this waist-to-height ratio a body counts as broad, below that one as slim; chest-to-waist makes it athletic.
 BROAD_WAIST_TO_HEIGHT = 0.53
 SLIM_WAIST_TO_HEIGHT = 0.42
 ATHLETIC_CHEST_TO_WAIST = 1.22
-
-
-@dataclass(frozen=True)
-class Person:
-    """What is known of the person beside the picture."""
-
-    height_cm: float
-    weight_kg: float | None = None
-    sex: Sex | None = None
+#: A size is recommended alone from this probability; below, its likelier neighbour is named, too.
+_ALONE = 0.9
+#: No size is recommended from this half-width of an interval, in cm.
+_UNSURE_CM = 12.0
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The answer, and the outline it was read from."""
+    """The answer, and the outline behind it where there was a picture."""
 
-    silhouette: Silhouette
+    silhouette: Silhouette | None
     measurements: Measurements
     size: str
     lower: str
     upper: str
     confidence: float
+    #: By size, from small to large; the largest one also stands for larger people.
+    probabilities: dict[str, float]
+    recommendation: Recommendation
     body_type: BodyType
     warnings: list[str]
+    hint: str
 
 
 def estimate(
-    photo: Photo, person: Person, chart: Chart, fit: Fit, *, detector: Detector, measurer: Measurer
+    photo: Photo | None, person: Person, chart: Chart, fit: Fit, *, detector: Detector, measurer: Measurer
 ) -> Estimate:
-    """Measure the person in the photo.
+    """Measure the person in the photo; without a photo, answer from people of that height and weight.
 
     Raises:
-        PhotoRefused: it cannot be measured; the error says why and what to change.
+        PhotoRefused: the photo cannot be measured; the error says why and what to change.
     """
-    silhouette = check(photo, detector)
-    found = features(silhouette)
-    measured = measurer.measure(found, person.height_cm, person.weight_kg, person.sex)
-    ease = FIT_CM[fit]
-    chest, waist, hip = (girth.value + ease for girth in (measured.chest, measured.waist, measured.hip))
-    index = chart.size(chest, waist, hip)
-    half = measured.chest.uncertainty
-    names = [name for name, _ in chart.sizes]
-    codes = warnings(silhouette, measured)
-    if chart.exceeded(chest, waist, hip):
-        codes.append("beyond_chart")
+    silhouette = None if photo is None else check(photo, detector)
+    measured = measurer.measure(None if silhouette is None else features(silhouette), person)
+    girths = {
+        name: Normal(girth.value + FIT_CM[fit], girth.deviation)
+        for name, girth in (("chest", measured.chest), ("waist", measured.waist), ("hip", measured.hip))
+    }
+    index = chart.size(**{name: girth.value for name, girth in girths.items()})
+    chances = chart.probabilities(girths, measured.correlation)
+    lower, upper = _range(index, chances)
+    beyond = chart.exceeded(**{name: girth.value for name, girth in girths.items()})
     return Estimate(
         silhouette=silhouette,
         measurements=measured,
-        size=names[index],
-        # Waist or hip may ask for more than the chest's interval does.
-        lower=names[min(index, chart.size(chest - half))],
-        upper=names[max(index, chart.size(chest + half))],
-        confidence=chart.chance_within_one(
-            index,
-            chest=(chest, measured.chest.deviation),
-            waist=(waist, measured.waist.deviation),
-            hip=(hip, measured.hip.deviation),
-        ),
+        size=chart.names[index],
+        lower=chart.names[lower],
+        upper=chart.names[upper],
+        confidence=chart.chance_to_fit(index, girths, measured.correlation),
+        probabilities=dict(zip(chart.names, chances, strict=True)),
+        recommendation="unsure" if beyond or _is_vague(measured, chart) else "sure",
         body_type=body_type(measured, person.height_cm),
-        warnings=codes,
+        warnings=[*warnings(silhouette, measured), *(["beyond_chart"] if beyond else [])],
+        hint=hint(measured, person),
     )
 
 
@@ -85,3 +85,16 @@ def body_type(measured: Measurements, height_cm: float) -> BodyType:
     if measured.chest.value / measured.waist.value >= ATHLETIC_CHEST_TO_WAIST:
         return "athletic"
     return "slim" if waist_to_height < SLIM_WAIST_TO_HEIGHT else "average"
+
+
+def _range(index: int, chances: list[float]) -> tuple[int, int]:
+    """The recommended size and, unless it is nearly certain, its likelier neighbour."""
+    if chances[index] >= _ALONE or len(chances) == 1:
+        return index, index
+    below = chances[index - 1] if index else 0.0
+    above = chances[index + 1] if index + 1 < len(chances) else 0.0
+    return (index - 1, index) if below > above else (index, min(index + 1, len(chances) - 1))
+
+
+def _is_vague(measured: Measurements, chart: Chart) -> bool:
+    return any(getattr(measured, girth).uncertainty > _UNSURE_CM for girth in chart.limited)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.sizing.measurements import HIDDEN
+from worker.sizing.outline import HIDDEN
 from worker.sizing.silhouette import (
     ANKLES,
     EARS,

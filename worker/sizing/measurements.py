@@ -1,30 +1,36 @@
-"""Features of the outline, height, and perhaps weight and sex, to girths with calibrated uncertainty.
+"""Girths with calibrated uncertainty: real people of that height and weight first, the outline as a correction.
 
-The model is kernel ridge regression with plain arrays, written by `tests/bench/fit_sizing.py`. It predicts each girth
-as a share of the height, one model for every combination of optional inputs.
+Each is weighed by its variance. The outline's variance grows with clothing, hidden flanks and strange statures, never
+with the stated weight: so girths rise with the weight for every picture. docs/decisions/0013-real-people-first.md has
+the measurements behind it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-COEFFICIENTS_PATH = Path(__file__).with_name("model") / "coefficients.npz"
+from worker.sizing.outline import COEFFICIENTS_PATH, OutlineModel, Reading
+from worker.sizing.population import Expected, Person, Population
 
-GIRTHS = ("chest", "waist", "hip", "shoulder")
-Sex = Literal["F", "M"]
+Basis = Literal["prior", "front"]
+
 #: A half-width of a 90 % interval in standard deviations of a normal distribution.
 NORMAL_90 = 1.645
-#: Optional inputs in the order of the coefficients' columns.
-EXTRAS = ("bmi", "sex")
-VARIANTS = ("plain", "bmi", "sex", "bmi_sex")
-#: The feature that says how much of the torso's edges arms and hands hide.
-HIDDEN = "hidden"
-#: How many fitted bodies the strangeness of an outline is measured against.
-NEIGHBOURS = 5
+#: Loose clothing adds to the outline's girths (cm) and to its root of kg per cm; measured persons in everyday clothes
+#: photographed with phones, docs/accuracy.md.
+_CLOTHING_CM = np.array([12.0, 14.0, 14.0, 0.0])
+_CLOTHING_SPREAD_CM = np.array([10.0, 9.0, 8.0, 4.0])
+_CLOTHING_INDEX, _CLOTHING_INDEX_SPREAD = 0.45, 0.3
+#: The share of the outline's variance that counts beside the population's. The outline's girths come from a regression:
+#: they lean towards the mean already, and would do so twice.
+_LEAN = 0.08
+#: Correlation of the errors of chest, waist and hip, without and with the weight.
+_CORRELATIONS = (0.55, 0.1)
+#: A weight contradicts the outline from so many standard deviations.
+_CONTRADICTION = 3.0
 
 
 @dataclass(frozen=True)
@@ -42,82 +48,88 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What the model says about one person."""
+    """The girths of one person, and what their estimate rests on."""
 
     chest: Measurement
     waist: Measurement
     hip: Measurement
     shoulder: Measurement
-    #: Distance from the bodies that the model was fitted on; 1 is exceeded by one of them in a hundred, and at the
-    #: limits of their heights and body-mass indices, from where each standard deviation adds 1.
-    strangeness: float
-    #: How much wider the torso is than limbs, head and joints let expect; 1 is exceeded by two bodies in a hundred.
-    looseness: float
+    basis: Basis
+    #: Of the errors of chest, waist and hip.
+    correlation: float
+    #: The outline's reading; None without a photo.
+    reading: Reading | None = None
+    #: The weight that the outline lets expect, where the stated one contradicts it.
+    weight_expected_kg: float | None = None
 
 
 class Measurer:
-    """The fitted model; reading it takes milliseconds, and it may be shared by threads."""
+    """The fitted models; reading them takes milliseconds, and threads may share them."""
 
     def __init__(self, path: Path = COEFFICIENTS_PATH) -> None:
-        with np.load(path, allow_pickle=False) as stored:
-            self._arrays: dict[str, NDArray[np.float64]] = {
-                name: stored[name].astype(np.float64) for name in stored.files if stored[name].dtype.kind == "f"
-            }
-            self.names: tuple[str, ...] = tuple(stored["feature_names"].tolist())
-            self.version = str(stored["version"])
-        self._lengths = (self._arrays["rows"] ** 2).sum(axis=1)
-        heights = self._arrays["rows"][:, -1] * self._arrays["scale"][-1] + self._arrays["mean"][-1]
-        indices = self._arrays["extras"][:, 0] * self._arrays["extra_scale"][0] + self._arrays["extra_mean"][0]
-        self._fitted = [(fitted.min(), fitted.max(), fitted.std()) for fitted in (heights, indices)]
+        self.outline = OutlineModel(path)
+        self.population = Population()
 
-    def measure(
-        self, features: Mapping[str, float], height_cm: float, weight_kg: float | None = None, sex: Sex | None = None
-    ) -> Measurements:
-        """Girths of a body of this height; weight and sex narrow the answer when they are given."""
-        arrays = self._arrays
-        raw = np.array([*(features[name] for name in self.names), height_cm])
-        row = (raw - arrays["mean"]) / arrays["scale"]
-        expected = row @ arrays["limb_weights"] + arrays["limb_intercept"]
-        looseness = float((raw @ arrays["torso_average"] - expected) * height_cm / arrays["loose_cm"])
-        distances = self._lengths - 2 * (arrays["rows"] @ row) + row @ row
-        strangeness = float(np.sqrt(np.partition(distances, NEIGHBOURS)[:NEIGHBOURS].mean()) / arrays["strange"])
-        strangeness = max(strangeness, self._beyond(height_cm, weight_kg))
-        variant, known, values = given(height_cm, weight_kg, sex)
-        scaled = (values - arrays["extra_mean"][known]) / arrays["extra_scale"][known]
-        distances = distances + ((arrays["extras"][:, known] - scaled) ** 2).sum(axis=1)
-        kernel = np.exp(-arrays["gamma"] * distances)
-        shares = kernel @ arrays[f"dual_{variant}"] * arrays["target_scale"] + arrays["target_mean"]
-        # Beyond what was fitted on, in loose clothing, and where arms hide the flanks, the errors are larger.
-        spread = (1 + arrays[f"slope_{variant}"] * features[HIDDEN]) * max(1.0, strangeness)
-        spread[:3] *= max(1.0, 2 * looseness - 1)
-        halves = arrays[f"quantile_{variant}"] * spread
-        girths = [
-            Measurement(float(share * height_cm), float(half)) for share, half in zip(shares, halves, strict=True)
-        ]
-        chest, waist, hip, shoulder = girths
-        return Measurements(chest, waist, hip, shoulder, strangeness, looseness)
-
-    def _beyond(self, height_cm: float, weight_kg: float | None) -> float:
-        """The strangeness of height and body-mass index alone: 0 for those that the model has seen."""
-        stated = [height_cm] if weight_kg is None else [height_cm, body_mass_index(height_cm, weight_kg)]
-        farthest = max(
-            max(low - value, value - high) / deviation
-            for value, (low, high, deviation) in zip(stated, self._fitted, strict=False)
+    def measure(self, features: Mapping[str, float] | None, person: Person) -> Measurements:
+        """Girths of this person; weight, sex and age narrow the answer when they are given."""
+        expected = self.population.expect(person)
+        if features is None:
+            return _measurements(expected, person, None)
+        reading = self.outline.read(features, person.height_cm)
+        found = _correct(expected, reading, person)
+        contradiction = _contradiction(reading, person)
+        if abs(contradiction) < _CONTRADICTION:
+            return _measurements(found, person, reading)
+        without = self.population.expect(replace(person, weight_kg=None))
+        widened = np.minimum(
+            found.deviations * (abs(contradiction) - 1), np.maximum(without.deviations, found.deviations)
         )
-        return float(1 + farthest) if farthest > 0 else 0.0
+        root = _root(reading, person.height_cm)
+        return replace(
+            _measurements(Expected(found.values, widened), person, reading),
+            weight_expected_kg=root**2 * person.height_cm,
+        )
 
 
-def body_mass_index(height_cm: float, weight_kg: float) -> float:
-    """kg/m²."""
-    return weight_kg / (height_cm / 100) ** 2
+def _correct(expected: Expected, reading: Reading, person: Person) -> Expected:
+    """The population's girths, drawn towards the outline's as far as that can be relied on."""
+    clothing = reading.clothing
+    girths = reading.girths - clothing * _CLOTHING_CM
+    if person.root is not None:
+        girths = girths + reading.girths_per_root * (person.root - _root(reading, person.height_cm))
+    own = reading.deviations[person.root is not None] ** 2
+    clothed = (clothing * _CLOTHING_SPREAD_CM) ** 2
+    population = expected.deviations**2
+    share = population / (population + _LEAN * own + clothed)
+    variances = share**2 * (own + clothed) + (1 - share) ** 2 * population
+    values = expected.values + share * (girths - expected.values)
+    return Expected(values, np.sqrt(np.minimum(variances, population)))
 
 
-def given(height_cm: float, weight_kg: float | None, sex: Sex | None) -> tuple[str, list[int], NDArray[np.float64]]:
-    """The model variant for what is known of the body-mass index and the sex, their columns, and their values."""
-    found = {
-        0: None if weight_kg is None else body_mass_index(height_cm, weight_kg),
-        1: None if sex is None else float(sex == "M"),
-    }
-    known = [column for column, value in found.items() if value is not None]
-    variant = "_".join(EXTRAS[column] for column in known) or "plain"
-    return variant, known, np.array([found[column] for column in known], dtype=np.float64)
+def _contradiction(reading: Reading, person: Person) -> float:
+    """Standard deviations between the stated weight and the outline's; 0 when no weight is stated."""
+    if person.root is None:
+        return 0.0
+    spread = reading.clothing * _CLOTHING_INDEX_SPREAD * np.sqrt(person.height_cm) / 100
+    return float((person.root - _root(reading, person.height_cm)) / np.hypot(reading.root_deviation, spread))
+
+
+def _root(reading: Reading, height_cm: float) -> float:
+    """The outline's root of kg per cm without the clothing."""
+    return float(reading.root - reading.clothing * _CLOTHING_INDEX * np.sqrt(height_cm) / 100)
+
+
+def _measurements(found: Expected, person: Person, reading: Reading | None) -> Measurements:
+    chest, waist, hip, shoulder = (
+        Measurement(float(value), float(deviation * NORMAL_90))
+        for value, deviation in zip(found.values, found.deviations, strict=True)
+    )
+    return Measurements(
+        chest,
+        waist,
+        hip,
+        shoulder,
+        basis="prior" if reading is None else "front",
+        correlation=_CORRELATIONS[person.weight_kg is not None],
+        reading=reading,
+    )

@@ -15,6 +15,7 @@ from tests.sandbox import Sandbox
 from worker.errors import AccountRefused, EditFailed, GenerationError, ImageUnavailable, ServiceOutage
 from worker.generation import openai_images, openai_metrics
 from worker.generation.openai_images import ImageEditor
+from worker.generation.openai_request import Edit
 from worker.settings import load
 
 FIRST, FALLBACK = "gpt-image-2.6-sunburst", "gpt-image-2.6-flare"
@@ -47,7 +48,7 @@ def editing(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Editing:
     return start
 
 
-async def edit(editor: ImageEditor, prompt: str = "try it on") -> openai_images.Edit:
+async def edit(editor: ImageEditor, prompt: str = "try it on") -> Edit:
     return await editor.edit([PHOTO], prompt, nothing)
 
 

@@ -7,7 +7,8 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.worker.sizing.conftest import PhotoHost, Service
-from worker.sizing.schemas import EstimateRequest, EstimateResponse
+from worker.sizing.answers import EstimateResponse
+from worker.sizing.schemas import EstimateRequest
 
 
 def test_examples_of_the_document_are_accepted(service: Service) -> None:

@@ -20,10 +20,11 @@ from tests.bench.spoiled import (
     thumbnail,
 )
 from tests.worker.sizing.conftest import picture, truth
+from worker.sizing.answers import Reason
 from worker.sizing.photo import Photo, reduce
 from worker.sizing.pose import Landmarker, Pose
-from worker.sizing.quality import PhotoRefused, check
-from worker.sizing.schemas import Reason
+from worker.sizing.quality import check
+from worker.sizing.refusals import PhotoRefused
 from worker.sizing.silhouette import ELBOWS, SHOULDERS, WRISTS
 
 

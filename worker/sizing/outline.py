@@ -1,0 +1,89 @@
+"""Girths by the outline alone: kernel ridge regression with plain arrays, written by `tests/bench/fit_sizing.py`.
+
+Every girth is predicted as a share of the height, and beside them the weight. Rendered bodies teach the pixels, seen by
+cameras that are held level and by cameras that look up or down.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+COEFFICIENTS_PATH = Path(__file__).with_name("model") / "coefficients.npz"
+#: The feature that says how much of the torso's edges arms and hands hide.
+HIDDEN = "hidden"
+#: How many fitted bodies the strangeness of an outline is measured against.
+NEIGHBOURS = 5
+
+#: Strangeness of outlines from which clothing explains it better than the body, and from which nothing else does.
+_TIGHT, _LOOSE = 0.95, 1.25
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Girths that an outline stands for when the clothing is tight, in the order of `population.GIRTHS`."""
+
+    girths: Array
+    #: Standard deviations of the girths, without and with the weight.
+    deviations: tuple[Array, Array]
+    #: The root of kg per cm of height, its deviation, and the cm of girth that a stated root adds per unit beyond it.
+    root: float
+    root_deviation: float
+    girths_per_root: Array
+    #: Distance from the fitted bodies; 1 is exceeded by one of them in a hundred.
+    strangeness: float
+    #: The torso's width beyond what limbs, head and joints let expect; 1 is exceeded by two bodies in a hundred.
+    looseness: float
+
+    @property
+    def clothing(self) -> float:
+        """0 in tight clothing, 1 in clothing that hides the body."""
+        strange = (self.strangeness - _TIGHT) / (_LOOSE - _TIGHT)
+        return min(1.0, max(0.0, strange, self.looseness - 1))
+
+
+class OutlineModel:
+    """The fitted model; shared by threads."""
+
+    def __init__(self, path: Path = COEFFICIENTS_PATH) -> None:
+        with np.load(path, allow_pickle=False) as stored:
+            self._arrays: dict[str, Array] = {
+                name: stored[name].astype(np.float64) for name in stored.files if stored[name].dtype.kind == "f"
+            }
+            self.names: tuple[str, ...] = tuple(stored["feature_names"].tolist())
+            self.version = str(stored["version"])
+        self._lengths = (self._arrays["rows"] ** 2).sum(axis=1)
+
+    def read(self, features: Mapping[str, float], height_cm: float) -> Reading:
+        """The girths of a body of this height with this outline."""
+        arrays = self._arrays
+        raw = np.array([*(features[name] for name in self.names), height_cm])
+        row = (raw - arrays["mean"]) / arrays["scale"]
+        distances = self._lengths - 2 * (arrays["rows"] @ row) + row @ row
+        kernel = np.exp(-arrays["gamma"] * distances)
+        predicted = kernel @ arrays["dual"] * arrays["target_scale"] + arrays["target_mean"]
+        # Where arms hide the flanks, and for statures that no fitted body has, the errors are larger.
+        spread = (1 + arrays["slope"] * features[HIDDEN]) * (1 + self._beyond(height_cm))
+        return Reading(
+            girths=predicted[:-1] * height_cm,
+            deviations=(arrays["deviations"][0] * spread, arrays["deviations"][1] * spread),
+            root=float(predicted[-1] * np.sqrt(height_cm) / 100),
+            root_deviation=float(arrays["root_deviation"]),
+            girths_per_root=arrays["girths_per_root"],
+            strangeness=float(np.sqrt(np.partition(distances, NEIGHBOURS)[:NEIGHBOURS].mean()) / arrays["strange"]),
+            looseness=self._looseness(raw, row, height_cm),
+        )
+
+    def _looseness(self, raw: Array, row: Array, height_cm: float) -> float:
+        arrays = self._arrays
+        expected = row @ arrays["limb_weights"] + arrays["limb_intercept"]
+        return float((raw @ arrays["torso_average"] - expected) * height_cm / arrays["loose_cm"])
+
+    def _beyond(self, height_cm: float) -> float:
+        """0 for statures that the model has seen, then 1 for each standard deviation."""
+        low, high, deviation = self._arrays["heights"]
+        return float(max(0.0, low - height_cm, height_cm - high) / deviation)

@@ -1,0 +1,116 @@
+"""Checks of a pose: inside the picture, upright, frontal, the arms beside the trunk."""
+
+import numpy as np
+
+from worker.sizing.pose import Pose
+from worker.sizing.silhouette import (
+    ANKLES,
+    ELBOWS,
+    EYES,
+    FINGERS,
+    HEELS,
+    HIPS,
+    KNEES,
+    SHOULDERS,
+    TOES,
+    WRISTS,
+    Array,
+    Silhouette,
+    middle,
+    turn,
+)
+
+#: Shares of the body height. Of 600 good pictures one in a hundred lies below 0.2, 0.05 and 0.
+_SHORT_THIGHS = 0.192
+_EYES_BELOW_CROWN = 0.04
+_HEELS_ABOVE_FLOOR = -0.025
+_LEAN = 0.08
+#: Radians by which shoulders or hips may be turned away from the picture plane (35 and 45 degrees).
+_TURNED = 0.61
+_HIPS_TURNED = 0.79
+#: Breadth between the shoulder joints, as a share of the body height and of the trunk's length. People who face the
+#: camera have 0.156 and 0.64 and more; people who do not have 0.08 and 0.28 and less. Pictures squeezed out of shape
+#: lie between.
+_NARROW = 0.135
+_NARROW_FOR_TRUNK = 0.5
+#: Degrees at the knee and the hip of somebody who stands.
+_STRAIGHT = 132.0
+
+
+def leaves_picture(pose: Pose) -> bool:
+    """Test if the mask reaches the upper or lower border, or a good part of a side."""
+    ends = max(float(pose.mask[:2].max()), float(pose.mask[-2:].max())) >= 0.5
+    sides = max(float((pose.mask[:, column] >= 0.5).mean()) for column in (0, -1))
+    return ends or sides > 0.05
+
+
+def is_cut(silhouette: Silhouette) -> bool:
+    """Test if the model puts heels or toes below the mask, or the eyes at its very top."""
+    points = silhouette.pose.landmarks
+    heels = (silhouette.bottom - points[[*HEELS, *TOES], 1].max()) / silhouette.height
+    eyes = (points[list(EYES), 1].min() - silhouette.top) / silhouette.height
+    return bool(heels < _HEELS_ABOVE_FLOOR or eyes < _EYES_BELOW_CROWN)
+
+
+def is_bent(silhouette: Silhouette) -> bool:
+    """Test for a sitting, kneeling or leaning person."""
+    pose, height = silhouette.pose, silhouette.height
+    hips, knees, shoulders = (middle(pose, pair) for pair in (HIPS, KNEES, SHOULDERS))
+    joints = ((HIPS, KNEES, ANKLES), (SHOULDERS, HIPS, KNEES))
+    angles = [_angle(pose.world, *(pair[side] for pair in joint)) for joint in joints for side in (0, 1)]
+    return bool(
+        (knees[1] - hips[1]) / height < _SHORT_THIGHS
+        or abs(hips[0] - shoulders[0]) / height > _LEAN
+        or min(angles) < _STRAIGHT
+    )
+
+
+def is_turned(silhouette: Silhouette) -> bool:
+    """Decide by the turn; the breadth alone would refuse narrow shoulders seen from a phone on the floor."""
+    points, world = silhouette.pose.landmarks, silhouette.pose.world
+    breadth = abs(points[SHOULDERS[0], 0] - points[SHOULDERS[1], 0])
+    trunk = middle(silhouette.pose, HIPS)[1] - middle(silhouette.pose, SHOULDERS)[1]
+    return bool(
+        abs(turn(world, SHOULDERS)) > _TURNED
+        or abs(turn(world, HIPS)) > _HIPS_TURNED
+        or breadth < _NARROW * silhouette.height
+        or breadth < _NARROW_FOR_TRUNK * trunk
+    )
+
+
+def agreement(pose: Pose) -> float:
+    """The share of the body's main points that lie inside its mask."""
+    points = pose.landmarks[[0, *SHOULDERS, *ELBOWS, *HIPS, *KNEES, *ANKLES], :2]
+    height, width = pose.mask.shape
+    x = np.clip(np.rint(points[:, 0]), 0, width - 1).astype(int)
+    y = np.clip(np.rint(points[:, 1]), 0, height - 1).astype(int)
+    return float((pose.mask[y, x] >= 0.5).mean())
+
+
+def arms_inside(silhouette: Silhouette) -> int:
+    """Count the elbows, wrists and knuckles in front of the trunk."""
+    points = silhouette.pose.landmarks
+    shoulders, hips = middle(silhouette.pose, SHOULDERS), middle(silhouette.pose, HIPS)
+    half = abs(points[SHOULDERS[0], 0] - points[SHOULDERS[1], 0]) / 2
+    arms = points[[*ELBOWS, *WRISTS, *FINGERS]]
+    inside = (abs(arms[:, 0] - shoulders[0]) < 0.8 * half) & (arms[:, 1] > shoulders[1]) & (arms[:, 1] < hips[1])
+    return int(inside.sum())
+
+
+def is_another(first: Pose, second: Pose) -> bool:
+    """A different person, not smaller than a third; the model may also find the same body twice."""
+    if second is first or extent(second) < extent(first) / 3:
+        return False
+    one, other = first.mask[::4, ::4] >= 0.5, second.mask[::4, ::4] >= 0.5
+    return bool((one & other).sum() < 0.5 * (one | other).sum())
+
+
+def extent(pose: Pose) -> float:
+    """Height of the pose in pixels."""
+    return float(np.ptp(pose.landmarks[:, 1]))
+
+
+def _angle(world: Array, first: int, joint: int, last: int) -> float:
+    one, other = world[first] - world[joint], world[last] - world[joint]
+    cosine = one @ other / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-9)
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
