@@ -8,7 +8,7 @@ from worker.generation.audit.report import Finding, Payer, Report
 from worker.generation.audit.tally import Tally
 from worker.generation.channel import Channel
 
-#: The description ends with it when it was the shopper's balance (contracts.md section 2).
+#: The end of a deduction's description that the shopper's balance paid.
 _SHOPPER = re.compile(r"\(shopper=([^()]+)\)$")
 
 
