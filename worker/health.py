@@ -78,7 +78,7 @@ class Health:
         return self.state == "ready" and self.model_loaded and self.redis_connected
 
     def report(self) -> dict[str, Any]:
-        """The body of GET /health (contracts.md section 5)."""
+        """The body of GET /health (docs/contracts.md, Size API)."""
         checks = self.model_loaded and self.redis_connected and self.database_connected
         fine = checks and self.state == "ready" and not (self.intake_paused or self.redis_full or self.hung())
         return {
