@@ -36,7 +36,7 @@ test-images: $(INFRA) $(PROGRAMS) ## Check the rendered files with the programs 
 	@PROGRAMS=images $(BIN)/pytest -m '' tests/roles/test_{monitoring,stack}.py tests/alerts/test_{rules,panels}.py $(ARGS)
 
 .PHONY: bench
-bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst images sizing start growth outage --json --quick")
+bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst images sizing start growth outage backlog --json --quick")
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: accuracy

@@ -1,14 +1,19 @@
 """The files that roles bring to a host, rendered by Ansible itself without a host."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+
+from tests.shared import once
 
 ROOT = Path(__file__).parents[1]
 #: The example vault holds CHANGE_ME, which the roles refuse.
@@ -23,9 +28,43 @@ SECRETS = {
         "whatsapp_bridge_secret",
     )
 }
+#: Everything that can be switched on.
+FULL = {
+    "grafana_whatsapp_phones": ["+491701234567"],
+    "grafana_whatsapp_groups": ["120363012345678901@g.us"],
+    "grafana_email_to": ["ops@example.com", "boss@example.com"],
+    "grafana_smtp_host": "smtp.example.com:587",
+    "grafana_smtp_from": "alerts@example.com",
+    "grafana_webhook_url": "https://hooks.example.com/a$b",
+    "grafana_heartbeat_url": "https://watcher.example.com/ping",
+    "backup_age_recipient": "age1" + "q" * 58,
+}
+#: The least: one recipient, one second way, no bridge, a managed Redis.
+SPARSE = {
+    "grafana_whatsapp_phones": ["491701234567"],
+    "grafana_email_to": ["ops@example.com"],
+    "grafana_smtp_host": "smtp.example.com:587",
+    "grafana_smtp_from": "alerts@example.com",
+    "grafana_webhook_url": "",
+    "redis_enabled": False,
+    "redis_password": "",
+    "worker_redis_url": "rediss://default:secret@managed.example:6380/0",
+    "whatsapp_bridge_enabled": False,
+}
 LAYOUT = "playbooks/group_vars/all/layout.yml"
 Task = dict[str, Any]
 TEMPLATE, VARIABLES = "ansible.builtin.template", ("ansible.builtin.include_vars", "ansible.builtin.set_fact")
+
+
+def stack(factory: pytest.TempPathFactory, inventory: str, **variables: Any) -> Path:
+    """Folder with the files of an inventory's first host; each set of variables is rendered once in a test run."""
+    key = hashlib.sha256(json.dumps(variables, sort_keys=True).encode()).hexdigest()[:8]
+    return once(factory, f"{inventory}-{key}", partial(_render_stack, inventory, variables))
+
+
+def _render_stack(inventory: str, variables: dict[str, Any], folder: Path) -> None:
+    render(folder, inventory, **variables)
+    (folder / "nginx/tls").mkdir()
 
 
 def render(folder: Path, inventory: str, root: Path = ROOT, **variables: Any) -> Path:
@@ -40,6 +79,8 @@ def render(folder: Path, inventory: str, root: Path = ROOT, **variables: Any) ->
         "tests/render.yml",
         "-i",
         f"inventory/{inventory}",
+        "-e",
+        f"@{LAYOUT}",
     ]
     environment = {
         **os.environ,
@@ -51,12 +92,7 @@ def render(folder: Path, inventory: str, root: Path = ROOT, **variables: Any) ->
         [*command, "-e", json.dumps(variables)], cwd=root, env=environment, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    for name, text in json.loads((folder / "rendered.json").read_text()).items():
-        path = folder / name.removeprefix(str(folder)).lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    for name in ("rendered.json", "tasks.json"):
-        (folder / name).unlink()
+    (folder / "tasks.json").unlink()
     return folder
 
 
@@ -73,13 +109,7 @@ def rendering(role: Path) -> Iterator[Task]:
         if TEMPLATE in task:
             source, target = task[TEMPLATE]["src"], task[TEMPLATE]["dest"]
             file = source if source.startswith("{{ playbook_dir") else f"{role}/templates/{source}"
-            search = {"ansible_search_path": [str(role)]}
-            one = "{__to: lookup('ansible.builtin.template', __from, template_vars=__search)}"
-            yield {
-                **kept,
-                "ansible.builtin.set_fact": {"__rendered": f"{{{{ __rendered | default({{}}) | combine({one}) }}}}"},
-                "vars": {**task.get("vars", {}), "__from": file, "__to": target, "__search": search},
-            }
+            yield {**kept, "vars": task.get("vars", {}), "render": {"role": str(role), "src": file, "dest": target}}
 
 
 def reachable(folder: Path, name: str) -> Iterator[Task]:

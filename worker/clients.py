@@ -8,7 +8,7 @@ from postgrest import AsyncPostgrestClient
 from redis.asyncio import BlockingConnectionPool, Redis
 from storage3 import AsyncStorageClient
 
-from worker.refusals import raise_without_code
+from worker.redis_client import Client, Connection, SSLConnection
 from worker.settings import Settings, is_jwt
 
 #: A half-open connection is noticed within this; blocking commands ask for less.
@@ -32,18 +32,18 @@ def redis_client(settings: Settings) -> Redis:
         socket_keepalive=True,
         health_check_interval=25,
     )
-    return Redis.from_pool(pool)
+    pool.connection_class = SSLConnection if _is_secure(settings) else Connection
+    return Client.from_pool(pool)
 
 
 def celery_transport(settings: Settings) -> dict[str, Any]:
     """Celery's broker settings for the same Redis."""
-    secure = settings.redis_url.startswith("rediss://")
     return {
         "broker_url": settings.redis_url,
-        "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED} if secure else None,
+        "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED} if _is_secure(settings) else None,
         "broker_transport_options": {
-            # Only messages that were received and not started can be unacknowledged: just above the longest task.
-            "visibility_timeout": int(settings.generation_timeout_seconds) + 60,
+            # The claimed list knows what is unfinished; a second copy in Redis would be refused when that is full.
+            "ack_emulation": False,
             # Well below the consumer's own limit of silence (health.py), with the one retry.
             "socket_timeout": REDIS_SOCKET_TIMEOUT_SECONDS,
             "socket_connect_timeout": REDIS_CONNECT_TIMEOUT_SECONDS,
@@ -52,6 +52,10 @@ def celery_transport(settings: Settings) -> dict[str, Any]:
             "retry_on_timeout": True,
         },
     }
+
+
+def _is_secure(settings: Settings) -> bool:
+    return settings.redis_url.startswith("rediss://")
 
 
 def supabase_headers(settings: Settings) -> dict[str, str]:
@@ -73,7 +77,7 @@ async def _in_one_piece(request: httpx.Request) -> None:
 
 def database_client(settings: Settings, http: httpx.AsyncClient) -> AsyncPostgrestClient:
     """PostgREST with the service role's key; retries are ours (`sessions`), not the client's."""
-    http.event_hooks = {**http.event_hooks, "response": [raise_without_code]}
+    http.event_hooks = {**http.event_hooks, "response": [_raise_without_code]}
     return AsyncPostgrestClient(
         f"{settings.supabase_url}/rest/v1", headers=supabase_headers(settings), http_client=http, retry_enabled=False
     )
@@ -82,3 +86,22 @@ def database_client(settings: Settings, http: httpx.AsyncClient) -> AsyncPostgre
 def storage_client(settings: Settings, http: httpx.AsyncClient) -> AsyncStorageClient:
     """Supabase Storage with the service role's key."""
     return AsyncStorageClient(f"{settings.supabase_url}/storage/v1/", supabase_headers(settings), http_client=http)
+
+
+def json_object(response: httpx.Response) -> dict[str, object]:
+    """The body, if it is a JSON object; empty otherwise."""
+    try:
+        body = response.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+async def _raise_without_code(response: httpx.Response) -> None:
+    """Raise HTTPStatusError for a refusal that is not PostgREST's own: its client would lose the status."""
+    if response.is_success:
+        return
+    await response.aread()
+    body = json_object(response)
+    if not isinstance(body.get("code"), str) or not isinstance(body.get("message"), str):
+        raise httpx.HTTPStatusError(f"status {response.status_code}", request=response.request, response=response)

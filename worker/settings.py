@@ -18,8 +18,8 @@ from pydantic_settings import SettingsError as SourceError
 
 from worker import image_models
 from worker.errors import SettingsError
-from worker.hosts import canonical_host
 from worker.image_models import Price
+from worker.photos.hosts import canonical_host
 
 SECRETS_DIR = Path("/run/secrets")
 #: The upload limit of the producer: 10 MiB.
@@ -89,10 +89,14 @@ class Settings(BaseSettings):
     intake_hold_file: Path | None = None
     lease_seconds: float = Field(default=30, ge=1)
     sweep_interval_seconds: float = Field(default=10, gt=0)
-    orphan_grace_seconds: float = Field(default=120, ge=0)
+    #: A queued session without a message anywhere in this Redis is ended after this; None: after its time to live.
+    #: Only for a database that no other Redis serves: elsewhere its message may wait there.
+    orphan_grace_seconds: float | None = Field(default=None, ge=0)
     #: How often the books are proven for the metric; 0: never.
     audit_interval_seconds: int = Field(default=3600, ge=0)
+    #: The oldest dead letters make room beyond either limit. The smallest limit holds the largest message.
     dead_letters_max: int = Field(default=1000, ge=1)
+    dead_letters_max_bytes: int = Field(default=8 * 1024 * 1024, ge=1024 * 1024)
 
     image_max_bytes: int = Field(default=IMAGE_MAX_BYTES, ge=1)
     fetch_timeout_seconds: float = Field(default=30, gt=0)

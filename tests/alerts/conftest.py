@@ -12,20 +12,9 @@ import yaml
 from tests import render as renderer
 from tests.shared import once
 
-CONTACTS = {
-    "grafana_whatsapp_phones": ["+491701234567"],
-    "grafana_whatsapp_groups": ["120363012345678901@g.us"],
-    "grafana_email_to": ["ops@example.com", "boss@example.com"],
-    "grafana_smtp_host": "smtp.example.com:587",
-    "grafana_smtp_from": "alerts@example.com",
-    "grafana_webhook_url": "https://hooks.example.com/a$b",
-    "grafana_heartbeat_url": "https://watcher.example.com/ping",
-}
 
-
-def render(variables: dict[str, Any], folder: Path) -> None:
-    """Write all files that the rules become, and the rules as data, into `folder`."""
-    stack = renderer.render(folder / "stack", "local", **variables)
+def copy_rules(stack: Path, folder: Path) -> None:
+    """Copy all files that the rules become, and the rules as data, into `folder`."""
     for path in (stack / "grafana/staged/provisioning/alerting").iterdir():
         shutil.copy(path, folder)
     shutil.copy(stack / "prometheus/staged/rules.d/alerts.yml", folder / "prometheus_rules.yml")
@@ -35,7 +24,15 @@ def render(variables: dict[str, Any], folder: Path) -> None:
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With everything that can be switched on."""
-    return once(tmp_path_factory, "alerts", partial(render, CONTACTS))
+    stack = renderer.stack(tmp_path_factory, "local", **renderer.FULL)
+    return once(tmp_path_factory, "alerts", partial(copy_rules, stack))
+
+
+@pytest.fixture(scope="session")
+def sparse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the least that a server can have."""
+    stack = renderer.stack(tmp_path_factory, "local", **renderer.SPARSE)
+    return once(tmp_path_factory, "sparse", partial(copy_rules, stack))
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +10,12 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from tests.alerts.conftest import render
 from tests.alerts.promtool import BUDGET, HERE, STEP, seconds
 from tests.programs import on_this_machine
-from tests.shared import once
 
 FILES = ["rules.yml", "contact_points.yml", "policies.yml", "messages.yml"]
 #: The host writes its own metrics every 15 s (docs/host-metrics.md).
 TEXT_FILE = 15
-
-
-@pytest.fixture(scope="module")
-def sparse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The least: one recipient, one second way, a Redis that somebody else runs."""
-    variables = {
-        "grafana_whatsapp_phones": ["491701234567"],
-        "grafana_email_to": ["ops@example.com"],
-        "grafana_smtp_host": "smtp.example.com:587",
-        "grafana_smtp_from": "alerts@example.com",
-        "grafana_webhook_url": "",
-    }
-    switches = {"redis_enabled": False, "whatsapp_bridge_enabled": False}
-    return once(tmp_path_factory, "sparse", partial(render, {**variables, **switches}))
 
 
 def load(folder: Path, name: str) -> Any:

@@ -14,10 +14,10 @@ from tests.bench.figures import Figure, as_json, as_text
 from tests.bench.options import Options
 from tests.bench.progress import Progress
 
-_NAMES = ("generation", "burst", "images", "sizing", "start", "growth", "outage")
+_NAMES = ("generation", "burst", "images", "sizing", "start", "rest", "growth", "outage", "backlog")
 PARTS = tuple(name for name in _NAMES if find_spec(f"tests.bench.{name}"))
 #: Each takes as long as all others together.
-ONLY_WHEN_NAMED = {"growth", "outage"}
+ONLY_WHEN_NAMED = {"growth", "outage", "backlog"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         ("concurrency", "the worker's WORKER_CONCURRENCY"),
         ("megapixels", "of each of the two photos"),
         ("burst", "messages at once (burst)"),
+        ("waiting", "messages behind a paused intake (backlog)"),
         ("profile", "write a py-spy profile of the Celery process to this file"),
     ):
         field = known[name.replace("-", "_")]

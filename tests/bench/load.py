@@ -28,12 +28,16 @@ class Order:
     message: str
 
 
-def orders(world: World, count: int, per_second: float | None) -> list[Order]:
-    """`count` sessions, already in the database, due from now on; all at once without a rate."""
-    user, begin = world.sandbox.producer.user(), time.time() + 0.5
+def orders(world: World, count: int, per_second: float | None, *, age: float = -0.5, padding: int = 0) -> list[Order]:
+    """`count` sessions, already in the database, due from now on (or `age` seconds ago); all at once without a rate.
+
+    Each message carries a field of `padding` bytes that the worker ignores.
+    """
+    user, begin = world.sandbox.producer.user(), time.time() - age
     person, garment, *_ = world.photos
-    made = [_order(world, user, number, begin + (number / per_second if per_second else 0)) for number in range(count)]
-    ids, dues = [order.session_id for order in made], [order.due for order in made]
+    dues = [begin + (number / per_second if per_second else 0) for number in range(count)]
+    made = [_order(world, user, number, due, padding) for number, due in enumerate(dues)]
+    ids = [order.session_id for order in made]
     world.sandbox.database.execute(_INSERT, ids, user, person, garment, dues)
     return made
 
@@ -63,7 +67,7 @@ def wait_until_ended(world: World, count: int, seconds: float, told: Callable[[i
         time.sleep(_ASK_SECONDS)
 
 
-def _order(world: World, user: str, number: int, due: float) -> Order:
+def _order(world: World, user: str, number: int, due: float, padding: int) -> Order:
     session_id = str(uuid4())
     urls = [world.photos[(2 * number + index) % len(world.photos)] for index in range(2)]
     moment = datetime.fromtimestamp(due, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -78,5 +82,5 @@ def _order(world: World, user: str, number: int, due: float) -> Order:
         "prompt": session_id,
         "version": 1,
         "created_at": moment,
-    }
+    } | ({"padding": "x" * padding} if padding else {})
     return Order(session_id, due, json.dumps(message))

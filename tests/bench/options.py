@@ -17,11 +17,20 @@ class Options:
     concurrency: int = 150
     megapixels: float = 12
     burst: int = 1000
+    waiting: int = 100_000
     #: Write a py-spy profile (speedscope) of the Celery process beside the figures.
     profile: str = ""
 
     def quickly(self) -> Self:
         """The same in a few seconds."""
         return replace(
-            self, quick=True, per_minute=120, minutes=0.1, latency=0.5, concurrency=20, megapixels=2, burst=50
+            self,
+            quick=True,
+            per_minute=120,
+            minutes=0.1,
+            latency=0.5,
+            concurrency=20,
+            megapixels=2,
+            burst=50,
+            waiting=min(self.waiting, 2000),
         )

@@ -42,7 +42,7 @@ def serve(origin: str, port: int) -> None:
     )
     health = Health(state="ready", redis_connected=True, database_connected=True)
     redis = redis_client(settings)
-    page = Page(Shared(Claims(redis, "bench", settings.lease_seconds), Limiter(redis, 300)), _nothing)
+    page = Page(Shared(redis, Claims(redis, "bench", settings.lease_seconds), Limiter(redis, 300)), _nothing)
     asyncio.run(HttpServer(settings, health, page).serve_until_stopped())
 
 

@@ -1,10 +1,7 @@
 """Roles rendered by Ansible itself, without a host: templates, variables and specs of every inventory."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +9,6 @@ import pytest
 import yaml
 
 from tests import render as renderer
-from tests.shared import once
 
 ROOT, SECRETS = renderer.ROOT, renderer.SECRETS
 INVENTORIES = ["production", "local"]
@@ -39,16 +35,9 @@ def render(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Rendered]:
     """Render an inventory with Ansible; each set of variables once per run."""
 
     def run(inventory: str, **variables: Any) -> Rendered:
-        key = hashlib.sha256(json.dumps(variables, sort_keys=True).encode()).hexdigest()[:8]
-        return Rendered(once(tmp_path_factory, f"{inventory}-{key}", partial(render_stack, inventory, variables)))
+        return Rendered(renderer.stack(tmp_path_factory, inventory, **variables))
 
     return run
-
-
-def render_stack(inventory: str, variables: dict[str, Any], folder: Path) -> None:
-    """Write the files of the inventory's first host."""
-    renderer.render(folder, inventory, **variables)
-    (folder / "nginx/tls").mkdir()
 
 
 @pytest.fixture(params=INVENTORIES)

@@ -12,12 +12,12 @@ import jinja2
 import pytest
 import yaml
 
+from tests.render import FULL
 from tests.roles.conftest import ROOT, Rendered
 
 #: Encrypts nothing; reads what it is given as a file or by standard input.
 AGE = """while [ $# -gt 1 ]; do [ "$1" != --output ] || output=$2; shift; done
 if [ "$1" = "$output" ]; then cat >"$output"; else cat "$1" >"$output"; fi"""
-RECIPIENT = "age1" + "q" * 58
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Host:
 
 @pytest.fixture
 def host(render: Callable[..., Rendered], tmp_path: Path) -> Host:
-    stack, one = render("local", backup_age_recipient=RECIPIENT).folder, Host(tmp_path)
+    stack, one = render("local", **FULL).folder, Host(tmp_path)
     for path in (stack / "bin").iterdir():
         text = path.read_text().replace(str(stack), str(tmp_path)).replace("/var/backups/wearon", f"{tmp_path}/backups")
         one.write(f"bin/{path.name}", text)

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.programs import command, in_image
+from tests.render import FULL, SPARSE
 from tests.roles.conftest import ROOT, Rendered
 
 DOCUMENT = (ROOT / "docs/host-metrics.md").read_text()
@@ -77,14 +78,14 @@ def test_targets_are_those_that_are_documented(rendered: Rendered) -> None:
 
 
 def test_managed_redis_is_not_scraped(render: Callable[..., Rendered]) -> None:
-    stack = render("local", redis_enabled=False, worker_redis_url="rediss://default:secret@managed.example:6380/0")
+    stack = render("local", **SPARSE)
     assert yaml.safe_load((stack.folder / "prometheus/targets.d/redis.yml").read_text()) == []
     assert "redis-exporter" not in stack.services()
     assert "ssl_cert_reqs" in str(stack.services()["celery-exporter"]["environment"])
 
 
 def test_bridge_can_be_left_out(render: Callable[..., Rendered]) -> None:
-    assert "whatsapp-bridge" not in render("local", whatsapp_bridge_enabled=False).services()
+    assert "whatsapp-bridge" not in render("local", **SPARSE).services()
 
 
 def test_grafana_is_closed(rendered: Rendered) -> None:
@@ -244,7 +245,7 @@ def test_certificate_is_the_one_that_nginx_shows(rendered: Rendered, tmp_path: P
 
 
 def test_age_of_the_backup_is_that_of_the_newest_archive(render: Callable[..., Rendered], tmp_path: Path) -> None:
-    stack = render("local", backup_age_recipient="age1" + "q" * 58)
+    stack = render("local", **FULL)
     script = stack.folder / "prometheus/probes.d/backup"
     script.write_text(script.read_text().replace("/var/backups/wearon", str(tmp_path)))
     assert probe(stack, "backup", tmp_path).endswith("wearon_backup_timestamp_seconds 0\n")

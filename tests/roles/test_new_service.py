@@ -45,7 +45,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tree")
     for name in ("inventory", "playbooks", "roles", "templates"):
         shutil.copytree(ROOT / name, root / name)
-    (root / "tests").mkdir()
+    shutil.copytree(ROOT / "tests/action_plugins", root / "tests/action_plugins")
     for path in (ROOT / "tests").glob("render*.yml"):
         shutil.copy(path, root / "tests")
     shutil.copy(ROOT / "ansible.cfg", root)

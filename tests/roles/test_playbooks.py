@@ -84,6 +84,28 @@ def test_private_address_is_one_of_ipv4(play: Play, address: str) -> None:
     assert "unreachable=1" not in said(run), "the other host was provisioned all the same"
 
 
+@pytest.mark.parametrize(
+    ("role", "setting", "value"),
+    [
+        ("worker", "worker_supabase_url", "supabase.co"),
+        ("worker", "worker_concurrency", "many"),
+        ("base", "base_ssh_public_keys", []),
+        ("nginx", "nginx_server_names", ["https://x"]),
+        ("grafana", "grafana_admin_password", "short"),
+        ("whatsapp_bridge", "whatsapp_bridge_secret", ""),
+        ("loki", "loki_retention_hours", 1),
+    ],
+)
+def test_wrong_input_is_named_before_any_host_is_asked(play: Play, role: str, setting: str, value: object) -> None:
+    run = play(
+        "playbooks/site.yml", groups({"wearon-1": {}}, {"wearon-1": {}}), preflight_roles=[role], **{setting: value}
+    )
+    assert run.returncode == 2
+    assert setting in said(run)
+    assert "Nothing was changed" in said(run)
+    assert "unreachable=1" not in said(run)
+
+
 @pytest.mark.parametrize("there", ["server", "workers"])
 def test_group_that_is_missing_is_named(play: Play, there: str) -> None:
     hosts = groups(*({"wearon-1": {}} if name == there else {} for name in ("server", "workers")))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.programs import command, on_this_machine, runs_images
+from tests.render import SPARSE
 from tests.roles.conftest import Rendered
 from tests.roles.test_roles import LAYOUT
 
@@ -96,8 +97,7 @@ def test_no_secret_stands_in_a_fragment(rendered: Rendered) -> None:
 
 
 def test_managed_redis_leaves_no_own_one_and_needs_no_password_of_ours(render: Callable[..., Rendered]) -> None:
-    url = "rediss://default:secret@managed.example:6380/0"
-    assert "redis" not in render("local", redis_enabled=False, redis_password="", worker_redis_url=url).services()
+    assert "redis" not in render("local", **SPARSE).services()
 
 
 def test_compose_accepts_the_project(rendered: Rendered) -> None:

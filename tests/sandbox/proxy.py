@@ -1,4 +1,4 @@
-"""A forwarder in front of a server: it can speak TLS for it, refuse, cut and stall connections."""
+"""A forwarder in front of a server: it can speak TLS for it, delay, refuse, cut and stall connections."""
 
 import asyncio
 import contextlib
@@ -11,10 +11,14 @@ from tests.sandbox.processes import data_folder, free_port, remove
 
 
 class Proxy:
-    """Forwards `127.0.0.1:port` to the port `target`. With `tls`, clients have to trust `ca_file`."""
+    """Forwards `127.0.0.1:port` to the port `target`. With `tls`, clients have to trust `ca_file`.
 
-    def __init__(self, target: int, *, tls: bool = False) -> None:
+    `round_trip_seconds` is what a distant server adds to each answer.
+    """
+
+    def __init__(self, target: int, *, tls: bool = False, round_trip_seconds: float = 0) -> None:
         self.target = target
+        self._delay = round_trip_seconds / 2
         self.port = free_port()
         self.folder = data_folder()
         self.ca_file = self.folder / "ca.pem"
@@ -84,12 +88,16 @@ class Proxy:
         self._writers -= both
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        later = asyncio.get_running_loop().call_later
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 await self._flowing.wait()
+                if self._delay:
+                    later(self._delay, writer.write, data)
+                    continue
                 writer.write(data)
                 await writer.drain()
-        writer.close()
+        later(self._delay, writer.close)
 
 
 def _context(ca_file: Path) -> ssl.SSLContext:

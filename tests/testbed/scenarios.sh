@@ -4,6 +4,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+# Every run of a playbook, also those of the tests, takes Ansible's modules from here instead of building them anew.
+export ANSIBLE_CALLBACK_PLUGINS=$PWD/tests/testbed/callback_plugins
+export TESTBED_MODULES=$PWD/.cache/testbed/modules
+rm -rf "$TESTBED_MODULES"
+
 run_lane() { # number, scenarios
   bash tests/testbed/sandbox.sh "sandbox-$1"
   export TESTBED_SANDBOX=$PWD/.cache/testbed/state/sandbox-$1.json

@@ -82,18 +82,22 @@ def _redacted(text: str) -> str:
 
 
 async def _list(console: Console) -> None:
-    async with _opened() as letters:
-        found, made_room = await letters.list(), await letters.made_room()
     table = Table("id", "time", "reason", "session", "bytes", "detail", box=None, pad_edge=False)
-    for letter in found:
-        session = identify(letter.message)
-        named = f"{session[0]} {session[1]}" if session else "unknown"
-        table.add_row(
-            letter.id, letter.time[:19], letter.reason, named, str(letter.payload_bytes), _redacted(letter.detail)[:80]
-        )
-    if found:
+    async with _opened() as letters:
+        async for letter in letters.newest_first():
+            _add_row(table, letter)
+        made_room = await letters.made_room()
+    if table.row_count:
         console.print(table)
-    console.print(f"{len(found)} dead letters, {made_room} older ones made room", highlight=False)
+    console.print(f"{table.row_count} dead letters, {made_room} older ones made room", highlight=False)
+
+
+def _add_row(table: Table, letter: DeadLetter) -> None:
+    session = identify(letter.message)
+    named = f"{session.channel} {session.id}" if session else "unknown"
+    table.add_row(
+        letter.id, letter.time[:19], letter.reason, named, str(letter.payload_bytes), _redacted(letter.detail)[:80]
+    )
 
 
 async def _one(letter_id: str) -> DeadLetter:
@@ -111,8 +115,7 @@ async def _each(
         raise click.UsageError("give either the ids or --all")
     done = 0
     async with _opened() as letters:
-        chosen = reversed(await letters.list()) if everything else [await _find(letters, each) for each in letter_ids]
-        for letter in chosen:
+        async for letter in letters.oldest_first() if everything else _named(letters, letter_ids):
             try:
                 changed = await work(letters, letter)
             except CannotReplay as error:
@@ -126,6 +129,11 @@ async def _each(
     return done
 
 
+async def _named(letters: DeadLetters, letter_ids: tuple[str, ...]) -> AsyncIterator[DeadLetter]:
+    for letter_id in letter_ids:
+        yield await _find(letters, letter_id)
+
+
 async def _find(letters: DeadLetters, letter_id: str) -> DeadLetter:
     letter = await letters.find(letter_id)
     if letter is None:
@@ -137,4 +145,4 @@ async def _find(letters: DeadLetters, letter_id: str) -> DeadLetter:
 async def _opened() -> AsyncIterator[DeadLetters]:
     settings = load()
     async with opened_redis(settings) as redis:
-        yield DeadLetters(redis, settings.dead_letters_max)
+        yield DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes)

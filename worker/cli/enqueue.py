@@ -17,6 +17,7 @@ from storage3.utils import StorageException
 
 from worker.cli.options import FiniteRange, read_picture
 from worker.errors import WorkerError
+from worker.generation.channel import Channel
 from worker.generation.producer import EnqueueFailed, File, Owner, producer, told
 from worker.settings import IMAGE_MAX_BYTES, load
 
@@ -62,7 +63,7 @@ def command(
         raise click.UsageError("--shopper needs --store")
     if output and not (os.access(output, os.W_OK) or os.access(output.parent, os.W_OK | os.X_OK)):
         raise EnqueueFailed(f"{output} cannot be written: {output.parent} is no folder that you may write to")
-    owner = Owner("b2c", user) if user else Owner("b2b", store, shopper)  # type: ignore[arg-type]  # checked above
+    owner = Owner(Channel.B2C, user) if user else Owner(Channel.B2B, store, shopper)  # type: ignore[arg-type]  # checked above
     pictures = [_picture(given) for given in (person, garment, *accessory)]
     if not asyncio.run(_enqueue_and_follow(owner, pictures, prompt, timeout, output, Console())):
         raise SystemExit(1)

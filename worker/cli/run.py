@@ -4,7 +4,7 @@ import click
 
 from worker import logs, settings
 from worker.errors import WorkerError
-from worker.generation import pool
+from worker.generation.celery_process import CeleryProcess
 
 
 @click.command(name="run")
@@ -18,7 +18,7 @@ def command() -> None:
         logs.get_logger(__name__).critical("worker_ended", reason=str(error))
         raise SystemExit(1) from None
     logs.configure(loaded.log_level, "supervisor")
-    child = pool.start()
-    from worker import supervisor  # noqa: PLC0415  # takes as long as the child's own modules, on another core
+    celery = CeleryProcess()
+    from worker.supervisor import supervisor  # noqa: PLC0415  # takes as long as the Celery process's own modules, on another core
 
-    raise SystemExit(supervisor.run(loaded, child))
+    raise SystemExit(supervisor.run(loaded, celery))

@@ -9,10 +9,11 @@ from postgrest.exceptions import APIError
 from worker import clients
 from worker.doctor.result import Result, fail, ok, warn
 from worker.errors import ServiceUnavailable
+from worker.generation.channel import Channel
 from worker.generation.database import run
-from worker.generation.sessions import MIGRATION, TABLES, Sessions
+from worker.generation.refusals import KEY_REMEDY, refusal
+from worker.generation.sessions import MIGRATION, Sessions
 from worker.generation.storage_answers import Meaning, read
-from worker.refusals import KEY_REMEDY, refusal
 from worker.settings import Settings, is_jwt
 
 #: What fail_generation calls (contracts.md section 2); the worker's own functions are checked by `Sessions`.
@@ -32,8 +33,8 @@ async def database(settings: Settings) -> list[Result]:
     async with clients.http_client(_TIMEOUT, connections=2) as http:
         client = clients.database_client(settings, http)
         try:
-            for table in TABLES.values():
-                await run(client.table(table).select("id").limit(1), "it refuses")
+            for channel in Channel:
+                await run(client.table(channel.table).select("id").limit(1), "it refuses")
         except ServiceUnavailable as error:
             return [_refused("database", error)]
         return [_key(settings), await _functions(client)]

@@ -112,10 +112,9 @@ class Breaker:
         quiet = max(_QUIET_SECONDS, time.monotonic() - attempt.begun)
         session = str(attempt.session_id)
         count = await until_available(
-            lambda: self._failed(
-                keys=[keys.PAUSE, keys.OPENAI_ANSWERS, keys.OPENAI_SERVED, keys.failures(session)],
-                args=[session, int(quiet * 1000), self._probe_milliseconds, OPENAI],
-            )
+            self._failed,
+            keys=[keys.PAUSE, keys.OPENAI_ANSWERS, keys.OPENAI_SERVED, keys.failures(session)],
+            args=[session, int(quiet * 1000), self._probe_milliseconds, OPENAI],
         )
         return int(count)
 

@@ -12,14 +12,21 @@ from worker.generation import keys
 from worker.settings import Settings
 
 TASK = "wearon.generate"
+#: A message that comes is taken at once: this is how long Redis may say nothing, and each time costs a command.
+_BLOCK_SECONDS = 10
+#: celery-exporter forgets a worker after 60 s of silence (CE_WORKER_TIMEOUT).
+_HEARTBEAT_SECONDS = 20
 
 
 def create_app(settings: Settings, instance: str) -> Celery:
     """The application for this instance; connects when it is used."""
     queue = keys.celery_queue(instance)
     app = Celery("wearon")
+    transport = celery_transport(settings)
+    transport["broker_transport_options"]["polling_interval"] = _BLOCK_SECONDS
     app.conf.update(
-        **celery_transport(settings),
+        **transport,
+        broker_transport="worker.generation.celery_transport:Transport",
         # The unnamed exchange delivers by queue name, so nothing is left in Redis when an instance goes.
         task_queues=[Queue(queue, Exchange(""), routing_key=queue)],
         task_default_queue=queue,
@@ -53,5 +60,6 @@ def worker_arguments(settings: Settings, instance: str) -> list[str]:
         f"--queues={keys.celery_queue(instance)}",
         "--without-gossip",
         "--without-mingle",
+        f"--heartbeat-interval={_HEARTBEAT_SECONDS}",
         f"--loglevel={settings.log_level}",
     ]

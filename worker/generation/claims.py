@@ -1,42 +1,50 @@
 """What an instance took from the queue and has not finished: the crash-safe form of BRPOP.
 
 A message stays on its instance's claimed list from the moment it leaves the queue until its generation has ended, so a
-crash at any moment leaves it where another instance finds it.
+crash at any moment leaves it where another instance finds it. All of it goes on while Redis is full (see `room`).
 """
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from worker.generation import keys
 
-#: Back to the taking end of the queue, unless it is gone from the claimed list already.
-_GIVE_BACK = """
+#: Full: BLMOVE is refused and cannot wait in a script; look again after so many seconds at most.
+_FULL_SECONDS = 1.0
+
+#: PERSIST first: a full Redis takes what follows (see `room`).
+_TAKE = """
+redis.call('PERSIST', KEYS[1])
+return redis.call('LMOVE', KEYS[1], KEYS[2], 'RIGHT', 'LEFT')
+"""
+_JOIN = """
+redis.call('PERSIST', KEYS[1])
+redis.call('SADD', KEYS[1], ARGV[1])
+redis.call('SET', KEYS[2], 1, 'PX', ARGV[2])
+"""
+#: Back to the taking end of the queue, unless the message is gone from the claimed list already.
+_REQUEUE = """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
 redis.call('RPUSH', KEYS[2], ARGV[1])
 return 1
 """
-#: The same whether or not it is still on the claimed list: one message too many is dropped, one too few is lost.
-_HAND_BACK = """
+#: The same even if the claim is gone: one message too many is dropped, one too few is lost.
+_REQUEUE_ALWAYS = """
 redis.call('LREM', KEYS[1], 1, ARGV[1])
 local ahead = tonumber(ARGV[2]) > 0 and redis.call('RPOP', KEYS[2], ARGV[2]) or {}
 redis.call('RPUSH', KEYS[2], ARGV[1])
 for place = #ahead, 1, -1 do redis.call('RPUSH', KEYS[2], ahead[place]) end
 """
 #: Newest first, so that the oldest ends up nearest to the taking end again.
-_GIVE_BACK_ALL = """
+_REQUEUE_ALL = """
+redis.call('PERSIST', KEYS[1])
 local moved = 0
 while redis.call('LMOVE', KEYS[1], KEYS[2], 'LEFT', 'RIGHT') do moved = moved + 1 end
 return moved
-"""
-#: One moment's view of everything that is queued or claimed.
-_SNAPSHOT = """
-local lists = {redis.call('LRANGE', KEYS[1], 0, -1)}
-for _, instance in ipairs(redis.call('SMEMBERS', KEYS[2])) do
-  table.insert(lists, redis.call('LRANGE', ARGV[1] .. instance, 0, -1))
-end
-return lists
 """
 
 
@@ -56,68 +64,115 @@ class Claims:
         # redis-py's annotations know only text; the payloads here are bytes.
         self._lists: Any = redis
         self.instance = instance
+        #: Redis refused the last heartbeat or message for want of memory.
+        self.redis_full = False
         self._list = keys.claimed(instance)
-        self._alive_milliseconds = int(lease_seconds * 1000)
-        self._give_back = redis.register_script(_GIVE_BACK)
-        self._hand_back = redis.register_script(_HAND_BACK)
-        self._give_back_all = redis.register_script(_GIVE_BACK_ALL)
-        self._snapshot = redis.register_script(_SNAPSHOT)
+        #: Other instances at the last look.
+        self.neighbours: list[Instance] = []
+        self._lease_seconds = lease_seconds
+        self._take = redis.register_script(_TAKE)
+        self._join = redis.register_script(_JOIN)
+        self._requeue = redis.register_script(_REQUEUE)
+        self._requeue_always = redis.register_script(_REQUEUE_ALWAYS)
+        self._requeue_all = redis.register_script(_REQUEUE_ALL)
+
+    def of(self, instance: str) -> "Claims":
+        """The claims of another instance."""
+        return Claims(self.redis, instance, self._lease_seconds)
 
     async def heartbeat(self) -> bool:
         """Say that this instance lives; false when it had been taken for dead (or said so for the first time)."""
-        async with self.redis.pipeline(transaction=True) as pipe:
-            pipe.sadd(keys.INSTANCES, self.instance)
-            pipe.set(keys.alive(self.instance), 1, px=self._alive_milliseconds, get=True)
-            _, before = await pipe.execute()
-        return before is not None
+        alive, milliseconds = keys.alive(self.instance), int(self._lease_seconds * 1000)
+        try:
+            before = await self.redis.set(alive, 1, xx=True, px=milliseconds)
+            self.redis_full = False
+        except OutOfMemoryError:
+            self.redis_full = True
+            before = await self.redis.pexpire(alive, milliseconds)
+        if not before:
+            await self._join(keys=[keys.INSTANCES, alive], args=[self.instance, milliseconds])
+        return bool(before)
 
     async def take(self, timeout_seconds: int) -> bytes | None:
         """The oldest message of the queue, now on this instance's claimed list; None when none came."""
-        taken = await self.redis.blmove(keys.QUEUE, self._list, timeout_seconds, "RIGHT", "LEFT")
+        try:
+            taken = await self.redis.blmove(keys.QUEUE, self._list, timeout_seconds, "RIGHT", "LEFT")
+        except OutOfMemoryError:
+            self.redis_full = True
+            taken = await self._take(keys=[keys.QUEUE, self._list])
+            if taken is None:
+                await asyncio.sleep(min(timeout_seconds, _FULL_SECONDS))
         return taken if isinstance(taken, bytes) else None
 
     async def held(self) -> list[bytes]:
-        """What this instance has claimed, newest first."""
-        return [bytes(payload) for payload in await self._lists.lrange(self._list, 0, -1)]
+        """What this instance has claimed, newest first: no more than it has slots."""
+        return await self.page(0, -1)
+
+    async def page(self, first: int, last: int) -> list[bytes]:
+        """A part of what this instance has claimed, newest first."""
+        return [bytes(payload) for payload in await self._lists.lrange(self._list, first, last)]
 
     async def count(self) -> int:
         """How many messages this instance has claimed."""
-        return int(await self.redis.llen(self._list))
+        return int(await self._lists.llen(self._list))
+
+    async def count_unstarted(self) -> int:
+        """How many of them wait in Celery."""
+        return int(await self._lists.llen(keys.celery_queue(self.instance)))
 
     async def finish(self, payload: bytes) -> None:
         """The message's generation has ended."""
         await self._lists.lrem(self._list, 1, payload)
 
-    async def give_back(self, payload: bytes) -> bool:
-        """The message goes back where another instance takes it next; false when somebody already put it back."""
-        return bool(await self._give_back(keys=[self._list, keys.QUEUE], args=[payload]))
+    async def requeue(self, payload: bytes) -> bool:
+        """Requeue the message where it is taken next; false if its claim is gone."""
+        return bool(await self._requeue(keys=[self._list, keys.QUEUE], args=[payload]))
 
-    async def hand_back(self, payload: bytes, *, behind: int = 0) -> None:
-        """The message goes back because its session waits again; so many others are taken before it."""
-        await self._hand_back(keys=[self._list, keys.QUEUE], args=[payload, behind])
+    async def requeue_always(self, payload: bytes, *, behind: int = 0) -> None:
+        """Requeue the message even if its claim is gone, because its session waits again; behind so many others."""
+        await self._requeue_always(keys=[self._list, keys.QUEUE], args=[payload, behind])
 
-    async def give_back_all(self, instance: str | None = None) -> int:
-        """Everything that an instance (default: this one) has claimed goes back, in order; -> how many."""
-        return int(await self._give_back_all(keys=[keys.claimed(instance or self.instance), keys.QUEUE]))
+    async def requeue_all(self) -> int:
+        """Requeue everything that this instance has claimed, in order; -> how many messages."""
+        return int(await self._requeue_all(keys=[self._list, keys.QUEUE]))
 
     async def leave(self) -> None:
-        """This instance takes nothing any more."""
-        await self.forget(self.instance)
-
-    async def forget(self, instance: str) -> None:
-        """Clear away what an instance leaves in Redis; its claimed list must be empty."""
+        """Clear away what this instance leaves in Redis; its claimed list must be empty."""
         async with self.redis.pipeline(transaction=True) as pipe:
-            pipe.srem(keys.INSTANCES, instance)
-            pipe.delete(keys.alive(instance), keys.celery_queue(instance))
+            pipe.srem(keys.INSTANCES, self.instance)
+            pipe.delete(keys.alive(self.instance), keys.celery_queue(self.instance))
             await pipe.execute()
 
     async def instances(self) -> list[Instance]:
-        """All instances that have not been forgotten."""
-        names = sorted(name.decode() for name in await self._lists.smembers(keys.INSTANCES))
+        """All instances that have not been cleared away."""
+        return await self._look(await self._names())
+
+    async def others(self) -> list[Instance]:
+        """All of them but this one."""
+        self.neighbours = await self._look(await self._names() - {self.instance})
+        return self.neighbours
+
+    async def _names(self) -> set[str]:
+        return {name.decode() for name in await self._lists.smembers(keys.INSTANCES)}
+
+    async def _look(self, found: set[str]) -> list[Instance]:
+        names = sorted(found)
         alive = await self.redis.mget([keys.alive(name) for name in names]) if names else []
         return [Instance(name, value is not None) for name, value in zip(names, alive, strict=True)]
 
-    async def accounted(self) -> list[bytes]:
-        """Every message that is queued or claimed by anybody, at one moment."""
-        lists = await self._snapshot(keys=[keys.QUEUE, keys.INSTANCES], args=[keys.claimed("")])
-        return [payload for part in lists for payload in part]
+    async def is_alive(self, instance: str) -> bool:
+        """Tell if an instance still says that it lives."""
+        return bool(await self.redis.exists(keys.alive(instance)))
+
+    async def are_all_empty(self) -> bool:
+        """Tell if there was a moment at which no message waited in the queue or was claimed by any instance."""
+        if await self._lists.llen(keys.QUEUE):
+            return False
+        names = await self._lists.smembers(keys.INSTANCES)
+        async with self._lists.pipeline(transaction=True) as pipe:
+            pipe.smembers(keys.INSTANCES)
+            pipe.llen(keys.QUEUE)
+            for name in names:
+                pipe.llen(keys.claimed(name.decode()))
+            now, *lengths = await pipe.execute()
+        return bool(now == names) and not any(lengths)

@@ -1,20 +1,23 @@
 """Takes messages off the producers' list, no more than the pool can start now, and hands them to Celery."""
 
 import asyncio
-from uuid import UUID
+import time
 
 from celery import Celery
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from worker.errors import InvalidMessage, MessageRefused, ServiceUnavailable
-from worker.generation import keys, metrics, settlement
+from worker.generation import metrics
 from worker.generation.celery_app import TASK
+from worker.generation.channel import SessionRef
 from worker.generation.claims import Claims
 from worker.generation.dead_letters import DeadLetters
-from worker.generation.intake import Intake
-from worker.generation.message import Channel, correlation, identify, parse, session_of
-from worker.generation.retrying import MAX_WAIT_SECONDS, until_available
+from worker.generation.intake import Intake, State
+from worker.generation.message import correlation, identify, parse, session_of
+from worker.generation.outcome import Outcome
+from worker.generation.ownership import Ownership
+from worker.generation.retrying import MAX_WAIT_SECONDS, retry_for
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
 from worker.health import Health
@@ -22,7 +25,9 @@ from worker.logs import bind, get_logger
 
 log = get_logger(__name__)
 
-_BLOCK_SECONDS = 1
+#: How long one wait for a message lasts: each costs two commands. The same pause shows in /health within this.
+_BLOCK_SECONDS = 7
+_FULL_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 #: What was forwarded is worked on within this.
 _START_SECONDS = 0.5
@@ -37,6 +42,7 @@ class Consumer:
         self,
         *,
         claims: Claims,
+        ownership: Ownership,
         celery: Celery,
         slots: int,
         intake: Intake,
@@ -46,6 +52,7 @@ class Consumer:
         health: Health,
     ) -> None:
         self._claims = claims
+        self._ownership = ownership
         self._celery = celery
         self._slots = slots
         self._intake = intake
@@ -53,8 +60,14 @@ class Consumer:
         self._sessions = sessions
         self._settlement = settlement
         self._health = health
+        #: The last look at the intake; None before the next round has to look.
+        self._state: State | None = None
+        #: Slots that are surely free; 0: Redis has to count.
+        self._room = 0
         self._freed = asyncio.Event()
         self._unstarted: set[bytes] = set()
+        #: Something may be claimed: a message was taken, or an answer of Redis may have been lost.
+        self._doubtful = True
 
     def slot_freed(self) -> None:
         """A generation has ended: there is room for another one."""
@@ -68,29 +81,53 @@ class Consumer:
                 await self._take_one()
                 pause = 0.1
             except (RedisError, OSError, ServiceUnavailable) as error:
+                self._state, self._room = None, 0
+                self._health.redis_seen, self._doubtful = 0.0, True
                 log.warning("consumer_backed_off", error=type(error).__name__, next_try_seconds=round(pause, 1))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, MAX_WAIT_SECONDS)
             self._health.beat("consumer")
 
     async def _take_one(self) -> None:
-        state = await self._intake.state()
-        self._show(state.reason)
-        if state.reason and not state.may_probe:
-            await asyncio.sleep(_PAUSE_SECONDS)
-            return
-        # Cleared before the count, so that a slot that is freed in between is not missed.
-        self._freed.clear()
-        if await self._claims.count() >= self._slots:
-            await _wait(self._freed, _BLOCK_SECONDS)
+        state = self._state or await self._look()
+        if state.reason:
+            self._state = None
+            if not state.may_probe:
+                await asyncio.sleep(_PAUSE_SECONDS)
+                return
+        if not await self._has_room():
+            await _wait(self._freed, _FULL_SECONDS)
             return
         if state.pause and not await self._intake.pauses.take_probe(self._claims.instance):
             await asyncio.sleep(_PAUSE_SECONDS)
             return
         payload = await self._claims.take(_BLOCK_SECONDS)
-        if payload is not None:
-            metrics.TAKEN.inc()
-            await self.forward(payload, state.reason)
+        self._doubtful |= payload is not None
+        now = await self._look()
+        self._health.redis_seen = time.monotonic()
+        if payload is None:
+            return
+        self._room -= 1
+        if now.reason not in ("", state.reason):
+            # The pause began during the wait: the message was not to be taken.
+            if await self._claims.requeue(payload):
+                log.info("message_given_back", **correlation(payload))
+            return
+        metrics.TAKEN.inc()
+        await self.forward(payload, state.reason)
+
+    async def _look(self) -> State:
+        self._state = state = await self._intake.state()
+        self._show(state.reason)
+        return state
+
+    async def _has_room(self) -> bool:
+        """Tell if a slot is free; asks Redis only once all that were known to be free have been filled."""
+        if self._room <= 0:
+            # Cleared before the count, so that a slot that is freed in between is not missed.
+            self._freed.clear()
+            self._room = self._slots - await self._claims.count()
+        return self._room > 0
 
     def _show(self, reason: str) -> None:
         if reason != self._health.intake_paused:
@@ -130,46 +167,48 @@ class Consumer:
             letter = await self._dead_letters.add(payload, error.reason, error.detail)
             metrics.REFUSED.labels(error.reason).inc()
             log.error("message_refused", reason=error.reason, detail=error.detail, dead_letter=letter.id)
-            if known and not await self._claims.redis.exists(keys.lease(known[1])):
-                problem = MessageRefused(error.detail)
-                await self._settlement.defer(settlement.failed(*known, problem, processing_time_ms=0))
+            if known and not await self._ownership.is_held(known.id):
+                await self._settlement.defer(Outcome.failed(known, MessageRefused(error.detail)))
             await self._claims.finish(payload)
 
-    async def _search(self, payload: bytes) -> tuple[Channel, UUID] | None:
-        """Channel and session of a message that names only its session, if that is the session of one channel."""
+    async def _search(self, payload: bytes) -> SessionRef | None:
+        """Session of a message whose channel cannot be read, if only one channel has the session."""
         named = session_of(payload)
         if named is None:
             return None
         # Before the dead letter: a message that is left claimed now is refused as a whole the next time.
-        session_id, owner_ids = named
-        channels = await until_available(
-            lambda: self._sessions.channels_of(session_id, owner_ids), _SEARCH_PATIENCE_SECONDS
-        )
-        return (channels[0], session_id) if len(channels) == 1 else None
+        return await retry_for(_SEARCH_PATIENCE_SECONDS)(self._sessions.find, *named)
 
     async def reforward(self) -> None:
         """Forward again what is claimed here but neither waits in Celery nor is worked on, twice in a row.
 
         A message gets there when an answer of Redis was lost, or Redis itself lost the last second of its memory.
+        The messages themselves are read only when there are more or fewer of them than running generations.
         """
-        held = set(await self._claims.held())
-        waiting = await self._claims.redis.llen(keys.celery_queue(self._claims.instance))
-        idle = set() if waiting else {payload for payload in held if not await self._leased(payload)}
+        claimed = await self._claims.count() if self._doubtful else 0
+        self._doubtful = claimed > 0
+        idle: set[bytes] = set()
+        if claimed != self._running() and not await self._claims.count_unstarted():
+            idle = {payload for payload in await self._claims.held() if not await self._is_held(payload)}
         for payload in idle & self._unstarted:
             log.warning("message_forwarded_again", **correlation(payload))
             await self.forward(payload)
         self._unstarted = idle - self._unstarted
 
     async def return_unstarted(self) -> None:
-        """Give back what is claimed here and not worked on; for the drain, once `run` has ended."""
+        """Requeue what is claimed here and not worked on; for the drain, once `run` has ended."""
         await asyncio.sleep(_START_SECONDS)
         for payload in await self._claims.held():
-            if not await self._leased(payload) and await self._claims.give_back(payload):
+            if not await self._is_held(payload) and await self._claims.requeue(payload):
                 log.info("message_given_back", **correlation(payload))
 
-    async def _leased(self, payload: bytes) -> bool:
+    async def _is_held(self, payload: bytes) -> bool:
         known = identify(payload)
-        return bool(known and await self._claims.redis.exists(keys.lease(known[1])))
+        return bool(known and await self._ownership.is_held(known.id))
+
+    def _running(self) -> int:
+        celery = self._health.parts.get("celery")
+        return int(celery.detail.get("active", 0)) if celery else 0
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -7,7 +7,7 @@ import httpx
 from postgrest.exceptions import APIError
 
 from worker.errors import CallRejected, ServiceUnavailable
-from worker.refusals import refusal
+from worker.generation.refusals import refusal
 
 #: SQLSTATE of answers that stay the same: data exceptions, violated constraints, exceptions of a function or trigger.
 _FOR_GOOD = re.compile(r"22...|23...|P0001")

@@ -1,5 +1,6 @@
 """Messages that could not be used: a bounded list, newest first, with the reason beside each."""
 
+import hashlib
 import json
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
@@ -17,12 +18,39 @@ from worker.generation import keys
 MAX_PAYLOAD_BYTES = 256 * 1024
 #: ...of a larger one only the beginning, to see what it was.
 _CUT_OFF_BYTES = 16 * 1024
-_PAGE = 50
+#: Letters in memory at once, and in one answer of Redis.
+_PAGE = 10
 
-#: Off the dead list and, with a second key, onto the queue like a new message: both or nothing.
+#: Adds a letter; the oldest make room by number and by bytes. While Redis is full, so many bytes leave as come.
+#: KEYS: the list, its bytes, how many were dropped. The bytes are counted anew if the list was there before its count.
+_ADD = """
+local item, most, most_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local refused = type(redis.pcall('LPUSH', KEYS[1], item)) == 'table'
+-- Changes nothing: a full Redis takes the writes after it (see `room`).
+redis.call('PERSIST', KEYS[1])
+local others = redis.call('LLEN', KEYS[1]) - (refused and 0 or 1)
+local bytes = tonumber(redis.call('GET', KEYS[2]) or '0')
+if others == 0 then
+  bytes = 0
+elseif bytes <= 0 then
+  for place = -others, -1 do bytes = bytes + #redis.call('LINDEX', KEYS[1], place) end
+end
+local freed, dropped = 0, 0
+while others > 0 and (others + 1 > most or bytes + #item > most_bytes or refused and freed < #item) do
+  local oldest = redis.call('RPOP', KEYS[1])
+  others, bytes, freed, dropped = others - 1, bytes - #oldest, freed + #oldest, dropped + 1
+end
+if refused then redis.call('LPUSH', KEYS[1], item) end
+redis.call('SET', KEYS[2], bytes + #item)
+if dropped > 0 then redis.call('INCRBY', KEYS[3], dropped) end
+return dropped
+"""
+#: Off the dead list and, with a third key, onto the queue like a new message: both or nothing.
 _TAKE = """
 if redis.call('LREM', KEYS[1], -1, ARGV[1]) == 0 then return 0 end
-if KEYS[2] then redis.call('LPUSH', KEYS[2], ARGV[2]) end
+if redis.call('LLEN', KEYS[1]) == 0 then redis.call('DEL', KEYS[2])
+else redis.call('DECRBY', KEYS[2], #ARGV[1]) end
+if KEYS[3] then redis.call('LPUSH', KEYS[3], ARGV[2]) end
 return 1
 """
 
@@ -60,11 +88,11 @@ class DeadLetter:
 class DeadLetters:
     """The list in Redis. Full means that the oldest makes room and is counted."""
 
-    def __init__(self, redis: Redis, limit: int) -> None:
-        self._redis = redis
+    def __init__(self, redis: Redis, limit: int, limit_bytes: int) -> None:
         # redis-py's annotations know only text; the items here are bytes.
-        self._lists: Any = redis
-        self._limit = limit
+        self._redis: Any = redis
+        self._limits = [limit, limit_bytes]
+        self._add = redis.register_script(_ADD)
         self._take = redis.register_script(_TAKE)
 
     async def add(self, payload: bytes, reason: str, detail: str) -> DeadLetter:
@@ -80,21 +108,36 @@ class DeadLetters:
         )
         fields = asdict(letter)
         del fields["item"]
-        length = await self._redis.lpush(keys.DEAD, json.dumps(fields))
-        if length > self._limit:
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.ltrim(keys.DEAD, 0, self._limit - 1)
-                pipe.incrby(keys.DEAD_DROPPED, length - self._limit)
-                await pipe.execute()
+        names = [keys.DEAD, keys.DEAD_BYTES, keys.DEAD_DROPPED]
+        await self._add(keys=names, args=[json.dumps(fields), *self._limits])
         return letter
 
-    async def list(self) -> list[DeadLetter]:
-        """All of them, newest first."""
-        return [letter async for letter in self._each()]
+    async def newest_first(self) -> AsyncIterator[DeadLetter]:
+        """All of them, a few in memory at once; letters may be added meanwhile."""
+        seen: set[str] = set()
+        start = 0
+        while items := await self._redis.lrange(keys.DEAD, start, start + _PAGE - 1):
+            for letter in map(_read, items):
+                if letter.id not in seen:  # new letters push the others into the next page
+                    seen.add(letter.id)
+                    yield letter
+            start += _PAGE
+
+    async def oldest_first(self) -> AsyncIterator[DeadLetter]:
+        """All of them, a few in memory at once; each may be taken off the list meanwhile."""
+        seen: set[str] = set()
+        left = 0
+        while items := await self._redis.lrange(keys.DEAD, -left - _PAGE, -left - 1):
+            fresh = [letter for letter in map(_read, reversed(items)) if letter.id not in seen]
+            if not fresh:
+                left += len(items)
+            for letter in fresh:
+                seen.add(letter.id)
+                yield letter
 
     async def find(self, letter_id: str) -> DeadLetter | None:
         """The one with this id, if it is (still) there."""
-        async for letter in self._each():
+        async for letter in self.newest_first():
             if letter.id == letter_id:
                 return letter
         return None
@@ -113,20 +156,20 @@ class DeadLetters:
             raise CannotReplay(
                 f"{letter.id} cannot be replayed: {len(letter.message)} of its {letter.payload_bytes} bytes were kept"
             )
-        return bool(await self._take(keys=[keys.DEAD, keys.QUEUE], args=[letter.item, letter.message]))
+        names = [keys.DEAD, keys.DEAD_BYTES, keys.QUEUE]
+        return bool(await self._take(keys=names, args=[letter.item, letter.message]))
 
     async def drop(self, letter: DeadLetter) -> bool:
         """Delete it; false when somebody took it before."""
-        return bool(await self._take(keys=[keys.DEAD], args=[letter.item]))
+        return bool(await self._take(keys=[keys.DEAD, keys.DEAD_BYTES], args=[letter.item]))
 
-    async def _each(self) -> AsyncIterator[DeadLetter]:
-        seen: set[str] = set()
-        for start in range(0, 1_000_000, _PAGE):
-            items = await self._lists.lrange(keys.DEAD, start, start + _PAGE - 1)
-            for item in items:
-                letter = DeadLetter(**json.loads(item), item=item)
-                if letter.id not in seen:  # new letters push the others into the next page
-                    seen.add(letter.id)
-                    yield letter
-            if len(items) < _PAGE:
-                return
+
+def _read(item: bytes) -> DeadLetter:
+    """Read an entry of the list; one that is no letter is shown as it is."""
+    try:
+        letter = DeadLetter(**json.loads(item), item=item)
+        b64decode(letter.payload)
+    except (ValueError, TypeError):
+        name = hashlib.sha256(item).hexdigest()[:12]
+        return DeadLetter(name, "unreadable", "the entry is no letter", "", b64encode(item).decode(), len(item), item)
+    return letter

@@ -4,8 +4,9 @@ from uuid import UUID
 
 #: The producers' list: LPUSH there, taken from the right end.
 QUEUE = "wearon:tasks:generation"
-#: Messages that could not be used, newest first, and how many of the oldest had to make room.
+#: Messages that could not be used, newest first, their size, and how many of the oldest had to make room.
 DEAD = f"{QUEUE}:dead"
+DEAD_BYTES = f"{QUEUE}:dead:bytes"
 DEAD_DROPPED = f"{QUEUE}:dead:dropped"
 #: Set of all instances that ever claimed a message and have not been cleared away.
 INSTANCES = "wearon:instances"

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from functools import partial
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -21,6 +20,7 @@ from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
+from worker.generation.limiter_scripts import GIVE_BACK, PLACE, USAGE
 from worker.generation.retrying import until_available
 
 #: The window is longer than a minute, because OpenAI sees a call after it was sent, and not always equally late: by
@@ -31,56 +31,11 @@ _SLACK_PER_DELAY = 3
 _DELAYS_REMEMBERED = 300
 #: How many times per window a waiting call looks whether it may start sooner because others gave up.
 POLLS_PER_WINDOW = 12
+#: ... and a call that waits long looks only after this share of its wait: each look costs a command.
+_POLL_SHARE = 0.25
 #: Of one process at once: a crowd that arrives together shares these connections.
 MAX_CONNECTIONS = 16
 _GIVE_UP_SECONDS = 2.0
-
-#: KEYS: the set, the pause of the intake; ARGV: token, calls per window, window and tolerance in microseconds.
-_COMMON = """
-local set, token, limit, window, tolerance = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-
--- Every waiting call gets the first moment at which the window has room, in the order in which they wait.
-local function close_ranks()
-    local entries = redis.call('ZRANGE', set, 0, -1, 'WITHSCORES')
-    local starts = {}
-    for i = 1, #entries / 2 do
-        starts[i] = tonumber(entries[2 * i])
-        if starts[i] > now then
-            local first = math.max(now + i, i > limit and starts[i - limit] + window or 0)
-            if first ~= starts[i] then redis.call('ZADD', set, first, entries[2 * i - 1]) end
-            starts[i] = first
-        end
-    end
-end
-"""
-
-#: Microseconds until this call may start (0: it has been started), and the pause. Safe to repeat.
-_PLACE = (
-    _COMMON
-    + """
-redis.call('ZREMRANGEBYSCORE', set, '-inf', now - window)
--- A clock that was set back must not leave everybody waiting for a moment far away.
-redis.call('ZREMRANGEBYSCORE', set, now + 10 * window, '+inf')
-local mine = tonumber(redis.call('ZSCORE', set, token) or nil)
-if not mine then
-    local ahead = redis.call('ZCARD', set)
-    local blocking = ahead >= limit and redis.call('ZRANGE', set, ahead - limit, ahead - limit, 'WITHSCORES')[2]
-    mine = math.max(now, blocking and blocking + window or 0)
-    redis.call('ZADD', set, mine, token)
-elseif mine + tolerance < now then
-    -- It rises late (a stalled process, an outage): those behind it keep their distance from its true start.
-    mine = now
-    redis.call('ZADD', set, mine, token)
-    close_ranks()
-end
-return {math.max(0, mine - now), redis.call('GET', KEYS[2])}
-"""
-)
-
-#: Takes a call back that will not be made; those behind it move up.
-_GIVE_BACK = _COMMON + "if redis.call('ZREM', set, token) == 1 then close_ranks() end"
 
 
 class Usage(NamedTuple):
@@ -111,7 +66,6 @@ class Limiter:
         check: Callable[[object], None] | None = None,
     ) -> None:
         """`check` sees the pause as Redis keeps it, before a call may start; its error gives the place back."""
-        self._redis = redis
         self._per_minute = per_minute
         self._check = check
         self._window_seconds = window_seconds
@@ -119,8 +73,9 @@ class Limiter:
         self._tolerance_seconds = slack_seconds[0] / 3
         self._delays = deque[float]([0.0], maxlen=_DELAYS_REMEMBERED)
         self._poll_seconds = window_seconds / POLLS_PER_WINDOW
-        self._place = redis.register_script(_PLACE)
-        self._give_back = redis.register_script(_GIVE_BACK)
+        self._place = redis.register_script(PLACE)
+        self._give_back = redis.register_script(GIVE_BACK)
+        self._usage = redis.register_script(USAGE)
         self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
         self._door = asyncio.Lock()
         self._turn = ContextVar[Turn | None]("turn", default=None)
@@ -133,7 +88,8 @@ class Limiter:
             async with self._door:  # one at a time: different connections could overtake each other
                 delay = await self._ask_for_place(token)
             while delay > 0:
-                await asyncio.sleep(min(delay / 1e6, self._poll_seconds))
+                seconds = delay / 1e6
+                await asyncio.sleep(min(seconds, max(self._poll_seconds, seconds * _POLL_SHARE)))
                 delay = await self._ask_for_place(token)
         except BaseException:
             with suppress(ServiceUnavailable, TimeoutError):
@@ -160,10 +116,7 @@ class Limiter:
     async def usage(self) -> Usage:
         """What the account is doing now."""
         try:
-            seconds, microseconds = await self._redis.time()
-            now = seconds * 1_000_000 + microseconds
-            calls = await self._redis.zcount(keys.LIMITER, f"({now - self._window}", now)
-            return Usage(calls, waiting=await self._redis.zcount(keys.LIMITER, f"({now}", "+inf"))
+            return Usage(*await self._usage(keys=[keys.LIMITER], args=[self._window]))
         except (RedisError, OSError) as error:
             raise ServiceUnavailable(f"Redis did not count the calls to OpenAI: {error}") from error
 
@@ -176,7 +129,7 @@ class Limiter:
 
     async def _ask_for_place(self, token: str) -> float:
         """With one token for all tries: another one would queue again, behind its own place from before an outage."""
-        delay, pause = await until_available(partial(self._run, self._place, token))
+        delay, pause = await until_available(self._run, self._place, token)
         if self._check:
             self._check(pause)
         return float(delay)

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from worker.errors import InvalidMessage
+from worker.generation.channel import Channel, SessionRef
 
 #: Far above any real message (16 signed URLs of 2 kB and a prompt), far below what would hurt.
 MAX_MESSAGE_BYTES = 256 * 1024
@@ -16,8 +17,6 @@ _READABLE_BYTES = 64 * 1024 * 1024
 #: What OpenAI's image edit takes at most.
 MAX_IMAGES = 16
 VERSION = 1
-
-Channel = Literal["b2b", "b2c"]
 
 
 def _uuid(value: object) -> object:
@@ -30,7 +29,8 @@ def _integer(value: object) -> object:
     return str(value) if isinstance(value, bool) else value
 
 
-def _timestamp(value: object) -> object:
+def timestamp(value: object) -> datetime:
+    """Read the moment of a field; UTC when it names no zone. Raises ValueError."""
     if not isinstance(value, str):
         raise ValueError("must be an ISO 8601 string")  # noqa: TRY004  # pydantic reports ValueError only
     try:
@@ -50,7 +50,9 @@ class GenerationMessage(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", title="GenerationMessage")
 
     task_id: Uuid = Field(description="Identity of this message.")
-    channel: Channel = Field(description="b2c: a user of the app; b2b: a store's shop.")
+    channel: Annotated[
+        Channel, WithJsonSchema({"enum": list(Channel), "title": "Channel", "type": "string"}), Field(strict=False)
+    ] = Field(description="b2c: a user of the app; b2b: a store's shop.")
     store_id: Uuid | None = Field(default=None, description="Owner of a b2b session; required there.")
     user_id: Uuid | None = Field(default=None, description="Owner of a b2c session; required there.")
     session_id: Uuid = Field(description="Row in the channel's session table.")
@@ -64,21 +66,24 @@ class GenerationMessage(BaseModel):
         min_length=1, max_length=200, description="Correlation id, on every log line of the generation."
     )
     version: Annotated[Literal[1], BeforeValidator(_integer)] = Field(description="Version of this contract.")
-    created_at: Annotated[datetime, BeforeValidator(_timestamp)] = Field(description="When it was queued (ISO 8601).")
+    created_at: Annotated[datetime, BeforeValidator(timestamp)] = Field(description="When it was queued (ISO 8601).")
 
     @model_validator(mode="after")
     def _has_its_owner(self) -> Self:
-        if self.channel == "b2b" and self.store_id is None:
-            raise ValueError("store_id is required for b2b")
-        if self.channel == "b2c" and self.user_id is None:
-            raise ValueError("user_id is required for b2c")
+        if getattr(self, self.channel.owner_column) is None:
+            raise ValueError(f"{self.channel.owner_column} is required for {self.channel}")
         return self
+
+    @property
+    def session(self) -> SessionRef:
+        """The session that the try-on is made for."""
+        return SessionRef(self.channel, self.session_id)
 
     @property
     def owner_id(self) -> UUID:
         """The store (b2b) or the user (b2c)."""
-        owner = self.store_id if self.channel == "b2b" else self.user_id
-        assert owner is not None  # noqa: S101  # the validator above
+        owner = getattr(self, self.channel.owner_column)
+        assert isinstance(owner, UUID)  # noqa: S101  # the validator above
         return owner
 
 
@@ -101,18 +106,11 @@ def parse(payload: bytes) -> GenerationMessage:
         raise InvalidMessage("invalid_field", problems) from None
 
 
-def created_at(payload: bytes) -> datetime:
-    """When a message was queued, whether or not it can be used; raises ValueError when it does not say."""
-    moment = _timestamp(_read_object(payload).get("created_at"))
-    assert isinstance(moment, datetime)  # noqa: S101  # never anything else
-    return moment
-
-
-def identify(payload: bytes) -> tuple[Channel, UUID] | None:
-    """Channel and session of a message that cannot be used, if at least these two can be read."""
+def identify(payload: bytes) -> SessionRef | None:
+    """Session of any message, if at least its id and its channel can be read."""
     fields = _readable(payload)
-    channel, session_id = fields.get("channel"), _session_id(fields)
-    return (channel, session_id) if channel in ("b2b", "b2c") and session_id else None
+    channel, session_id = _channel(fields), _session_id(fields)
+    return SessionRef(channel, session_id) if channel and session_id else None
 
 
 def session_of(payload: bytes) -> tuple[UUID, set[str]] | None:
@@ -125,9 +123,9 @@ def session_of(payload: bytes) -> tuple[UUID, set[str]] | None:
 def correlation(payload: bytes) -> dict[str, str]:
     """For the log: request_id, session_id and channel of any message, as far as they can be read."""
     fields = _readable(payload)
-    channel, session_id, request_id = fields.get("channel"), _session_id(fields), fields.get("request_id")
+    channel, session_id, request_id = _channel(fields), _session_id(fields), fields.get("request_id")
     ids = {"session_id": str(session_id)} if session_id else {}
-    ids |= {"channel": channel} if session_id and channel in ("b2b", "b2c") else {}
+    ids |= {"channel": channel} if session_id and channel else {}
     if not isinstance(request_id, str):
         return ids
     # A lone surrogate, which JSON can carry, can be written nowhere.
@@ -137,13 +135,15 @@ def correlation(payload: bytes) -> dict[str, str]:
 def json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the message, the cross-field rules included."""
     schema = GenerationMessage.model_json_schema()
-    owner = {"b2b": "store_id", "b2c": "user_id"}
     schema["allOf"] = [
         {
             "if": {"properties": {"channel": {"const": channel}}},
-            "then": {"required": [field], "properties": {field: {"type": "string", "format": "uuid"}}},
+            "then": {
+                "required": [channel.owner_column],
+                "properties": {channel.owner_column: {"type": "string", "format": "uuid"}},
+            },
         }
-        for channel, field in owner.items()
+        for channel in Channel
     ]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
@@ -170,6 +170,10 @@ def _readable(payload: bytes) -> dict[str, Any]:
         return _read_object(payload, _READABLE_BYTES)
     except InvalidMessage:
         return {}
+
+
+def _channel(fields: dict[str, Any]) -> Channel | None:
+    return next((channel for channel in Channel if channel == fields.get("channel")), None)
 
 
 def _session_id(fields: dict[str, Any]) -> UUID | None:

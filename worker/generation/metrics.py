@@ -2,17 +2,14 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from itertools import product
-from typing import TYPE_CHECKING, get_args
 
 from worker.errors import GenerationError
-from worker.generation.message import Channel
-from worker.generation.openai_answers import REASONS as OPENAI_REASONS
+from worker.generation.channel import Channel
+from worker.generation.openai_meaning import REASONS as OPENAI_REASONS
+from worker.generation.outcome import Outcome
 from worker.metrics import counter, gauge, histogram
-
-if TYPE_CHECKING:
-    from worker.generation.settlement import Outcome
 
 
 def _reasons(kind: type[GenerationError] = GenerationError) -> Iterator[str]:
@@ -21,13 +18,12 @@ def _reasons(kind: type[GenerationError] = GenerationError) -> Iterator[str]:
         yield from _reasons(special)
 
 
-CHANNELS = get_args(Channel)
 OUTCOMES = ("completed", "failed")
 REASONS = frozenset(_reasons())
 STEPS = ("queue_wait", "start", "fetch", "resize", "limiter_wait", "edit", "upload", "sign", "settle")
 #: Who can get a credit back, and what cannot be given back by itself.
-PAYERS = {"user": "b2c", "store": "b2b", "shopper": "b2b"}
-BY_HAND = {"overage": "b2b", "unmatched": "b2b"}
+PAYERS = {"user": Channel.B2C, "store": Channel.B2B, "shopper": Channel.B2B}
+BY_HAND = {"overage": Channel.B2B, "unmatched": Channel.B2B}
 #: Why the intake pauses by itself.
 PAUSES = (*OPENAI_REASONS, "storage_refused")
 REFUSALS = (
@@ -44,8 +40,8 @@ _SETTLED = counter(
     "Sessions settled in the database.",
     ("channel", "outcome", "reason"),
     (
-        *((channel, "completed", "none") for channel in CHANNELS),
-        *((channel, "failed", reason) for channel, reason in product(CHANNELS, sorted(REASONS))),
+        *((channel, "completed", "none") for channel in Channel),
+        *((channel, "failed", reason) for channel, reason in product(Channel, sorted(REASONS))),
     ),
 )
 _SECONDS = histogram(
@@ -53,7 +49,7 @@ _SECONDS = histogram(
     "From the message's created_at until the outcome was in the database.",
     _WHOLE,
     ("channel", "outcome"),
-    product(CHANNELS, OUTCOMES),
+    product(Channel, OUTCOMES),
 )
 _STEP_SECONDS = histogram("wearon_generation_step_seconds", "Time of one step.", _STEP, ("step",), STEPS)
 _STEP_OF = {step: _STEP_SECONDS.labels(step) for step in STEPS}
@@ -68,7 +64,7 @@ _REFUND_SECONDS = histogram(
     "From the moment a failure was known until it was in the database with its refund.",
     _REFUND,
     ("channel",),
-    CHANNELS,
+    tuple(Channel),
 )
 _REFUNDS_BY_HAND = counter(
     "wearon_refunds_by_hand_total",
@@ -96,7 +92,7 @@ STUCK = counter(
     "wearon_stuck_sessions_total",
     "Sessions that nobody accounted for, ended by the sweep.",
     ("channel", "reason"),
-    product(CHANNELS, ("worker_lost", "orphaned")),
+    product(Channel, ("worker_lost", "orphaned", "expired")),
 )
 POSTPONED = counter("wearon_settlements_postponed_total", "Outcomes that the database did not take at once.")
 TAKEN = counter("wearon_messages_taken_total", "Messages taken off the producers' list.")
@@ -110,17 +106,25 @@ DROPPED = counter("wearon_messages_dropped_total", "Duplicates, and messages who
 PUT_BACK = counter("wearon_messages_put_back_total", "Messages of dead instances that went back into the queue.")
 
 
-def step(name: str) -> AbstractContextManager[object]:
-    """Times one step, also when it fails."""
-    return _STEP_OF[name].time()
+@contextmanager
+def step(name: str, sums: dict[str, float] | None = None) -> Iterator[None]:
+    """Time one step, also when it fails, and add its seconds to the step's in `sums`."""
+    began_at = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds = time.monotonic() - began_at
+        _STEP_OF[name].observe(seconds)
+        if sums is not None:
+            sums[name] = round(sums.get(name, 0.0) + seconds, 3)
 
 
 def waited(seconds: float) -> None:
-    """A generation has begun this long after its message was made."""
+    """A generation has started this long after its message was made."""
     _STEP_OF["queue_wait"].observe(max(0.0, seconds))
 
 
-def settled(outcome: "Outcome", refund: str | None) -> None:
+def settled(outcome: Outcome, refund: str | None) -> None:
     """The database has taken an outcome, and has done `refund`."""
     now = time.time()
     reason = "none" if outcome.kind == "completed" else outcome.reason

@@ -12,8 +12,9 @@ from enum import Enum
 import openai
 from openai import AsyncOpenAI
 
-from worker.generation import openai_metrics as image_api
-from worker.generation.openai_answers import Answer, Meaning, is_html, meaning
+from worker.generation import openai_metrics
+from worker.generation.openai_answers import Answer, is_html
+from worker.generation.openai_meaning import Meaning, meaning
 from worker.logs import get_logger
 from worker.settings import Settings
 
@@ -102,7 +103,7 @@ class ModelWatch:
         if self.in_use != self.fallback:
             log.error("openai_model_fallback_used", model=self.first, fallback=self.fallback, detail=detail)
             self.in_use = self.fallback
-            image_api.FALLBACK.set(1)
+            openai_metrics.FALLBACK.set(1)
 
     async def watch_forever(self) -> None:
         """Look at both models at the start and daily, or sooner when OpenAI did not say."""
@@ -116,11 +117,11 @@ class ModelWatch:
         looks = {model: await look(self._client, model) for model in {self.first, self.fallback}}
         for model, seen in looks.items():
             if seen.lives:
-                image_api.shutdown(model, seen.shutdown)
+                openai_metrics.shutdown(model, seen.shutdown)
         if self.in_use != self.first and looks[self.first].serves:
             log.warning("openai_model_fallback_ended", model=self.first)
             self.in_use = self.first
-            image_api.FALLBACK.set(0)
+            openai_metrics.FALLBACK.set(0)
         return all(seen.lives is not None for seen in looks.values())
 
     def _remembered(self, model: str, answer: Answer) -> Look | None:

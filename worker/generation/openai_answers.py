@@ -1,82 +1,20 @@
-"""The meaning of an error of OpenAI: by its words first, because one status or code stands for several things."""
+"""An error of OpenAI as it came, read from the response itself."""
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from enum import Enum
 from typing import Any
 
 import openai
 
-from worker.errors import AccountRefused, EditFailed, GenerationError, ImageError, ModerationBlocked, RateLimited
-
-#: Reasons of a pause; a closed set, because they are label values and stand in /health.
-QUOTA_EXHAUSTED = "quota_exhausted"
-UNAUTHORIZED = "openai_unauthorized"
-MODEL_UNAVAILABLE = "openai_model_unavailable"
-UNAVAILABLE = "openai_unavailable"
-REASONS = (QUOTA_EXHAUSTED, UNAUTHORIZED, MODEL_UNAVAILABLE, UNAVAILABLE)
+from worker.generation.openai_words import ACCOUNT, MODEL, MODEL_SENTENCE, SCOPE, VERIFY_SENTENCE
 
 MAX_SENTENCE = 300
 _RETRY_AFTER_MAX_SECONDS = 3600.0
 _QUOTED_MAX = 60
-
-
-class Meaning(Enum):
-    """The value is the label `result` of wearon_openai_calls_total."""
-
-    MODEL_GONE = "model_not_found"
-    QUOTA = "quota_exhausted"
-    UNAUTHORIZED = "unauthorized"
-    MODERATION = "moderation_blocked"
-    RATE_LIMITED = "rate_limited"
-    PICTURE = "image_invalid"
-    PASSING = "server_error"
-    FINAL = "refused"
-
-
-# Words of `code` and `type`, lower case with underscores: families, because OpenAI adds members every few months.
-_RATE = re.compile(r"rate_limit|slow_down|too_many_requests")
-_QUOTA = re.compile(
-    r"quota|billing|payment|(^|_)(credits?|spend|spending|budget)(_|$)|(usage|hard|monthly)_limit|insufficient_(funds|balance)"
-)
-_ACCOUNT = re.compile(
-    r"api_key|unauthorized|authentication|permission|forbidden|access_(denied|terminated)|unsupported_country|ip_not_"
-    r"|(account|organization|project|user)_.*(deactivat|disabl|suspend|terminat|archiv|not_found|not_active|verif)"
-    r"|(invalid|mismatched)_(organization|project)"
-)
-_MODERATION = re.compile(r"moderation|content_(policy|filter)|safety|unsafe|policy_violation")
-_MODEL = re.compile(
-    r"model_.*(not|deprecat|retired|removed|shut|gone|unavailable|unsupported)|(unknown|invalid)_model|deprecated"
-)
-_PICTURE = re.compile(
-    r"(invalid|unsupported|corrupt\w*|unreadable|bad)_image|image_.*(invalid|too_|pars|decod|format|dimension)"
-)
-
-# Sentences, for answers whose code says nothing. Those about the account are tied to their beginning: the rest of a
-# sentence may repeat what a customer has sent.
-_QUOTA_SENTENCE = re.compile(
-    r"you (have )?exceeded your current quota|billing hard limit|your (account is not active|credit balance)"
-    r"|you (have )?run out of credits",
-    re.I,
-)
-_VERIFY_SENTENCE = re.compile(r"(your )?organi[sz]ation must be verified", re.I)
-_SCOPE = re.compile(r"insufficient permissions|missing.scopes?", re.I)
-_REJECTED_SENTENCE = re.compile(r"safety[ _]system|safety_violations|content[ _](policy|filter)|\bmoderation", re.I)
-_POLICY_SENTENCE = re.compile(r"usage polic|policy violation|violat\w+ (of )?(our|openai'?s?|the) [\w ]*polic", re.I)
-_MODEL_SENTENCE = re.compile(
-    r"\bmodel\b.{0,120}(does not exist|not found|no longer|deprecated|shut ?down|retired|removed|discontinued)"
-    r"|\bmodel\b.{0,120}not have access|not have access to (the )?model|deprecated.{0,60}\bmodel\b",
-    re.I | re.S,
-)
-#: No more than a hint: the answer speaks of a model, perhaps of what it does not take.
-_MENTIONS_MODEL = re.compile(r"gpt-image|dall-e|\bmodel\b", re.I)
-_PICTURE_SENTENCE = re.compile(
-    r"invalid image file|(could not|cannot|unable to|failed to) (read|process|decode|parse|open) .{0,20}image", re.I
-)
 
 
 @dataclass(frozen=True)
@@ -113,7 +51,7 @@ class Answer:
     @property
     def says_model_is_gone(self) -> bool:
         """In plain words, which have no other cause."""
-        return bool(_MODEL.search(self.code) or _MODEL_SENTENCE.search(self.message))
+        return bool(MODEL.search(self.code) or MODEL_SENTENCE.search(self.message))
 
     @property
     def is_about_the_model(self) -> bool:
@@ -124,36 +62,20 @@ class Answer:
     def is_about_permission(self) -> bool:
         """The key or the organization is refused, by words that are never about a single request."""
         # "Must be verified" comes with model_not_found, too, and is true of every model.
-        if self.status == 401 or _VERIFY_SENTENCE.match(self.message):
+        if self.status == 401 or VERIFY_SENTENCE.match(self.message):
             return True
-        return bool(_ACCOUNT.search(self.code)) and not _MODEL.search(self.code)
+        return bool(ACCOUNT.search(self.code)) and not MODEL.search(self.code)
 
     @property
     def lacks_scope(self) -> bool:
         """The key is accepted, but restricted to other operations."""
-        return bool(_SCOPE.search(self.code) or _SCOPE.search(self.message))
+        return bool(SCOPE.search(self.code) or SCOPE.search(self.message))
 
     def describe(self, *secrets: str) -> str:
         """One line for the log: status, code, OpenAI's own sentence without `secrets`, and the request's id."""
         words = f"OpenAI answered {self.status} {self.code or self.type}".rstrip()
         sentence = clean(self.message, *secrets)
         return f"{words}{f': {sentence}' if sentence else ''} ({self.request_id or 'no request id'})"
-
-
-def meaning(answer: Answer, *, model_lives: bool = False) -> Meaning:
-    """The one meaning of an answer; `model_lives`: the model is known to be there, so the fault is another."""
-    fits = (means for means, rule in _RULES if rule(answer))
-    return next(means for means in fits if not (model_lives and means is Meaning.MODEL_GONE))
-
-
-def as_error(answer: Answer, means: Meaning, *secrets: str) -> GenerationError:
-    """The generation's error for a meaning that no retry and no other model changes."""
-    detail = answer.describe(*secrets)
-    if reason := _ACCOUNT_REASONS.get(means):
-        return AccountRefused(reason, detail)
-    if means is Meaning.RATE_LIMITED:
-        return RateLimited(detail, answer.retry_after)
-    return _ERRORS.get(means, EditFailed)(detail)
 
 
 def clean(sentence: str, *secrets: str) -> str:
@@ -181,69 +103,6 @@ def is_html(headers: Mapping[str, str], body: bytes) -> bool:
     return "html" in headers.get("content-type", "").lower() or body[:256].lstrip().lower().startswith(
         (b"<!", b"<html")
     )
-
-
-def _passing(answer: Answer) -> bool:
-    if answer.status in (408, 409, 425) or answer.status >= 500:
-        return True
-    # A page of a proxy: only statuses that mean the same whoever says them count.
-    return answer.html and answer.status not in (401, 402, 413, 429)
-
-
-def _is_moderation(answer: Answer) -> bool:
-    if answer.status in (401, 429):
-        return bool(_MODERATION.search(answer.code))
-    return bool(
-        _MODERATION.search(answer.code)
-        or _MODERATION.search(answer.type)
-        # A 403 with such words, or such a code, is about an account that was closed.
-        or (answer.status != 403 and not _ACCOUNT.search(answer.code) and _REJECTED_SENTENCE.search(answer.message))
-        or (
-            answer.status in (400, 422) and not _ACCOUNT.search(answer.code) and _POLICY_SENTENCE.search(answer.message)
-        )
-    )
-
-
-def _is_about_money(answer: Answer) -> bool:
-    if answer.status == 402:
-        return True
-    # An error of a parameter is the request's, whatever word its code has.
-    if answer.param:
-        return False
-    words = _QUOTA.search(answer.code) or _QUOTA.search(answer.type)
-    return bool(words or (not answer.code and _QUOTA_SENTENCE.match(answer.message)))
-
-
-def _perhaps_model_gone(answer: Answer) -> bool:
-    if answer.says_model_is_gone or answer.param == "model" or answer.status in (404, 410):
-        return answer.status != 429
-    return answer.status not in (403, 429) and bool(_MENTIONS_MODEL.search(answer.message))
-
-
-def _is_about_a_picture(answer: Answer) -> bool:
-    about = _PICTURE.search(answer.code) or _PICTURE_SENTENCE.search(answer.message)
-    return bool(about or re.match(r"image(s|_\d+|\W|$)", answer.param))
-
-
-#: From the most certain to the rest; the first that fits counts.
-_RULES: tuple[tuple[Meaning, Callable[[Answer], bool]], ...] = (
-    (Meaning.PASSING, _passing),
-    (Meaning.MODERATION, _is_moderation),
-    (Meaning.RATE_LIMITED, lambda it: bool(_RATE.search(it.code)) and not _QUOTA.search(it.type)),
-    (Meaning.QUOTA, _is_about_money),
-    (Meaning.UNAUTHORIZED, lambda it: it.is_about_permission),
-    (Meaning.MODEL_GONE, _perhaps_model_gone),
-    (Meaning.UNAUTHORIZED, lambda it: it.status == 403 or bool(_ACCOUNT.search(it.type))),
-    (Meaning.RATE_LIMITED, lambda it: it.status == 429),
-    (Meaning.PICTURE, _is_about_a_picture),
-    (Meaning.FINAL, lambda _: True),
-)
-_ACCOUNT_REASONS = {
-    Meaning.QUOTA: QUOTA_EXHAUSTED,
-    Meaning.UNAUTHORIZED: UNAUTHORIZED,
-    Meaning.MODEL_GONE: MODEL_UNAVAILABLE,
-}
-_ERRORS = {Meaning.MODERATION: ModerationBlocked, Meaning.PICTURE: ImageError}
 
 
 def _json(body: bytes) -> Any:

@@ -5,8 +5,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from itertools import product
 
-from worker.generation.message import Channel
-from worker.generation.metrics import CHANNELS
+from worker.generation.channel import Channel
 from worker.metrics import counter, gauge
 
 RESULTS = (
@@ -33,7 +32,7 @@ def expect(models: Iterable[str]) -> None:
         SHUTDOWN.labels(model)
         for result in RESULTS:
             _CALLS.labels(model, result)
-        for channel, direction in product(CHANNELS, ("input", "output")):
+        for channel, direction in product(Channel, ("input", "output")):
             _TOKENS.labels(channel, model, direction)
             _COST.labels(channel, model)
 

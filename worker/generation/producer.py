@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -22,11 +21,11 @@ from storage3 import AsyncStorageClient
 from worker import clients
 from worker.errors import WorkerError
 from worker.generation import keys
+from worker.generation.channel import Channel
 from worker.generation.database import rows, run
-from worker.generation.message import VERSION, Channel, GenerationMessage
-from worker.generation.retrying import until_available
-from worker.generation.sessions import TABLES
-from worker.refusals import refusal
+from worker.generation.message import VERSION, GenerationMessage
+from worker.generation.refusals import refusal
+from worker.generation.retrying import retry_for
 from worker.settings import Settings
 
 _POLL_SECONDS = 0.3
@@ -86,8 +85,8 @@ class Producer:
         """The session's row at every change of its status, the last one completed or failed."""
         status, deadline = "", time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
-            query = self._database.table(TABLES[message.channel]).select(_COLUMNS).eq("id", str(message.session_id))
-            row = await until_available(partial(_row, query), _PATIENCE_SECONDS)
+            query = self._database.table(message.channel.table).select(_COLUMNS).eq("id", str(message.session_id))
+            row = await retry_for(_PATIENCE_SECONDS)(_row, query)
             if row["status"] != status:
                 status = row["status"]
                 yield row
@@ -114,11 +113,11 @@ class Producer:
         function, parameters = self._credit_call("refund", owner, message.request_id)
         await self._database.rpc(function, parameters).execute()
         failed = {"status": "failed", "error_message": "Your try-on could not be queued.", "completed_at": _now()}
-        await self._database.table(TABLES[owner.channel]).update(failed).eq("id", str(message.session_id)).execute()
+        await self._database.table(owner.channel.table).update(failed).eq("id", str(message.session_id)).execute()
 
     def _credit_call(self, verb: str, owner: Owner, request_id: str) -> tuple[str, dict[str, Any]]:
         common = {"p_amount": 1, "p_description": f"wearon-worker enqueue {request_id}"}
-        if owner.channel == "b2c":
+        if owner.channel is Channel.B2C:
             return f"{verb}_credits", {"p_user_id": str(owner.id), **common}
         store = {"p_store_id": str(owner.id), "p_request_id": request_id, **common}
         if owner.shopper_email is None:
@@ -135,11 +134,11 @@ class Producer:
             "prompt_user": message.prompt,
             "credits_used": 1,
         }
-        if owner.channel == "b2c":
+        if owner.channel is Channel.B2C:
             row |= {"user_id": str(owner.id), "accessories": message.image_urls[2:]}
         else:
             row |= {"store_id": str(owner.id), "request_id": message.request_id, "shopper_email": owner.shopper_email}
-        await self._database.table(TABLES[owner.channel]).insert(row).execute()
+        await self._database.table(owner.channel.table).insert(row).execute()
 
 
 @asynccontextmanager
@@ -174,7 +173,7 @@ def _message(owner: Owner, session_id: UUID, urls: list[str], prompt: str) -> Ge
             {
                 "task_id": str(uuid4()),
                 "channel": owner.channel,
-                "store_id" if owner.channel == "b2b" else "user_id": str(owner.id),
+                owner.channel.owner_column: str(owner.id),
                 "session_id": str(session_id),
                 "image_urls": urls,
                 "prompt": prompt,

@@ -3,31 +3,36 @@
 import asyncio
 import json
 import time
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from worker.errors import InvalidMessage, ServiceUnavailable
+from worker.errors import ServiceUnavailable
 from worker.generation import keys
 from worker.generation.audit import Report
 from worker.generation.claims import Claims
 from worker.generation.limiter import Limiter
-from worker.generation.message import MAX_MESSAGE_BYTES, created_at
+from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
 from worker.generation.metrics import PAUSES
 from worker.generation.pauses import Pause
 
 _PATIENCE_SECONDS = 1.0
 #: Messages at the taking end; one of them is the oldest, though some may have been put back behind it.
 _END = 5
-#: Messages that are too large to be used stay in Redis.
-_OLDEST = """
-local found = {}
-for _, message in ipairs(redis.call('LRANGE', KEYS[1], -ARGV[1], -1)) do
-  if #message <= tonumber(ARGV[2]) then table.insert(found, message) end
+#: One command for all counts. Of the oldest messages only the field `created_at` is read, if they can be used at all.
+_LOOK = """
+local queued, made = redis.call('LLEN', KEYS[1]), {}
+if queued > 0 then
+  for _, message in ipairs(redis.call('LRANGE', KEYS[1], -ARGV[1], -1)) do
+    local found = #message <= tonumber(ARGV[2]) and string.match(message, '"created_at"%s*:%s*"([^"]*)"')
+    if found then table.insert(made, found) end
+  end
 end
-return found
+return {queued, oldest, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3]), redis.call('HLEN', KEYS[4]),
+        redis.call('HLEN', KEYS[5]), redis.call('MGET', KEYS[6], KEYS[7], KEYS[8])}
 """
 
 
@@ -39,32 +44,27 @@ async def keep_audit(redis: Redis, report: Report) -> None:
 class Shared:
     """Reads the values; connects to nothing before."""
 
-    def __init__(self, claims: Claims, limiter: Limiter) -> None:
+    def __init__(self, redis: Redis, claims: Claims, limiter: Limiter) -> None:
+        # redis-py's annotations know only text.
+        self._redis: Any = redis
         self._claims = claims
         self._limiter = limiter
-        # redis-py's annotations know only text; messages are bytes.
-        self._redis: Any = claims.redis
-        self._oldest = claims.redis.register_script(_OLDEST)
+        self._look = redis.register_script(_LOOK)
 
     async def read(self) -> list[Metric]:
         """All of them, or none when Redis does not answer in time."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                return [*await self._counts(), *await self._claimed(), *await self._limit()]
+                return [*await self._counts(), *await self._limit()]
         except (RedisError, OSError, ServiceUnavailable):
             return []
 
     async def _counts(self) -> list[Metric]:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.get(keys.AUDIT)
-            pipe.llen(keys.QUEUE)
-            pipe.llen(keys.DEAD)
-            pipe.get(keys.DEAD_DROPPED)
-            pipe.hlen(keys.SETTLEMENTS)
-            pipe.hlen(keys.REJECTED)
-            pipe.get(keys.PAUSE)
-            audit, queued, dead, dropped, waiting, rejected, kept = await pipe.execute()
-        end = await self._oldest(keys=[keys.QUEUE], args=[_END, MAX_MESSAGE_BYTES])
+        lists = [keys.QUEUE, keys.claimed(self._claims.instance), keys.DEAD, keys.SETTLEMENTS, keys.REJECTED]
+        values = [keys.AUDIT, keys.DEAD_DROPPED, keys.PAUSE]
+        queued, end, claimed, dead, waiting, rejected, (audit, dropped, kept) = await self._look(
+            keys=[*lists, *values], args=[_END, MAX_MESSAGE_BYTES]
+        )
         last = json.loads(audit) if audit else {"drift": 0, "time": 0}
         return [
             _gauge("wearon_audit_drift_credits", "Credits that are not where they belong.", last["drift"]),
@@ -78,17 +78,20 @@ class Shared:
             _gauge("wearon_settlements_waiting", "Outcomes that the database does not have yet.", waiting),
             _gauge("wearon_settlements_rejected", "Outcomes that the database rejects for good.", rejected),
             *_pause(Pause.read(kept)),
+            *await self._instances(claimed),
         ]
 
-    async def _claimed(self) -> list[Metric]:
-        instances = await self._claims.instances()
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for instance in instances:
-                pipe.llen(keys.claimed(instance.name))
-            claimed = sum(await pipe.execute())
+    async def _instances(self, claimed: int) -> list[Metric]:
+        """`claimed` is what this instance has; others are those that the last sweep saw."""
+        others = self._claims.neighbours
+        if others:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for instance in others:
+                    pipe.llen(keys.claimed(instance.name))
+                claimed += sum(await pipe.execute())
         return [
             _gauge("wearon_claimed_messages", "Messages that instances have taken and not finished.", claimed),
-            _gauge("wearon_instances", "Instances that live.", sum(instance.alive for instance in instances)),
+            _gauge("wearon_instances", "Instances that live.", 1 + sum(it.alive for it in others)),
         ]
 
     async def _limit(self) -> list[Metric]:
@@ -114,12 +117,10 @@ def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, text, value)
 
 
-def _age(messages: list[bytes]) -> float:
-    """Of the oldest; one that does not say is refused as soon as it is taken."""
+def _age(moments: list[bytes]) -> float:
+    """Of the oldest; a message that does not say is refused as soon as it is taken."""
     made = []
-    for message in messages:
-        try:
-            made.append(created_at(message).timestamp())
-        except (InvalidMessage, ValueError):
-            continue
+    for moment in moments:
+        with suppress(ValueError):
+            made.append(timestamp(moment.decode()).timestamp())
     return max(0.0, time.time() - min(made)) if made else 0.0

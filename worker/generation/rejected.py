@@ -16,6 +16,11 @@ if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 return 1
 """
+#: HDEL first: a full Redis takes the HSET after it (see `room`).
+_SET_ASIDE = """
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+"""
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,12 @@ class Rejected:
         # redis-py's annotations know only text.
         self._redis: Any = redis
         self._move = redis.register_script(_MOVE)
+        self._set_aside = redis.register_script(_SET_ASIDE)
 
     async def add(self, session_id: str, outcome: str, error: str) -> None:
         """Set the outcome aside; it does not wait for the database any more."""
         kept = asdict(RejectedOutcome(session_id, outcome, error[:_ERROR_CHARACTERS], time.time()))
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(keys.REJECTED, session_id, json.dumps(kept))
-            pipe.hdel(keys.SETTLEMENTS, session_id)
-            await pipe.execute()
+        await self._set_aside(keys=[keys.SETTLEMENTS, keys.REJECTED], args=[session_id, json.dumps(kept)])
 
     async def list(self) -> list[RejectedOutcome]:
         """All of them, oldest first."""

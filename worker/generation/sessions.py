@@ -11,14 +11,15 @@ from uuid import UUID
 from postgrest import AsyncPostgrestClient
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from worker.errors import ServiceUnavailable
+from worker.errors import ServiceUnavailable, WorkerError
+from worker.generation.channel import Channel, SessionRef
 from worker.generation.database import FunctionMissing, rows, run
 from worker.generation.installed import Installed
-from worker.generation.message import Channel
-from worker.generation.retrying import until_available
+from worker.generation.retrying import retry_for, until_available
+from worker.logs import get_logger
 
-TABLES: dict[Channel, str] = {"b2c": "generation_sessions", "b2b": "store_generation_sessions"}
-OWNER: dict[Channel, str] = {"b2c": "user_id", "b2b": "store_id"}
+log = get_logger(__name__)
+
 MIGRATION = Path(__file__).parent / "sql" / "functions.sql"
 #: What the migration must be at least; raised with every change of a function's behaviour.
 MIGRATION_VERSION = 2
@@ -32,6 +33,8 @@ SIGNATURES = {
     "fail_generation": "p_channel text, p_session_id uuid, p_message text, p_processing_time_ms integer",
 }
 _PAGE = 1000
+#: PostgREST learns of a fresh migration within this.
+_SCHEMA_PATIENCE_SECONDS = 10.0
 #: The status after each call that changed something.
 _AFTER = {
     "start_generation": "processing",
@@ -63,12 +66,16 @@ class Change(BaseModel):
 
 
 @dataclass(frozen=True)
-class OpenSession:
+class OpenSession(SessionRef):
     """A session that is neither completed nor failed."""
 
-    channel: Channel
-    session_id: UUID
     status: str
+    #: The column may be empty.
+    created_at: datetime | None = None
+
+    def is_older_than(self, moment: datetime) -> bool:
+        """Tell if the session was made before `moment`; false for a session that does not say."""
+        return self.created_at is not None and self.created_at < moment
 
 
 class Sessions:
@@ -77,18 +84,17 @@ class Sessions:
     def __init__(self, database: AsyncPostgrestClient) -> None:
         self._database = database
 
-    async def start(self, channel: Channel, session_id: UUID, owner_id: UUID) -> Change:
+    async def start(self, session: SessionRef, owner_id: UUID) -> Change:
         """queued|pending -> processing."""
-        return await self._change("start_generation", channel, session_id, p_owner_id=str(owner_id))
+        return await self._change("start_generation", session, p_owner_id=str(owner_id))
 
-    async def requeue(self, channel: Channel, session_id: UUID) -> Change:
+    async def requeue(self, session: SessionRef) -> Change:
         """processing -> queued."""
-        return await self._change("requeue_generation", channel, session_id)
+        return await self._change("requeue_generation", session)
 
     async def complete(
         self,
-        channel: Channel,
-        session_id: UUID,
+        session: SessionRef,
         *,
         image_url: str,
         input_tokens: int | None,
@@ -99,8 +105,7 @@ class Sessions:
         """processing -> completed."""
         return await self._change(
             "complete_generation",
-            channel,
-            session_id,
+            session,
             p_image_url=image_url,
             p_input_tokens=input_tokens,
             p_output_tokens=output_tokens,
@@ -108,53 +113,83 @@ class Sessions:
             p_processing_time_ms=processing_time_ms,
         )
 
-    async def fail(self, channel: Channel, session_id: UUID, message: str, processing_time_ms: int | None) -> Change:
-        """queued|pending|processing -> failed, with the refund to whoever paid."""
+    async def fail(self, session: SessionRef, message: str, processing_time_ms: int | None) -> Change:
+        """queued|pending|processing -> failed, with the refund to the payer."""
         return await self._change(
-            "fail_generation", channel, session_id, p_message=message, p_processing_time_ms=processing_time_ms
+            "fail_generation", session, p_message=message, p_processing_time_ms=processing_time_ms
         )
 
     async def installed(self, patience_seconds: float = 0) -> Installed:
         """The SQL functions that the database has; PostgREST gets that long to notice a fresh migration."""
         try:
-            answer = await until_available(lambda: self._call("wearon_worker_functions", {}), patience_seconds)
+            answer = await retry_for(patience_seconds)(self._call, "wearon_worker_functions", {})
         except FunctionMissing:
             answer = {}
         return Installed.read(answer, MIGRATION_VERSION, SIGNATURES)
 
-    async def channels_of(self, session_id: UUID, owner_ids: set[str]) -> list[Channel]:
-        """Channels in which there is such a session; those of these owners alone when both have one."""
+    async def usable(self) -> bool:
+        """True while the database answers and has the SQL functions."""
+        try:
+            return not (await self.installed()).missing
+        except ServiceUnavailable:
+            return False
+
+    async def require_functions(self) -> None:
+        """Wait for the database; raise WorkerError when its SQL functions are not those that this worker calls."""
+        installed = await until_available(self.installed, _SCHEMA_PATIENCE_SECONDS)
+        if missing := installed.missing:
+            raise WorkerError(
+                f"the database lacks these SQL functions, or has other versions of them: {', '.join(missing)}. "
+                f'Install them with: psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f {MIGRATION}'
+            )
+        if installed.newer:
+            log.info("functions_newer", installed_version=installed.version, needed_version=MIGRATION_VERSION)
+
+    async def find(self, session_id: UUID, owner_ids: set[str]) -> SessionRef | None:
+        """The one session with this id; where both channels have one, the one that belongs to these owners."""
         found: dict[Channel, str] = {}
-        for channel, table in TABLES.items():
-            query = self._database.table(table).select(OWNER[channel]).eq("id", str(session_id)).limit(1)
-            for row in rows(await run(query), OWNER[channel]):
-                found[channel] = str(row[OWNER[channel]])
-        if len(found) < len(TABLES):
-            return list(found)
-        return [channel for channel, owner_id in found.items() if owner_id in owner_ids]
+        for channel in Channel:
+            owner = channel.owner_column
+            query = self._database.table(channel.table).select(owner).eq("id", str(session_id)).limit(1)
+            for row in rows(await run(query), owner):
+                found[channel] = str(row[owner])
+        channels = [channel for channel in found if len(found) == 1 or found[channel] in owner_ids]
+        return SessionRef(channels[0], session_id) if len(channels) == 1 else None
 
     async def open(
-        self, statuses: list[str], on_progress: Callable[[], None], created_before: datetime | None = None
+        self,
+        statuses: list[str],
+        on_progress: Callable[[], None],
+        created_before: datetime | None = None,
+        limit: int | None = None,
     ) -> list[OpenSession]:
-        """All sessions of both channels in these statuses; calls `on_progress` after each answer of the database."""
+        """Sessions of both channels in these statuses, all or up to a limit for each channel.
+
+        Calls `on_progress` after each answer of the database.
+        """
         found: list[OpenSession] = []
-        for channel, table in TABLES.items():
+        for channel in Channel:
             offset = 0
+            # The index on open b2b sessions serves no query that asks for "pending".
+            known = [status for status in statuses if status in channel.open_statuses]
             # Until an empty page: the server may give less than was asked for (PostgREST's max-rows).
             while True:
-                query = self._database.table(table).select("id,status").in_("status", _known(channel, statuses))
+                query = self._database.table(channel.table).select("id,status,created_at").in_("status", known)
                 if created_before:
                     query = query.lt("created_at", created_before.isoformat())
-                page = rows(await run(query.order("id").range(offset, offset + _PAGE - 1)), "id", "status")
+                # Sorted, the few of many would be looked for in the order of another index.
+                query = query.limit(limit) if limit else query.order("id").range(offset, offset + _PAGE - 1)
+                page = rows(await run(query), "id", "status", "created_at")
                 on_progress()
-                found += [OpenSession(channel, UUID(row["id"]), row["status"]) for row in page]
-                if not page:
+                found += [_open_session(channel, row) for row in page]
+                if not page or limit:
                     break
                 offset += len(page)
         return found
 
-    async def _change(self, function: str, channel: Channel, session_id: UUID, **parameters: Any) -> Change:
-        result = await self._call(function, {"p_channel": channel, "p_session_id": str(session_id), **parameters})
+    async def _change(self, function: str, session: SessionRef, **parameters: Any) -> Change:
+        ids = {"p_channel": session.channel, "p_session_id": str(session.id)}
+        result = await self._call(function, {**ids, **parameters})
         if result.get("changed") is True:
             result = {"status": _AFTER[function], **result}
         elif "status" not in result:
@@ -172,6 +207,6 @@ class Sessions:
         return result
 
 
-def _known(channel: Channel, statuses: list[str]) -> list[str]:
-    """Only statuses of the channel: the index on open b2b sessions serves no query that asks for "pending"."""
-    return [status for status in statuses if channel == "b2c" or status != "pending"]
+def _open_session(channel: Channel, row: dict[str, Any]) -> OpenSession:
+    made = datetime.fromisoformat(row["created_at"]) if row["created_at"] else None
+    return OpenSession(channel, UUID(row["id"]), row["status"], made)

@@ -5,25 +5,24 @@ away nor a worker that dies in between loses a paid picture or a refund.
 """
 
 import asyncio
-import time
+from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
-from decimal import Decimal
-from typing import Any, Literal, cast
+from typing import Any, cast
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from worker.errors import CallRejected, GenerationError, ServiceUnavailable
+from worker.errors import CallRejected, ServiceUnavailable
 from worker.generation import keys, metrics
 from worker.generation.database import AnswerLost
-from worker.generation.message import Channel
+from worker.generation.outcome import Outcome
 from worker.generation.rejected import Rejected
-from worker.generation.retrying import until_available
+from worker.generation.retrying import retry_for
+from worker.generation.room import insist
 from worker.generation.sessions import Change, Sessions
-from worker.logs import bind, bound, get_logger
+from worker.logs import bind, get_logger
 
 log = get_logger(__name__)
 
@@ -33,49 +32,8 @@ _PATIENCE_SECONDS = 5.0
 _UNSURE_MAX = 10_000
 #: How often the background loop looks for outcomes that wait.
 _INTERVAL_SECONDS = 2.0
-
-
-class Outcome(BaseModel):
-    """The end of one generation."""
-
-    model_config = ConfigDict(frozen=True)
-
-    channel: Channel
-    session_id: UUID
-    kind: Literal["completed", "failed"]
-    processing_time_ms: int
-    #: completed
-    image_url: str = ""
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cost_usd: Decimal | None = None
-    #: failed: what the user reads, and the closed word for it
-    user_message: str = ""
-    reason: str = ""
-    #: Of the generation whose end this is, for the log of whoever writes it.
-    request_id: str = Field(default_factory=lambda: str(bound().get("request_id", "")))
-    #: When its message was made and when the end was known, in seconds since 1970; None: the message did not say.
-    created_at: float | None = None
-    known_at: float = Field(default_factory=time.time)
-
-
-def failed(
-    channel: Channel,
-    session_id: UUID,
-    error: GenerationError,
-    processing_time_ms: int,
-    created_at: datetime | None = None,
-) -> Outcome:
-    """The outcome of a generation that ended with `error`."""
-    return Outcome(
-        channel=channel,
-        session_id=session_id,
-        kind="failed",
-        processing_time_ms=processing_time_ms,
-        user_message=error.user_message,
-        reason=error.reason,
-        created_at=created_at.timestamp() if created_at else None,
-    )
+#: ... as long as none was there; each look costs a command.
+_REST_SECONDS = 15.0
 
 
 class Settlement:
@@ -91,7 +49,7 @@ class Settlement:
 
     async def defer(self, outcome: Outcome) -> None:
         """Keep the outcome for this process's background loop, which writes it at once."""
-        await self._redis.hset(keys.SETTLEMENTS, str(outcome.session_id), outcome.model_dump_json())
+        await insist(self._redis, "HSET", keys.SETTLEMENTS, str(outcome.session_id), outcome.model_dump_json())
         self._deferred.set()
 
     async def settle(self, outcome: Outcome) -> None:
@@ -99,7 +57,7 @@ class Settlement:
         while True:
             kept = await self._keep(outcome)
             try:
-                there = await until_available(lambda: self._write(outcome), _PATIENCE_SECONDS)
+                there = await retry_for(_PATIENCE_SECONDS)(self._write, outcome)
             except CallRejected as error:
                 if await self._set_aside(str(outcome.session_id), outcome.model_dump_json(), str(error)) or kept:
                     return
@@ -125,8 +83,7 @@ class Settlement:
                     await self._deferred.wait()
             self._deferred.clear()
             try:
-                await self.settle_waiting()
-                pause = _INTERVAL_SECONDS
+                pause = _INTERVAL_SECONDS if await self.settle_waiting() else _REST_SECONDS
             except (ServiceUnavailable, RedisError) as error:
                 pause = min(pause * 1.5, 15.0)
                 log.warning("settlement_waits", error=str(error), next_try_seconds=round(pause, 1))
@@ -171,6 +128,10 @@ class Settlement:
             pipe.hexists(keys.REJECTED, str(session_id))
             return any(await pipe.execute())
 
+    async def known(self, session_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of these sessions whose outcome is known, as `is_waiting` tells of one."""
+        return await known_outcomes(self._redis, session_ids)
+
     async def _waiting(self) -> list[tuple[str, bytes]]:
         entries: Any = await cast(Any, self._redis).hgetall(keys.SETTLEMENTS)
         return [(name.decode(errors="replace"), kept) for name, kept in entries.items()]
@@ -187,7 +148,7 @@ class Settlement:
 
     async def _keep(self, outcome: Outcome) -> bool:
         try:
-            await self._redis.hset(keys.SETTLEMENTS, str(outcome.session_id), outcome.model_dump_json())
+            await insist(self._redis, "HSET", keys.SETTLEMENTS, str(outcome.session_id), outcome.model_dump_json())
         except RedisError as error:
             log.warning("settlement_not_kept", error=type(error).__name__)
             return False
@@ -204,15 +165,15 @@ class Settlement:
 
     async def _write(self, outcome: Outcome) -> bool:
         """Returns whether the database had it already: from us, if an answer was lost, or from somebody else."""
-        started = time.monotonic()
+        steps: dict[str, float] = {}
         try:
-            with metrics.step("settle"):
+            with metrics.step("settle", steps):
                 change = await self._change(outcome)
         except AnswerLost:
             if len(self._unsure) < _UNSURE_MAX:
                 self._unsure.add(outcome.session_id)
             raise
-        return _report(outcome, change, time.monotonic() - started)
+        return _report(outcome, change, steps["settle"])
 
     def _count_lost(self, outcome: Outcome, there: bool) -> None:
         """Count what an earlier try of this process has done without hearing of it."""
@@ -223,22 +184,19 @@ class Settlement:
     async def _change(self, outcome: Outcome) -> Change:
         if outcome.kind == "completed":
             return await self._sessions.complete(
-                outcome.channel,
-                outcome.session_id,
+                outcome.session,
                 image_url=outcome.image_url,
                 input_tokens=outcome.input_tokens,
                 output_tokens=outcome.output_tokens,
                 cost_usd=outcome.cost_usd,
                 processing_time_ms=outcome.processing_time_ms,
             )
-        return await self._sessions.fail(
-            outcome.channel, outcome.session_id, outcome.user_message, outcome.processing_time_ms
-        )
+        return await self._sessions.fail(outcome.session, outcome.user_message, outcome.processing_time_ms)
 
 
 def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
     """Returns whether it was done already."""
-    event = {"session_id": str(outcome.session_id), "channel": outcome.channel, "settle_seconds": round(seconds, 3)}
+    event = {"session_id": str(outcome.session_id), "channel": outcome.channel, "settle_seconds": seconds}
     already = change.status == outcome.kind and change.image_url in (None, outcome.image_url)
     if change.changed:
         metrics.settled(outcome, change.refund)
@@ -259,3 +217,16 @@ def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
             # Nothing was credited: somebody has to look at how this session was charged.
             log.error("refund_by_hand_needed", payer=change.refund, **event)
     return already and not change.changed
+
+
+async def known_outcomes(redis: Redis, session_ids: Sequence[UUID]) -> set[UUID]:
+    """Sessions whose outcome only has to be written, by a worker or by an operator."""
+    if not session_ids:
+        return set()
+    names = [str(session_id) for session_id in session_ids]
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.hmget(keys.SETTLEMENTS, names)
+        pipe.hmget(keys.REJECTED, names)
+        waiting, rejected = await pipe.execute()
+    entries = zip(session_ids, waiting, rejected, strict=True)
+    return {session_id for session_id, *kept in entries if any(entry is not None for entry in kept)}

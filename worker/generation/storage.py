@@ -2,14 +2,12 @@
 
 from functools import cache
 from io import BytesIO
-from uuid import UUID
 
 from PIL import Image
 from storage3 import AsyncStorageClient
 
 from worker.errors import AccountRefused, ServiceUnavailable, StorageFailed, WorkerError
-from worker.generation.message import Channel
-from worker.generation.retrying import until_available
+from worker.generation.retrying import retry_for
 from worker.generation.storage_answers import FAILURES, Answer, Meaning, read
 from worker.logs import get_logger
 
@@ -79,26 +77,17 @@ class Storage:
             return False
 
     async def _remove(self, path: str) -> None:
-        async def remove() -> None:
-            try:
-                await self._bucket.remove([path])
-            except FAILURES as failure:
-                raise _error(read(failure), f"removal of {path}") from failure
-
         try:
-            await until_available(remove, _REMOVAL_PATIENCE_SECONDS)
+            await retry_for(_REMOVAL_PATIENCE_SECONDS)(self._remove_once, path)
         except (ServiceUnavailable, AccountRefused) as error:
             # The upload is proven all the same, and the session's own picture replaces the proof.
             log.warning("upload_proof_left", path=path, error=str(error))
 
-
-def result_path(channel: Channel, owner_id: UUID, session_id: UUID) -> str:
-    """Where the contract wants a session's picture."""
-    return (
-        f"generated/{owner_id}/{session_id}.jpg"
-        if channel == "b2c"
-        else f"stores/{owner_id}/generated/{session_id}.jpg"
-    )
+    async def _remove_once(self, path: str) -> None:
+        try:
+            await self._bucket.remove([path])
+        except FAILURES as failure:
+            raise _error(read(failure), f"removal of {path}") from failure
 
 
 @cache

@@ -1,47 +1,32 @@
 """The Celery process: its one task hands each message to a pipeline on one long-lived event loop.
 
-Started by the supervisor, never by hand: a socket to the supervisor carries heartbeats one way and "release" the other.
+Started by the supervisor, never by hand: `link` carries heartbeats one way and orders the other.
 """
 
 import asyncio
 import gc
-import json
 import os
 import signal
 import socket
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import uvloop
 from celery import signals
 from celery.bootsteps import StartStopStep
 
-from worker import clients, logs
-from worker.generation import metrics as generations
-from worker.generation import openai_images
-from worker.generation.breaker import Breaker
+from worker import logs
+from worker.generation import metrics
+from worker.generation.bootstrap import celery_side
 from worker.generation.celery_app import TASK, create_app, worker_arguments
-from worker.generation.claims import Claims
-from worker.generation.dead_letters import DeadLetters
-from worker.generation.expiry import Expiry
-from worker.generation.leases import Leases
-from worker.generation.limiter import Limiter
+from worker.generation.celery_process import INSTANCE_VARIABLE, LINK_VARIABLE
+from worker.generation.link import AskMetrics, Beat, Ended, Event, Link, Metrics, Release, Up
 from worker.generation.message import parse
-from worker.generation.openai_images import ImageEditor
-from worker.generation.pauses import Pauses
-from worker.generation.pipeline import End, Pipeline
-from worker.generation.pool import INSTANCE_VARIABLE, LINK_VARIABLE
+from worker.generation.pipeline import End
 from worker.generation.retrying import until_available
-from worker.generation.sessions import Sessions
-from worker.generation.settlement import Settlement
-from worker.generation.steps import DOWNLOADS, Steps
-from worker.generation.storage import Storage
 from worker.metrics import tell
-from worker.photos.fetcher import ImageFetcher
 from worker.settings import Settings, load
 
 log = logs.get_logger(__name__)
@@ -57,7 +42,7 @@ class GenerationLoop:
     def __init__(self, settings: Settings, instance: str, link: socket.socket) -> None:
         self._settings = settings
         self._instance = instance
-        self._link = link
+        self._socket = link
         self._loop = uvloop.new_event_loop()
         self._built = threading.Event()
         self._active = 0
@@ -65,7 +50,7 @@ class GenerationLoop:
         self.celery_seen = time.monotonic()
 
     def start(self) -> None:
-        """Returns once tasks may be run."""
+        """Return once tasks may be run."""
         threading.Thread(target=self._run, name="generation-loop", daemon=True).start()
         self._built.wait()
 
@@ -73,7 +58,7 @@ class GenerationLoop:
         """Celery takes messages now; called in the main thread."""
         # Ctrl-C in a terminal reaches the whole group; stopping in order is the supervisor's business.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self._loop.call_soon_threadsafe(partial(self._tell, event="up"))
+        self._loop.call_soon_threadsafe(self._link.send, Up())
 
     def generate(self, payload: str, probe: str) -> None:
         """Run one message to its end; called by a thread of Celery's pool."""
@@ -88,102 +73,48 @@ class GenerationLoop:
             os._exit(1)
 
     async def _serve(self) -> None:
-        await self._build()
+        side = celery_side(self._settings, self._instance)
+        self._pipeline, self._claims = side.pipeline, side.claims
+        metrics.IN_FLIGHT.set_function(lambda: self._active)
+        metrics.LEASES.set_function(lambda: side.leases.held)
+        self._link = await Link.open(self._socket)
         self._built.set()
         # None of these ends by itself; without one of them the process would only look alive.
-        await asyncio.gather(*self._background)
-
-    async def _build(self) -> None:
-        settings = self._settings
-        redis = clients.redis_client(settings)
-        pauses, breaker = Pauses(redis), Breaker(redis, settings)
-        expiry = Expiry(pauses, settings)
-        limiter = Limiter(redis, settings.openai_requests_per_minute, check=breaker.check)
-        database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=20)
-        storage = clients.http_client(clients.STORAGE_TIMEOUT, connections=50)
-        sessions = Sessions(clients.database_client(settings, database))
-        self._claims = Claims(redis, self._instance, settings.lease_seconds)
-        leases = Leases(redis, self._instance, settings.lease_seconds)
-        fetcher = ImageFetcher(
-            trusted_origins=settings.trusted_origins,
-            max_bytes=settings.image_max_bytes,
-            timeout_seconds=settings.fetch_timeout_seconds,
-            downloads=DOWNLOADS,
-        )
-        editor = ImageEditor(
-            openai_images.client(settings, limiter.sent),
-            settings,
-            wait_for_turn=limiter.acquire,
-            on_answer=breaker.answered,
-            fetch=fetcher.fetch,
-        )
-        steps = Steps(
-            settings,
-            leases=leases,
-            sessions=sessions,
-            fetcher=fetcher,
-            editor=editor,
-            storage=Storage(
-                clients.storage_client(settings, storage), settings.supabase_storage_bucket, settings.signed_url_seconds
-            ),
-            pauses=pauses,
-            breaker=breaker,
-            expiry=expiry,
-            image_threads=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="images"),
-        )
-        self._pipeline = Pipeline(
-            settings,
-            steps=steps,
-            leases=leases,
-            sessions=sessions,
-            settlement=Settlement(redis, sessions),
-            pauses=pauses,
-            breaker=breaker,
-            expiry=expiry,
-            dead_letters=DeadLetters(redis, settings.dead_letters_max),
-        )
-        generations.IN_FLIGHT.set_function(lambda: self._active)
-        generations.LEASES.set_function(lambda: leases.held)
-        reader, self._writer = await asyncio.open_connection(sock=self._link)
-        self._background = [
-            leases.renew_forever(),
-            editor.models.watch_forever(),
-            self._beat_forever(),
-            self._obey(reader),
-        ]
+        await asyncio.gather(*side.background, self._beat_forever(), self._obey())
 
     async def _generate(self, payload: bytes, probe: str) -> None:
         self._active += 1
         message = parse(payload)
         with logs.bind(request_id=message.request_id, session_id=str(message.session_id), channel=message.channel):
             end = await self._pipeline.generate(message, payload, probe)
-            await until_available(partial(self._end, end, payload))
+            await until_available(self._end, end, payload)
             self._active -= 1
-            self._tell(event="end")
+            self._link.send(Ended())
 
     async def _end(self, end: End, payload: bytes) -> None:
         if end is End.FINISHED:
             await self._claims.finish(payload)
         else:
-            await self._claims.hand_back(payload, behind=_BEHIND if end is End.GIVE_BACK_BEHIND else 0)
+            await self._claims.requeue_always(payload, behind=_BEHIND if end is End.REQUEUE_BEHIND else 0)
 
     async def _beat_forever(self) -> None:
         while True:
-            self._tell(event="beat", active=self._active, celery_silent=round(time.monotonic() - self.celery_seen, 1))
+            self._link.send(Beat(self._active, round(time.monotonic() - self.celery_seen, 1)))
             await asyncio.sleep(_BEAT_SECONDS)
 
-    async def _obey(self, reader: asyncio.StreamReader) -> None:
-        while line := await reader.readline():
-            if line.strip() == b"release":
-                self._pipeline.release()
-            elif line.strip() == b"metrics":
-                self._tell(event="metrics", families=tell())
+    async def _obey(self) -> None:
+        async for order in self._link.events():
+            self._follow(order)
         # The supervisor is gone, and with it the heartbeat that protects what this process has claimed.
         log.critical("supervisor_lost")
         os._exit(1)
 
-    def _tell(self, **event: Any) -> None:
-        self._writer.write(json.dumps(event).encode() + b"\n")
+    def _follow(self, order: Event) -> None:
+        match order:
+            case Release():
+                self._pipeline.release()
+            case AskMetrics():
+                self._link.send(Metrics(tell()))
 
 
 def main() -> int:
@@ -207,9 +138,9 @@ def main() -> int:
 
 def _watched_by(loop: GenerationLoop) -> type[StartStopStep]:
     class Watch(StartStopStep):  # type: ignore[misc]  # Celery has no types
-        """Shows once a second that Celery's own event loop turns; begun anew with every connection to Redis.
+        """Shows once a second that Celery's own event loop turns; started anew with every connection to Redis.
 
-        A step of the worker would be begun once only, and Celery forgets all timers when it loses its connection.
+        A step of the worker would be started only once, and Celery forgets all timers when it loses its connection.
         """
 
         requires = {"celery.worker.consumer.connection:Connection"}  # noqa: RUF012  # Celery's way

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, urlsplit
 
 from worker.errors import ImageRefused
-from worker.hosts import canonical_host
+from worker.photos.hosts import canonical_host
 
 MAX_URL_LENGTH = 8192
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,13 @@ PROGRAMS = Path(__file__).parents[3] / "roles/worker/files/rollout"
 sys.path.insert(0, str(PROGRAMS))
 sys.dont_write_bytecode = True
 
+import colour as new_colour  # noqa: E402
 import drain  # noqa: E402
 import gate  # noqa: E402
-import history  # noqa: E402
 import host  # noqa: E402
-import image  # noqa: E402
 import plan  # noqa: E402
+import releases  # noqa: E402
 import route  # noqa: E402
-import start  # noqa: E402
-import watch  # noqa: E402
 
 REPOSITORY = "registry/worker"
 
@@ -84,7 +82,7 @@ class Host:
             "fragment": str(self.folder / "compose.d/worker.yml"), "repository": REPOSITORY, "services": services,
             "colours": {"blue": {"address": "blue"}, "green": {"address": "green"}}, "photo": "",
             "free_megabytes": 10, "start_seconds": 2, "watch_seconds": 2, "drain_seconds": 310, "check": False,
-            "given": "", "tag": "v1", "back": False, "to": "", "first": "", "image": {}, "plan": {}, "colour": "",
+            "asked": "", "tag": "v1", "back": False, "first": "", "image": {}, "plan": {}, "colour": "", "quiet": "",
             "failure": "", "switched": 0, "upstream": host.read(self.upstream), **changes,
         }  # fmt: skip
 
@@ -98,36 +96,26 @@ class Host:
     def route(self, colour: str, behind: str = "", quiet: str = "") -> None:
         lines = [f"server {colour}; # {colour}"] + ([f"server {behind} backup; # {behind}"] if behind else [])
         text = "\n".join(lines) + "\n"
-        route.serve(self.job(path=str(self.upstream), upstream=text, quiet=quiet))
+        route.route(self.job(path=str(self.upstream), upstream=text, quiet=quiet))
 
-    def retire(self, colour: str) -> str:
+    def drain(self, colour: str) -> str:
         job = self.job(colour=colour)
-        drain.begin(job)
-        while drain.wait(job)["running"]:
+        while (answer := drain.drain(job))["running"]:
             pass
-        return drain.remove(job)["sentence"]
-
-    def settle(self, decision: dict[str, Any], **changes: Any) -> None:
-        if decision["watching"]:
-            try:
-                watch.watch(self.job(plan={"new": decision["serving"]}))
-            except SystemExit:
-                if decision["idle_runs"]:
-                    self.route(decision["idle"])
-                decision = self.plan(**changes)
-        self.route(decision["serving"], quiet="after")
-        self.retire(decision["idle"])
+        return str(answer["sentence"])
 
     def roll_out(self, tag: str = "", *, die_at: int | None = None, **changes: Any) -> str:
         """Run the play; return the sentence it fails with, or nothing."""
         self.steps_left, self.steps = die_at, 0
         time.sleep(60)
-        changes = {"given": tag, **changes}
+        changes = {"asked": tag, **changes}
         decision = self.plan(**changes)
         if decision["wanted"]:
-            changes["image"] = image.fetch(self.job(plan=decision))
+            changes["image"] = releases.fetch(self.job(plan=decision))
         if decision["unfinished"]:
-            self.settle(decision, **changes)
+            settled = gate.settle(self.job(plan=decision))
+            self.route(settled["stays"], quiet="after")
+            self.drain(settled["leaves"])
         decision = self.plan(**changes)
         job = self.job(**changes, plan=decision)
         if decision["rolls"]:
@@ -137,33 +125,33 @@ class Host:
                 return self._abandon(decision, {**job, "failure": str(failure)})
             if decision["old"]:
                 self.route(decision["new"], quiet="before")
-                self.retire(decision["old"])
+                self.drain(decision["old"])
         else:
-            watch.check(job)
-        history.record(job)
+            self.write_secrets(decision["new"])
+            gate.check(job)
+        releases.record(job)
         self.steps_left = None
         return ""
 
     def _replace(self, decision: dict[str, Any], job: host.Job) -> None:
-        secrets = {"secrets": job["secrets"], "colour": decision["new"], "uid": 0, "values": {"key": "secret"}}
-        start.secrets(secrets)
-        start.start(job)
+        self.write_secrets(decision["new"])
+        new_colour.start(job)
         gate.gate(job)
         (self.folder / "worker" / decision["new"] / "hold").unlink(missing_ok=True)
         self.route(decision["new"], decision["old"])
-        watch.watch(job)
+        gate.watch(job)
+
+    def write_secrets(self, colour: str) -> None:
+        secrets = str(self.folder / "secrets")
+        new_colour.write_secrets({"secrets": secrets, "colour": colour, "uid": 0, "values": {"key": "secret"}})
 
     def _abandon(self, decision: dict[str, Any], job: host.Job) -> str:
         if decision["old"] and not (self.folder / "worker" / decision["new"] / "hold").exists():
             self.route(decision["old"], quiet="after")
-        start.keep_log(job)
-        self.retire(decision["new"])
-        with suppress(SystemExit):
-            start.restore(job)
-        with suppress(SystemExit):
-            history.record(job)
+        sentence = new_colour.abandon(job)["sentence"]
+        self.drain(decision["new"])
         self.steps_left = None
-        return str(job["failure"])
+        return sentence
 
     # --- what there is afterwards
 
@@ -171,10 +159,10 @@ class Host:
         return plan.read_upstream(self.job())[0]
 
     def tag(self) -> str:
-        return history.tag(self.containers[self.serving()].image)
+        return releases.tag(self.containers[self.serving()].image)
 
     def releases(self) -> list[tuple[str, str]]:
-        return [(one["tag"], one["result"].partition(":")[0]) for one in history.load(self.job())["releases"]]
+        return [(one["tag"], one["result"].partition(":")[0]) for one in releases.load(self.job())["releases"]]
 
     def assert_settled(self, tag: str) -> None:
         """One colour runs, it serves, it holds nothing back, nothing lies about, and nginx knows."""
@@ -210,7 +198,7 @@ class Host:
                 self.units -= {unit} if verb == "stop" else set()
                 return (0 if unit in self.units else 3), "", ""
             case ["systemd-run", *_, unit, _, _, "end", name, limit, drains]:
-                drain.end(name, int(limit), bool(drains))
+                drain.end(name, limit, drains)
                 self.units.discard(unit)
             case ["docker", *arguments]:
                 return self._docker(arguments, seconds)
@@ -228,7 +216,7 @@ class Host:
                     return 1, "", "Error: No such object"
                 if "Health" not in what:
                     return 0, f"{str(one.running).lower()}\n", ""
-                health = "unhealthy" if self.wrong.get(history.tag(one.image)) == "unhealthy" else "healthy"
+                health = "unhealthy" if self.wrong.get(releases.tag(one.image)) == "unhealthy" else "healthy"
                 state = "running" if one.running else "exited"
                 return 0, f"{state} {health} T/{one.restarts} {one.exit_code}\n", ""
             case ["inspect", *names] if names[0].startswith("wearon-worker-"):
@@ -236,7 +224,7 @@ class Host:
                 complete = len(found) == len(names)
                 return int(not complete), json.dumps(found), "" if complete else "Error: No such object"
             case ["inspect", *names]:
-                tags = [history.tag(name) for name in names]
+                tags = [releases.tag(name) for name in names]
                 images = [{"Id": f"id-{tag}", "RepoDigests": [f"{REPOSITORY}@sha256:{tag}"]} for tag in tags]
                 return 0, json.dumps(images), ""
             case ["compose", *_, "config", "--no-consistency", _, _, _, _, _]:
@@ -245,7 +233,7 @@ class Host:
                 recipes = plan.read_recipes(self.job())
                 self.containers[service.removeprefix("worker-")] = Container(recipes[service]["image"])
             case ["exec", name, *_]:
-                fails = self.wrong.get(history.tag(self.containers[name.split("-")[2]].image)) == "doctor"
+                fails = self.wrong.get(releases.tag(self.containers[name.split("-")[2]].image)) == "doctor"
                 return int(fails), "fail  redis: away\n" if fails else "ok\n", ""
             case ["kill", "--signal", "SIGTERM", _] if one:
                 self._term(one)
@@ -262,7 +250,7 @@ class Host:
     def _inspected(self, colour: str) -> dict[str, Any]:
         one = self.containers[colour]
         return {
-            "Name": f"/wearon-worker-{colour}-1", "Id": f"c-{colour}", "Image": f"id-{history.tag(one.image)}",
+            "Name": f"/wearon-worker-{colour}-1", "Id": f"c-{colour}", "Image": f"id-{releases.tag(one.image)}",
             "State": {"Running": one.running, "StartedAt": "T", "ExitCode": one.exit_code},
             "Config": {"Image": one.image, "StopTimeout": 350},
         }  # fmt: skip
@@ -274,14 +262,14 @@ class Host:
 
     def _answers(self, colour: str) -> bool:
         one = self.containers.get(colour)
-        return bool(one and one.running and self.wrong.get(history.tag(one.image)) != "crash")
+        return bool(one and one.running and self.wrong.get(releases.tag(one.image)) != "crash")
 
     def ask(self, url: str, body: dict[str, object] | None = None, seconds: float = 5) -> tuple[int, str]:
         colour = url.removeprefix("http://").partition(":")[0]
         one = self.containers.get(colour)
         if one is None or not one.running:
             return 0, "connection refused"
-        if self.wrong.get(history.tag(one.image)) == "crash" and f"server {colour};" in self.nginx:
+        if self.wrong.get(releases.tag(one.image)) == "crash" and f"server {colour};" in self.nginx:
             one.restarts += 1
         if url.endswith("/estimate-body"):
             return 400, "refused"
@@ -323,8 +311,7 @@ def new_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> C
 
         monkeypatch.setattr(host, "write", written)
         monkeypatch.setattr(host, "run", one.run)
-        for module in (gate, drain, watch):
-            monkeypatch.setattr(module, "ask", one.ask)
+        monkeypatch.setattr(host, "ask", one.ask)
         return one
 
     return make

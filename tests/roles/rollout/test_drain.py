@@ -20,7 +20,7 @@ def test_colour_gets_one_sigterm_and_is_gone(leaving: Host) -> None:
         json.dumps({"event": event}) for event in ("generation_ended", "generation_ended", "message_given_back")
     )
     blue = leaving.containers["blue"]
-    sentence = leaving.retire("blue")
+    sentence = leaving.drain("blue")
     assert (blue.terms, blue.exit_code, leaving.containers) == (1, 0, {})
     assert sentence == "blue ended after 0 s; since the drain began 2 generations ended, 1 messages requeued"
 
@@ -28,7 +28,7 @@ def test_colour_gets_one_sigterm_and_is_gone(leaving: Host) -> None:
 def test_colour_that_hangs_is_released_then_killed_and_the_play_goes_on(leaving: Host) -> None:
     blue = leaving.containers["blue"]
     blue.hangs = True
-    sentence = leaving.retire("blue")
+    sentence = leaving.drain("blue")
     assert (blue.terms, blue.exit_code, leaving.containers) == (2, 137, {})
     assert "blue was killed after 0 s; since the drain began 0 generations ended" in sentence
     assert "the workers that run requeue or refund what it still held" in sentence
@@ -47,7 +47,7 @@ def test_drain_that_goes_on_gets_no_second_sigterm(leaving: Host, monkeypatch: p
     drain.begin(job)
     leaving.units.add("wearon-drain-blue")
     drain.begin(job)
-    assert begun == [("wearon-worker-blue-1", 350, False)]
+    assert begun == [("wearon-worker-blue-1", "350", "")]
 
 
 def test_colour_that_drains_without_a_unit_is_waited_for(
@@ -60,7 +60,7 @@ def test_colour_that_drains_without_a_unit_is_waited_for(
     drain.begin(leaving.job(colour="blue"))
     clock.sleep(100)
     drain.begin(leaving.job(colour="blue"))
-    assert begun == [("wearon-worker-blue-1", 350, True), ("wearon-worker-blue-1", 250, True)]
+    assert begun == [("wearon-worker-blue-1", "350", "1"), ("wearon-worker-blue-1", "250", "1")]
 
 
 def test_unit_of_an_earlier_container_does_not_keep_this_one_from_ending(leaving: Host) -> None:
@@ -69,7 +69,7 @@ def test_unit_of_an_earlier_container_does_not_keep_this_one_from_ending(leaving
     (leaving.folder / "worker/blue/drain.json").write_text(json.dumps(note))
     leaving.units.add("wearon-drain-blue")
     blue = leaving.containers["blue"]
-    leaving.retire("blue")
+    leaving.drain("blue")
     assert blue.terms == 1
 
 
@@ -79,7 +79,7 @@ def test_limit_is_that_of_the_container_not_that_of_the_inventory(
     begun: list[tuple[object, ...]] = []
     monkeypatch.setattr(drain, "end", lambda *arguments: begun.append(arguments))
     drain.begin(leaving.job(colour="blue", drain_seconds=5))
-    assert begun[0][1] == 350
+    assert begun[0][1] == "350"
 
 
 def test_colour_that_was_held_back_has_little_time(leaving: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,20 +87,19 @@ def test_colour_that_was_held_back_has_little_time(leaving: Host, monkeypatch: p
     monkeypatch.setattr(drain, "end", lambda *arguments: begun.append(arguments))
     (leaving.folder / "worker/blue/hold").touch()
     drain.begin(leaving.job(colour="blue"))
-    assert begun[0][1] == 20
+    assert begun[0][1] == "20"
 
 
 def test_long_drain_is_reported_every_ten_seconds(leaving: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drain, "end", lambda *_: None)
     job = leaving.job(colour="blue")
-    drain.begin(job)
-    said = [drain.wait(job)["sentence"] for _ in range(2)]
+    said = [drain.drain(job)["sentence"] for _ in range(2)]
     assert said[1] == "blue finishes 2 running generations: 22 of at most 350 seconds"
 
 
 def test_colour_that_nothing_ends_is_removed_by_force(leaving: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drain, "end", lambda *_: None)
-    sentence = leaving.retire("blue")
+    sentence = leaving.drain("blue")
     assert leaving.containers == {}
     assert sentence.startswith("blue was removed by force after 4")
 
@@ -108,5 +107,5 @@ def test_colour_that_nothing_ends_is_removed_by_force(leaving: Host, monkeypatch
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"start": 1}'])
 def test_note_that_cannot_be_read_counts_as_none(leaving: Host, text: str) -> None:
     (leaving.folder / "worker/blue/drain.json").write_text(text)
-    leaving.retire("blue")
+    leaving.drain("blue")
     assert leaving.containers == {}

@@ -1,4 +1,4 @@
-"""The gate, with a real HTTP server as the new colour; the image; the program that is called."""
+"""The gate, with a real HTTP server as the new colour; the image; the command line of a step."""
 
 import json
 import subprocess
@@ -10,8 +10,8 @@ from typing import Any
 
 import gate
 import host
-import image
 import pytest
+import releases
 
 from tests.roles.rollout.conftest import PROGRAMS, Clock, Host
 
@@ -115,7 +115,7 @@ def test_doctor_is_quoted(colour: Colour, monkeypatch: pytest.MonkeyPatch, text:
 
 
 def fetch(here: Host, wanted: str, **changes: Any) -> dict[str, str]:
-    return image.fetch(here.job(plan={"wanted": wanted}, **changes))
+    return releases.fetch(here.job(plan={"wanted": wanted}, **changes))
 
 
 def test_image_is_pinned_by_its_digest(here: Host) -> None:
@@ -142,14 +142,11 @@ def test_image_that_cannot_be_had_changes_nothing(here: Host, monkeypatch: pytes
 # --- what the play calls
 
 
-@pytest.mark.parametrize(
-    ("program", "text"), [("plan.py plan", "{"), ("plan.py plan", "{}"), ("history.py record", "[]")]
-)
-def test_program_ends_with_one_sentence(program: str, text: str) -> None:
-    name, command = program.split()
+@pytest.mark.parametrize(("step", "text"), [("plan", "{"), ("plan", "{}"), ("record", "[]"), ("unknown", "{}")])
+def test_step_ends_with_one_sentence(step: str, text: str) -> None:
     run = subprocess.run(
-        [sys.executable, "-B", PROGRAMS / name, command], input=text, capture_output=True, text=True, check=False
+        [sys.executable, "-B", PROGRAMS, step], input=text, capture_output=True, text=True, check=False
     )
     assert run.returncode == 1
     assert (run.stdout, run.stderr.count("\n")) == ("", 1)
-    assert run.stderr.startswith(f"{program} cannot read its input: ")
+    assert run.stderr.startswith(f"{step} cannot read its input: ")

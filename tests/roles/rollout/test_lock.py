@@ -20,8 +20,15 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "rollout.lock"
 
 
-def job(path: Path, play: dict[str, str], instead_of: dict[str, str] | None = None) -> host.Job:
-    return {"lock": str(path), "server": "here", "ticket": play, "instead_of": instead_of or {}}
+def job(path: Path, play: dict[str, str], replace: str | None = None) -> host.Job:
+    """Return the job of a play that may replace the lock with this text."""
+    return {"lock": str(path), "server": "here", "ticket": play, "found": replace or "", "replace": replace is not None}
+
+
+def refusal(job: host.Job) -> str:
+    with pytest.raises(SystemExit) as refused:
+        lock.take(job)
+    return str(refused.value)
 
 
 def another(**changes: str) -> dict[str, str]:
@@ -37,30 +44,32 @@ def mine() -> dict[str, str]:
 
 
 def test_lock_is_taken_once_and_released(path: Path, mine: dict[str, str]) -> None:
-    assert lock.take(job(path, mine)) == {}
-    assert lock.take(job(path, mine)) == {}, "the next host of the same play"
-    assert lock.take(job(path, another())) == mine
+    lock.take(job(path, mine))
+    lock.take(job(path, mine))  # the next host of the same play
+    assert "roll out v2. Nothing was changed" in refusal(job(path, another()))
     lock.release(job(path, another()))
-    assert path.exists(), "another play released it"
+    assert path.exists(), "another play released the lock"
     lock.release(job(path, mine))
     assert not path.exists()
     lock.release(job(path, mine))
 
 
 def test_play_that_runs_on_this_machine_is_respected(mine: dict[str, str]) -> None:
-    assert "by " in lock.judge(mine)
-    assert "roll out v2. Nothing was changed" in lock.judge(mine)
+    assert not lock.ended(json.dumps(mine))
 
 
 def test_play_that_has_ended_on_this_machine_is_not_respected(mine: dict[str, str]) -> None:
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    assert lock.judge({**mine, "play": f"{ended.pid} {mine['play'].partition(' ')[2]}"}) == ""
-    assert lock.judge({**mine, "play": f"{os.getpid()} Mon Jan 1 00:00:00 2024"}) == "", "the number was used again"
+    process = subprocess.Popen(["true"])
+    process.wait()
+    assert lock.ended(json.dumps({**mine, "play": f"{process.pid} {mine['play'].partition(' ')[2]}"}))
+    reused = {**mine, "play": f"{os.getpid()} Mon Jan 1 00:00:00 2024"}
+    assert lock.ended(json.dumps(reused)), "the number was used again"
 
 
-def test_play_of_another_machine_is_respected_and_said_to_be_stale() -> None:
-    assert lock.judge(another()) == (
+def test_play_of_another_machine_is_respected_and_said_to_be_stale(path: Path, mine: dict[str, str]) -> None:
+    assert not lock.ended(json.dumps(another()))
+    path.write_text(json.dumps(another()))
+    assert refusal(job(path, mine)) == (
         f"Locked since {another()['when']} (31 minutes, stale) by alice on elsewhere: v9. Nothing was changed. "
         "Wait for that play; if it is dead, add -e break_lock=true"
     )
@@ -69,31 +78,33 @@ def test_play_of_another_machine_is_respected_and_said_to_be_stale() -> None:
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"when": 3}', '{"when": "yesterday", "play": "1"}'])
 def test_lock_that_cannot_be_read_is_respected(path: Path, mine: dict[str, str], content: str) -> None:
     path.write_text(content)
-    held = lock.take(job(path, mine))
-    assert "by somebody on ?" in lock.judge(held)
-    assert lock.take(job(path, mine, held)) == {}, "on request it is broken"
+    assert not lock.ended(content)
+    assert "by ? on ?" in refusal(job(path, mine))
+    lock.take(job(path, mine, content))  # on request the lock is broken
     assert json.loads(path.read_text()) == mine
 
 
 def test_two_plays_that_find_the_same_dead_play_do_not_both_take_over(path: Path, mine: dict[str, str]) -> None:
     lock.take(job(path, another()))
-    held = lock.take(job(path, mine))
-    other = another(play="2 Tue", who="bob")
-    assert lock.take(job(path, other, held)) == {}
-    assert lock.take(job(path, mine, held)) == other
+    found = path.read_text()
+    lock.take(job(path, another(play="2 Tue", who="bob"), found))
+    assert "by bob on" in refusal(job(path, mine, found))
+
+
+def test_free_lock_is_taken_when_none_was_found(path: Path, mine: dict[str, str]) -> None:
+    """The holder released the lock between the look and the request to break it."""
+    lock.take(job(path, mine, "{}"))
+    assert json.loads(path.read_text()) == mine
 
 
 def test_plays_at_once_agree_on_one(path: Path) -> None:
     jobs = [json.dumps(job(path, another(play=f"{number} Mon"))) for number in range(8)]
-    plays = [
-        subprocess.Popen([sys.executable, PROGRAMS / "lock.py", "take"], text=True, stdin=-1, stdout=-1) for _ in jobs
-    ]
+    plays = [subprocess.Popen([sys.executable, "-B", PROGRAMS, "take"], text=True, stdin=-1, stderr=-1) for _ in jobs]
     for one, text in zip(plays, jobs, strict=True):
         one.stdin.write(text)  # type: ignore[union-attr]
         one.stdin.close()  # type: ignore[union-attr]
-    answers = [one.stdout.read().strip() for one in plays]  # type: ignore[union-attr]
-    assert [one.wait() for one in plays] == [0] * len(plays)
-    assert answers.count("{}") == 1
+    assert sorted(one.wait() for one in plays) == [0] + [1] * 7
+    assert all("Locked since" in one.stderr.read() for one in plays if one.returncode)  # type: ignore[union-attr]
 
 
 def test_server_without_a_folder_was_never_provisioned(tmp_path: Path, mine: dict[str, str]) -> None:

@@ -38,7 +38,10 @@ def test_same_release_again_does_nothing(here: Host) -> None:
 def test_bad_release_leaves_the_old_one_serving(here: Host, wrong: str, sentence: str) -> None:
     fragment = (here.folder / "compose.d/worker.yml").read_text()
     here.wrong["v2"] = wrong
-    assert here.roll_out("v2") == sentence
+    assert (
+        here.roll_out("v2")
+        == f"registry/worker:v2 was not rolled out on here: {sentence}. blue serves on with registry/worker:v1."
+    )
     log = next((here.folder / "worker/failures").iterdir())
     assert sentence in log.read_text()
     log.unlink()
@@ -116,7 +119,7 @@ def test_rollback_returns_to_the_last_good_release(here: Host) -> None:
     assert here.roll_out(back=True) == ""
     assert here.tag() == "v1"
     assert here.releases() == [("v1", "good"), ("v3", "failed"), ("v2", "rolled back")]
-    assert here.roll_out(back=True, to="v2") == "", "what was rolled back can be asked for by its name"
+    assert here.roll_out(back=True, asked="v2") == "", "what was rolled back can be asked for by its name"
     assert here.tag() == "v2"
 
 

@@ -23,7 +23,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *, busy_looks: int = 0, reload: int = 0
 
 
 def serve(here: Host, quiet: str) -> int:
-    return route.serve(here.job(path=str(here.upstream), upstream="server green; # green\n", quiet=quiet))
+    return route.route(here.job(path=str(here.upstream), upstream="server green; # green\n", quiet=quiet))
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import subprocess
 from collections.abc import Callable
 
+import gate
 import host
 import pytest
-import watch
 
 from tests.roles.rollout.conftest import Clock
 
@@ -27,8 +27,8 @@ def wait(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Callable[..., str]:
             return subprocess.CompletedProcess([], 0, f"{state} {health} T{starts}/{starts} {code}\n", "")
 
         monkeypatch.setattr(host, "run", seen)
-        monkeypatch.setattr(watch, "ask", lambda *_, **__: (200 if ready else 503, ""))
-        return watch.fault_within("green", seconds, "http://green/ready" if steady else "")
+        monkeypatch.setattr(host, "ask", lambda *_, **__: (200 if ready else 503, ""))
+        return gate.fault_within("green", seconds, "http://green/ready" if steady else "")
 
     return run
 

@@ -1,6 +1,6 @@
 """Clients on the sandbox for tests of single modules."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx
 import pytest
@@ -32,3 +32,14 @@ async def sessions(settings: Settings) -> AsyncIterator[Sessions]:
     """Session rows through the gateway."""
     async with httpx.AsyncClient(timeout=5) as http:
         yield Sessions(clients.database_client(settings, http))
+
+
+@pytest.fixture
+def full(sandbox: Sandbox) -> Iterator[Callable[[], None]]:
+    """A function that leaves the sandbox's Valkey without room: from then on it refuses what could take memory."""
+
+    def fill() -> None:
+        sandbox.redis.config_set("maxmemory", 1)
+
+    yield fill
+    sandbox.redis.config_set("maxmemory", 0)

@@ -144,3 +144,13 @@ async def test_a_failed_call_is_not_retried_in_a_pause_and_a_probes_never(redis:
     await breaker.answered(True)
     await breaker.answered(False)
     assert stopped == ["probe", "paused"]
+
+
+async def test_a_success_from_before_the_clock_was_set_back_does_not_keep_it_closed(
+    redis: Redis, breaker: Breaker
+) -> None:
+    seconds, _ = await redis.time()
+    await redis.set(keys.OPENAI_SERVED, (seconds + 300) * 1000)
+    await calls(breaker, False)
+    await breaker.failed()
+    assert await opened(redis) is not None

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from uuid import uuid4
 
 import pytest
@@ -13,13 +13,20 @@ from tests.sandbox import Sandbox
 from worker.cli.dead import NoSuchLetter, command
 from worker.errors import ServiceUnavailable, SettingsError
 from worker.generation import keys
-from worker.generation.dead_letters import MAX_PAYLOAD_BYTES, CannotReplay, DeadLetters
+from worker.generation.dead_letters import MAX_PAYLOAD_BYTES, CannotReplay, DeadLetter, DeadLetters
+
+LIMIT_BYTES = 1024 * 1024
+
+
+async def all_of(letters: DeadLetters) -> list[DeadLetter]:
+    """Newest first."""
+    return [letter async for letter in letters.newest_first()]
 
 
 @pytest.fixture
 async def letters(sandbox: Sandbox) -> AsyncIterator[DeadLetters]:
     async with Redis.from_url(sandbox.redis_url) as redis:
-        yield DeadLetters(redis, limit=5)
+        yield DeadLetters(redis, limit=5, limit_bytes=LIMIT_BYTES)
 
 
 async def test_a_replay_moves_the_message_to_the_producers_end_of_the_queue(
@@ -33,19 +40,19 @@ async def test_a_replay_moves_the_message_to_the_producers_end_of_the_queue(
     assert await letters.replay(found)
     async with Redis.from_url(sandbox.redis_url) as redis:
         assert await redis.lrange(keys.QUEUE, 0, -1) == [payload, b"older"]  # type: ignore[misc]
-    assert await letters.list() == []
+    assert await all_of(letters) == []
 
 
 async def test_two_replays_at_once_queue_the_message_once(sandbox: Sandbox, letters: DeadLetters) -> None:
     await letters.add(b"{}", "invalid_field", "")
-    (found,) = await letters.list()
+    (found,) = await all_of(letters)
     assert sorted(await asyncio.gather(letters.replay(found), letters.replay(found))) == [False, True]
     assert sandbox.redis.llen(keys.QUEUE) == 1
 
 
 async def test_a_message_that_was_cut_off_is_not_replayed(sandbox: Sandbox, letters: DeadLetters) -> None:
     await letters.add(b"x" * (MAX_PAYLOAD_BYTES + 1), "too_large", "")
-    (found,) = await letters.list()
+    (found,) = await all_of(letters)
     assert len(found.message) < MAX_PAYLOAD_BYTES
     with pytest.raises(CannotReplay, match="262145 bytes"):
         await letters.replay(found)
@@ -55,23 +62,100 @@ async def test_a_message_that_was_cut_off_is_not_replayed(sandbox: Sandbox, lett
 async def test_the_largest_message_is_kept_whole(letters: DeadLetters) -> None:
     payload = b"x" * MAX_PAYLOAD_BYTES
     await letters.add(payload, "not_json", "")
-    (found,) = await letters.list()
+    (found,) = await all_of(letters)
     assert found.complete
     assert found.message == payload
 
 
 async def test_the_oldest_make_room_and_are_counted(letters: DeadLetters) -> None:
     added = [await letters.add(b"%d" % number, "not_json", "") for number in range(8)]
-    assert [letter.id for letter in await letters.list()] == [letter.id for letter in reversed(added[3:])]
+    assert [letter.id for letter in await all_of(letters)] == [letter.id for letter in reversed(added[3:])]
     assert await letters.made_room() == 3
+
+
+async def test_the_oldest_make_room_by_their_bytes_as_well(sandbox: Sandbox) -> None:
+    async with Redis.from_url(sandbox.redis_url) as redis:
+        letters = DeadLetters(redis, limit=1000, limit_bytes=LIMIT_BYTES)
+        added = [await letters.add(b"x" * MAX_PAYLOAD_BYTES, "invalid_field", "") for _ in range(5)]
+        assert [letter.id for letter in await all_of(letters)] == [added[4].id, added[3].id]
+        assert await letters.made_room() == 3
+        assert await kept_bytes(redis) <= LIMIT_BYTES
+        await letters.add(b"small", "not_json", "")
+        assert len(await all_of(letters)) == 3
+        for letter in await all_of(letters):
+            assert await letters.drop(letter)
+        assert await redis.exists(keys.DEAD_BYTES) == 0
+
+
+async def kept_bytes(redis: Redis) -> int:
+    """The size of the list, which must be what its counter says."""
+    size = sum(map(len, await redis.lrange(keys.DEAD, 0, -1)))  # type: ignore[misc]
+    assert int(await redis.get(keys.DEAD_BYTES) or 0) == size
+    return size
+
+
+async def test_letters_of_an_earlier_version_are_counted(redis: Redis) -> None:
+    letters = DeadLetters(redis, limit=1000, limit_bytes=LIMIT_BYTES)
+    for _ in range(8):
+        await redis.lpush(keys.DEAD, "x" * 200_000)  # type: ignore[misc]
+    await letters.add(b"1", "not_json", "")
+    assert await redis.llen(keys.DEAD) == 6  # type: ignore[misc]
+    assert await letters.made_room() == 3
+    assert await kept_bytes(redis) <= LIMIT_BYTES
+
+
+async def test_in_a_full_redis_a_letter_takes_the_place_of_older_ones(
+    redis: Redis, full: Callable[[], None], letters: DeadLetters
+) -> None:
+    for number in range(4):
+        await letters.add(b"%d" % number * 100, "not_json", "")
+    full()
+    added = await letters.add(b"x" * 150, "not_json", "")
+    assert [letter.message[:1] for letter in await all_of(letters)] == [b"x", b"3", b"2"]
+    assert await letters.made_room() == 2
+    await kept_bytes(redis)
+    (found,) = [letter async for letter in letters.oldest_first() if letter.id == added.id]
+    assert await letters.replay(found)
+
+
+async def test_a_letter_finds_its_place_in_a_full_redis_without_letters(
+    full: Callable[[], None], letters: DeadLetters
+) -> None:
+    full()
+    added = await letters.add(b"1", "not_json", "")
+    assert await all_of(letters) == [added]
+
+
+async def test_the_oldest_come_first_whether_or_not_they_are_taken_meanwhile(sandbox: Sandbox) -> None:
+    async with Redis.from_url(sandbox.redis_url) as redis:
+        letters = DeadLetters(redis, limit=1000, limit_bytes=LIMIT_BYTES)
+        for number in range(45):
+            await letters.add(b"%d" % number, "not_json", "")
+        seen = []
+        async for letter in letters.oldest_first():
+            seen.append(int(letter.message))
+            if seen[-1] % 3:
+                assert await letters.drop(letter)
+        assert seen == list(range(45))
+        assert [int(letter.message) for letter in await all_of(letters)] == list(range(42, -1, -3))
+
+
+async def test_an_entry_that_is_no_letter_is_shown_and_can_be_dropped(redis: Redis, letters: DeadLetters) -> None:
+    for entry in ("no JSON", '{"id": 1}', "[]"):
+        await redis.lpush(keys.DEAD, entry)  # type: ignore[misc]
+    found = await all_of(letters)
+    assert [letter.reason for letter in found] == ["unreadable"] * 3
+    assert found[2].message == b"no JSON"
+    assert await letters.drop(found[2])
+    assert len(await all_of(letters)) == 2
 
 
 async def test_a_long_list_is_read_completely(sandbox: Sandbox) -> None:
     async with Redis.from_url(sandbox.redis_url) as redis:
-        many = DeadLetters(redis, limit=1000)
+        many = DeadLetters(redis, limit=1000, limit_bytes=LIMIT_BYTES)
         for number in range(120):
             await many.add(b"%d" % number, "not_json", "")
-        assert [letter.message for letter in await many.list()] == [b"%d" % number for number in reversed(range(120))]
+        assert [letter.message for letter in await all_of(many)] == [b"%d" % number for number in reversed(range(120))]
 
 
 class Dead:
@@ -87,7 +171,7 @@ class Dead:
     def add(self, payload: bytes, reason: str = "invalid_field", detail: str = "created_at: missing") -> str:
         async def add() -> str:
             async with Redis.from_url(self._sandbox.redis_url) as redis:
-                return (await DeadLetters(redis, limit=100).add(payload, reason, detail)).id
+                return (await DeadLetters(redis, limit=100, limit_bytes=LIMIT_BYTES).add(payload, reason, detail)).id
 
         return asyncio.run(add())
 

@@ -7,8 +7,12 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
+from tests.sandbox import Sandbox
+from tests.sandbox.proxy import Proxy
+from worker import clients
 from worker.generation import keys
 from worker.generation.leases import Leases
+from worker.settings import Settings
 
 SECONDS = 1.5
 
@@ -84,3 +88,28 @@ async def test_leases_of_a_dead_process_are_dropped_and_those_of_others_are_not(
     await Leases.drop_all(redis, "one", [mine, others])
     assert not await redis.exists(keys.lease(mine))
     assert await redis.exists(keys.lease(others))
+
+
+async def test_a_thousand_leases_in_a_distant_redis_are_all_kept(sandbox: Sandbox, settings: Settings) -> None:
+    """They are renewed together while the crowd is still coming, which takes longer than a lease."""
+    with Proxy(sandbox.valkey.port, round_trip_seconds=0.15) as far:
+        distant = settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{far.port}/0"})
+        async with clients.redis_client(distant) as redis:
+            leases = Leases(redis, "one", 4.0)
+            keeping = asyncio.create_task(leases.renew_forever())
+            taken = await asyncio.gather(*(leases.acquire(uuid4()) for _ in range(1000)))
+            await asyncio.sleep(5)
+            assert leases.held == 1000
+            assert len(list(sandbox.redis.scan_iter(keys.lease("*"), count=5000))) == 1000
+            await asyncio.gather(*(leases.release(lease) for lease in taken if lease))
+            keeping.cancel()
+    assert list(sandbox.redis.scan_iter("*")) == []
+
+
+async def test_all_leases_are_renewed_by_one_command(redis: Redis, leases: Leases) -> None:
+    for _ in range(20):
+        await leases.acquire(uuid4())
+    before = await redis.info("commandstats")
+    await renewing(leases, 0.5 * SECONDS)
+    after = await redis.info("commandstats")
+    assert after["cmdstat_evalsha"]["calls"] - before["cmdstat_evalsha"]["calls"] == 1

@@ -206,6 +206,41 @@ async def test_a_clock_that_was_set_back_blocks_nobody(redis: Redis) -> None:
     assert await limiter.acquire() < 5
 
 
+async def set_clock_back(redis: Redis, seconds: float) -> None:
+    """All that is stored lies this much further in the future, as after a jump of Redis' clock."""
+    entries = await redis.zrange(keys.LIMITER, 0, -1, withscores=True)
+    await redis.zadd(keys.LIMITER, {token: score + seconds * 1e6 for token, score in entries})
+
+
+@pytest.mark.parametrize("seconds", [0.5, 300, 100_000])
+async def test_calls_wait_a_window_at_most_when_the_clock_is_set_back(redis: Redis, seconds: float) -> None:
+    limiter = Limiter(redis, 3, window_seconds=2, slack_seconds=(0.1, 0.1))
+    for _ in range(3):
+        await limiter.acquire()
+    waiting = asyncio.create_task(limiter.acquire())
+    await until_waiting(limiter, 1)
+    await set_clock_back(redis, seconds)
+    begun = time.monotonic()
+    async with asyncio.timeout(10):
+        await limiter.acquire()
+        await waiting
+    # As if all three had started at the moment of the jump, and never more in a window.
+    assert time.monotonic() - begun < 2 * 2.1
+
+
+async def test_a_full_window_in_the_future_delays_a_call_by_one_window(redis: Redis) -> None:
+    limiter = Limiter(redis, 300)
+    seconds, _ = await redis.time()
+    await redis.zadd(keys.LIMITER, {f"old{number}": (seconds + 300) * 1e6 - number * 1e5 for number in range(300)})
+    assert await limiter._ask_for_place("new") <= 61e6
+
+
+async def test_calls_of_long_ago_leave_nothing_in_redis(redis: Redis) -> None:
+    await Limiter(redis, 1, window_seconds=0.05, slack_seconds=(0.01, 0.01)).acquire()
+    await asyncio.sleep(1)
+    assert await redis.keys("*") == []
+
+
 async def test_usage_counts_calls_of_the_last_window_and_those_that_wait(redis: Redis) -> None:
     limiter = Limiter(redis, 3, window_seconds=30)
     tasks = [asyncio.create_task(limiter.acquire()) for _ in range(5)]

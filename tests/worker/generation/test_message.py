@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from worker.cli.schema import message_type
 from worker.errors import InvalidMessage
+from worker.generation.channel import Channel, SessionRef
 from worker.generation.message import VERSION, correlation, identify, json_schema, parse, session_of
 
 UUIDS = st.uuids().map(str)
@@ -90,7 +91,7 @@ def test_a_higher_version_is_refused_by_its_number() -> None:
 def test_a_session_is_identified_in_a_message_that_cannot_be_used() -> None:
     session = uuid4()
     payload = json.dumps({"channel": "b2b", "session_id": str(session), "image_urls": 7}).encode()
-    assert identify(payload) == ("b2b", session)
+    assert identify(payload) == SessionRef(Channel.B2B, session)
 
 
 def test_a_session_is_read_without_its_channel_and_with_the_owners_that_are_named() -> None:

@@ -10,15 +10,8 @@ import pytest
 
 from tests.sandbox.openai.answers import REAL
 from worker.errors import AccountRefused, EditFailed, ImageError, ModerationBlocked, RateLimited
-from worker.generation.openai_answers import (
-    MAX_SENTENCE,
-    Answer,
-    Meaning,
-    as_error,
-    clean,
-    meaning,
-    retry_after,
-)
+from worker.generation.openai_answers import MAX_SENTENCE, Answer, clean, retry_after
+from worker.generation.openai_meaning import Meaning, as_error, meaning
 
 GONE, QUOTA, ACCOUNT = Meaning.MODEL_GONE, Meaning.QUOTA, Meaning.UNAUTHORIZED
 MODERATION, RATE, PICTURE = Meaning.MODERATION, Meaning.RATE_LIMITED, Meaning.PICTURE

@@ -13,9 +13,9 @@ import structlog
 
 from tests.sandbox import Sandbox
 from worker.errors import AccountRefused, EditFailed, GenerationError, ImageUnavailable, ServiceOutage
-from worker.generation import openai_images
-from worker.generation import openai_metrics as image_api
+from worker.generation import openai_images, openai_metrics
 from worker.generation.openai_images import ImageEditor
+from worker.generation.openai_request import Edit
 from worker.settings import load
 
 FIRST, FALLBACK = "gpt-image-2.6-sunburst", "gpt-image-2.6-flare"
@@ -48,7 +48,7 @@ def editing(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Editing:
     return start
 
 
-async def edit(editor: ImageEditor, prompt: str = "try it on") -> openai_images.Edit:
+async def edit(editor: ImageEditor, prompt: str = "try it on") -> Edit:
     return await editor.edit([PHOTO], prompt, nothing)
 
 
@@ -193,7 +193,9 @@ async def test_the_same_model_twice_is_no_endless_loop(sandbox: Sandbox, editing
 
 
 def announced(model: str) -> float:
-    (found,) = [sample.value for sample in image_api.SHUTDOWN.collect()[0].samples if sample.labels["model"] == model]
+    (found,) = [
+        sample.value for sample in openai_metrics.SHUTDOWN.collect()[0].samples if sample.labels["model"] == model
+    ]
     return found
 
 

@@ -1,6 +1,7 @@
 """The automatic pause: its one probe over all instances, its end, and the time that does not count for messages."""
 
 import asyncio
+import json
 
 import pytest
 from redis.asyncio import Redis
@@ -106,6 +107,32 @@ async def test_pauses_of_both_kinds_are_remembered_and_go_on(redis: Redis) -> No
     assert second.paused_since(begun) <= second.now - begun - 0.045
     assert second.stopped_since is None
     assert len(second.paused) == 2
+
+
+async def set_clock_back(redis: Redis, seconds: int) -> None:
+    """All moments of the pause lie this much further in the future, as after a jump of Redis' clock."""
+    kept = json.loads(await redis.get(keys.PAUSE) or b"")
+    for name in ("since", "probe_at", "probe_until"):
+        kept[name] += seconds * 1000
+    await redis.set(keys.PAUSE, json.dumps(kept))
+
+
+@pytest.mark.parametrize("seconds", [60, 300, 100_000])
+async def test_a_clock_that_is_set_back_does_not_prolong_the_wait_for_a_probe(redis: Redis, seconds: int) -> None:
+    box = Pauses(redis)
+    await box.begin(QUOTA, 15, "one")
+    await set_clock_back(redis, seconds)
+    assert await box.take_probe("a")
+    assert (await pause(redis)).since <= (await box.times()).now
+
+
+async def test_a_probe_that_died_before_the_clock_was_set_back_makes_room(redis: Redis) -> None:
+    box = Pauses(redis)
+    await box.begin(QUOTA, 0, "one")
+    await box.take_probe("a")
+    await set_clock_back(redis, 300)
+    assert await box.take_probe("b")
+    assert not await box.take_probe("c")
 
 
 async def test_the_memory_of_pauses_is_bounded(redis: Redis) -> None:

@@ -13,6 +13,7 @@ from worker.generation.message import GenerationMessage
 from worker.generation.pipeline import End, Pipeline
 from worker.generation.sessions import Change, Sessions
 from worker.generation.settlement import Settlement
+from worker.generation.starts import Starts
 from worker.settings import Settings
 
 
@@ -37,21 +38,21 @@ async def test_a_start_that_is_let_go_of_before_its_answer_waits_in_the_queue_ag
     queued = sandbox.producer.b2c(push=False)
     answers: Any = SlowAnswers(sessions)
     unused: Any = SimpleNamespace()
+    leases, settlement = Leases(redis, "one", 30), Settlement(redis, sessions)
     pipeline = Pipeline(
-        settings,
+        timeout_seconds=60,
+        leases=leases,
+        starts=Starts(answers, leases, settlement, Expiry(unused, settings)),
         steps=unused,
-        leases=Leases(redis, "one", 30),
-        sessions=answers,
-        settlement=Settlement(redis, sessions),
-        pauses=unused,
+        settlement=settlement,
         breaker=unused,
-        expiry=Expiry(unused, settings),
+        probes=unused,
         dead_letters=unused,
     )
     generation = asyncio.create_task(pipeline.generate(GenerationMessage(**queued.message), b"{}"))
     await answers.done.wait()
     assert sandbox.session("b2c", queued.session_id)["status"] == "processing"
     pipeline.release()
-    assert await generation is End.GIVE_BACK
+    assert await generation is End.REQUEUE
     assert sandbox.session("b2c", queued.session_id)["status"] == "queued"
     assert sandbox.balance_changes(queued.owner_id) == [10, -1]

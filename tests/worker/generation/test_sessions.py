@@ -7,11 +7,13 @@ import pytest
 
 from tests.sandbox import Sandbox
 from worker.errors import ServiceUnavailable
+from worker.generation.channel import Channel, SessionRef
 from worker.generation.database import AnswerLost, FunctionMissing
 from worker.generation.installed import Installed
 from worker.generation.sessions import SIGNATURES, Sessions
 
 ID = uuid4()
+SESSION = SessionRef(Channel.B2C, ID)
 
 
 @pytest.mark.parametrize(
@@ -31,9 +33,9 @@ async def test_an_answer_of_the_moment_may_be_asked_for_again(
 ) -> None:
     sandbox.gateway.fault(answer)
     for call in (
-        sessions.start("b2c", ID, ID),
+        sessions.start(SESSION, ID),
         sessions.open(["queued"], lambda: None),
-        sessions.channels_of(ID, set()),
+        sessions.find(ID, set()),
     ):
         with pytest.raises(ServiceUnavailable) as error:
             await call
@@ -46,7 +48,7 @@ async def test_a_gateway_that_gave_up_waiting_leaves_it_open_what_was_done(
 ) -> None:
     sandbox.gateway.fault("unavailable", status=status, html=True)
     with pytest.raises(ServiceUnavailable, match=str(status)) as error:
-        await sessions.start("b2c", ID, ID)
+        await sessions.start(SESSION, ID)
     assert isinstance(error.value, AnswerLost) is lost
     assert "<" not in str(error.value)
 
@@ -54,20 +56,20 @@ async def test_a_gateway_that_gave_up_waiting_leaves_it_open_what_was_done(
 async def test_a_stale_schema_is_named_with_both_remedies(sandbox: Sandbox, sessions: Sessions) -> None:
     sandbox.gateway.fault("schema_stale")
     with pytest.raises(FunctionMissing, match=r"apply functions.sql; .* notify pgrst, 'reload schema'"):
-        await sessions.requeue("b2c", ID)
+        await sessions.requeue(SESSION)
 
 
 @pytest.mark.parametrize("body", [None, [], [1], [{"changed": True}], "text", 7, True, {}, {"changed": None}])
 async def test_another_answer_than_an_object_is_no_crash(sandbox: Sandbox, sessions: Sessions, body: Any) -> None:
     sandbox.gateway.fault("replaced", body=body)
     with pytest.raises(ServiceUnavailable):
-        await sessions.start("b2c", ID, ID)
+        await sessions.start(SESSION, ID)
 
 
 @pytest.mark.parametrize("body", [None, {}, [1], [{}], [[]], "text", 7])
 async def test_another_answer_than_rows_is_no_crash(sandbox: Sandbox, sessions: Sessions, body: Any) -> None:
     sandbox.gateway.fault("replaced", on="table/*", body=body)
-    for call in (sessions.open(["queued"], lambda: None), sessions.channels_of(ID, set())):
+    for call in (sessions.open(["queued"], lambda: None), sessions.find(ID, set())):
         with pytest.raises(ServiceUnavailable):
             await call
 
@@ -75,7 +77,7 @@ async def test_another_answer_than_rows_is_no_crash(sandbox: Sandbox, sessions: 
 async def test_more_fields_than_known_are_ignored(sandbox: Sandbox, sessions: Sessions) -> None:
     body = {"changed": True, "status": "failed", "refund": "user", "request_id": "req_1", "more": {"a": 1}}
     sandbox.gateway.fault("replaced", body=body)
-    change = await sessions.fail("b2c", ID, "sorry", 1)
+    change = await sessions.fail(SESSION, "sorry", 1)
     assert (change.changed, change.status, change.refund) == (True, "failed", "user")
 
 
@@ -83,9 +85,9 @@ async def test_a_change_without_its_status_has_the_only_one_that_it_can_have(
     sandbox: Sandbox, sessions: Sessions
 ) -> None:
     sandbox.gateway.fault("replaced", body={"changed": True})
-    assert (await sessions.start("b2c", ID, ID)).status == "processing"
-    assert (await sessions.requeue("b2c", ID)).status == "queued"
-    assert (await sessions.fail("b2c", ID, "sorry", 1)).status == "failed"
+    assert (await sessions.start(SESSION, ID)).status == "processing"
+    assert (await sessions.requeue(SESSION)).status == "queued"
+    assert (await sessions.fail(SESSION, "sorry", 1)).status == "failed"
 
 
 @pytest.mark.parametrize("body", [{"changed": False}, {"status": "processing"}, {"changed": "no", "status": "queued"}])
@@ -94,7 +96,7 @@ async def test_what_no_default_can_replace_is_asked_for_again(
 ) -> None:
     sandbox.gateway.fault("replaced", body=body)
     with pytest.raises(ServiceUnavailable, match="database answered start_generation"):
-        await sessions.start("b2c", ID, ID)
+        await sessions.start(SESSION, ID)
 
 
 # Versions
@@ -139,9 +141,9 @@ def test_functions_are_missing_when_older_and_compatible_when_they_take_more(
 
 async def test_a_session_is_found_in_the_table_that_has_it(sandbox: Sandbox, sessions: Sessions) -> None:
     user, store = sandbox.producer.b2c(push=False), sandbox.producer.b2b(push=False)
-    assert await sessions.channels_of(UUID(user.session_id), set()) == ["b2c"]
-    assert await sessions.channels_of(UUID(store.session_id), set()) == ["b2b"]
-    assert await sessions.channels_of(uuid4(), set()) == []
+    for channel, id_ in ((Channel.B2C, UUID(user.session_id)), (Channel.B2B, UUID(store.session_id))):
+        assert await sessions.find(id_, set()) == SessionRef(channel, id_)
+    assert await sessions.find(uuid4(), set()) is None
 
 
 async def test_of_two_sessions_with_one_id_the_owner_decides(sandbox: Sandbox, sessions: Sessions) -> None:
@@ -150,7 +152,7 @@ async def test_of_two_sessions_with_one_id_the_owner_decides(sandbox: Sandbox, s
         f"update store_generation_sessions set id = '{user.session_id}' where id = '{store.session_id}'"
     )
     both = UUID(user.session_id)
-    assert await sessions.channels_of(both, {user.owner_id}) == ["b2c"]
-    assert await sessions.channels_of(both, {store.owner_id}) == ["b2b"]
-    assert await sessions.channels_of(both, {str(uuid4())}) == []
-    assert await sessions.channels_of(both, {user.owner_id, store.owner_id}) == ["b2c", "b2b"]
+    assert await sessions.find(both, {user.owner_id}) == SessionRef(Channel.B2C, both)
+    assert await sessions.find(both, {store.owner_id}) == SessionRef(Channel.B2B, both)
+    assert await sessions.find(both, {str(uuid4())}) is None
+    assert await sessions.find(both, {user.owner_id, store.owner_id}) is None

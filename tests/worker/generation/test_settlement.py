@@ -8,9 +8,11 @@ from redis.asyncio import Redis
 from tests.sandbox import Sandbox
 from worker.errors import ModerationBlocked, ServiceUnavailable
 from worker.generation import keys, settlement
+from worker.generation.channel import Channel, SessionRef
+from worker.generation.outcome import Outcome
 from worker.generation.rejected import Rejected
 from worker.generation.sessions import Sessions
-from worker.generation.settlement import Outcome, Settlement
+from worker.generation.settlement import Settlement
 from worker.metrics import REGISTRY
 
 
@@ -22,7 +24,7 @@ def writer(redis: Redis, sessions: Sessions) -> Settlement:
 def failure(sandbox: Sandbox) -> tuple[Outcome, str]:
     queued = sandbox.producer.b2c(push=False)
     error = ModerationBlocked("blocked")
-    return settlement.failed("b2c", queued.message["session_id"], error, processing_time_ms=12), queued.owner_id
+    return Outcome.failed(SessionRef(Channel.B2C, queued.message["session_id"]), error, 12), queued.owner_id
 
 
 def counted(reason: str = ModerationBlocked.reason) -> float:
@@ -131,7 +133,7 @@ async def test_a_lost_answer_to_the_completion_is_recognised(sandbox: Sandbox, w
     sandbox.database.execute("update generation_sessions set status = 'processing' where id = $1", queued.session_id)
     sandbox.gateway.fault("drop_after", on="rpc/complete_generation", times=1)
     outcome = Outcome(
-        channel="b2c",
+        channel=Channel.B2C,
         session_id=queued.message["session_id"],
         kind="completed",
         processing_time_ms=5,
@@ -147,7 +149,7 @@ async def test_a_late_completion_of_a_failed_session_is_discarded(sandbox: Sandb
     outcome, owner = failure(sandbox)
     await writer.settle(outcome)
     late = Outcome(
-        channel="b2c",
+        channel=Channel.B2C,
         session_id=outcome.session_id,
         kind="completed",
         processing_time_ms=9,

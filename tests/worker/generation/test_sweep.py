@@ -1,18 +1,27 @@
 """What the sweeper leaves behind for a worker that comes back; whole sweeps are in tests/chaos."""
 
 import asyncio
+import json
+from collections.abc import Callable
 from unittest.mock import Mock
+from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
 
 from tests.sandbox import Sandbox
+from worker.generation import keys
+from worker.generation.channel import Channel, SessionRef
 from worker.generation.claims import Claims
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.leases import Leases
+from worker.generation.ownership import Ownership
+from worker.generation.pauses import Pauses
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
+from worker.generation.stuck import Stuck
 from worker.generation.sweep import Sweeper
+from worker.settings import Settings
 
 
 @pytest.fixture
@@ -22,13 +31,23 @@ def progress() -> Mock:
 
 
 @pytest.fixture
-def sweeper(redis: Redis, sessions: Sessions, progress: Mock) -> Sweeper:
-    return Sweeper(
-        claims=Claims(redis, "sweeping", lease_seconds=30),
+def sweeper(redis: Redis, sessions: Sessions, settings: Settings, progress: Mock) -> Sweeper:
+    claims, settlement = Claims(redis, "sweeping", lease_seconds=30), Settlement(redis, sessions)
+    stuck = Stuck(
+        settings,
+        claims=claims,
+        ownership=Ownership(redis),
+        pauses=Pauses(redis),
         sessions=sessions,
-        settlement=Settlement(redis, sessions),
-        dead_letters=DeadLetters(redis, 10),
-        orphan_grace_seconds=60,
+        settlement=settlement,
+        on_progress=progress,
+    )
+    return Sweeper(
+        redis,
+        claims=claims,
+        settlement=settlement,
+        dead_letters=DeadLetters(redis, 10, 1 << 20),
+        stuck=stuck,
         on_progress=progress,
     )
 
@@ -40,7 +59,7 @@ async def test_a_worker_whose_session_was_ended_cannot_take_its_lease_back(
     leases = Leases(redis, "frozen", seconds=0.2)
     lease = await leases.acquire(queued.message["session_id"])
     assert lease
-    await sessions.start("b2c", queued.message["session_id"], queued.message["user_id"])
+    await sessions.start(SessionRef(Channel.B2C, queued.message["session_id"]), queued.message["user_id"])
     await asyncio.sleep(0.3)
     assert await sweeper.sweep() == 1
     assert sandbox.balance_changes(queued.owner_id) == [10, -1, 1]
@@ -52,5 +71,38 @@ async def test_the_sweeper_shows_itself_with_every_answer_of_a_slow_database(
 ) -> None:
     """Also when there is nothing to end: a long sweep is no hung one."""
     assert await sweeper.sweep() == 0
-    # Two tables, asked for two kinds of sessions, each until an empty page comes.
+    # Two tables, asked for two kinds of sessions.
     assert progress.call_count == 4
+
+
+async def test_a_second_instance_sweeps_only_when_the_first_is_dead(redis: Redis, sweeper: Sweeper) -> None:
+    await redis.set(keys.SWEEP_LOCK, "first")
+    await redis.set(keys.alive("first"), 1)
+    await Claims(redis, "dead", 30).heartbeat()
+    await redis.delete(keys.alive("dead"))
+    await sweeper.sweep()
+    assert await redis.get(keys.SWEEP_LOCK) == b"first"
+    assert [instance.name for instance in await Claims(redis, "", 1).instances()] == ["dead"]
+    await redis.delete(keys.alive("first"))
+    await sweeper.sweep()
+    assert await redis.exists(keys.SWEEP_LOCK) == 0
+    assert await Claims(redis, "", 1).instances() == []
+
+
+async def test_messages_of_a_dead_instance_are_taken_over_in_order_and_in_a_full_redis(
+    sandbox: Sandbox, redis: Redis, sweeper: Sweeper, full: Callable[[], None]
+) -> None:
+    queued = [sandbox.producer.b2c() for _ in range(25)]
+    dead = Claims(redis, "dead", 30)
+    await dead.heartbeat()
+    for _ in queued:
+        assert await dead.take(1)
+    held = await Leases(redis, "living", seconds=30).acquire(UUID(queued[3].session_id))
+    assert held
+    await redis.delete(keys.alive("dead"))
+    full()
+    await sweeper.sweep()
+    waiting = [json.loads(payload)["session_id"] for payload in sandbox.redis.lrange(keys.QUEUE, 0, -1)]
+    assert waiting[::-1] == [each.session_id for each in queued if each is not queued[3]]
+    assert await dead.count() == 1
+    assert [instance.name for instance in await dead.instances()] == ["dead"]

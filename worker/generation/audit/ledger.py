@@ -6,9 +6,8 @@ from typing import Any
 from postgrest import AsyncPostgrestClient
 
 from worker.generation import database
-from worker.generation.message import Channel
-from worker.generation.retrying import until_available
-from worker.generation.sessions import OWNER, TABLES
+from worker.generation.channel import Channel
+from worker.generation.retrying import retry_for
 
 #: Supabase gives at most so many rows by default; a server that gives fewer is read to its end all the same.
 _PAGE = 1000
@@ -16,15 +15,13 @@ _PAGE = 1000
 _PATIENCE_SECONDS = 5.0
 
 _SESSION_COLUMNS: dict[Channel, list[str]] = {
-    "b2c": ["id", "user_id", "status", "credits_used", "created_at"],
-    "b2b": ["id", "store_id", "status", "credits_used", "created_at", "request_id", "shopper_email"],
+    Channel.B2C: ["id", "user_id", "status", "credits_used", "created_at"],
+    Channel.B2B: ["id", "store_id", "status", "credits_used", "created_at", "request_id", "shopper_email"],
 }
-_LEDGERS: dict[Channel, str] = {"b2c": "credit_transactions", "b2b": "store_credit_transactions"}
 _LEDGER_COLUMNS: dict[Channel, list[str]] = {
-    "b2c": ["user_id", "amount", "type", "description"],
-    "b2b": ["store_id", "amount", "type", "description", "request_id"],
+    Channel.B2C: ["user_id", "amount", "type", "description"],
+    Channel.B2B: ["store_id", "amount", "type", "description", "request_id"],
 }
-_BALANCES: dict[Channel, str] = {"b2c": "user_credits", "b2b": "store_credits"}
 
 Row = dict[str, Any]
 
@@ -37,23 +34,23 @@ class Ledger:
 
     async def sessions(self, channel: Channel, owners: list[str] | None = None) -> AsyncIterator[Row]:
         """Every session of the channel."""
-        async for row in self._rows(TABLES[channel], _SESSION_COLUMNS[channel], "id", OWNER[channel], owners):
+        async for row in self._rows(channel.table, _SESSION_COLUMNS[channel], "id", channel.owner_column, owners):
             yield row
 
     async def transactions(self, channel: Channel, owners: list[str] | None = None) -> AsyncIterator[Row]:
         """Every line of the channel's ledger."""
         # The contract names no key of the ledgers; with one, lines that are written meanwhile disturb nothing.
-        table = _LEDGERS[channel]
+        table = channel.ledger
         example = await _execute(self._database.table(table).select("*").limit(1), table)
         key = "id" if example and "id" in example[0] else None
         columns = [key, *_LEDGER_COLUMNS[channel]] if key else _LEDGER_COLUMNS[channel]
-        async for row in self._rows(table, columns, key, OWNER[channel], owners):
+        async for row in self._rows(table, columns, key, channel.owner_column, owners):
             yield row
 
     async def balances(self, channel: Channel) -> AsyncIterator[Row]:
         """The balance of every user or store."""
-        owner = OWNER[channel]
-        async for row in self._rows(_BALANCES[channel], [owner, "balance"], owner, owner, None):
+        owner = channel.owner_column
+        async for row in self._rows(channel.balances, [owner, "balance"], owner, owner, None):
             yield row
 
     async def _rows(
@@ -85,4 +82,4 @@ async def _execute(query: Any, table: str, *columns: str) -> list[Row]:
     async def execute() -> list[Row]:
         return database.rows(await database.run(query, f"database does not show {table}"), *columns)
 
-    return await until_available(execute, _PATIENCE_SECONDS)
+    return await retry_for(_PATIENCE_SECONDS)(execute)

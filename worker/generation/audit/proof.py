@@ -12,10 +12,9 @@ from worker.generation.audit.report import Finding, Report
 from worker.generation.audit.stores import StoreBooks
 from worker.generation.audit.stuck import OpenSession, check_stuck
 from worker.generation.audit.users import UserBooks
-from worker.generation.message import Channel
-from worker.generation.sessions import OWNER
+from worker.generation.channel import Channel
 
-_BOOKS: dict[Channel, type[UserBooks | StoreBooks]] = {"b2c": UserBooks, "b2b": StoreBooks}
+_BOOKS: dict[Channel, type[UserBooks | StoreBooks]] = {Channel.B2C: UserBooks, Channel.B2B: StoreBooks}
 #: Sessions move on while we read. With so few owners a second look is cheap; with more it is no coincidence.
 _SECOND_LOOK_OWNERS = 100
 _SECOND_LOOK_PAUSE_SECONDS = 1.0
@@ -78,7 +77,7 @@ async def _look(ledger: Ledger, redis: Redis | None, owners: dict[Channel, list[
 
 
 async def _compare_balances(ledger: Ledger, channel: Channel, report: Report) -> None:
-    sums, owner = report.ledger_sums[channel], OWNER[channel]
+    sums, owner = report.ledger_sums[channel], channel.owner_column
     async for row in ledger.balances(channel):
         if row["balance"] != sums.get(row[owner], 0):
             report.note(channel, "balance_differs", 1)

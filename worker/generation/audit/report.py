@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from worker.generation.message import Channel
+from worker.generation.channel import Channel
 
 Payer = Literal["user", "store", "shopper", "overage", "none"]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from worker.generation.audit.ledger import Row
 from worker.generation.audit.report import Finding, Payer, Report
 from worker.generation.audit.tally import Tally
+from worker.generation.channel import Channel
 
 #: The description ends with it when it was the shopper's balance (contracts.md section 2).
 _SHOPPER = re.compile(r"\(shopper=([^()]+)\)$")
@@ -68,10 +69,10 @@ class StoreBooks:
             return
         key = (row["store_id"], row["request_id"])
         request = self._requests.setdefault(key, _Request())
-        total = self._report.total("b2b", request.payer)
+        total = self._report.total(Channel.B2B, request.payer)
         credits = request.deducted or request.overage or (1 if row["credits_used"] is None else row["credits_used"])
         if request.payer == "none":
-            self._report.note("b2b", "session_without_deduction", 1)
+            self._report.note(Channel.B2B, "session_without_deduction", 1)
         if row["status"] == "failed":
             request.failed_session = row["id"]
             return
@@ -94,16 +95,16 @@ class StoreBooks:
             elif request.refunded > request.deducted + request.overage:
                 self._wrong("refund_unexplained", key, request.refunded - request.deducted - request.overage, None)
             else:
-                self._report.note("b2b", "session_gone" if request.refunded else "deduction_without_session", 1)
+                self._report.note(Channel.B2B, "session_gone" if request.refunded else "deduction_without_session", 1)
         for store, tally in self._nameless.items():
-            tally.judge("b2b", store, self._report)
+            tally.judge(Channel.B2B, store, self._report)
 
     def _check_failed(self, key: tuple[str, str], request: _Request, session_id: str) -> None:
         taken, returned = request.deducted, request.refunded
         if request.payer == "overage":
             if not returned:
                 self._report.by_hand.append(
-                    Finding("overage_failed", "b2b", key[0], request.overage, session_id, key[1])
+                    Finding("overage_failed", Channel.B2B, key[0], request.overage, session_id, key[1])
                 )
         elif taken and not returned:
             self._wrong("failed_not_refunded", key, taken, session_id)
@@ -116,14 +117,14 @@ class StoreBooks:
             self._wrong("refunded_to_another", key, returned, session_id)
 
     def _count(self, store: str, request: _Request) -> None:
-        total = self._report.total("b2b", request.payer)
+        total = self._report.total(Channel.B2B, request.payer)
         total.deducted += request.deducted or request.overage
         total.refunded += request.refunded
         if request.payer == "store":
             self._book(store, request.refunded - request.deducted)
 
     def _nameless_line(self, store: str, kind: str, credits: int) -> None:
-        tally, total = self._nameless.setdefault(store, Tally()), self._report.total("b2b", "store")
+        tally, total = self._nameless.setdefault(store, Tally()), self._report.total(Channel.B2B, "store")
         if kind == "deduction":
             tally.deducted += credits
             total.deducted += credits
@@ -134,7 +135,7 @@ class StoreBooks:
             self._book(store, credits)
 
     def _nameless_session(self, row: Row) -> None:
-        tally, total = self._nameless.setdefault(row["store_id"], Tally()), self._report.total("b2b", "store")
+        tally, total = self._nameless.setdefault(row["store_id"], Tally()), self._report.total(Channel.B2B, "store")
         credits = 1 if row["credits_used"] is None else row["credits_used"]
         if row["status"] == "completed":
             tally.completed += credits
@@ -150,4 +151,4 @@ class StoreBooks:
         self.ledger_sums[store] = self.ledger_sums.get(store, 0) + credits
 
     def _wrong(self, kind: str, key: tuple[str, str], credits: int, session_id: str | None) -> None:
-        self._report.wrong.append(Finding(kind, "b2b", key[0], credits, session_id, key[1]))
+        self._report.wrong.append(Finding(kind, Channel.B2B, key[0], credits, session_id, key[1]))

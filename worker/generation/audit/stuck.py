@@ -1,22 +1,24 @@
-"""Open sessions on which nobody works any more, or which have been open for too long."""
+"""Open sessions on which no worker works any more, or which have been open for too long."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 from redis.asyncio import Redis
 
-from worker.generation import keys
 from worker.generation.audit.ledger import Row
 from worker.generation.audit.report import Finding, Report
+from worker.generation.channel import Channel
 from worker.generation.claims import Claims
-from worker.generation.message import Channel, identify
-from worker.generation.sessions import OWNER
+from worker.generation.ownership import Ownership
+from worker.generation.settlement import known_outcomes
 
-#: A worker ends such a session within its grace period (ORPHAN_GRACE_SECONDS, 120) and a sweep or two.
-UNACCOUNTED_SECONDS = 300
-#: However long the queue is, nobody should wait for this.
-OPEN_SECONDS = 3600
+#: A worker ends such a session within its time to live (MESSAGE_TTL_SECONDS, 600) and a sweep or two.
+UNACCOUNTED_SECONDS = 660
+#: However long the queue is, nobody should wait for this (MESSAGE_TTL_MAX_SECONDS and a generation).
+OPEN_SECONDS = 4200
+#: Sessions that one question to Redis is about.
+_PAGE = 500
 
 OpenSession = tuple[Channel, Row]
 
@@ -25,32 +27,43 @@ async def check_stuck(sessions: list[OpenSession], redis: Redis | None, report: 
     """Write the stuck ones into the report. Without Redis only their age can tell; raises RedisError, OSError."""
     report.redis_read = redis is not None
     now = datetime.now(UTC)
-    old = [(channel, row, (now - _created(row)).total_seconds()) for channel, row in sessions]
-    suspects = [row["id"] for _, row, age in old if age > UNACCOUNTED_SECONDS]
+    old = [(channel, row, _age(row, now)) for channel, row in sessions]
+    # A session that does not say when it was made may have been open for ever.
+    suspects = [row for _, row, age in old if age is None or age > UNACCOUNTED_SECONDS]
     unaccounted = await _unaccounted(suspects, redis) if redis and suspects else set()
     for channel, row, age in old:
-        if row["id"] in unaccounted or age > OPEN_SECONDS:
+        if row["id"] in unaccounted or (age or 0) > OPEN_SECONDS:
+            since = "without created_at" if age is None else f"for {age / 60:.0f} min"
             who = "nobody works on it" if row["id"] in unaccounted else "it is still accounted for" if redis else ""
-            detail = ", ".join(filter(None, [f"{row['status']} for {age / 60:.0f} min", who]))
-            owner, credits = row[OWNER[channel]], row["credits_used"] or 0
+            detail = ", ".join(filter(None, [f"{row['status']} {since}", who]))
+            owner, credits = row[channel.owner_column], row["credits_used"] or 0
             report.wrong.append(
                 Finding("stuck", channel, owner, credits, row["id"], row.get("request_id"), detail=detail)
             )
 
 
-async def _unaccounted(session_ids: list[str], redis: Redis) -> set[str]:
-    """Those that are neither queued nor claimed, that nobody has a lease on and whose outcome is not known."""
-    lists: Any = redis  # redis-py's annotations know only text
-    queued = {str(known[1]) for payload in await Claims(redis, "", 1).accounted() if (known := identify(payload))}
-    settled = {UUID(name.decode()) for name in await lists.hkeys(keys.SETTLEMENTS)}
-    left = [each for each in session_ids if each not in queued and UUID(each) not in settled]
-    async with redis.pipeline(transaction=False) as pipe:
-        for session_id in left:
-            pipe.exists(keys.lease(session_id))
-        leased = await pipe.execute()
-    return {session_id for session_id, exists in zip(left, leased, strict=True) if not exists}
+async def _unaccounted(rows: Sequence[Row], redis: Redis) -> set[str]:
+    """Sessions that no worker has and whose outcome is not known; no message is read for that.
+
+    A session that waits is only accounted for by its message: without any message it has none. As long as there are
+    messages, its age has to tell.
+    """
+    no_messages = await Claims(redis, "", 1).are_all_empty()
+    found = set()
+    for start in range(0, len(rows), _PAGE):
+        page = {UUID(row["id"]): row for row in rows[start : start + _PAGE]}
+        marks = await Ownership(redis).marks(list(page))
+        known = await known_outcomes(redis, list(page))
+        for session_id, row in page.items():
+            left = no_messages or (row["status"] == "processing" and marks[session_id].begun)
+            if left and not marks[session_id].held and session_id not in known:
+                found.add(row["id"])
+    return found
 
 
-def _created(row: Row) -> datetime:
+def _age(row: Row, now: datetime) -> float | None:
+    """In seconds; None for a session that does not say when it was made."""
+    if not row["created_at"]:
+        return None
     moment = datetime.fromisoformat(row["created_at"])
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (now - (moment if moment.tzinfo else moment.replace(tzinfo=UTC))).total_seconds()

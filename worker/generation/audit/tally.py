@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from worker.generation.audit.report import Finding, Report
-from worker.generation.message import Channel
+from worker.generation.channel import Channel
 
 _NAMED_SESSIONS = 20
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from worker.generation.audit.ledger import Row
 from worker.generation.audit.report import Finding, Report
 from worker.generation.audit.tally import Tally
+from worker.generation.channel import Channel
 
 #: What fail_generation writes into the ledger (sql/functions.sql).
 _SESSION = re.compile(r"\(session=([0-9a-fA-F-]{36})\)")
@@ -23,7 +24,7 @@ class UserBooks:
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._totals = report.total("b2c", "user")
+        self._totals = report.total(Channel.B2C, "user")
         self._users: dict[str, Tally] = {}
         self._refunds: dict[str, _Refund] = {}
         self.ledger_sums: dict[str, int] = {}
@@ -63,7 +64,7 @@ class UserBooks:
         for refund in self._refunds.values():
             self._user(refund.owner_id).refunded_gone += refund.credits
         for owner_id, user in self._users.items():
-            user.judge("b2c", owner_id, self._report)
+            user.judge(Channel.B2C, owner_id, self._report)
 
     def _refund(self, owner: str, credits: int, named: re.Match[str] | None) -> None:
         if named is None:
@@ -87,7 +88,7 @@ class UserBooks:
         if kind:
             detail = f"{refund.count} refunds, {refund.credits} credits for {credits}"
             for owner_id in sorted({row["user_id"], refund.owner_id}):
-                self._report.wrong.append(Finding(kind, "b2c", owner_id, off, row["id"], detail=detail))
+                self._report.wrong.append(Finding(kind, Channel.B2C, owner_id, off, row["id"], detail=detail))
 
     def _user(self, owner_id: str) -> Tally:
         return self._users.setdefault(owner_id, Tally())

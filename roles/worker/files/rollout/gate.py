@@ -1,46 +1,96 @@
-"""The gate that the new colour has to pass: asked directly, past nginx, before any customer has seen it."""
+"""The judgements on a colour: before it serves, after the switch, and after a play that was killed."""
 
-import json
 import time
-import urllib.error
-import urllib.request
 
 import host
 
 _LOOKS = 3
+_SILENT_LOOKS = 5
+_FORMAT = "{{.State.Status}} {{.State.Health.Status}} {{.State.StartedAt}}/{{.RestartCount}} {{.State.ExitCode}}"
 
 
 def gate(job: host.Job) -> None:
-    """Refuse the new colour with what is wrong with it."""
-    url = host.url(job, job["plan"]["new"])
-    _check_ready(url)
-    _check_doctor(host.container(job, job["plan"]["new"]))
-    _check_health(url)
-    _check_size(url, job["photo"])
-
-
-def ask(url: str, body: dict[str, object] | None = None, seconds: float = 5) -> tuple[int, str]:
-    """Return the status, 0 if there was no answer, and the text of the answer or of the failure."""
-    headers = {"Content-Type": "application/json", "X-Request-Id": "rollout-smoke-request"}
-    request = urllib.request.Request(url, json.dumps(body).encode() if body else None, headers)  # noqa: S310
-    # A proxy of the host's environment knows nothing of the containers.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=seconds) as answer:
-            return answer.status, answer.read().decode(errors="replace")
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode(errors="replace")
-    except (OSError, ValueError) as error:
-        return 0, str(error)
-
-
-def _check_ready(url: str) -> None:
+    """Ask the new colour directly, past nginx, before any customer sees it. Refuse it with its fault."""
+    new, photo = job["plan"]["new"], job["photo"]
+    url = host.url(job, new)
     seen = []
     for look in range(_LOOKS):
         time.sleep(1 if look else 0)
-        seen.append(ask(f"{url}/ready")[0])
+        seen.append(host.ask(f"{url}/ready")[0])
     if seen != [200] * _LOOKS:
         host.refuse(f"it was not ready three times in a row: {' '.join(map(str, seen))}")
+    _check_doctor(host.container(job, new))
+    status, text = host.ask(f"{url}/health")
+    health = host.fields(text)
+    if status != 200 or not (health.get("model_loaded") and health.get("redis_connected")):
+        host.refuse(f"its /health says: {text or 'no answer'}")
+    # Without a photo of our own, ask with an address that the worker must refuse: all is tried but the download.
+    body: dict[str, object] = {"image_url": photo or "http://127.0.0.1/rollout.jpg", "height_cm": 175}
+    status, text = host.ask(f"{url}/estimate-body", body, seconds=30)
+    if status != (expected := 200 if photo else 400):
+        host.refuse(f"/estimate-body answered {status or 'nothing'} instead of {expected}: {text[:300]}")
+
+
+def watch(job: host.Job) -> None:
+    """Refuse the new colour if it does not stay up and ready after the switch."""
+    if fault := _watch(job, job["plan"]["new"]):
+        host.refuse(f"it did not stay up after the switch: {fault}")
+
+
+def settle(job: host.Job) -> dict[str, str]:
+    """Return which colour stays and which one leaves after a play was killed.
+
+    The recorded colour stays, unless it fails its watch and the other one still runs.
+    """
+    stays, leaves = job["plan"]["serving"], job["plan"]["idle"]
+    if job["plan"]["watching"] and _watch(job, stays) and job["plan"]["idle_runs"]:
+        stays, leaves = leaves, stays
+    return {"stays": stays, "leaves": leaves}
+
+
+def check(job: host.Job) -> None:
+    """Refuse the colour that serves if it is not healthy within a minute."""
+    serving = job["plan"]["serving"]
+    name = host.container(job, serving)
+    if fault := fault_within(name, 60):
+        doctor = f"docker exec {name} python3 -m worker doctor"
+        host.refuse(f"{serving} serves on {job['host']} what is wanted, but {fault}. Ask its doctor: {doctor}")
+
+
+def fault_within(name: str, seconds: float, ready: str = "") -> str:
+    """Return the fault of a container, if any.
+
+    The container has to become healthy within the time, or with `ready` to stay up and answer there for as long.
+    """
+    end, first, silent = time.monotonic() + seconds, _look(name)[2], 0
+    while time.monotonic() <= end:
+        state, health, start, code = _look(name)
+        fault = _end(state, code, again=start != first)
+        if not ready and not fault and health == "unhealthy":
+            fault = "the container is unhealthy"
+        silent = silent + 1 if ready and host.ask(ready, seconds=3)[0] != 200 else 0
+        if silent == _SILENT_LOOKS:
+            fault = f"the container was not ready for {_SILENT_LOOKS} looks"
+        if fault or (health == "healthy" and not ready):
+            return fault
+        time.sleep(1)
+    return "" if ready else f"the container was not healthy within {seconds} s"
+
+
+def _watch(job: host.Job, colour: str) -> str:
+    return fault_within(host.container(job, colour), job["watch_seconds"], f"{host.url(job, colour)}/ready")
+
+
+def _look(name: str) -> list[str]:
+    return host.run("docker", "inspect", "--format", _FORMAT, name).stdout.split() or [""] * 4
+
+
+def _end(state: str, code: str, *, again: bool) -> str:
+    if not state:
+        return "the container is gone"
+    if state in ("exited", "dead", "restarting"):
+        return f"the container ended with exit code {code}"
+    return f"the container ended and was started again (exit code {code})" if again else ""
 
 
 def _check_doctor(container: str) -> None:
@@ -49,26 +99,3 @@ def _check_doctor(container: str) -> None:
         lines = [host.flat(line) for line in (doctor.stdout + doctor.stderr).splitlines() if line.strip()]
         faults = [line for line in lines if line.startswith("fail")] or lines[-3:] or ["no answer"]
         host.refuse(f"its doctor found a fault: {'; '.join(faults)}")
-
-
-def _check_health(url: str) -> None:
-    status, text = ask(f"{url}/health")
-    try:
-        health = dict(json.loads(text)) if status == 200 else {}
-    except (ValueError, TypeError):
-        health = {}
-    if not (health.get("model_loaded") and health.get("redis_connected")):
-        host.refuse(f"its /health says: {text or 'no answer'}")
-
-
-def _check_size(url: str, photo: str) -> None:
-    """Without a photo of our own, ask with an address that the worker must refuse: all is tried but the download."""
-    body: dict[str, object] = {"image_url": photo or "http://127.0.0.1/rollout.jpg", "height_cm": 175}
-    status, text = ask(f"{url}/estimate-body", body, seconds=30)
-    expected = 200 if photo else 400
-    if status != expected:
-        host.refuse(f"/estimate-body answered {status or 'nothing'} instead of {expected}: {text[:300]}")
-
-
-if __name__ == "__main__":
-    host.answer({"gate": gate})

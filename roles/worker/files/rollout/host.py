@@ -1,27 +1,17 @@
-"""The host as the programs beside this file see it: a job on standard input, the engine, files written in one step."""
+"""The host: its engine, its files, and the names of what belongs to a colour."""
 
 import fcntl
 import json
 import os
-import re
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 Job = dict[str, Any]
-
-
-def answer(programs: dict[str, Callable[[Job], Any]]) -> None:
-    """Run the program that the first argument names with the job; print its answer, or end with one sentence."""
-    try:
-        print(json.dumps(programs[sys.argv[1]](json.load(sys.stdin))))
-    except OSError as error:
-        refuse(f"{error.filename or sys.argv[1]}: {error.strerror or error}")
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        refuse(f"{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])} cannot read its input: {error!r}")
 
 
 def refuse(sentence: str) -> NoReturn:
@@ -30,32 +20,56 @@ def refuse(sentence: str) -> NoReturn:
 
 
 def flat(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()
+    return " ".join(text.split())
 
 
 def run(*command: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
     """Run a program; the exit code is 127 if it is missing, 124 if it does not end in time."""
+    text: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "errors": "replace"}
     try:
-        return subprocess.run(  # noqa: S603
-            command,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=seconds,
-        )
+        return subprocess.run(command, check=False, timeout=seconds, **text)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(command, 127 if isinstance(error, OSError) else 124, "", str(error))
 
 
+def inspect(*names: str) -> list[Any]:
+    """Return the engine's records of the containers or images of these names."""
+    found = run("docker", "inspect", *names)
+    if found.returncode and found.returncode != 127 and "o such" not in found.stderr:
+        refuse(f"the engine does not answer: {found.stderr}")
+    return list(json.loads(found.stdout or "[]"))
+
+
+def ask(url: str, body: dict[str, object] | None = None, seconds: float = 5) -> tuple[int, str]:
+    """Return the status, 0 without an answer, and the text of the answer or of the failure."""
+    headers = {"Content-Type": "application/json", "X-Request-Id": "rollout-smoke-request"}
+    request = urllib.request.Request(url, json.dumps(body).encode() if body else None, headers)  # noqa: S310
+    # The proxy of the host's environment cannot reach the containers.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=seconds) as answer:
+            return answer.status, answer.read().decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(errors="replace")
+    except (OSError, ValueError) as error:
+        return 0, str(error)
+
+
+def fields(text: str) -> dict[str, Any]:
+    """Return the fields of a JSON object, none if the text is something else."""
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError):
+        return {}
+
+
 def read(path: str | Path) -> str:
-    """Return the text of a file, or nothing if there is no such file."""
+    """Return the text of a file, nothing if the file is missing."""
     return Path(path).read_text() if Path(path).exists() else ""
 
 
 def write(path: str | Path, text: str, mode: int = 0o644, owner: int = 0) -> bool:
-    """Replace a file in one step unless it has the text; a full disk leaves the old one. Return True for a change."""
+    """Replace a file in one step, so that a full disk leaves the old one. Return True if the text is new."""
     target, new = Path(path), Path(f"{path}.new")
     if target.exists() and target.read_text() == text:
         return False
@@ -78,21 +92,13 @@ def write(path: str | Path, text: str, mode: int = 0o644, owner: int = 0) -> boo
 
 @contextmanager
 def alone(folder: str | Path) -> Iterator[None]:
-    """Wait until no other program works in the folder: the one of a play that was killed goes on."""
+    """Wait until no other program works in the folder: the program of a killed play goes on."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
-
-
-def inspect(*names: str) -> list[Any]:
-    """Return what the engine knows of the containers or images of these names."""
-    found = run("docker", "inspect", *names)
-    if found.returncode == 127 or re.search("[Nn]o such", found.stderr) or not found.returncode:
-        return list(json.loads(found.stdout or "[]"))
-    refuse(f"the engine does not answer: {found.stderr}")
 
 
 def container(job: Job, colour: str) -> str:
@@ -103,11 +109,11 @@ def url(job: Job, colour: str) -> str:
     return f"http://{job['colours'][colour]['address']}:8000"
 
 
-def leftovers(job: Job, colour: str) -> list[Path]:
-    """Return the files of a colour that must not outlive its container."""
-    return [*place(job, colour).glob("*"), *Path(job["secrets"]).glob(f"worker-{colour}.*")]
-
-
 def place(job: Job, colour: str) -> Path:
     """Return the folder of a colour, which its container sees as /run/rollout."""
     return Path(job["folder"], "worker", colour)
+
+
+def leftovers(job: Job, colour: str) -> list[Path]:
+    """Return the files of a colour that must not outlive its container."""
+    return [*place(job, colour).glob("*"), *Path(job["secrets"]).glob(f"worker-{colour}.*")]

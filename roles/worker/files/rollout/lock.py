@@ -1,23 +1,22 @@
-"""One deployment at a time: the lock lies on the server and says who holds it.
+"""One deployment at a time: the lock lies on the server and names the play that holds it.
 
-The lock that a dead play of the same machine left behind is taken over; any other is broken only on request. `take` and
-`release` run on the server, `ticket` and `judge` where the play runs, because only there its processes can be seen.
+`take` and `release` run on the server; `ticket` and `ended` run where the play runs, because only there its process
+can be seen. The lock of a play that has ended is replaced, any other lock only on request.
 """
 
+import calendar
 import hashlib
 import json
 import os
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import host
 
 Ticket = dict[str, str]
 _STALE_MINUTES = 30
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
-_UNREADABLE = {"host": "?", "machine": "", "who": "somebody", "play": "0", "when": "1970-01-01T00:00:00Z", "why": "?"}
+_UNREADABLE = {"host": "?", "machine": "", "who": "?", "play": "0", "when": "1970-01-01T00:00:00Z", "why": "?"}
 
 
 def ticket(process: str, why: str) -> Ticket:
@@ -26,60 +25,56 @@ def ticket(process: str, why: str) -> Ticket:
     return {
         "host": os.uname().nodename,
         "machine": _machine(),
-        "who": os.environ.get("GITHUB_ACTOR") or os.environ.get("USER") or "somebody",
+        "who": os.environ.get("GITHUB_ACTOR") or os.environ.get("USER") or "?",
         "play": f"{play} {_ps('lstart', play)}",
         "when": time.strftime(_TIME, time.gmtime(time.time())),
         "why": why,
     }
 
 
-def judge(held: Ticket) -> str:
-    """Return the sentence for a lock that must be respected, nothing if its play has ended."""
+def ended(found: str) -> bool:
+    """Return True if the play of this lock ran on this machine and has ended."""
+    held = _parse(found)
     pid, _, started = held["play"].partition(" ")
-    if held["machine"] == _machine() and _ps("lstart", pid) != started:
-        return ""
-    minutes = int(time.time() - time.mktime(time.strptime(f"{held['when']} UTC", f"{_TIME} %Z")) + time.timezone) // 60
-    stale = ", stale" if minutes >= _STALE_MINUTES else ""
-    return (
-        f"Locked since {held['when']} ({minutes} minutes{stale}) by {held['who']} on {held['host']}: {held['why']}. "
-        "Nothing was changed. Wait for that play; if it is dead, add -e break_lock=true"
-    )
+    return held["machine"] == _machine() and _ps("lstart", pid) != started
 
 
-def take(job: host.Job) -> Ticket:
-    """Take the lock if it is free, or held by this play or by `instead_of`. Return the ticket of another holder."""
-    path = Path(job["lock"])
+def take(job: host.Job) -> None:
+    """Take the lock if no other play holds it, or if it is still the lock that was `found` and may be replaced."""
+    path, mine = Path(job["lock"]), job["ticket"]
     if not path.parent.is_dir():
         host.refuse(f"{job['server']} was never provisioned: run `make deploy` (playbooks/site.yml) first")
     with host.alone(path.parent):
-        held = _holder(path)
-        if held and _play(held) != _play(job["ticket"]) and held != job["instead_of"]:
-            return held
-        host.write(path, json.dumps(job["ticket"]))
-    return {}
+        held = _parse(path.read_text()) if path.exists() else mine
+        if _play(held) != _play(mine) and not (job["replace"] and held == _parse(job["found"])):
+            minutes = int(time.time() - calendar.timegm(time.strptime(held["when"], _TIME))) // 60
+            stale = ", stale" if minutes >= _STALE_MINUTES else ""
+            host.refuse(
+                f"Locked since {held['when']} ({minutes} minutes{stale}) by {held['who']} on {held['host']}: "
+                f"{held['why']}. Nothing was changed. Wait for that play; if it is dead, add -e break_lock=true"
+            )
+        host.write(path, json.dumps(mine))
 
 
 def release(job: host.Job) -> None:
     """Remove the lock if this play holds it."""
     path = Path(job["lock"])
     with host.alone(path.parent):
-        if _play(_holder(path)) == _play(job["ticket"]):
+        if path.exists() and _play(_parse(path.read_text())) == _play(job["ticket"]):
             path.unlink()
 
 
-def _holder(path: Path) -> Ticket:
-    if not path.exists():
-        return {}
+def _parse(text: str) -> Ticket:
+    held = host.fields(text)
     try:
-        held: Any = json.loads(path.read_text())
         time.strptime(held["when"], _TIME)
     except (ValueError, TypeError, KeyError):
         held = {}
     return {**_UNREADABLE, **held}
 
 
-def _play(held: Ticket) -> tuple[str | None, str | None]:
-    return held.get("machine"), held.get("play")
+def _play(held: Ticket) -> tuple[str, str]:
+    return held["machine"], held["play"]
 
 
 def _machine() -> str:
@@ -92,12 +87,3 @@ def _machine() -> str:
 
 def _ps(field: str, process: str) -> str:
     return host.flat(host.run("env", "LC_ALL=C", "ps", "-o", f"{field}=", "-p", process).stdout)
-
-
-if __name__ == "__main__":
-    if sys.argv[1] == "ticket":
-        print(json.dumps(ticket(*sys.argv[2:4])))
-    elif sys.argv[1] == "judge":
-        print(judge(json.loads(sys.argv[2])))
-    else:
-        host.answer({"take": take, "release": release})

@@ -1,4 +1,4 @@
-"""Which colour serves, which release is wanted, and what has to be done for it. Changes nothing.
+"""The decision: which colour serves, which release is wanted, and what has to be done. Changes nothing.
 
 The truth lies in three places: the upstream file (which colour serves), the fragment (what each colour is), the engine.
 """
@@ -8,14 +8,14 @@ import re
 import time
 from typing import Any
 
-import history
 import host
+import releases
 
 COLOURS = ("blue", "green")
 
 
 def plan(job: host.Job) -> dict[str, Any]:
-    """Return the state of the host and the decision; `job["image"]` is what image.py has fetched."""
+    """Return the state of the host and the decision; `job["image"]` is what releases.fetch has answered."""
     serving, watching = read_upstream(job)
     idle = COLOURS[1 - COLOURS.index(serving)]
     recipes = read_recipes(job)
@@ -29,8 +29,11 @@ def plan(job: host.Job) -> dict[str, Any]:
     reference = (present or f"{job['repository']}:{job['tag']}") if keeps else job["image"].get("reference", "")
     in_place = not _runs(state) or (host.place(job, serving) / "hold").exists()
     differs = {**job["services"][f"worker-{serving}"], "image": reference} != recipes.get(f"worker-{serving}")
+    rolls = in_place or differs
     # A host where nothing serves begins in the recorded colour, in place: there is nothing to protect.
-    new, old = (serving, "") if in_place else (idle, serving)
+    new, old = (serving, "") if in_place or not rolls else (idle, serving)
+    serves = "no colour" if in_place else f"{serving} with {releases.tag(present)}"
+    goal = f", {new} is going to: {reference}" if rolls else " what is wanted"
     return {
         "time": int(time.time()),
         "serving": serving,
@@ -42,11 +45,11 @@ def plan(job: host.Job) -> dict[str, Any]:
         "present": present,
         "wanted": wanted,
         "reference": reference,
-        "rolls": in_place or differs,
+        "rolls": rolls,
         "new": new,
         "old": old,
         "recipes": recipes,
-        "sentence": _sentence(job, old, present, new, reference if in_place or differs else ""),
+        "sentence": f"{job['host']}: {serves} serves{goal}",
     }
 
 
@@ -75,39 +78,28 @@ def read_recipes(job: host.Job) -> dict[str, Any]:
         host.refuse(f"{job['fragment']} is no Compose fragment. Correct or remove it, and run this again")
 
 
-def choose(job: host.Job, present: str) -> str:
-    """Return the wanted tag, with its digest if that is known; nothing for what serves."""
-    known = history.load(job)
-    # The first host chooses for all: the others may be a release behind.
-    first = job["first"].removeprefix(f"{job['repository']}:")
-    if job["back"]:
-        return first or history.earlier(job, known, present).removeprefix(f"{job['repository']}:")
-    if job["given"]:
-        return str(job["given"])
-    if not present:
-        return str(first or job["tag"])
-    # The inventory's tag counts when it has changed since it was last seen: later releases do not stand in it.
-    changed = known["inventory_tag"] not in ("", job["tag"]) and history.tag(present) != job["tag"].split("@")[0]
-    return str(job["tag"]) if changed or not present.startswith(f"{job['repository']}:") else ""
-
-
-def fragment(job: host.Job, recipes: dict[str, Any]) -> str:
-    """Return the text of the fragment: each colour as it was last rolled out."""
+def write_recipes(job: host.Job, recipes: dict[str, Any]) -> None:
+    """Write the fragment: each colour as it was last rolled out."""
     sources = sorted(secret["source"] for recipe in recipes.values() for secret in recipe.get("secrets", []))
     secrets = {source: {"file": f"{job['secrets']}/{source}"} for source in sources}
     text = json.dumps({"services": recipes, "secrets": secrets}, indent=2)
-    return f"# Ansible managed. Which colour serves stands in nginx/upstreams/worker on the server.\n{text}\n"
+    comment = "# Ansible managed. Which colour serves stands in nginx/upstreams/worker on the server."
+    host.write(job["fragment"], f"{comment}\n{text}\n")
+
+
+def choose(job: host.Job, present: str) -> str:
+    """Return the wanted tag, with its digest if that is known; nothing for what serves."""
+    known = releases.load(job)
+    # The first host chooses for all: the others may be a release behind.
+    first = job["first"].removeprefix(f"{job['repository']}:")
+    if job["back"]:
+        return first or releases.earlier(job, known, present).removeprefix(f"{job['repository']}:")
+    if job["asked"] or not present:
+        return str(job["asked"] or first or job["tag"])
+    # The inventory's tag counts when it has changed since it was last seen: later releases do not stand in it.
+    changed = known["inventory_tag"] not in ("", job["tag"]) and releases.tag(present) != job["tag"].split("@")[0]
+    return str(job["tag"]) if changed or not present.startswith(f"{job['repository']}:") else ""
 
 
 def _runs(state: dict[str, Any]) -> bool:
     return bool(state.get("State", {}).get("Running"))
-
-
-def _sentence(job: host.Job, old: str, present: str, new: str, reference: str) -> str:
-    serves = f"{old} with {history.tag(present)}" if old else "no colour"
-    goal = f", {new} is going to: {reference}" if reference else " what is wanted"
-    return f"{job['host']}: {serves} serves{goal}"
-
-
-if __name__ == "__main__":
-    host.answer({"plan": plan})

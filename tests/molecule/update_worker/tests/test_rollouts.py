@@ -81,7 +81,7 @@ def test_play_that_is_killed_anywhere_is_simply_run_again(
 ) -> None:
     """Each run gets a little further than the one before. rolling2 goes on with the generations meanwhile."""
     arguments = ("update_worker", "-e", "worker_tag=quick", *ONE)
-    for task in ("Start the new colour", "Route the requests to", "Watch the new colour", "Begin the drain of"):
+    for task in ("Start the new colour", "Route the requests to", "Watch the new colour", "Drain and remove"):
         kill_at(task, *arguments)
     run = play(*arguments)
     assert run.code == 0, run.text

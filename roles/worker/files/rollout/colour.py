@@ -1,17 +1,19 @@
-"""The new colour: its secrets, its recipe in the fragment, its container; and what is left of a colour that failed."""
+"""The new colour: its secrets, its recipe in the fragment and its container; the clean-up of one that failed."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import gate
 import host
 import plan
-from watch import fault_within
+import releases
 
 KEPT_LOGS = 5
 
 
-def secrets(job: host.Job) -> dict[str, bool]:
-    """Write the secrets of a colour, each in a file that the worker alone reads."""
+def write_secrets(job: host.Job) -> dict[str, bool]:
+    """Write the secrets of a colour, each into a file that only the worker reads."""
     changes = [
         host.write(Path(job["secrets"], f"worker-{job['colour']}.{name}"), value, 0o400, job["uid"])
         for name, value in job["values"].items()
@@ -20,24 +22,35 @@ def secrets(job: host.Job) -> dict[str, bool]:
 
 
 def start(job: host.Job) -> None:
-    """Start the planned colour, held back from the queue, and wait until it is healthy."""
+    """Start the new colour, held back from the queue, and wait until it is healthy."""
     new = job["plan"]["new"]
     service = {**job["services"][f"worker-{new}"], "image": job["plan"]["reference"]}
     with host.alone(Path(job["folder"], "worker")):
         host.write(host.place(job, new) / "hold", "")
-        host.write(job["fragment"], plan.fragment(job, {**job["plan"]["recipes"], f"worker-{new}": service}))
+        plan.write_recipes(job, {**job["plan"]["recipes"], f"worker-{new}": service})
         project = ("-p", job["project"], "-f", f"{job['folder']}/docker-compose.prod.yml")
         flags = ("--detach", "--no-deps", "--pull", "never", f"worker-{new}")
         up = host.run("docker", "compose", *project, "up", *flags, seconds=300)
     if up.returncode:
         host.refuse(f"the engine could not start it: {up.stderr}")
-    fault = fault_within(host.container(job, new), job["start_seconds"] + 10)
-    if fault:
+    if fault := gate.fault_within(host.container(job, new), job["start_seconds"] + 10):
         host.refuse(f"it did not become healthy: {fault}")
 
 
-def keep_log(job: host.Job) -> dict[str, str]:
-    """Keep the last lines of the failed colour's log, and why it failed; a full disk must not stop the way back."""
+def abandon(job: host.Job) -> dict[str, str]:
+    """Keep the log of the colour that failed, restore the fragment, record the failure; go on with a full disk."""
+    log = _keep_log(job)
+    with suppress(SystemExit), host.alone(Path(job["folder"], "worker")):
+        plan.write_recipes(job, job["plan"]["recipes"])
+    with suppress(SystemExit):
+        releases.record(job)
+    failed, present = (job["plan"][one].partition("@")[0] for one in ("reference", "present"))
+    serves = f"{job['plan']['old']} serves on with {present}" if job["plan"]["old"] else "No colour serves there"
+    return {"log": log, "sentence": f"{failed} was not rolled out on {job['host']}: {job['failure']}. {serves}."}
+
+
+def _keep_log(job: host.Job) -> str:
+    """Return the path of the log, nothing if the disk is full."""
     name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(time.time()))}-{job['host']}.log"
     path = Path(job["folder"], "worker/failures", name)
     log = host.run("docker", "logs", "--timestamps", "--tail", "5000", host.container(job, job["plan"]["new"]))
@@ -47,16 +60,6 @@ def keep_log(job: host.Job) -> dict[str, str]:
         path.write_text(f"{job['plan']['reference']} on {job['host']}: {job['failure']}\n{log.stdout}{log.stderr}")
         for old in sorted(path.parent.glob("*.log"))[:-KEPT_LOGS]:
             old.unlink()
-    except OSError as error:
-        return {"log": "", "sentence": f"its log could not be kept: {error.strerror}"}
-    return {"log": str(path)}
-
-
-def restore(job: host.Job) -> None:
-    """Write the fragment as it was before the start."""
-    with host.alone(Path(job["folder"], "worker")):
-        host.write(job["fragment"], plan.fragment(job, job["plan"]["recipes"]))
-
-
-if __name__ == "__main__":
-    host.answer({"secrets": secrets, "start": start, "keep_log": keep_log, "restore": restore})
+    except OSError:
+        return ""
+    return str(path)

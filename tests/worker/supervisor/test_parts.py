@@ -1,9 +1,9 @@
-"""How the parts of the container's process are ended."""
+"""The end of the parts of the container's process."""
 
 import asyncio
 from contextlib import suppress
 
-from worker.supervisor import cancel
+from worker.supervisor.parts import cancel
 
 
 async def _deaf() -> None:

@@ -1,4 +1,4 @@
-"""The releases of this host, newest first: five good ones to go back to, five failures to learn from."""
+"""The wanted image, pinned; and the history of the host: five good releases, five failures."""
 
 import json
 import time
@@ -11,9 +11,26 @@ KEPT = 5
 Release = dict[str, str]
 
 
+def fetch(job: host.Job) -> dict[str, str]:
+    """Pull the wanted image unless its digest is here. Return its reference, which means this image for ever."""
+    wanted = job["plan"]["wanted"]
+    name = f"{job['repository']}:{wanted}"
+    _check_room(job)
+    if "@" not in wanted or host.run("docker", "image", "inspect", name).returncode:
+        pull = host.run("docker", "pull", "--quiet", name, seconds=1800)
+        if pull.returncode:
+            host.refuse(f"{name} cannot be pulled on {job['host']}: {pull.stderr}. Nothing was changed")
+    image = host.inspect(name)[0]
+    digests = [one.partition("@")[2] for one in image["RepoDigests"] or [] if one.startswith(f"{job['repository']}@")]
+    plain, _, asked = wanted.partition("@")
+    digest = asked if asked in digests else "".join(digests[:1])
+    reference = f"{job['repository']}:{plain}" + (f"@{digest}" if digest else "")
+    return {"wanted": wanted, "id": image["Id"], "reference": reference}
+
+
 def load(job: host.Job) -> dict[str, Any]:
     """Return the history; a host without a release has an empty one."""
-    path = Path(job["folder"], "worker/releases.json")
+    path = _path(job)
     try:
         known = {"inventory_tag": "", "releases": [], **json.loads(host.read(path).strip() or "{}")}
         for one in known["releases"]:
@@ -28,38 +45,38 @@ def tag(reference: str) -> str:
 
 
 def earlier(job: host.Job, known: dict[str, Any], present: str) -> str:
-    """Return the reference of the release to go back to: `job["to"]`, or the last good one that does not serve."""
-    good = [one for one in known["releases"] if not _failed(one)]
-    if job["to"]:
-        by_tag, by_digest = ([one for one in good if one[key] == job["to"]] for key in ("tag", "digest"))
-        by_name = [one for one in good if one["reference"] == f"{job['repository']}:{job['to']}"]
-        found, asked = by_tag + by_digest + by_name, f"release {job['to']}"
+    """Return the release to go back to: the one asked for, or the last good one that does not serve."""
+    good, asked = [one for one in known["releases"] if not _failed(one)], job["asked"]
+    if asked:
+        name = f"{job['repository']}:{asked}"
+        found = [one for one in good if asked in (one["tag"], one["digest"]) or one["reference"] == name]
     else:
         found = [one for one in good if one["reference"] != present and one["result"] == "good"]
-        asked = "earlier good release"
     if not found:
         host.refuse(
-            f"The history knows no {asked} on {job['host']}. ansible-playbook playbooks/releases.yml lists what it "
-            "knows; nothing was changed"
+            f"The history knows no {f'release {asked}' if asked else 'earlier good release'} on {job['host']}. "
+            "ansible-playbook playbooks/releases.yml lists what it knows; nothing was changed"
         )
     return str(found[0]["reference"])
 
 
 def record(job: host.Job) -> dict[str, Any]:
-    """Write how the planned release went to the top; after a rollout, remove the images that were forgotten."""
+    """Write the result of the rollout to the top; remove the images of releases that are forgotten."""
     known, plan = load(job), job["plan"]
     entry = _entry(plan["reference"], f"failed: {job['failure']}" if job["failure"] else "good")
-    if not job["failure"] and not job["given"]:
+    if not job["failure"] and (job["back"] or not job["asked"]):
         known["inventory_tag"] = job["tag"]
     failed = [one for one in known["releases"] if _failed(one)]
     good = [one for one in known["releases"] if not _failed(one)]
     if _failed(entry):
         failed.insert(0, entry)
     elif not good or good[0]["reference"] != plan["reference"]:
-        good = [entry, *_behind(good, plan, job["back"])]
+        for one in good:
+            if job["back"] and one["reference"] == plan["present"]:
+                one["result"] = "rolled back"
+        good = [entry, *(one for one in good if one["reference"] != plan["reference"])]
     known["releases"] = sorted(good[:KEPT] + failed[:KEPT], key=lambda one: one["time"], reverse=True)
-    text = json.dumps(known, indent=4, sort_keys=True) + "\n"
-    changed = host.write(Path(job["folder"], "worker/releases.json"), text)
+    changed = host.write(_path(job), json.dumps(known, indent=4, sort_keys=True) + "\n")
     if plan["rolls"] and not _failed(entry):
         _prune(job["repository"], {one["image"] for one in good[:KEPT]})
     switched, complete = job["switched"] - plan["time"], int(time.time()) - plan["time"]
@@ -67,11 +84,21 @@ def record(job: host.Job) -> dict[str, Any]:
     return {"changed": changed, "sentence": f"{job['host']}: {plan['new']} serves {plan['reference']}; {went}"}
 
 
-def _behind(good: list[Release], plan: dict[str, Any], back: bool) -> list[Release]:
-    """Put the release that was left for an earlier one to the top of the rest: it does not count as good any more."""
-    rest = [one for one in good if one["reference"] != plan["reference"]]
-    left = [{**one, "result": "rolled back"} for one in rest if back and one["reference"] == plan["present"]]
-    return left + [one for one in rest if not back or one["reference"] != plan["present"]]
+def _path(job: host.Job) -> Path:
+    return Path(job["folder"], "worker/releases.json")
+
+
+def _check_room(job: host.Job) -> None:
+    root = host.run("docker", "info", "--format", "{{.DockerRootDir}}").stdout.strip()
+    free = host.run("df", "--output=avail", "--block-size=1M", root).stdout.split()[-1:]
+    if not free or not free[0].isdigit():
+        host.refuse(f"the engine on {job['host']} does not say where it keeps its images. Nothing was changed")
+    if int(free[0]) < job["free_megabytes"]:
+        host.refuse(
+            f"Only {free[0]} MB are free where Docker keeps its images on {job['host']}; a rollout needs "
+            f"{job['free_megabytes']} (worker_free_disk_megabytes). "
+            "`docker image prune --all --filter label!=wearon.release` there makes room. Nothing was changed"
+        )
 
 
 def _entry(reference: str, result: str) -> Release:
@@ -97,7 +124,3 @@ def _prune(repository: str, keep: set[str]) -> None:
     keep |= {one["Image"] for one in (host.inspect(*used) if used else [])}
     for image in set(host.run("docker", "images", "--quiet", "--no-trunc", repository).stdout.split()) - keep:
         host.run("docker", "image", "rm", "--force", image)
-
-
-if __name__ == "__main__":
-    host.answer({"record": record})

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import httpx
 from postgrest.exceptions import APIError
 
+from worker.clients import json_object
+
 KEY_REMEDY = "check SUPABASE_URL, and that SUPABASE_SERVICE_ROLE_KEY is the service role's key of that project"
 _WAIT = "it is tried again; look at the project's status and load in the Supabase dashboard"
 _PAUSED = "the project is paused", "restore it in the Supabase dashboard"
@@ -57,26 +59,8 @@ def refusal(error: APIError | httpx.HTTPStatusError) -> Refusal:
     return Refusal(f"{meaning} ({detail})" if meaning else detail, remedy)
 
 
-async def raise_without_code(response: httpx.Response) -> None:
-    """Raise HTTPStatusError for a refusal that is not PostgREST's own: its client would lose the status."""
-    if response.is_success:
-        return
-    await response.aread()
-    body = _object(response)
-    if not isinstance(body.get("code"), str) or not isinstance(body.get("message"), str):
-        raise httpx.HTTPStatusError(f"status {response.status_code}", request=response.request, response=response)
-
-
 def _said(response: httpx.Response) -> str:
     """The gateway's sentence; of a page in HTML only the status is of use."""
-    body = _object(response)
+    body = json_object(response)
     said = body.get("message") or body.get("msg") or body.get("error")
     return said if isinstance(said, str) else response.reason_phrase
-
-
-def _object(response: httpx.Response) -> dict[str, object]:
-    try:
-        body = response.json()
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}

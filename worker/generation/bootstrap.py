@@ -1,0 +1,173 @@
+"""The wiring of the generation side: once for the supervisor, once for the Celery process."""
+
+import os
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from worker import clients
+from worker.generation import openai_images
+from worker.generation.audit.schedule import AuditSchedule
+from worker.generation.breaker import Breaker
+from worker.generation.celery_app import create_app
+from worker.generation.claims import Claims
+from worker.generation.consumer import Consumer
+from worker.generation.dead_letters import DeadLetters
+from worker.generation.delivery import Delivery
+from worker.generation.expiry import Expiry
+from worker.generation.heartbeat import Heartbeat
+from worker.generation.intake import Intake
+from worker.generation.leases import Leases
+from worker.generation.limiter import Limiter
+from worker.generation.openai_images import ImageEditor
+from worker.generation.ownership import Ownership
+from worker.generation.paid_call import PaidCall
+from worker.generation.pauses import Pauses
+from worker.generation.pipeline import Pipeline
+from worker.generation.probes import Probes
+from worker.generation.queue_metrics import Shared
+from worker.generation.sessions import Sessions
+from worker.generation.settlement import Settlement
+from worker.generation.starts import Starts
+from worker.generation.steps import DOWNLOADS, Steps
+from worker.generation.storage import Storage
+from worker.generation.stuck import Stuck
+from worker.generation.sweep import Sweeper
+from worker.generation.sweep_schedule import SweepSchedule
+from worker.health import Health, HealthCheck
+from worker.photos.fetcher import ImageFetcher
+from worker.settings import Settings
+
+
+@dataclass(frozen=True)
+class QueueSide:
+    """Everything that the supervisor does about the queue."""
+
+    claims: Claims
+    sessions: Sessions
+    consumer: Consumer
+    sweeps: SweepSchedule
+    settlement: Settlement
+    heartbeat: Heartbeat
+    audits: AuditSchedule
+    health_check: HealthCheck
+    metrics: Shared
+    connections: AsyncExitStack
+
+
+@dataclass(frozen=True)
+class CelerySide:
+    """Everything that the Celery process needs for a message."""
+
+    pipeline: Pipeline
+    claims: Claims
+    leases: Leases
+    #: Loops that never end by themselves.
+    background: list[Coroutine[Any, Any, Any]]
+
+
+def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
+    """The supervisor's objects; connects to nothing."""
+    connections = AsyncExitStack()
+    redis = clients.redis_client(settings)
+    http = clients.http_client(clients.SUPABASE_TIMEOUT, connections=10)
+    connections.push_async_callback(http.aclose)
+    connections.push_async_callback(redis.aclose)
+    database = clients.database_client(settings, http)
+    sessions = Sessions(database)
+    claims = Claims(redis, instance, settings.lease_seconds)
+    settlement = Settlement(redis, sessions)
+    dead_letters = DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes)
+    ownership, pauses = Ownership(redis), Pauses(redis)
+    heartbeat = Heartbeat(claims, health, settings.lease_seconds)
+    consumer = Consumer(
+        claims=claims,
+        ownership=ownership,
+        celery=create_app(settings, instance),
+        slots=settings.slots,
+        intake=Intake(pauses, settings.intake_hold_file),
+        dead_letters=dead_letters,
+        sessions=sessions,
+        settlement=settlement,
+        health=health,
+    )
+    on_progress = partial(health.progress, "sweeper")
+    stuck = Stuck(
+        settings,
+        claims=claims,
+        ownership=ownership,
+        pauses=pauses,
+        sessions=sessions,
+        settlement=settlement,
+        on_progress=on_progress,
+    )
+    sweeper = Sweeper(
+        redis, claims=claims, settlement=settlement, dead_letters=dead_letters, stuck=stuck, on_progress=on_progress
+    )
+    return QueueSide(
+        claims=claims,
+        sessions=sessions,
+        consumer=consumer,
+        sweeps=SweepSchedule(sweeper, consumer, heartbeat, health, settings.sweep_interval_seconds),
+        settlement=settlement,
+        heartbeat=heartbeat,
+        audits=AuditSchedule(database, redis, settings.audit_interval_seconds),
+        health_check=HealthCheck(health, redis.ping, sessions.usable),
+        metrics=Shared(redis, claims, Limiter(redis, settings.openai_requests_per_minute)),
+        connections=connections,
+    )
+
+
+def celery_side(settings: Settings, instance: str) -> CelerySide:
+    """The Celery process's objects, on the running event loop; connects to nothing."""
+    redis = clients.redis_client(settings)
+    database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=20)
+    bucket = clients.storage_client(settings, clients.http_client(clients.STORAGE_TIMEOUT, connections=50))
+    sessions = Sessions(clients.database_client(settings, database))
+    settlement = Settlement(redis, sessions)
+    leases = Leases(redis, instance, settings.lease_seconds)
+    pauses, breaker = Pauses(redis), Breaker(redis, settings)
+    probes = Probes(pauses, settings.quota_pause_seconds)
+    expiry = Expiry(pauses, settings)
+    limiter = Limiter(redis, settings.openai_requests_per_minute, check=breaker.check)
+    starts = Starts(sessions, leases, settlement, expiry)
+    fetcher = ImageFetcher(
+        trusted_origins=settings.trusted_origins,
+        max_bytes=settings.image_max_bytes,
+        timeout_seconds=settings.fetch_timeout_seconds,
+        downloads=DOWNLOADS,
+    )
+    editor = ImageEditor(
+        openai_images.client(settings, limiter.sent),
+        settings,
+        wait_for_turn=limiter.acquire,
+        on_answer=breaker.answered,
+        fetch=fetcher.fetch,
+    )
+    steps = Steps(
+        fetcher=fetcher,
+        paid_call=PaidCall(
+            settings, editor=editor, sessions=sessions, starts=starts, expiry=expiry, breaker=breaker, probes=probes
+        ),
+        delivery=Delivery(
+            Storage(bucket, settings.supabase_storage_bucket, settings.signed_url_seconds),
+            probes,
+        ),
+        concurrency=settings.worker_concurrency,
+        threads=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="images"),
+    )
+    pipeline = Pipeline(
+        timeout_seconds=settings.generation_timeout_seconds,
+        leases=leases,
+        starts=starts,
+        steps=steps,
+        settlement=settlement,
+        breaker=breaker,
+        probes=probes,
+        dead_letters=DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes),
+    )
+    claims = Claims(redis, instance, settings.lease_seconds)
+    return CelerySide(pipeline, claims, leases, [leases.renew_forever(), editor.models.watch_forever()])

@@ -1,0 +1,102 @@
+"""The supervisor's handle of the Celery process: starts the process, hears its events, and ends it."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+from worker import logs
+from worker.generation.link import AskMetrics, Beat, Ended, Link, Metrics, Release, Up
+from worker.health import Health
+
+INSTANCE_VARIABLE = "WEARON_INSTANCE"
+LINK_VARIABLE = "WEARON_LINK_FD"
+#: glibc would give every picture's memory back to the kernel and take it again for the next one: 17 ms of page faults
+#: per generation. The environment's own values go first.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
+#: The process answers in milliseconds unless its loop hangs.
+_METRICS_SECONDS = 1.0
+_END_SECONDS = 0.02
+
+
+class CeleryProcess:
+    """Starts the process at once: the process loads its modules while the supervisor loads its own."""
+
+    def __init__(self) -> None:
+        #: Unique per start: a crashed predecessor's claims must look dead.
+        self.instance = f"{socket.gethostname()}-{uuid4().hex[:8]}"
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "worker.generation.tasks"],
+                env={**_ALLOCATOR, **os.environ, INSTANCE_VARIABLE: self.instance, LINK_VARIABLE: str(theirs.fileno())},
+                pass_fds=(theirs.fileno(),),
+                # Output before the process's own logging is set up goes where the supervisor's foreign output goes.
+                stdout=logs.stdout,
+            )
+        self._link: Link | None = None
+        self._up = asyncio.Event()
+        self._metrics: list[Any] = []
+        self._metrics_came = asyncio.Event()
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    async def watch(self, health: Health, slot_freed: Callable[[], None]) -> str:
+        """Hear the process until it ends; -> how it ended. Calls `slot_freed` whenever a generation has ended."""
+        self._link = await Link.open(self._socket)
+        async for event in self._link.events():
+            match event:
+                case Ended():
+                    slot_freed()
+                case Up():
+                    self._up.set()
+                case Metrics(families):
+                    self._metrics = families
+                    self._metrics_came.set()
+                case Beat(active, silent):
+                    health.beat("celery", active=active, loop_silent_seconds=silent)
+        # The process has closed its end and is about to be gone.
+        while (code := self._process.poll()) is None:  # noqa: ASYNC110  # the kernel's event, not ours
+            await asyncio.sleep(_END_SECONDS)
+        return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+    async def wait_until_up(self) -> None:
+        """Return once the process can run generations."""
+        await self._up.wait()
+
+    async def metrics(self) -> list[Any]:
+        """The values of the process's metrics; the last known values while its loop hangs.
+
+        So its counters never go back while it lives, and the container ends when it does not.
+        """
+        self._metrics_came.clear()
+        if self._link and self._link.send(AskMetrics()):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_METRICS_SECONDS):
+                    await self._metrics_came.wait()
+        return self._metrics
+
+    def drain(self) -> None:
+        """Take nothing more, finish what runs, then end."""
+        self._signal(signal.SIGTERM)
+
+    def release(self) -> None:
+        """Requeue or fail what runs."""
+        if self._link:
+            self._link.send(Release())
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)  # nothing happens once the process has ended

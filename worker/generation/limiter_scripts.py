@@ -1,0 +1,71 @@
+"""What Redis does in one step for `limiter`. Moments are microseconds of Redis' own clock.
+
+KEYS: the calls by the moment of their start, the pause of the intake; ARGV: token, calls per window, window, tolerance.
+"""
+
+_COMMON = """
+local set, token, limit, window, tolerance = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+
+local function get_score(place)
+    return tonumber(redis.call('ZRANGE', set, place, place, 'WITHSCORES')[2] or nil)
+end
+
+-- Every waiting call gets the first moment at which the window has room, in the order in which they wait.
+local function close_ranks()
+    local entries = redis.call('ZRANGE', set, 0, -1, 'WITHSCORES')
+    local starts = {}
+    for i = 1, #entries / 2 do
+        starts[i] = tonumber(entries[2 * i])
+        if starts[i] > now then
+            local first = math.max(now + i, i > limit and starts[i - limit] + window or 0)
+            if first ~= starts[i] then redis.call('ZADD', set, first, entries[2 * i - 1]) end
+            starts[i] = first
+        end
+    end
+end
+"""
+
+#: -> microseconds until this call may start (0: it has been started), and the pause. Safe to repeat.
+PLACE = (
+    _COMMON
+    + """
+redis.call('ZREMRANGEBYSCORE', set, '-inf', now - window)
+local mine = tonumber(redis.call('ZSCORE', set, token) or nil)
+if not mine then
+    local ahead = redis.call('ZCARD', set)
+    mine = math.max(now, ahead >= limit and get_score(ahead - limit) + window or 0)
+    redis.call('ZADD', set, mine, token)
+elseif mine + tolerance < now then
+    -- It rises late (a stalled process, an outage): those behind it keep their distance from its true start.
+    mine = now
+    redis.call('ZADD', set, mine, token)
+    close_ranks()
+end
+if mine > now then
+    -- As many calls as the window holds never wait, but for a window that was longer then. Only a clock that was set
+    -- back leaves their starts in the future: they count as started now.
+    local started = get_score(limit - 1) or get_score(-1)
+    if started > now + 1000000 then
+        close_ranks()
+        mine = tonumber(redis.call('ZSCORE', set, token))
+    end
+end
+-- Every waiting call asks many times per window: the set outlives an outage of some windows, and no long rest.
+redis.call('PEXPIRE', set, math.ceil((mine - now + 10 * window) / 1000))
+return {math.max(0, mine - now), redis.call('GET', KEYS[2])}
+"""
+)
+
+#: Takes a call back that will not be made; those behind it move up.
+GIVE_BACK = _COMMON + "if redis.call('ZREM', set, token) == 1 then close_ranks() end"
+
+#: KEYS: the calls; ARGV: the window. -> calls that have started within the window, and those that wait.
+USAGE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return {0, 0} end
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local earliest, latest = string.format('(%.0f', now - ARGV[1]), string.format('%.0f', now)
+return {redis.call('ZCOUNT', KEYS[1], earliest, latest), redis.call('ZCOUNT', KEYS[1], '(' .. latest, '+inf')}
+"""

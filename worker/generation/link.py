@@ -1,0 +1,87 @@
+"""The socket between the supervisor and the Celery process: typed events as JSON lines, both ways."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import Any, Self, get_args
+
+#: The longest event: all metrics of the process are some 50 kB.
+_LINE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Up:
+    """The Celery process takes messages now."""
+
+
+@dataclass(frozen=True)
+class Beat:
+    """The Celery process is alive and runs this many generations; Celery's own loop was last seen so long ago."""
+
+    active: int
+    celery_silent_seconds: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A generation has ended: its slot is free."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The values of all metrics of the Celery process."""
+
+    families: list[Any]
+
+
+@dataclass(frozen=True)
+class AskMetrics:
+    """Order: answer with Metrics."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """Order: requeue or fail everything that runs."""
+
+
+Event = Up | Beat | Ended | Metrics | AskMetrics | Release
+_KINDS = {kind.__name__: kind for kind in get_args(Event)}
+
+
+class Link:
+    """One end of the socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, end: socket.socket) -> Self:
+        """Take up this end on the running event loop."""
+        return cls(*await asyncio.open_connection(sock=end, limit=_LINE_BYTES))
+
+    def send(self, event: Event) -> bool:
+        """Tell the other end; false when it is gone."""
+        if self._writer.is_closing():
+            return False
+        self._writer.write(encode(event))
+        return True
+
+    async def events(self) -> AsyncIterator[Event]:
+        """All events of the other end, until it closes the socket."""
+        while line := await self._reader.readline():
+            yield decode(line)
+
+
+def encode(event: Event) -> bytes:
+    """One line."""
+    return json.dumps([type(event).__name__, asdict(event)]).encode() + b"\n"
+
+
+def decode(line: bytes) -> Event:
+    """The event that `encode` made the line of."""
+    name, fields = json.loads(line)
+    event: Event = _KINDS[name](**fields)
+    return event

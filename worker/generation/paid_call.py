@@ -1,0 +1,108 @@
+"""The step that costs money: one picture from OpenAI, with the retries and the end that a pause asks for."""
+
+import asyncio
+from contextlib import suppress
+from functools import partial
+
+from worker.errors import GenerationError, Paused, Postponed, RateLimited, ServiceOutage
+from worker.generation import metrics
+from worker.generation.breaker import Breaker
+from worker.generation.expiry import Expiry
+from worker.generation.openai_images import ImageEditor
+from worker.generation.openai_request import Edit
+from worker.generation.pauses import OPENAI, STORAGE
+from worker.generation.probes import Probes
+from worker.generation.prompt import DEFAULT_PROMPT
+from worker.generation.retrying import until_available
+from worker.generation.run import Run, SessionTaken
+from worker.generation.sessions import Sessions
+from worker.generation.starts import Starts
+from worker.logs import get_logger
+from worker.settings import Settings
+
+log = get_logger(__name__)
+
+
+class PaidCall:
+    """Edits a session's pictures into one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        editor: ImageEditor,
+        sessions: Sessions,
+        starts: Starts,
+        expiry: Expiry,
+        breaker: Breaker,
+        probes: Probes,
+    ) -> None:
+        self._settings = settings
+        self._editor = editor
+        self._sessions = sessions
+        self._starts = starts
+        self._expiry = expiry
+        self._breaker = breaker
+        self._probes = probes
+
+    async def edit(self, run: Run, pictures: list[bytes]) -> Edit:
+        """The picture; after a first 429 the session is queued again for a while and the call made once more."""
+        try:
+            return await self._call(run, pictures)
+        except RateLimited as error:
+            run.called_openai = False
+            wait = max(self._settings.rate_limit_retry_seconds, error.retry_after)
+            wait = min(wait, self._settings.rate_limit_retry_max_seconds)
+            metrics.REQUEUED.labels(error.reason).inc()
+            log.warning("generation_requeued", reason=error.reason, wait_seconds=wait, detail=str(error))
+        await until_available(self._sessions.requeue, run.message.session)
+        await asyncio.sleep(wait)
+        await self._starts.restart(run)
+        return await self._call(run, pictures)
+
+    async def _call(self, run: Run, pictures: list[bytes]) -> Edit:
+        """The paid call with its retries; a probe's ends sooner, and ends the pause when it shows the reason gone."""
+        prompt = run.message.prompt.strip() or DEFAULT_PROMPT
+        try:
+            async with asyncio.timeout(None) as limit:
+                run.attempt.stop = partial(_expire_in, limit, 0)
+                edit = await self._editor.edit(pictures, prompt, partial(self._before_request, run, limit), run.step)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise await self._stopped(run) from None
+        except GenerationError as error:
+            # Any answer shows that OpenAI is there; only a picture shows that it has taken the account again.
+            if run.probe == OPENAI and run.attempt.available and not isinstance(error, Postponed):
+                await self._probes.succeeded(run)
+            raise
+        finally:
+            run.attempt.stop = None
+        if run.probe != STORAGE:
+            await self._probes.succeeded(run)
+        return edit
+
+    async def _before_request(self, run: Run, limit: asyncio.Timeout) -> None:
+        """Stop here if this process stood still so long that another worker may have made the request."""
+        await self._expiry.check(run.message)
+        if not await self._starts.is_ours(run):
+            log.warning("message_dropped", why="another worker took the session over")
+            raise SessionTaken
+        run.called_openai = run.attempt.waiting = True
+        if run.probe:
+            _expire_in(limit, self._settings.probe_limit_seconds)
+
+    async def _stopped(self, run: Run) -> Postponed:
+        """Why the call was ended here: a probe got no answer in time, or a failed call is not retried in a pause."""
+        run.attempt.stop = None
+        if run.attempt.waiting:
+            await self._breaker.answered(available=False)
+            return ServiceOutage(OPENAI, f"no answer within {self._settings.probe_limit_seconds:g} s")
+        if run.probe:
+            return ServiceOutage(OPENAI, "the probe's call failed")
+        return Paused(OPENAI, "OpenAI failed, and the intake is paused")
+
+
+def _expire_in(limit: asyncio.Timeout, seconds: float) -> None:
+    with suppress(RuntimeError):  # it is expiring already
+        limit.reschedule(asyncio.get_running_loop().time() + seconds)

@@ -1,0 +1,49 @@
+"""One generation while it runs: what its steps know and tell each other."""
+
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from worker.errors import AccountRefused, ServiceUnavailable
+from worker.generation import metrics
+from worker.generation.breaker import Attempt
+from worker.generation.leases import Lease
+from worker.generation.message import GenerationMessage
+
+
+class SessionTaken(Exception):  # no failure: there is nothing left to do
+    """Another worker has ended the session, or works on it."""
+
+
+@dataclass
+class Run:
+    """One message on its way to an outcome."""
+
+    message: GenerationMessage
+    lease: Lease
+    #: The reason of the pause that this generation probes; empty: it is no probe.
+    probe: str = ""
+    began_at: float = field(default_factory=time.monotonic)
+    #: The session is "processing" because of this worker.
+    started: bool = False
+    #: ... or may be: the answer to the start was lost.
+    perhaps_started: bool = False
+    #: OpenAI may have been paid: the session is not requeued any more.
+    called_openai: bool = False
+    #: Why the storage does not take the paid picture.
+    refused: AccountRefused | ServiceUnavailable | None = None
+    #: Seconds in each step, all its calls together.
+    steps: dict[str, float] = field(default_factory=dict)
+    attempt: Attempt = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.attempt = Attempt(self.message.session_id, probe=bool(self.probe))
+
+    @property
+    def elapsed_ms(self) -> int:
+        """Milliseconds since the message came."""
+        return round((time.monotonic() - self.began_at) * 1000)
+
+    def step(self, name: str) -> AbstractContextManager[None]:
+        """Time one step for the log and the metric."""
+        return metrics.step(name, self.steps)

@@ -1,0 +1,122 @@
+"""Open sessions that no worker will end. Decision: docs/decisions/0013-sessions-of-others.md.
+
+No message is read to find them: a session's marks in Redis and its age tell enough, however long the queue is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from worker.errors import GenerationError, MessageExpired, Orphaned, WorkerLost
+from worker.generation.claims import Claims
+from worker.generation.ownership import Ownership
+from worker.generation.pauses import Pauses
+from worker.generation.sessions import OpenSession, Sessions
+from worker.generation.settlement import Settlement
+from worker.settings import Settings
+
+#: Sessions of one channel that one look ends at most; the next look goes on.
+_BATCH = 500
+#: A session's row may be so much older than its message.
+_INSERT_SECONDS = 120.0
+#: Without a time to live, sessions that no message here accounts for still end.
+_ORPHAN_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class StuckSession:
+    """A session to be ended, and the error to end it with."""
+
+    session: OpenSession
+    error: GenerationError
+
+
+class Stuck:
+    """Sessions of workers on another Redis are left alone until their deadline: nothing here shows who has them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        claims: Claims,
+        ownership: Ownership,
+        pauses: Pauses,
+        sessions: Sessions,
+        settlement: Settlement,
+        on_progress: Callable[[], None],
+    ) -> None:
+        self._limit = settings.message_ttl_seconds
+        self._most = max(settings.message_ttl_max_seconds, settings.message_ttl_seconds)
+        self._grace = settings.orphan_grace_seconds
+        self._claims = claims
+        self._ownership = ownership
+        self._pauses = pauses
+        self._sessions = sessions
+        self._settlement = settlement
+        self._on_progress = on_progress
+
+    async def find(self) -> list[StuckSession]:
+        """All of them, up to a limit."""
+        found = await self._look()
+        if found:
+            # A session that moved on between two of the questions looks stuck for a moment.
+            again = {stuck.session for stuck in await self._look()}
+            found = [stuck for stuck in found if stuck.session in again]
+        return found
+
+    async def _look(self) -> list[StuckSession]:
+        return [*await self._lost(), *await self._unstarted()]
+
+    async def _lost(self) -> list[StuckSession]:
+        """Sessions in "processing" whose worker is gone."""
+        # The database first: a session that moves on meanwhile then counts as accounted for, or has ended by itself.
+        candidates = await self._sessions.open(["processing"], self._on_progress)
+        marks = await self._ownership.marks([session.id for session in candidates])
+        deadline = self._before(max(self._most, _ORPHAN_SECONDS))
+        lost = [
+            session
+            for session in candidates
+            if not marks[session.id].held and (marks[session.id].begun or session.is_older_than(deadline))
+        ]
+        return [StuckSession(session, WorkerLost("no worker has it")) for session in await self._unsettled(lost)]
+
+    async def _unstarted(self) -> list[StuckSession]:
+        """Sessions that wait for a message that will not come, or that comes too late."""
+        grace = self._grace if self._grace is not None else self._limit or _ORPHAN_SECONDS
+        waiting = await self._queued(grace)
+        if not waiting:
+            return []
+        if await self._claims.are_all_empty():
+            error: GenerationError = Orphaned("no message for it")
+            waiting = waiting if self._grace is not None else await self._without_pauses(waiting, grace)
+        elif self._limit:
+            # One of the messages may be this session's. It is not used any more after this time.
+            error = MessageExpired(f"it waited for {self._most} s")
+            waiting = await self._queued(self._most + _INSERT_SECONDS)
+        else:
+            return []
+        marks = await self._ownership.marks([session.id for session in waiting])
+        free = [session for session in waiting if not marks[session.id].held]
+        return [StuckSession(session, error) for session in await self._unsettled(free)]
+
+    async def _queued(self, seconds: float) -> list[OpenSession]:
+        return await self._sessions.open(["queued", "pending"], self._on_progress, self._before(seconds), _BATCH)
+
+    async def _without_pauses(self, sessions: list[OpenSession], seconds: float) -> list[OpenSession]:
+        """Sessions that are older than `seconds` when pauses of the intake do not count."""
+        times = await self._pauses.times()
+        old = []
+        for session in sessions:
+            made = session.created_at.timestamp() if session.created_at else times.now
+            if times.now - made - times.paused_since(made) > seconds:
+                old.append(session)
+        return old
+
+    async def _unsettled(self, sessions: list[OpenSession]) -> list[OpenSession]:
+        """Sessions whose end is not known; a known end only has to be written."""
+        known = await self._settlement.known([session.id for session in sessions])
+        return [session for session in sessions if session.id not in known]
+
+    @staticmethod
+    def _before(seconds: float) -> datetime:
+        return datetime.now(UTC) - timedelta(seconds=seconds)

@@ -1,0 +1,1 @@
+"""`wearon-worker run`: the supervisor, and the parts that it keeps running."""

@@ -1,0 +1,130 @@
+"""`wearon-worker run`: starts the parts in order, watches them, and drains on SIGTERM.
+
+Parts: the Celery process, the consumer, the sweeper, the settler and the HTTP server. If one dies or hangs the
+container's process ends with a reason, and Docker starts it again.
+"""
+
+import asyncio
+import signal
+import time
+from contextlib import suppress
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from worker.errors import PartEnded, WorkerError
+from worker.generation import bootstrap, departure
+from worker.generation.celery_process import CeleryProcess
+from worker.generation.retrying import AWAY, retry_for
+from worker.health import Health
+from worker.http import container_metrics
+from worker.http.metrics_page import Page
+from worker.http.server import HttpServer
+from worker.logs import get_logger
+from worker.settings import Settings
+from worker.supervisor.parts import Parts, cancel
+
+log = get_logger(__name__)
+
+#: A released generation writes its outcome or is requeued within this.
+_RELEASE_SECONDS = 20.0
+_HTTP_STOP_SECONDS = 6.0
+#: The first sweep comes before the first message, but must not keep it waiting for ever.
+_FIRST_SWEEP_SECONDS = 10.0
+
+
+def run(settings: Settings, celery: CeleryProcess) -> int:
+    """Run the worker, whose Celery process has been started, until it is told to stop; -> the exit code."""
+    try:
+        asyncio.run(Supervisor(settings, celery).run())
+    except WorkerError as error:
+        log.critical("worker_ended", reason=str(error))
+        return 1
+    return 0
+
+
+class Supervisor:
+    """One container's worker."""
+
+    def __init__(self, settings: Settings, celery: CeleryProcess) -> None:
+        self._settings = settings
+        self._celery = celery
+        self._health = Health()
+        self._queue = bootstrap.queue_side(settings, celery.instance, self._health)
+        self._http = HttpServer(settings, self._health, Page(self._queue.metrics, celery.metrics))
+        self._parts = Parts()
+        self._signals = asyncio.Queue[signal.Signals]()
+        container_metrics.watch(settings, self._health, lambda: celery.pid)
+
+    async def run(self) -> None:
+        """Return after an orderly stop; raise WorkerError when a part ended by itself."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._signals.put_nowait, number)
+        log.info("worker_starting", instance=self._celery.instance, concurrency=self._settings.worker_concurrency)
+        http = self._parts.start("http", self._http.serve_until_stopped())
+        celery = self._parts.start("celery", self._celery.watch(self._health, self._queue.consumer.slot_freed))
+        self._parts.start("health", self._queue.health_check.run_forever())
+        starting = asyncio.create_task(self._start())
+        stop = asyncio.create_task(self._signals.get())
+        try:
+            await self._parts.watch(starting, stop)
+            await cancel({starting})
+            await self._drain(celery)
+        except PartEnded:
+            self._celery.kill()
+            await cancel({starting})
+            await self._parts.cancel_all(but="http")
+            await departure.abandon(self._queue.claims)
+            raise
+        finally:
+            self._celery.kill()
+            self._http.should_exit = True
+            await asyncio.wait({http}, timeout=_HTTP_STOP_SECONDS)
+            await cancel({starting, stop})
+            await self._parts.cancel_all()
+            await self._queue.connections.aclose()
+        log.info("worker_stopped")
+
+    async def _start(self) -> None:
+        """Make everything true that has to be before the first message is taken."""
+        queue = self._queue
+        await queue.heartbeat.join()
+        self._health.redis_connected = True
+        await queue.sessions.require_functions()
+        self._health.database_connected = True
+        try:
+            await retry_for(_FIRST_SWEEP_SECONDS)(queue.sweeps.sweep)
+        except AWAY as error:
+            log.warning("sweep_failed", error=str(error))
+        await self._celery.wait_until_up()
+        self._parts.start("consumer", queue.consumer.run())
+        self._parts.start("sweeper", queue.sweeps.run_forever())
+        self._parts.start("settler", queue.settlement.settle_forever())
+        self._parts.start("heartbeat", queue.heartbeat.beat_forever())
+        self._parts.start("audit", queue.audits.run_forever())
+        self._health.state = "ready"
+        log.info("worker_ready", instance=self._celery.instance)
+
+    async def _drain(self, celery: asyncio.Task[Any]) -> None:
+        """Take nothing new, let running generations end, requeue what was not started."""
+        self._health.state = "draining"
+        began_at, limit = time.monotonic(), self._settings.drain_timeout_seconds
+        log.info("drain_begun", timeout_seconds=limit)
+        self._celery.drain()
+        await self._parts.cancel("consumer", "sweeper")
+        self._parts.start("returner", self._requeue_unstarted())
+        again = asyncio.create_task(self._signals.get())
+        await asyncio.wait({celery, again}, timeout=limit, return_when="FIRST_COMPLETED")
+        if not celery.done():
+            log.warning("drain_cut_short", why="second signal" if again.done() else "drain time-out")
+            self._celery.release()
+            await asyncio.wait({celery}, timeout=_RELEASE_SECONDS)
+        again.cancel()
+        self._celery.kill()
+        requeued = await departure.leave(self._queue.claims)
+        if requeued is not None:
+            log.info("drain_ended", messages_given_back=requeued, seconds=round(time.monotonic() - began_at, 1))
+
+    async def _requeue_unstarted(self) -> None:
+        with suppress(RedisError, OSError):
+            await self._queue.consumer.return_unstarted()
