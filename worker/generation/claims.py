@@ -1,4 +1,4 @@
-"""What an instance took from the queue and has not finished: the crash-safe form of BRPOP.
+"""Messages that an instance took from the queue and has not finished: the crash-safe form of BRPOP.
 
 A message stays on its instance's claimed list from the moment it leaves the queue until its generation has ended, so a
 crash at any moment leaves it where another instance finds it. All of it goes on while Redis is full (see `room`).
@@ -63,6 +63,11 @@ class Claims:
             await self._join(keys=[keys.INSTANCES, alive], args=[self.instance, milliseconds])
         return bool(before)
 
+    async def prove(self) -> None:
+        """Raise what Redis raises when it takes no write now; it may be full."""
+        # Extends the sign of life of an instance that has one; a full Redis takes it, a replica does not.
+        await self.redis.pexpire(keys.alive(self.instance), int(self._lease_seconds * 1000))
+
     async def take(self, timeout_seconds: int) -> bytes | None:
         """The oldest message of the queue, now on this instance's claimed list; None when none came."""
         try:
@@ -75,7 +80,7 @@ class Claims:
         return taken if isinstance(taken, bytes) else None
 
     async def held(self) -> list[bytes]:
-        """What this instance has claimed, newest first: no more than it has slots."""
+        """All messages that this instance has claimed, newest first: no more than it has slots."""
         return await self.page(0, -1)
 
     async def page(self, first: int, last: int) -> list[bytes]:
@@ -83,11 +88,11 @@ class Claims:
         return [bytes(payload) for payload in await self._lists.lrange(self._list, first, last)]
 
     async def count(self) -> int:
-        """How many messages this instance has claimed."""
+        """Number of messages that this instance has claimed."""
         return int(await self._lists.llen(self._list))
 
     async def count_unstarted(self) -> int:
-        """How many of them wait in Celery."""
+        """Number of claimed messages that wait in Celery."""
         return int(await self._lists.llen(keys.celery_queue(self.instance)))
 
     async def finish(self, payload: bytes) -> None:

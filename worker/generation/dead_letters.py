@@ -93,7 +93,7 @@ class DeadLetters:
         return None
 
     async def made_room(self) -> int:
-        """How many had to go because the list was full, ever."""
+        """Number of letters that ever had to go because the list was full."""
         return int(await self._redis.get(keys.DEAD_DROPPED) or 0)
 
     async def replay(self, letter: DeadLetter) -> bool:
