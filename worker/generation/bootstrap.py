@@ -47,6 +47,7 @@ class QueueSide:
     """Everything that the supervisor does about the queue."""
 
     claims: Claims
+    ownership: Ownership
     sessions: Sessions
     consumer: Consumer
     sweeps: SweepSchedule
@@ -109,6 +110,7 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
     )
     return QueueSide(
         claims=claims,
+        ownership=ownership,
         sessions=sessions,
         consumer=consumer,
         sweeps=SweepSchedule(sweeper, consumer, heartbeat, health, settings.sweep_interval_seconds),
