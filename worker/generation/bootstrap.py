@@ -130,7 +130,8 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     bucket = clients.storage_client(settings, clients.http_client(clients.STORAGE_TIMEOUT, connections=50))
     sessions = Sessions(clients.database_client(settings, database))
     settlement = Settlement(redis, sessions)
-    leases = Leases(redis, instance, settings.lease_seconds)
+    # Connections of their own: a crowd at the limiter must not keep a renewal waiting.
+    leases = Leases(clients.redis_client(settings), instance, settings.lease_seconds)
     pauses, breaker = Pauses(redis), Breaker(redis, settings)
     probes = Probes(pauses, settings.quota_pause_seconds)
     expiry = Expiry(pauses, settings)
