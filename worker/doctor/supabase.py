@@ -16,7 +16,7 @@ from worker.generation.sessions import MIGRATION, Sessions
 from worker.generation.storage_answers import Meaning, read
 from worker.settings import Settings, is_jwt
 
-#: What fail_generation calls (contracts.md section 2); the worker's own functions are checked by `Sessions`.
+#: What fail_generation calls (generation/sql); the worker's own functions are checked by `Sessions`.
 REFUND_FUNCTIONS = ("refund_credits", "refund_store_credits", "refund_store_shopper_credits")
 JPEG = "image/jpeg"
 #: A finished picture in the best quality is smaller.

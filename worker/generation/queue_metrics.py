@@ -1,4 +1,4 @@
-"""What is in Redis and therefore the same for every instance, read at the scrape: take `max()` over instances."""
+"""Metrics of Redis, the same for every instance and read at the scrape: take `max()` over instances."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from worker.generation.metrics import PAUSES
 from worker.generation.pauses import Pause
 
 _PATIENCE_SECONDS = 1.0
-#: Messages at the taking end; one of them is the oldest, though some may have been put back behind it.
+#: Messages at the taking end; one of them is the oldest, though some may have been requeued behind it.
 _END = 5
 #: One command for all counts. Of the oldest messages only the field `created_at` is read, if they can be used at all.
 _LOOK = """
@@ -111,8 +111,8 @@ def _pause(pause: Pause | None) -> list[Metric]:
     )
     for reason in sorted({*PAUSES, *([pause.reason] if pause else [])}):
         paused.add_metric([reason], pause is not None and pause.reason == reason)
-    begun = pause.since if pause else 0
-    return [paused, _gauge("wearon_intake_paused_timestamp_seconds", "When the pause began; 0: there is none.", begun)]
+    since = pause.since if pause else 0
+    return [paused, _gauge("wearon_intake_paused_timestamp_seconds", "When the pause began; 0: there is none.", since)]
 
 
 def _findings(counts: dict[str, int]) -> Metric:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Asks the Prometheus of this host whether an alert fires, and Grafana's counter whether somebody was told.
+"""Ask Prometheus of this host whether an alert fires, and Grafana's counter whether a message was sent.
 
 watch_alert.py PROJECT before RULE                 how many messages were sent until now, `-` if Grafana does not say;
                                                    exit code 1 when the alert fires already

@@ -170,7 +170,7 @@ def render(samples: list[Sample]) -> Iterator[str]:
 
 
 def replace(path: Path, text: str) -> None:
-    """Never half a file for whoever reads."""
+    """Replace a file in one step, so that a reader never sees half of it."""
     new = path.with_suffix(".new")
     new.write_text(text)
     new.chmod(0o644)
