@@ -29,7 +29,7 @@ CHECKS: dict[str, Callable[[Settings], Awaitable[list[Result]]]] = {
 
 
 async def examine(settings: Settings) -> list[Result]:
-    """What all checks say, in their order; takes at most LIMIT_SECONDS."""
+    """The results of all checks, in their order, after LIMIT_SECONDS at most."""
     asyncio.get_running_loop().set_default_executor(_Daemons())
     stamina.instrumentation.set_on_retry_hooks([])  # it would write to stdout
     answers = await asyncio.gather(*(_bounded(name, settings) for name in CHECKS))

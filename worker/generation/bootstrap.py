@@ -115,7 +115,7 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         settlement=settlement,
         heartbeat=heartbeat,
         audits=AuditSchedule(database, redis, settings.audit_interval_seconds),
-        health_check=HealthCheck(health, redis.ping, sessions.usable),
+        health_check=HealthCheck(health, claims.prove, sessions.usable),
         metrics=Shared(redis, claims, Limiter(redis, settings.openai_requests_per_minute)),
         connections=connections,
     )

@@ -34,7 +34,7 @@ class Attempt:
     """One session on its way to the paid call."""
 
     session_id: UUID
-    begun: float = field(default_factory=time.monotonic)
+    began_at: float = field(default_factory=time.monotonic)
     #: What OpenAI showed last: it was available or not. None: no call was made.
     available: bool | None = None
     #: A call is on its way.
@@ -109,7 +109,7 @@ class Breaker:
         """
         attempt = ATTEMPT.get()
         assert attempt is not None  # noqa: S101  # the pipeline sets it
-        quiet = max(_QUIET_SECONDS, time.monotonic() - attempt.begun)
+        quiet = max(_QUIET_SECONDS, time.monotonic() - attempt.began_at)
         session = str(attempt.session_id)
         count = await until_available(
             self._failed,

@@ -1,4 +1,4 @@
-"""What an instance took from the queue and has not finished: the crash-safe form of BRPOP.
+"""Messages that an instance took from the queue and has not finished: the crash-safe form of BRPOP.
 
 A message stays on its instance's claimed list from the moment it leaves the queue until its generation has ended, so a
 crash at any moment leaves it where another instance finds it. All of it goes on while Redis is full (see `room`).
@@ -12,40 +12,10 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
 from worker.generation import keys
+from worker.generation.claim_scripts import JOIN, REQUEUE, REQUEUE_ALL, REQUEUE_ALWAYS, TAKE
 
 #: Full: BLMOVE is refused and cannot wait in a script; look again after so many seconds at most.
 _FULL_SECONDS = 1.0
-
-#: PERSIST first: a full Redis takes what follows (see `room`).
-_TAKE = """
-redis.call('PERSIST', KEYS[1])
-return redis.call('LMOVE', KEYS[1], KEYS[2], 'RIGHT', 'LEFT')
-"""
-_JOIN = """
-redis.call('PERSIST', KEYS[1])
-redis.call('SADD', KEYS[1], ARGV[1])
-redis.call('SET', KEYS[2], 1, 'PX', ARGV[2])
-"""
-#: Back to the taking end of the queue, unless the message is gone from the claimed list already.
-_REQUEUE = """
-if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
-redis.call('RPUSH', KEYS[2], ARGV[1])
-return 1
-"""
-#: The same even if the claim is gone: one message too many is dropped, one too few is lost.
-_REQUEUE_ALWAYS = """
-redis.call('LREM', KEYS[1], 1, ARGV[1])
-local ahead = tonumber(ARGV[2]) > 0 and redis.call('RPOP', KEYS[2], ARGV[2]) or {}
-redis.call('RPUSH', KEYS[2], ARGV[1])
-for place = #ahead, 1, -1 do redis.call('RPUSH', KEYS[2], ahead[place]) end
-"""
-#: Newest first, so that the oldest ends up nearest to the taking end again.
-_REQUEUE_ALL = """
-redis.call('PERSIST', KEYS[1])
-local moved = 0
-while redis.call('LMOVE', KEYS[1], KEYS[2], 'LEFT', 'RIGHT') do moved = moved + 1 end
-return moved
-"""
 
 
 @dataclass(frozen=True)
@@ -70,11 +40,11 @@ class Claims:
         #: Other instances at the last look.
         self.neighbours: list[Instance] = []
         self._lease_seconds = lease_seconds
-        self._take = redis.register_script(_TAKE)
-        self._join = redis.register_script(_JOIN)
-        self._requeue = redis.register_script(_REQUEUE)
-        self._requeue_always = redis.register_script(_REQUEUE_ALWAYS)
-        self._requeue_all = redis.register_script(_REQUEUE_ALL)
+        self._take = redis.register_script(TAKE)
+        self._join = redis.register_script(JOIN)
+        self._requeue = redis.register_script(REQUEUE)
+        self._requeue_always = redis.register_script(REQUEUE_ALWAYS)
+        self._requeue_all = redis.register_script(REQUEUE_ALL)
 
     def of(self, instance: str) -> "Claims":
         """The claims of another instance."""
@@ -93,6 +63,11 @@ class Claims:
             await self._join(keys=[keys.INSTANCES, alive], args=[self.instance, milliseconds])
         return bool(before)
 
+    async def prove(self) -> None:
+        """Raise what Redis raises when it takes no write now; it may be full."""
+        # Extends the sign of life of an instance that has one; a full Redis takes it, a replica does not.
+        await self.redis.pexpire(keys.alive(self.instance), int(self._lease_seconds * 1000))
+
     async def take(self, timeout_seconds: int) -> bytes | None:
         """The oldest message of the queue, now on this instance's claimed list; None when none came."""
         try:
@@ -105,7 +80,7 @@ class Claims:
         return taken if isinstance(taken, bytes) else None
 
     async def held(self) -> list[bytes]:
-        """What this instance has claimed, newest first: no more than it has slots."""
+        """All messages that this instance has claimed, newest first: no more than it has slots."""
         return await self.page(0, -1)
 
     async def page(self, first: int, last: int) -> list[bytes]:
@@ -113,11 +88,11 @@ class Claims:
         return [bytes(payload) for payload in await self._lists.lrange(self._list, first, last)]
 
     async def count(self) -> int:
-        """How many messages this instance has claimed."""
+        """Number of messages that this instance has claimed."""
         return int(await self._lists.llen(self._list))
 
     async def count_unstarted(self) -> int:
-        """How many of them wait in Celery."""
+        """Number of claimed messages that wait in Celery."""
         return int(await self._lists.llen(keys.celery_queue(self.instance)))
 
     async def finish(self, payload: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The way out of an instance: its messages go back into the queue, and the other instances need not wait."""
+"""The departure of an instance: its messages are requeued, and the other instances need not wait."""
 
 import asyncio
 from contextlib import suppress
@@ -7,8 +7,8 @@ from redis.exceptions import RedisError
 
 from worker.generation import keys
 from worker.generation.claims import Claims
+from worker.generation.envelope import identify
 from worker.generation.leases import Leases
-from worker.generation.message import identify
 
 #: A Redis that does not answer must not hold up the end.
 _PATIENCE_SECONDS = 5.0

@@ -30,7 +30,7 @@ _AGAIN_SECONDS = 3_600.0
 
 
 class Verdict(Enum):
-    """What to do after an answer that speaks of the model."""
+    """The judgement after an answer that speaks of the model."""
 
     ALIVE = "alive"
     GONE = "gone"
@@ -40,7 +40,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Look:
-    """What GET /models/{id} says; `lives` None: nothing about the model, but `answer` or `problem`."""
+    """The answer to GET /models/{id}; `lives` None: it says nothing of the model, but has `answer` or `problem`."""
 
     lives: bool | None
     shutdown: date | None = None

@@ -1,4 +1,4 @@
-"""What every HTTP request passes: a request id, a size limit, and a last resort for errors."""
+"""The middleware of every HTTP request: a request id, a size limit, and a last resort for errors."""
 
 import re
 from uuid import uuid4

@@ -6,8 +6,8 @@ from worker.sizing.silhouette import Silhouette
 
 #: Hidden rows of the torso's edges.
 _HIDDEN = 0.35
-#: Rendered bodies in tight clothing stay below; two of eleven persons in wide clothes do not.
-_STRANGE = 2.0
+#: Rendered bodies in tight clothing stay far below.
+_STRANGE = 1.5
 
 
 def warnings(silhouette: Silhouette | None, measured: Measurements) -> list[str]:
@@ -27,9 +27,7 @@ def hint(measured: Measurements, person: Person) -> str:
     """A sentence for the customer where stated weight and outline contradict each other, else nothing."""
     if measured.weight_expected_kg is None or person.weight_kg is None:
         return ""
-    found = (
-        f"{person.weight_kg:g} kg does not go with the photo, which looks like {measured.weight_expected_kg:.0f} kg."
-    )
+    found = f"{person.weight_kg:g} kg contradicts the photo, which looks like {measured.weight_expected_kg:.0f} kg."
     if person.weight_kg > measured.weight_expected_kg:
         return f"{found} Check the weight and its unit (kilograms, not pounds), or the photo."
     return f"{found} Check the weight, or take the photo in tight clothing: wide clothing looks heavy."

@@ -127,4 +127,4 @@ class Supervisor:
 
     async def _requeue_unstarted(self) -> None:
         with suppress(RedisError, OSError):
-            await self._queue.consumer.return_unstarted()
+            await self._queue.consumer.requeue_unstarted()
