@@ -101,7 +101,7 @@ class Pipeline(asyncio.client.Pipeline):
 
 
 class Client(asyncio.Redis):
-    """redis-py's client with the scripts above.
+    """redis-py's client with the connections and scripts above.
 
     `on_wrong_type` is awaited before the error of a command that found a key of another type is raised. It gets the
     words of the command, the names of keys among them.
@@ -110,9 +110,16 @@ class Client(asyncio.Redis):
     on_wrong_type: Callable[[asyncio.Redis, list[str]], Awaitable[None]] | None = None
 
     async def execute_command(self, *arguments: Any, **options: Any) -> Any:
-        """Run a command; the error of a key of another type is raised once, and does not come again."""
+        """Run a command; the error of a key of another type is raised once, and does not come again.
+
+        Raises:
+            TakesNoWrites: every connection that waits for use is opened anew.
+        """
         try:
             return await super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
+        except TakesNoWrites:
+            await self.connection_pool.disconnect(inuse_connections=False)
+            raise
         except ResponseError as error:
             if "WRONGTYPE" in str(error):
                 await self._mend(arguments)

@@ -27,8 +27,17 @@ secrets=()
 [[ -n ${PIP_CERT:-} ]] && secrets=(--secret "id=ca,src=$PIP_CERT")
 build() { docker build -q "${secrets[@]}" "$@" >/dev/null; }
 certbot_tag=$(setting certbot certbot_tag)
+worker=$(setting worker worker_image):test
+build --target python -t testbed/python $here
+if [[ ${WORKER:-} == standin ]]; then
+  build --target worker-standin -t "$worker" $here &
+else
+  say "building the worker image"
+  build --build-arg PYTHON_IMAGE=testbed/python -t "$worker" . & # the longest: beside the others
+fi
+worker_build=$!
 build --target host --build-arg HOST_SUITE=bookworm -t testbed/host:bookworm $here
-for target in host registry pebble apt neighbour python; do build --target $target -t "testbed/$target" $here; done
+for target in host registry pebble apt neighbour; do build --target $target -t "testbed/$target" $here; done
 for service in redis nginx certbot; do
   build --target $service --build-arg "CERTBOT=${certbot_tag#v}" -t "$(image_of $service)" $here
 done
@@ -46,13 +55,7 @@ loki loki loki
 alloy alloy alloy
 whatsapp-bridge whatsapp_bridge whatsapp_bridge
 LIST
-worker=$(setting worker worker_image):test
-if [[ ${WORKER:-} == standin ]]; then
-  build --target worker-standin -t "$worker" $here
-else
-  say "building the worker image"
-  build --build-arg PYTHON_IMAGE=testbed/python -t "$worker" .
-fi
+wait "$worker_build"
 images+=("$worker")
 
 # --- network and certificates of a throw-away authority

@@ -1,7 +1,6 @@
 """Who works on which session: a key in Redis that its holder renews, so that nobody else touches the session."""
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -168,14 +167,6 @@ class Leases:
             await retry_for(self._milliseconds / 1000)(self._ask, self._release, names, [lease.token])
         except RedisError as error:
             log.warning("lease_not_released", session_id=str(lease.session_id), error=type(error).__name__)
-
-    @staticmethod
-    async def drop_all(redis: Redis, instance: str, session_ids: Iterable[UUID]) -> None:
-        """End the leases that a dead process of this instance left on these sessions."""
-        for session_id in session_ids:
-            holder = await redis.get(keys.lease(session_id))
-            if isinstance(holder, bytes) and holder.decode(errors="replace").startswith(f"{instance}:"):
-                await redis.delete(keys.lease(session_id))
 
     async def renew_forever(self) -> None:
         """Renew everything that is held, three times per lease time and in one round trip."""

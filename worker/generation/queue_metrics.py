@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from worker.errors import ServiceUnavailable
 from worker.generation import keys, odd
 from worker.generation.audit import Report
+from worker.generation.audit.kinds import WRONG
 from worker.generation.claims import Claims
 from worker.generation.limiter import Limiter
 from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
@@ -38,7 +39,7 @@ return {queued, made, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3]), 
 
 async def keep_audit(redis: Redis, report: Report) -> None:
     """Make an audit's result known to every instance."""
-    await redis.set(keys.AUDIT, json.dumps({"drift": report.drift, "time": time.time()}))
+    await redis.set(keys.AUDIT, json.dumps({"drift": report.drift, "time": time.time(), "kinds": report.counts}))
 
 
 class Shared:
@@ -67,6 +68,7 @@ class Shared:
         )
         last = _last_audit(audit)
         return [
+            _findings(last.get("kinds", {})),
             _gauge("wearon_audit_drift_credits", "Credits that are not where they belong.", last["drift"]),
             _gauge("wearon_audit_timestamp_seconds", "When the last audit ended; 0: never.", last["time"]),
             _gauge("wearon_queue_messages", "Messages on the producers' list.", queued),
@@ -119,13 +121,21 @@ def _number(kept: bytes | None) -> int:
     return int(kept) if kept and kept.isdigit() else 0
 
 
-def _last_audit(kept: bytes | None) -> dict[str, float]:
+def _last_audit(kept: bytes | None) -> dict[str, Any]:
     try:
         found = json.loads(kept or b"{}")
-        return {name: float(found.get(name, 0)) for name in ("drift", "time")}
-    except (ValueError, TypeError, AttributeError) as error:
+        kinds = {kind: int(count) for kind, count in found.get("kinds", {}).items()}
+        return {**{name: float(found.get(name, 0)) for name in ("drift", "time")}, "kinds": kinds}
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         odd.note("value", keys.AUDIT, error)
         return {"drift": 0, "time": 0}
+
+
+def _findings(counts: dict[str, int]) -> Metric:
+    found = GaugeMetricFamily("wearon_audit_findings", "Findings of the last audit.", labels=["kind"])
+    for kind in sorted({*WRONG, *counts}):
+        found.add_metric([kind], counts.get(kind, 0))
+    return found
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
