@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, TypeVar
 
 from worker.errors import EditFailed, ImageError, WorkerLost
@@ -84,7 +85,7 @@ class Steps:
         """Fetched and resized at once, so that only a few originals are in memory at any time."""
         async with self._downloads:
             with run.step("fetch"):
-                data = await self._fetcher.fetch(url)
+                data = await self._fetcher.fetch(url, partial(run.hold_picture, number))
             run.hold_picture(number, len(data))
             openai_metrics.image("in", len(data))
             with run.step("resize"):
