@@ -20,7 +20,7 @@ _FULL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Instance:
-    """Another running container, or one that is no more."""
+    """Another container: running, or gone."""
 
     name: str
     alive: bool
