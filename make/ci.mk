@@ -1,4 +1,4 @@
-# What the workflows in .github/workflows call, beside lint, test and molecule. Everything here runs by hand, too.
+# Targets of the workflows in .github/workflows, beside lint, test and molecule. All of them run by hand, too.
 .PHONY: lint-ci
 lint-ci: $(READY) ## actionlint, zizmor, the schema of Renovate's configuration; offline
 	@actionlint

@@ -8,12 +8,17 @@ from typing import Any, Literal
 
 from redis.exceptions import RedisError
 
+from worker import redis_client
 from worker.errors import PartEnded
+from worker.logs import get_logger
+
+log = get_logger(__name__)
 
 #: A part that has not shown itself for this long counts as hung.
 HEARTBEAT_TIMEOUT_SECONDS = 30.0
 _CHECK_SECONDS = 2.0
 _DATABASE_CHECK_SECONDS = 15.0
+_PATIENCE_SECONDS = 1.0
 #: Redis is asked only when no part has heard from it for so long.
 _PING_SECONDS = 10.0
 #: Celery's own loop may stand still this long although Redis is there; then it hangs.
@@ -44,6 +49,8 @@ class Health:
     state: Literal["starting", "ready", "draining"] = "starting"
     model_loaded: bool = False
     redis_connected: bool = False
+    #: Why it is not connected, as a sentence; empty: not known yet.
+    redis_problem: str = ""
     #: When Redis last answered a part; 0: a part has seen Redis fail since.
     redis_seen: float = 0.0
     #: Redis is at its limit of memory.
@@ -71,7 +78,7 @@ class Health:
         return self.state == "ready" and self.model_loaded and self.redis_connected
 
     def report(self) -> dict[str, Any]:
-        """The body of GET /health (contracts.md section 5)."""
+        """The body of GET /health (docs/contracts.md, Size API)."""
         checks = self.model_loaded and self.redis_connected and self.database_connected
         fine = checks and self.state == "ready" and not (self.intake_paused or self.redis_full or self.hung())
         return {
@@ -79,6 +86,7 @@ class Health:
             "state": self.state,
             "model_loaded": self.model_loaded,
             "redis_connected": self.redis_connected,
+            "redis_problem": self.redis_problem or None,
             "redis_full": _FULL if self.redis_full else None,
             "database_connected": self.database_connected,
             "intake_paused": self.intake_paused or None,
@@ -90,13 +98,13 @@ class Health:
 
 
 class HealthCheck:
-    """Keeps Health true. `ping` raises what Redis raises; `database_usable` tells if the database does its work."""
+    """Keeps Health true. `try_redis` raises what Redis raises; `database_usable` tells if the database works."""
 
     def __init__(
-        self, health: Health, ping: Callable[[], Awaitable[Any]], database_usable: Callable[[], Awaitable[bool]]
+        self, health: Health, try_redis: Callable[[], Awaitable[Any]], database_usable: Callable[[], Awaitable[bool]]
     ) -> None:
         self._health = health
-        self._ping = ping
+        self._try_redis = try_redis
         self._database_usable = database_usable
 
     async def run_forever(self) -> None:
@@ -114,9 +122,8 @@ class HealthCheck:
                 for name, part in self._health.parts.items():
                     self._health.beat(name, **part.detail)
                 continue
-            if time.monotonic() - self._health.redis_seen > _PING_SECONDS:
-                self._health.redis_connected = await self._redis_answers()
-                self._health.redis_seen = time.monotonic() if self._health.redis_connected else 0.0
+            if not self._health.redis_connected or time.monotonic() - self._health.redis_seen > _PING_SECONDS:
+                await self._check_redis()
             if not self._health.redis_connected:
                 redis_away_at = time.monotonic()
             if time.monotonic() - database_checked_at > _DATABASE_CHECK_SECONDS:
@@ -134,10 +141,19 @@ class HealthCheck:
         if min(silence, redis_seconds) > _CELERY_SILENCE_SECONDS and self._health.state == "ready":
             raise PartEnded(f"celery has stood still for {silence:.0f} s")
 
-    async def _redis_answers(self) -> bool:
+    async def _check_redis(self) -> None:
+        before, self._health.redis_problem = self._health.redis_problem, await self._redis_problem()
+        self._health.redis_connected = not self._health.redis_problem
+        self._health.redis_seen = time.monotonic() if self._health.redis_connected else 0.0
+        if self._health.redis_problem and self._health.redis_problem != before:
+            log.warning("redis_lost", problem=self._health.redis_problem)
+        elif before and self._health.redis_connected:
+            log.info("redis_recovered")
+
+    async def _redis_problem(self) -> str:
         try:
-            async with asyncio.timeout(1):
-                await self._ping()
-        except (RedisError, OSError):
-            return False
-        return True
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._try_redis()
+        except (RedisError, OSError) as error:
+            return redis_client.problem(error)
+        return ""

@@ -77,7 +77,7 @@ def list_price(model: str) -> Price:
 
 
 def parameters(model: str, *, size: str, quality: str) -> dict[str, str]:
-    """What is sent beside pictures and prompt; a value that the model does not take is left out."""
+    """Parameters beside pictures and prompt; a value that the model does not take is left out."""
     known = find(model)
     sent = {"output_format": "jpeg"}
     if known is None or known.takes_size(size):

@@ -85,7 +85,15 @@ class Script(AsyncScript):
 
 
 class Client(asyncio.Redis):
-    """redis-py's client with the scripts above."""
+    """redis-py's client with the connections and scripts above."""
+
+    async def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        """Run a command; raises TakesNoWrites, after which every connection that waits for use is opened anew."""
+        try:
+            return await super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
+        except TakesNoWrites:
+            await self.connection_pool.disconnect(inuse_connections=False)
+            raise
 
     def register_script(self, script: Any) -> Any:
         """The script, not sent yet."""

@@ -187,7 +187,7 @@ def origin(url: str) -> str:
 
 
 def is_jwt(key: str) -> bool:
-    """Whether a key of Supabase is a JSON Web Token, the kind that ends with 2026."""
+    """True for a key of Supabase that is a JSON Web Token, the kind that ends with 2026."""
     return key.count(".") == 2
 
 

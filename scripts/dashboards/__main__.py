@@ -1,4 +1,4 @@
-"""Writes every dashboard into a folder; `make dashboards` names the one that roles/grafana copies."""
+"""Write every dashboard into a folder; `make dashboards` names the folder of roles/grafana."""
 
 import sys
 from pathlib import Path

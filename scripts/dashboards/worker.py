@@ -145,7 +145,7 @@ BOARD = Dashboard(
         ),
         Panel(
             "What goes back to wait, and what is given up?",
-            "In an hour: generations that were queued again, sessions that nobody accounted for.",
+            "In an hour: generations that were queued again, sessions that were not settled.",
             "short",
             {
                 "{{reason}}": "sum by (reason) (increase(wearon_generations_requeued_total[1h]))",

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from time import monotonic
 from typing import Any, Self
 
@@ -16,6 +15,7 @@ from worker.generation import keys
 
 #: Of the producer, which is no part of the worker.
 _NOT_COUNTED = f"LPUSH {keys.QUEUE}"
+_SCRIPTS = ("EVALSHA", "EVAL")
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,21 @@ class Commands:
     """A context manager that watches one Redis."""
 
     def __init__(self, port: int) -> None:
-        # The sandbox has one Redis, and every command of this minute is the worker's or of those who use it.
         self._redis = Redis(port=port, socket_timeout=None)
-        self._seen: list[tuple[str, str]] = []
+        #: By a script or not, and the command.
+        self._seen: list[tuple[bool, str]] = []
         self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._declared: set[str] = set()
+        #: Scripts that were run, and the keys that they used and did not declare.
+        self.scripts = 0
+        self.undeclared: set[str] = set()
 
     def during(self, action: Callable[[], object]) -> Count:
         """Count the commands while `action` runs."""
         first, begun = len(self._seen), monotonic()
         action()
-        seen = list(islice(self._seen, first, None))
-        sent = [name for client, name in seen if client != "lua"]
+        seen = self._seen[first:]
+        sent = [name for by_script, name in seen if not by_script]
         return Count(monotonic() - begun, Counter(sent), len(seen) - len(sent))
 
     def __enter__(self) -> Self:
@@ -74,14 +78,24 @@ class Commands:
         with suppress(RedisError, OSError, ValueError):
             while True:
                 told: dict[str, Any] = self._monitor.next_command()
-                name, *words = told["command"].split()
-                described = _described(name.upper(), words)
-                if described != _NOT_COUNTED:
-                    self._seen.append((told["client_type"], described))
+                self._note(told["client_type"] == "lua", told["command"].split())
+
+    def _note(self, by_script: bool, words: list[str]) -> None:
+        name, *rest = words
+        described = _described(name.upper(), rest)
+        if by_script:
+            self.undeclared |= {word for word in rest if word.startswith("wearon:")} - self._declared
+        elif name.upper() in _SCRIPTS:
+            # A script runs alone: what it calls follows at once.
+            self.scripts += 1
+            self._declared = {word for word in rest if word.startswith("wearon:")}
+        if described != _NOT_COUNTED:
+            self._seen.append((by_script, described))
 
 
 def _described(name: str, words: list[str]) -> str:
     """The command with its first key; what differs each time becomes a star."""
-    key = next(iter(words[2:] if name in ("EVALSHA", "EVAL") else words), "")
+    # EVAL brings its script along, whose words are no keys.
+    key = "" if name == "EVAL" else next(iter(words[2:] if name == "EVALSHA" else words), "")
     parts = [part if len(part) < 20 and not any(map(str.isdigit, part)) else "*" for part in key.split(":")]
     return f"{name} {':'.join(parts)}" if key.startswith("wearon") else name

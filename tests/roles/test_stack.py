@@ -35,7 +35,7 @@ def two_runs(render: Callable[..., Rendered]) -> list[Path]:
 
 
 def test_two_runs_render_the_same_bytes(two_runs: list[Path]) -> None:
-    """Otherwise a second site.yml changes files, now and then."""
+    """Sets have another order in each run; without a sort a second site.yml changes files now and then."""
     runs = []
     for folder in two_runs:
         files = {path.relative_to(folder): path.read_text() for path in folder.rglob("*") if path.is_file()}
@@ -72,7 +72,7 @@ def test_memory_limits_fit_a_small_host(rendered: Rendered) -> None:
 
 
 def test_up_leaves_the_colours_to_the_rollout(rendered: Rendered) -> None:
-    """Whatever `up` and site.yml do at the same time, they neither start nor stop a worker."""
+    """`up` and site.yml neither start nor stop a worker, even at the same time."""
     colours = {name: one for name, one in rendered.services().items() if name.startswith("worker-")}
     assert [one["profiles"] for one in colours.values()] == [["worker"], ["worker"]]
     assert all(int(one["stop_grace_period"].rstrip("s")) > 310 for one in colours.values())

@@ -17,7 +17,7 @@ from tests.molecule.hosts import ROOT, docker
 #: What is half done when the run dies, the seconds that it has been going on, and the only roles that this run applies:
 #: those before them have been applied by the run before, and the run that follows the last kill applies all of them.
 MOMENTS: dict[str, tuple[float, list[str]]] = {
-    "docker : Install the engine": (4.0, []),
+    "docker : Install the Docker engine": (4.0, []),
     "nginx : Activate the configuration": (0.5, []),
     "compose : Bring the stack up and wait until it is healthy": (3.0, ["--tags=nginx,certbot,backup"]),
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
 
 import click
@@ -13,71 +14,92 @@ from rich.table import Table
 
 from worker import clients
 from worker.errors import WorkerError
+from worker.generation.audit.kinds import BY_HAND, SEVERAL_KINDS, UNMATCHED, WRONG
 from worker.generation.audit.proof import audit
-from worker.generation.audit.report import BY_HAND, UNMATCHED, WRONG, Finding, Report
+from worker.generation.audit.report import Finding, Report
 from worker.settings import load
 
-_SHOWN_FINDINGS = 20
+#: Of each kind.
+_SHOWN_FINDINGS = 5
+#: The regular audit of a running worker may be under way.
+_PATIENCE_SECONDS = 600.0
+_UNREADABLE = 2
 
 
-@click.command(name="audit")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
-def command(as_json: bool) -> None:
+@click.command(
+    name="audit",
+    epilog=f"Exit codes: 0 the books are right; {SEVERAL_KINDS} several kinds of findings; {_UNREADABLE} the books "
+    "could not be read; one kind alone: " + ", ".join(f"{kind.exit_code} {name}" for name, kind in WRONG.items()) + ".",
+)
+@click.option("--full", is_flag=True, help="Prove everything again, not only what has changed since the last audit.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+def command(full: bool, as_json: bool) -> None:
     """Prove from the ledgers that no credit is lost or doubled.
 
-    Exit code 0: the books are right; 1: they are wrong; 2: they could not be read.
+    The first audit, one after a week and one of a small ledger are full by themselves.
     """
     try:
-        report = asyncio.run(_audit())
+        report = asyncio.run(_audit(full))
     except WorkerError as error:
         click.echo(f"wearon-worker: {error}", err=True)
-        raise SystemExit(2) from None
+        raise SystemExit(_UNREADABLE) from None
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=2))
     else:
         show(report, Console(highlight=False))
-    raise SystemExit(0 if report.right else 1)
+    raise SystemExit(report.exit_code)
 
 
-async def _audit() -> Report:
+async def _audit(full: bool) -> Report:
     settings = load()
     stamina.instrumentation.set_on_retry_hooks([])  # it would write to stdout
     redis = clients.redis_client(settings)
     redis.set_retry(Retry(NoBackoff(), 0))  # without Redis there is a report all the same
     async with clients.http_client(clients.SUPABASE_TIMEOUT, connections=2) as http, redis:
-        return await audit(clients.database_client(settings, http), redis)
+        database = clients.database_client(settings, http)
+        return await audit(database, redis, everything=full, patience_seconds=_PATIENCE_SECONDS)
 
 
 def show(report: Report, console: Console) -> None:
-    """Sums per payer, then what is wrong, what is to be done by hand, and what cannot be matched."""
-    columns = ("channel", "payer", "deducted", "= completed", "+ refunded", "+ in work", "+ unmatched")
-    table = Table(*columns, box=None, pad_edge=False)
-    for column in table.columns[2:]:
+    """Sums per payer, then counts, examples and remedies of what is wrong or to be done by hand, and a verdict."""
+    table = Table("payer", "accounts", "deducted", "refunded", "kept", box=None, pad_edge=False)
+    for column in table.columns[1:]:
         column.justify = "right"
-    for _, total in sorted(report.totals.items()):
-        numbers = (total.deducted, total.completed, total.refunded, total.in_work, total.unmatched)
-        table.add_row(total.channel, total.payer, *map(str, numbers))
+    for total in report.totals:
+        deducted, refunded = total["deducted"], total["refunded"]
+        table.add_row(total["payer"], *map(str, (total["accounts"], deducted, refunded, deducted - refunded)))
     console.print(table)
-    _show_findings("wrong", report.wrong, WRONG, console)
-    _show_findings("by hand", report.by_hand, BY_HAND, console)
-    for (channel, kind), count in sorted(report.unmatched.items()):
-        console.print(f"unmatched  {channel}  {count} x {kind}: {UNMATCHED[kind]}", soft_wrap=True)
+    _show_findings("wrong", report.wrong, Counter(report.counts), console)
+    by_hand = {kind: report.found.get(kind, {}).get("count", 0) for kind in BY_HAND}
+    _show_findings("by hand", report.by_hand, Counter(by_hand), console)
+    for kind, count in sorted(report.unmatched.items()):
+        console.print(f"unmatched  {count} x {kind}: {UNMATCHED[kind]}", soft_wrap=True)
     if not report.redis_read:
         console.print("Redis could not be asked: only the age of open sessions was checked.")
-    read = f"{report.sessions} sessions and {report.transactions} ledger lines read in {report.seconds:.1f} s"
+    how = "everything proven" if report.full else "what has changed since the last audit proven"
+    read = f"{report.transactions} ledger lines, {report.sessions} sessions, {how} in {report.seconds:.1f} s"
     if report.right:
-        console.print(f"[green]The books are right.[/] {read}.")
+        console.print(f"[green]The books are right.[/] {read}.", soft_wrap=True)
     else:
-        console.print(f"[red]The books are wrong: {len(report.wrong)} findings, {report.drift} credits.[/] {read}.")
+        count = sum(report.counts.values())
+        console.print(f"[red]The books are wrong: {count} findings, {report.drift} credits.[/] {read}.", soft_wrap=True)
 
 
-def _show_findings(title: str, findings: Sequence[Finding], meanings: dict[str, str], console: Console) -> None:
-    for finding in findings[:_SHOWN_FINDINGS]:
-        which = f"session {finding.session_id}" if finding.session_id else f"owner {finding.owner_id}"
-        which += f" request {finding.request_id}" if finding.request_id and not finding.session_id else ""
-        detail = f" ({finding.detail})" if finding.detail else ""
-        console.print(
-            f"{title}  {finding.channel}  {which}: {meanings[finding.kind]}{detail}", soft_wrap=True, markup=False
-        )
-    if len(findings) > _SHOWN_FINDINGS:
-        console.print(f"{title}  and {len(findings) - _SHOWN_FINDINGS} more; --json shows all")
+def _show_findings(title: str, findings: Sequence[Finding], counts: Counter[str], console: Console) -> None:
+    for name, kind in (WRONG | BY_HAND).items():
+        if not counts[name]:
+            continue
+        remedy = f"{title}  {counts[name]} x {name}: {kind.meaning}; {kind.remedy}"
+        console.print(remedy, soft_wrap=True, markup=False)
+        found = [finding for finding in findings if finding.kind == name]
+        for finding in found[:_SHOWN_FINDINGS]:
+            console.print(f"    {_where(finding)}", soft_wrap=True, markup=False)
+        if counts[name] > _SHOWN_FINDINGS:
+            console.print(f"    and {counts[name] - _SHOWN_FINDINGS} more; --json shows up to 100 of each kind")
+
+
+def _where(finding: Finding) -> str:
+    parts = [finding.channel.value, f"owner {finding.owner_id}"]
+    named = (("session", finding.session_id), ("request", finding.request_id), ("ledger line", finding.line_id))
+    parts += [f"{name} {value}" for name, value in named if value]
+    return " ".join(parts) + (f" ({finding.detail})" if finding.detail else "")

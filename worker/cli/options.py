@@ -1,4 +1,4 @@
-"""What several commands share: finite numbers, picture files and the connection to Redis."""
+"""Options of several commands: finite numbers, picture files and the connection to Redis."""
 
 import math
 import os

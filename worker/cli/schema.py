@@ -7,14 +7,19 @@ import click
 
 from worker.generation.channel import Channel
 from worker.generation.message import json_schema
+from worker.generation.sessions import HARDENING
 
 _SIMPLE = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
 
 
 @click.command(name="schema")
 @click.option("--format", "kind", type=click.Choice(["json", "typescript"]), default="json", show_default=True)
-def command(kind: str) -> None:
+@click.option("--hardening", is_flag=True, help="Print hardening.sql instead: it protects balances and ledgers.")
+def command(kind: str, hardening: bool) -> None:
     """Print the queue message's JSON Schema, or the producer's TypeScript type."""
+    if hardening:
+        click.echo(HARDENING.read_text(), nl=False)
+        return
     click.echo(message_type() if kind == "typescript" else json.dumps(json_schema(), indent=2))
 
 

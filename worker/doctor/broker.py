@@ -1,48 +1,69 @@
-"""Checks of Redis: it answers quickly, is new enough, and keeps what it has."""
+"""Checks of Redis: it answers quickly, does what the worker asks of it, is new enough, and keeps what it has."""
 
 import statistics
 import time
+from contextlib import suppress
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, ClusterCrossSlotError, MovedError, NoPermissionError, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    ClusterCrossSlotError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
 
 from worker import clients
+from worker.doctor.broker_trial import refused_commands, refused_events
 from worker.doctor.result import Result, fail, ok, warn
 from worker.generation import keys
+from worker.redis_client import TakesNoWrites
 from worker.settings import Settings
 
 #: The first version with BLMOVE.
 MIN_VERSION = (6, 2)
 LATENCY_WARN_SECONDS = 0.05
-#: Of ours, of Celery and of its transport.
-_KEYS = (keys.QUEUE, "unacked", "unacked_index", "_kombu.binding.celery")
+_PERMIT = "give the user of REDIS_URL the keys ~wearon:* and the commands +@all -@dangerous, or these at least"
+_BY_HAND = "look in the service's console: version 6.2 or newer, persistence on, no eviction"
 
 
 async def redis(settings: Settings) -> list[Result]:
-    """Reachable, quick, new enough, keeps what it has."""
+    """Reachable, quick, no cluster, permitted, new enough, keeps what it has."""
     client = clients.redis_client(settings)
-    client.set_retry(Retry(NoBackoff(), 0))
     try:
         async with client:
             latency = await _latency(client)
-            # One call: a cluster refuses keys of different slots.
-            await client.exists(*_KEYS)
-            info: dict[str, Any] = await client.info()
-    except AuthenticationError:
-        return [fail("redis", "it does not accept the password", "check the user and password in REDIS_URL")]
-    except NoPermissionError as error:
-        if "access a key" in str(error) or "access one of the keys" in str(error):
-            remedy = "give the user of REDIS_URL all keys (~*): Celery's are unacked* and _kombu*"
-            return [fail("redis", "its user may not touch all keys of the worker", remedy)]
-        return [warn("redis", "it answers, but INFO is not allowed", "check version, AOF and noeviction by hand")]
-    except (ClusterCrossSlotError, MovedError):
-        return [fail("redis", "it runs in cluster mode", "use a Redis without cluster mode: Celery needs one")]
+            with suppress(NoPermissionError):
+                # One command: a cluster refuses keys of different slots.
+                await client.exists(keys.QUEUE, keys.INSTANCES)
+            permissions = await _permissions(client)
+            info = await _info(client)
     except (RedisError, OSError) as error:
-        return [fail("redis", f"no answer: {error}", "check REDIS_URL and that Redis runs")]
-    return [_version(info, latency), _persistence(info), _eviction(info)]
+        return [_explain(error)]
+    if info.get("cluster_enabled"):
+        return [_cluster()]
+    return [_version(info, latency), *permissions, _persistence(info), _eviction(info)]
+
+
+def _explain(error: RedisError | OSError) -> Result:
+    if isinstance(error, AuthenticationError):
+        return fail("redis", "it does not accept the password", "check the user and password in REDIS_URL")
+    if isinstance(error, NoPermissionError):
+        return fail("redis permissions", f"its user may not do this: {error}", _PERMIT)
+    if isinstance(error, ClusterCrossSlotError | MovedError):
+        return _cluster()
+    if isinstance(error, TakesNoWrites):
+        return fail("redis", str(error), "let REDIS_URL name the primary, and look at its state")
+    if isinstance(error, OutOfMemoryError):
+        return fail("redis", "it is full (maxmemory)", "raise its limit, or wait until the queue is shorter")
+    return fail("redis", f"no answer: {error}", "check REDIS_URL and that Redis runs")
+
+
+def _cluster() -> Result:
+    return fail("redis", "it runs in cluster mode", "use a Redis without cluster mode: Celery needs one")
 
 
 async def _latency(client: Redis) -> float:
@@ -54,10 +75,33 @@ async def _latency(client: Redis) -> float:
     return statistics.median(seconds[1:])  # the first one connects
 
 
+async def _permissions(client: Redis) -> list[Result]:
+    """Try every command that the worker sends, on keys of its own that are gone afterwards."""
+    if refused := await refused_commands(client):
+        return [fail("redis permissions", f"its user may not run: {', '.join(refused)}", _PERMIT)]
+    if await refused_events(client):
+        what = "its user may not publish: celery-exporter sees no task"
+        return [warn("redis permissions", what, "give the user of REDIS_URL the channels &/*.celeryev/*")]
+    return [ok("redis permissions", "all commands of the worker")]
+
+
+async def _info(client: Redis) -> dict[str, Any]:
+    """What Redis says about itself, as far as it does: managed services leave out sections, or refuse INFO."""
+    try:
+        info: dict[str, Any] = await client.info()
+    except ResponseError:
+        return {}
+    return info
+
+
 def _version(info: dict[str, Any], latency: float) -> Result:
-    version = str(info["redis_version"])
-    what = f"version {version}, {latency * 1000:.1f} ms"
-    if tuple(int(part) for part in version.split(".")[:2]) < MIN_VERSION:
+    version = str(info.get("redis_version", ""))
+    what = f"version {version or 'unknown'}, {latency * 1000:.1f} ms"
+    try:
+        number = tuple(int(part) for part in version.split(".")[:2])
+    except ValueError:
+        return warn("redis", f"{what}: INFO does not say", _BY_HAND)
+    if number < MIN_VERSION:
         return fail("redis", what, "BLMOVE needs Redis 6.2 or newer")
     if latency > LATENCY_WARN_SECONDS:
         return warn("redis", what, "put Redis nearer to the worker")
@@ -65,17 +109,23 @@ def _version(info: dict[str, Any], latency: float) -> Result:
 
 
 def _persistence(info: dict[str, Any]) -> Result:
-    if not info.get("aof_enabled"):
+    if "aof_enabled" not in info:
+        return warn("redis persistence", "unknown: INFO does not say", _BY_HAND)
+    if not info["aof_enabled"]:
         what = "no append-only file: a restart of Redis loses queued messages"
         return warn("redis persistence", what, "set appendonly yes (their sessions are refunded after a while)")
-    if info.get("aof_last_write_status") != "ok":
+    if info.get("aof_last_write_status", "ok") != "ok":
         return fail("redis persistence", "the append-only file could not be written", "look at the disk of Redis")
     return ok("redis persistence", "append-only file")
 
 
 def _eviction(info: dict[str, Any]) -> Result:
-    policy = str(info.get("maxmemory_policy"))
+    if "maxmemory_policy" not in info:
+        return warn("redis eviction", "unknown: INFO does not say", _BY_HAND)
+    policy, limit = str(info["maxmemory_policy"]), info.get("maxmemory")
     if policy == "noeviction":
         return ok("redis eviction", policy)
     remedy = "set maxmemory-policy noeviction: Redis may throw queued messages away when it is full"
-    return (fail if info.get("maxmemory") else warn)("redis eviction", policy, remedy)
+    if limit == 0:
+        return warn("redis eviction", f"{policy}, without a limit of memory", remedy)
+    return fail("redis eviction", f"{policy}, at {limit} bytes" if limit else policy, remedy)

@@ -1,4 +1,4 @@
-"""What a check says: one line, and what to do about it."""
+"""The result of a check: one line, and its remedy."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ def ok(name: str, what: str) -> Result:
 
 
 def warn(name: str, what: str, remedy: str) -> Result:
-    """The worker runs; somebody should look at it."""
+    """The worker runs; an operator should look at it."""
     return Result(name, "warn", what, remedy)
 
 
@@ -33,5 +33,5 @@ def fail(name: str, what: str, remedy: str) -> Result:
 
 
 def healthy(results: Iterable[Result]) -> bool:
-    """Whether nothing failed."""
+    """True when no check failed."""
     return all(result.status != "fail" for result in results)

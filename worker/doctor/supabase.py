@@ -10,13 +10,13 @@ from worker import clients
 from worker.doctor.result import Result, fail, ok, warn
 from worker.errors import ServiceUnavailable
 from worker.generation.channel import Channel
-from worker.generation.database import run
+from worker.generation.database import FunctionMissing, run
 from worker.generation.refusals import KEY_REMEDY, refusal
 from worker.generation.sessions import MIGRATION, Sessions
 from worker.generation.storage_answers import Meaning, read
 from worker.settings import Settings, is_jwt
 
-#: What fail_generation calls (contracts.md section 2); the worker's own functions are checked by `Sessions`.
+#: What fail_generation calls (generation/sql); the worker's own functions are checked by `Sessions`.
 REFUND_FUNCTIONS = ("refund_credits", "refund_store_credits", "refund_store_shopper_credits")
 JPEG = "image/jpeg"
 #: A finished picture in the best quality is smaller.
@@ -37,7 +37,7 @@ async def database(settings: Settings) -> list[Result]:
                 await run(client.table(channel.table).select("id").limit(1), "it refuses")
         except ServiceUnavailable as error:
             return [_refused("database", error)]
-        return [_key(settings), await _functions(client)]
+        return [_key(settings), await _functions(client), *await _ledgers(client)]
 
 
 def _key(settings: Settings) -> Result:
@@ -64,6 +64,21 @@ async def _functions(client: AsyncPostgrestClient) -> Result:
         return fail("functions", f"missing: {', '.join(absent)}", "no refund works; they belong to the product")
     newer = ", newer than this worker's" if installed.newer else ""
     return ok("functions", f"version {installed.version}{newer}, refund functions present")
+
+
+async def _ledgers(client: AsyncPostgrestClient) -> list[Result]:
+    """A warning when signed-in users may change balances or ledgers; nothing when the functions are missing."""
+    try:
+        writable = await run(client.rpc("wearon_examine", {}), "it refuses")
+    except FunctionMissing:
+        return []
+    except ServiceUnavailable as error:
+        return [_refused("ledgers", error)]
+    if not isinstance(writable, dict) or not writable:
+        return [ok("ledgers", "balances and ledgers are writable by the service role alone")]
+    ways = "; ".join(f"{table}: {', '.join(map(str, roles))}" for table, roles in sorted(writable.items()))
+    remedy = "read docs/hardening.md, then apply `wearon-worker schema --hardening`"
+    return [warn("ledgers", f"users may change credits, {ways}", remedy)]
 
 
 def _refused(check: str, error: ServiceUnavailable) -> Result:
@@ -96,7 +111,7 @@ async def bucket(settings: Settings) -> list[Result]:
         say = fail if int(size) < _SMALL_PICTURE_BYTES else warn
         return [say("bucket", f"{name} takes at most {size} bytes", f"allow {PICTURE_BYTES}")]
     if body.get("public"):
-        return [warn("bucket", f"{name} is public: whoever knows a path sees the picture", "make it private")]
+        return [warn("bucket", f"{name} is public: a path is enough to see the picture", "make it private")]
     return [ok("bucket", f"{name} is there and private")]
 
 

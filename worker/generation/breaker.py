@@ -22,7 +22,7 @@ log = get_logger(__name__)
 
 #: Older answers say nothing about OpenAI now.
 _WINDOW_SECONDS = 60
-#: A single session's failure opens the breaker only when OpenAI has served nobody for this long.
+#: A single session's failure opens the breaker only when OpenAI has served no session for this long.
 _QUIET_SECONDS = 10.0
 #: A paid picture does not wait longer for the count of its answer.
 _PATIENCE_SECONDS = 2.0
@@ -34,7 +34,7 @@ class Attempt:
     """One session on its way to the paid call."""
 
     session_id: UUID
-    begun: float = field(default_factory=time.monotonic)
+    began_at: float = field(default_factory=time.monotonic)
     #: What OpenAI showed last: it was available or not. None: no call was made.
     available: bool | None = None
     #: A call is on its way.
@@ -105,11 +105,11 @@ class Breaker:
     async def failed(self) -> int:
         """After the session's last retry; -> how often OpenAI has failed it while it served others.
 
-        The pause of a failed probe goes on, and the breaker opens when OpenAI has served nobody lately.
+        The pause of a failed probe goes on, and the breaker opens when OpenAI has served no session lately.
         """
         attempt = ATTEMPT.get()
         assert attempt is not None  # noqa: S101  # the pipeline sets it
-        quiet = max(_QUIET_SECONDS, time.monotonic() - attempt.begun)
+        quiet = max(_QUIET_SECONDS, time.monotonic() - attempt.began_at)
         session = str(attempt.session_id)
         count = await until_available(
             self._failed,

@@ -1,4 +1,4 @@
-"""What an instance took from the queue and has not finished: the crash-safe form of BRPOP.
+"""Messages that an instance took from the queue and has not finished: the crash-safe form of BRPOP.
 
 A message stays on its instance's claimed list from the moment it leaves the queue until its generation has ended, so a
 crash at any moment leaves it where another instance finds it. All of it goes on while Redis is full (see `room`).
@@ -12,45 +12,15 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
 from worker.generation import keys
+from worker.generation.claim_scripts import JOIN, REQUEUE, REQUEUE_ALL, REQUEUE_ALWAYS, TAKE
 
 #: Full: BLMOVE is refused and cannot wait in a script; look again after so many seconds at most.
 _FULL_SECONDS = 1.0
 
-#: PERSIST first: a full Redis takes what follows (see `room`).
-_TAKE = """
-redis.call('PERSIST', KEYS[1])
-return redis.call('LMOVE', KEYS[1], KEYS[2], 'RIGHT', 'LEFT')
-"""
-_JOIN = """
-redis.call('PERSIST', KEYS[1])
-redis.call('SADD', KEYS[1], ARGV[1])
-redis.call('SET', KEYS[2], 1, 'PX', ARGV[2])
-"""
-#: Back to the taking end of the queue, unless the message is gone from the claimed list already.
-_REQUEUE = """
-if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
-redis.call('RPUSH', KEYS[2], ARGV[1])
-return 1
-"""
-#: The same even if the claim is gone: one message too many is dropped, one too few is lost.
-_REQUEUE_ALWAYS = """
-redis.call('LREM', KEYS[1], 1, ARGV[1])
-local ahead = tonumber(ARGV[2]) > 0 and redis.call('RPOP', KEYS[2], ARGV[2]) or {}
-redis.call('RPUSH', KEYS[2], ARGV[1])
-for place = #ahead, 1, -1 do redis.call('RPUSH', KEYS[2], ahead[place]) end
-"""
-#: Newest first, so that the oldest ends up nearest to the taking end again.
-_REQUEUE_ALL = """
-redis.call('PERSIST', KEYS[1])
-local moved = 0
-while redis.call('LMOVE', KEYS[1], KEYS[2], 'LEFT', 'RIGHT') do moved = moved + 1 end
-return moved
-"""
-
 
 @dataclass(frozen=True)
 class Instance:
-    """Another running container, or one that is no more."""
+    """Another container: running, or gone."""
 
     name: str
     alive: bool
@@ -60,7 +30,7 @@ class Claims:
     """The claimed list of one instance, and what any instance may do with those of dead ones."""
 
     def __init__(self, redis: Redis, instance: str, lease_seconds: float) -> None:
-        self.redis = redis
+        self._redis = redis
         # redis-py's annotations know only text; the payloads here are bytes.
         self._lists: Any = redis
         self.instance = instance
@@ -70,33 +40,38 @@ class Claims:
         #: Other instances at the last look.
         self.neighbours: list[Instance] = []
         self._lease_seconds = lease_seconds
-        self._take = redis.register_script(_TAKE)
-        self._join = redis.register_script(_JOIN)
-        self._requeue = redis.register_script(_REQUEUE)
-        self._requeue_always = redis.register_script(_REQUEUE_ALWAYS)
-        self._requeue_all = redis.register_script(_REQUEUE_ALL)
+        self._take = redis.register_script(TAKE)
+        self._join = redis.register_script(JOIN)
+        self._requeue = redis.register_script(REQUEUE)
+        self._requeue_always = redis.register_script(REQUEUE_ALWAYS)
+        self._requeue_all = redis.register_script(REQUEUE_ALL)
 
     def of(self, instance: str) -> "Claims":
         """The claims of another instance."""
-        return Claims(self.redis, instance, self._lease_seconds)
+        return Claims(self._redis, instance, self._lease_seconds)
 
     async def heartbeat(self) -> bool:
         """Say that this instance lives; false when it had been taken for dead (or said so for the first time)."""
         alive, milliseconds = keys.alive(self.instance), int(self._lease_seconds * 1000)
         try:
-            before = await self.redis.set(alive, 1, xx=True, px=milliseconds)
+            before = await self._redis.set(alive, 1, xx=True, px=milliseconds)
             self.redis_full = False
         except OutOfMemoryError:
             self.redis_full = True
-            before = await self.redis.pexpire(alive, milliseconds)
+            before = await self._redis.pexpire(alive, milliseconds)
         if not before:
             await self._join(keys=[keys.INSTANCES, alive], args=[self.instance, milliseconds])
         return bool(before)
 
+    async def prove(self) -> None:
+        """Raise what Redis raises when it takes no write now; it may be full."""
+        # Extends the sign of life of an instance that has one; a full Redis takes it, a replica does not.
+        await self._redis.pexpire(keys.alive(self.instance), int(self._lease_seconds * 1000))
+
     async def take(self, timeout_seconds: int) -> bytes | None:
         """The oldest message of the queue, now on this instance's claimed list; None when none came."""
         try:
-            taken = await self.redis.blmove(keys.QUEUE, self._list, timeout_seconds, "RIGHT", "LEFT")
+            taken = await self._redis.blmove(keys.QUEUE, self._list, timeout_seconds, "RIGHT", "LEFT")
         except OutOfMemoryError:
             self.redis_full = True
             taken = await self._take(keys=[keys.QUEUE, self._list])
@@ -105,7 +80,7 @@ class Claims:
         return taken if isinstance(taken, bytes) else None
 
     async def held(self) -> list[bytes]:
-        """What this instance has claimed, newest first: no more than it has slots."""
+        """All messages that this instance has claimed, newest first: no more than it has slots."""
         return await self.page(0, -1)
 
     async def page(self, first: int, last: int) -> list[bytes]:
@@ -113,11 +88,11 @@ class Claims:
         return [bytes(payload) for payload in await self._lists.lrange(self._list, first, last)]
 
     async def count(self) -> int:
-        """How many messages this instance has claimed."""
+        """Number of messages that this instance has claimed."""
         return int(await self._lists.llen(self._list))
 
     async def count_unstarted(self) -> int:
-        """How many of them wait in Celery."""
+        """Number of claimed messages that wait in Celery."""
         return int(await self._lists.llen(keys.celery_queue(self.instance)))
 
     async def finish(self, payload: bytes) -> None:
@@ -136,9 +111,13 @@ class Claims:
         """Requeue everything that this instance has claimed, in order; -> how many messages."""
         return int(await self._requeue_all(keys=[self._list, keys.QUEUE]))
 
+    async def abandon(self) -> None:
+        """Declare this instance dead: another one takes over what it has claimed."""
+        await self._redis.delete(keys.alive(self.instance))
+
     async def leave(self) -> None:
         """Clear away what this instance leaves in Redis; its claimed list must be empty."""
-        async with self.redis.pipeline(transaction=True) as pipe:
+        async with self._redis.pipeline(transaction=True) as pipe:
             pipe.srem(keys.INSTANCES, self.instance)
             pipe.delete(keys.alive(self.instance), keys.celery_queue(self.instance))
             await pipe.execute()
@@ -157,12 +136,12 @@ class Claims:
 
     async def _look(self, found: set[str]) -> list[Instance]:
         names = sorted(found)
-        alive = await self.redis.mget([keys.alive(name) for name in names]) if names else []
+        alive = await self._redis.mget([keys.alive(name) for name in names]) if names else []
         return [Instance(name, value is not None) for name, value in zip(names, alive, strict=True)]
 
     async def is_alive(self, instance: str) -> bool:
         """Tell if an instance still says that it lives."""
-        return bool(await self.redis.exists(keys.alive(instance)))
+        return bool(await self._redis.exists(keys.alive(instance)))
 
     async def are_all_empty(self) -> bool:
         """Tell if there was a moment at which no message waited in the queue or was claimed by any instance."""

@@ -13,8 +13,9 @@ from worker.generation.celery_app import TASK
 from worker.generation.channel import SessionRef
 from worker.generation.claims import Claims
 from worker.generation.dead_letters import DeadLetters
+from worker.generation.envelope import correlation, identify, session_of
 from worker.generation.intake import Intake, State
-from worker.generation.message import correlation, identify, parse, session_of
+from worker.generation.message import parse
 from worker.generation.outcome import Outcome
 from worker.generation.ownership import Ownership
 from worker.generation.retrying import MAX_WAIT_SECONDS, retry_for
@@ -195,7 +196,7 @@ class Consumer:
             await self.forward(payload)
         self._unstarted = idle - self._unstarted
 
-    async def return_unstarted(self) -> None:
+    async def requeue_unstarted(self) -> None:
         """Requeue what is claimed here and not worked on; for the drain, once `run` has ended."""
         await asyncio.sleep(_START_SECONDS)
         for payload in await self._claims.held():

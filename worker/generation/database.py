@@ -1,4 +1,4 @@
-"""Calls of the database through PostgREST: every way in which one can end is one of four errors."""
+"""Calls of the database through PostgREST: a call that fails raises one of four errors."""
 
 import re
 from typing import Any

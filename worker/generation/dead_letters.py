@@ -1,23 +1,13 @@
 """Messages that could not be used: a bounded list, newest first, with the reason beside each."""
 
-import hashlib
-import json
-from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 from redis.asyncio import Redis
 
-from worker.errors import WorkerError
 from worker.generation import keys
+from worker.generation.dead_letter import DeadLetter
 
-#: A payload up to this size is kept as it is, enough to replay every message that is not too large...
-MAX_PAYLOAD_BYTES = 256 * 1024
-#: ...of a larger one only the beginning, to see what it was.
-_CUT_OFF_BYTES = 16 * 1024
 #: Letters in memory at once, and in one answer of Redis.
 _PAGE = 10
 
@@ -55,36 +45,6 @@ return 1
 """
 
 
-class CannotReplay(WorkerError):
-    """The dead letter is only the beginning of its message."""
-
-
-@dataclass(frozen=True)
-class DeadLetter:
-    """One message that could not be used."""
-
-    id: str
-    reason: str
-    detail: str
-    #: ISO 8601, UTC.
-    time: str
-    #: What was on the queue, base64 because it need not be text; cut off when it was too large to keep.
-    payload: str
-    payload_bytes: int
-    #: The list item itself; empty before it is one.
-    item: bytes = field(default=b"", repr=False, compare=False)
-
-    @property
-    def message(self) -> bytes:
-        """The payload as it was on the queue (or its beginning)."""
-        return b64decode(self.payload)
-
-    @property
-    def complete(self) -> bool:
-        """Whether the whole payload was kept."""
-        return len(self.message) == self.payload_bytes
-
-
 class DeadLetters:
     """The list in Redis. Full means that the oldest makes room and is counted."""
 
@@ -97,19 +57,9 @@ class DeadLetters:
 
     async def add(self, payload: bytes, reason: str, detail: str) -> DeadLetter:
         """Keep a message that could not be used."""
-        kept = payload if len(payload) <= MAX_PAYLOAD_BYTES else payload[:_CUT_OFF_BYTES]
-        letter = DeadLetter(
-            id=uuid4().hex[:12],
-            reason=reason,
-            detail=detail[:1000],
-            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            payload=b64encode(kept).decode(),
-            payload_bytes=len(payload),
-        )
-        fields = asdict(letter)
-        del fields["item"]
+        letter = DeadLetter.of(payload, reason, detail)
         names = [keys.DEAD, keys.DEAD_BYTES, keys.DEAD_DROPPED]
-        await self._add(keys=names, args=[json.dumps(fields), *self._limits])
+        await self._add(keys=names, args=[letter.item, *self._limits])
         return letter
 
     async def newest_first(self) -> AsyncIterator[DeadLetter]:
@@ -117,7 +67,7 @@ class DeadLetters:
         seen: set[str] = set()
         start = 0
         while items := await self._redis.lrange(keys.DEAD, start, start + _PAGE - 1):
-            for letter in map(_read, items):
+            for letter in map(DeadLetter.read, items):
                 if letter.id not in seen:  # new letters push the others into the next page
                     seen.add(letter.id)
                     yield letter
@@ -128,7 +78,7 @@ class DeadLetters:
         seen: set[str] = set()
         left = 0
         while items := await self._redis.lrange(keys.DEAD, -left - _PAGE, -left - 1):
-            fresh = [letter for letter in map(_read, reversed(items)) if letter.id not in seen]
+            fresh = [letter for letter in map(DeadLetter.read, reversed(items)) if letter.id not in seen]
             if not fresh:
                 left += len(items)
             for letter in fresh:
@@ -143,33 +93,19 @@ class DeadLetters:
         return None
 
     async def made_room(self) -> int:
-        """How many had to go because the list was full, ever."""
+        """Number of letters that ever had to go because the list was full."""
         return int(await self._redis.get(keys.DEAD_DROPPED) or 0)
 
     async def replay(self, letter: DeadLetter) -> bool:
-        """Put the message into the queue again as if it were new; false when somebody took the letter before.
+        """Requeue the message as if it were new; false when another command took the letter before.
 
         Raises:
             CannotReplay: it was not kept whole.
         """
-        if not letter.complete:
-            raise CannotReplay(
-                f"{letter.id} cannot be replayed: {len(letter.message)} of its {letter.payload_bytes} bytes were kept"
-            )
+        letter.check_complete()
         names = [keys.DEAD, keys.DEAD_BYTES, keys.QUEUE]
         return bool(await self._take(keys=names, args=[letter.item, letter.message]))
 
     async def drop(self, letter: DeadLetter) -> bool:
-        """Delete it; false when somebody took it before."""
+        """Delete the letter; false when another command took it before."""
         return bool(await self._take(keys=[keys.DEAD, keys.DEAD_BYTES], args=[letter.item]))
-
-
-def _read(item: bytes) -> DeadLetter:
-    """Read an entry of the list; one that is no letter is shown as it is."""
-    try:
-        letter = DeadLetter(**json.loads(item), item=item)
-        b64decode(letter.payload)
-    except (ValueError, TypeError):
-        name = hashlib.sha256(item).hexdigest()[:12]
-        return DeadLetter(name, "unreadable", "the entry is no letter", "", b64encode(item).decode(), len(item), item)
-    return letter

@@ -30,5 +30,5 @@ class Installed:
 
 
 def _takes(found: str, sent: str, newer: bool) -> bool:
-    """Whether a function takes what is sent. A newer one may take more: later migrations give additions a default."""
+    """True when a function takes the parameters that are sent; a newer one may take more, with defaults."""
     return found == sent or (newer and set(sent.split(", ")) <= set(found.split(", ")))

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
-from worker.generation.limiter_scripts import GIVE_BACK, PLACE, USAGE
+from worker.generation.limiter_scripts import PLACE, RELEASE, USAGE
 from worker.generation.retrying import until_available
 
 #: The window is longer than a minute, because OpenAI sees a call after it was sent, and not always equally late: by
@@ -39,7 +39,7 @@ _GIVE_UP_SECONDS = 2.0
 
 
 class Usage(NamedTuple):
-    """How busy the account is, all instances together."""
+    """Use of the account, all instances together."""
 
     #: Calls that started within the last window.
     calls: int
@@ -74,7 +74,7 @@ class Limiter:
         self._delays = deque[float]([0.0], maxlen=_DELAYS_REMEMBERED)
         self._poll_seconds = window_seconds / POLLS_PER_WINDOW
         self._place = redis.register_script(PLACE)
-        self._give_back = redis.register_script(GIVE_BACK)
+        self._release = redis.register_script(RELEASE)
         self._usage = redis.register_script(USAGE)
         self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
         self._door = asyncio.Lock()
@@ -94,7 +94,7 @@ class Limiter:
         except BaseException:
             with suppress(ServiceUnavailable, TimeoutError):
                 async with asyncio.timeout(_GIVE_UP_SECONDS):
-                    await self._run(self._give_back, token)
+                    await self._run(self._release, token)
             raise
         self._turn.set(Turn(token, time.monotonic()))
         return time.monotonic() - arrived
@@ -114,7 +114,7 @@ class Limiter:
                     await self._run(self._place, turn.token)
 
     async def usage(self) -> Usage:
-        """What the account is doing now."""
+        """The use of the account now."""
         try:
             return Usage(*await self._usage(keys=[keys.LIMITER], args=[self._window]))
         except (RedisError, OSError) as error:
@@ -142,7 +142,7 @@ class Limiter:
         except asyncio.CancelledError:
             await asyncio.wait({asking}, timeout=_GIVE_UP_SECONDS)
             if not asking.cancel():
-                asking.exception()  # nobody else will ask for it
+                asking.exception()  # no other caller asks for the error
             raise
 
     async def _ask(self, script: AsyncScript, token: str) -> Any:

@@ -1,4 +1,4 @@
-"""What Redis does in one step for `limiter`. Moments are microseconds of Redis' own clock.
+"""Scripts that Redis runs in one step for `limiter`. Moments are microseconds of Redis' own clock.
 
 KEYS: the calls by the moment of their start, the pause of the intake; ARGV: token, calls per window, window, tolerance.
 """
@@ -59,7 +59,7 @@ return {math.max(0, mine - now), redis.call('GET', KEYS[2])}
 )
 
 #: Takes a call back that will not be made; those behind it move up.
-GIVE_BACK = _COMMON + "if redis.call('ZREM', set, token) == 1 then close_ranks() end"
+RELEASE = _COMMON + "if redis.call('ZREM', set, token) == 1 then close_ranks() end"
 
 #: KEYS: the calls; ARGV: the window. -> calls that have started within the window, and those that wait.
 USAGE = """

@@ -12,8 +12,6 @@ from worker.generation.channel import Channel, SessionRef
 
 #: Far above any real message (16 signed URLs of 2 kB and a prompt), far below what would hurt.
 MAX_MESSAGE_BYTES = 256 * 1024
-#: Up to here we look who has to be told that a message is too large.
-_READABLE_BYTES = 64 * 1024 * 1024
 #: What OpenAI's image edit takes at most.
 MAX_IMAGES = 16
 VERSION = 1
@@ -93,7 +91,7 @@ def parse(payload: bytes) -> GenerationMessage:
     Raises:
         InvalidMessage: with `reason` too_large, not_utf8, not_json, not_an_object, unknown_version or invalid_field.
     """
-    fields = _read_object(payload)
+    fields = read_object(payload)
     version = fields.get("version")
     if isinstance(version, int) and not isinstance(version, bool) and version > VERSION:
         raise InvalidMessage("unknown_version", f"version is {version}; this worker reads {VERSION}: update the worker")
@@ -104,32 +102,6 @@ def parse(payload: bytes) -> GenerationMessage:
             f"{'.'.join(map(str, item['loc'])) or 'message'}: {item['msg']}" for item in error.errors()[:5]
         )
         raise InvalidMessage("invalid_field", problems) from None
-
-
-def identify(payload: bytes) -> SessionRef | None:
-    """Session of any message, if at least its id and its channel can be read."""
-    fields = _readable(payload)
-    channel, session_id = _channel(fields), _session_id(fields)
-    return SessionRef(channel, session_id) if channel and session_id else None
-
-
-def session_of(payload: bytes) -> tuple[UUID, set[str]] | None:
-    """Session of a message whose channel cannot be read, with the owners that the message names."""
-    fields = _readable(payload)
-    session_id, owners = _session_id(fields), (fields.get("user_id"), fields.get("store_id"))
-    return (session_id, {owner.lower() for owner in owners if isinstance(owner, str)}) if session_id else None
-
-
-def correlation(payload: bytes) -> dict[str, str]:
-    """For the log: request_id, session_id and channel of any message, as far as they can be read."""
-    fields = _readable(payload)
-    channel, session_id, request_id = _channel(fields), _session_id(fields), fields.get("request_id")
-    ids = {"session_id": str(session_id)} if session_id else {}
-    ids |= {"channel": channel} if session_id and channel else {}
-    if not isinstance(request_id, str):
-        return ids
-    # A lone surrogate, which JSON can carry, can be written nowhere.
-    return {**ids, "request_id": request_id[:200].encode("utf-8", "replace").decode()}
 
 
 def json_schema() -> dict[str, Any]:
@@ -148,7 +120,8 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _read_object(payload: bytes, max_bytes: int = MAX_MESSAGE_BYTES) -> dict[str, Any]:
+def read_object(payload: bytes, max_bytes: int = MAX_MESSAGE_BYTES) -> dict[str, Any]:
+    """The message's fields, unchecked; raises InvalidMessage."""
     if len(payload) > max_bytes:
         raise InvalidMessage("too_large", f"message is {len(payload)} bytes; the limit is {max_bytes}")
     try:
@@ -162,22 +135,3 @@ def _read_object(payload: bytes, max_bytes: int = MAX_MESSAGE_BYTES) -> dict[str
     if not isinstance(fields, dict):
         raise InvalidMessage("not_an_object", f"message is a JSON {type(fields).__name__}, not an object")
     return fields
-
-
-def _readable(payload: bytes) -> dict[str, Any]:
-    """The message's fields, also when it is too large; empty when there are none to read."""
-    try:
-        return _read_object(payload, _READABLE_BYTES)
-    except InvalidMessage:
-        return {}
-
-
-def _channel(fields: dict[str, Any]) -> Channel | None:
-    return next((channel for channel in Channel if channel == fields.get("channel")), None)
-
-
-def _session_id(fields: dict[str, Any]) -> UUID | None:
-    try:
-        return UUID(fields["session_id"])
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None

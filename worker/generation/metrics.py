@@ -1,4 +1,4 @@
-"""What became of sessions and messages. Whoever settles a session counts it, so both processes do."""
+"""Metrics of sessions and messages. The process that settles a session counts the session: either of the two."""
 
 import time
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ def _reasons(kind: type[GenerationError] = GenerationError) -> Iterator[str]:
 OUTCOMES = ("completed", "failed")
 REASONS = frozenset(_reasons())
 STEPS = ("queue_wait", "start", "fetch", "resize", "limiter_wait", "edit", "upload", "sign", "settle")
-#: Who can get a credit back, and what cannot be given back by itself.
+#: Payers who get a credit back, and charges that only an operator can return.
 PAYERS = {"user": Channel.B2C, "store": Channel.B2B, "shopper": Channel.B2B}
 BY_HAND = {"overage": Channel.B2B, "unmatched": Channel.B2B}
-#: Why the intake pauses by itself.
+#: Reasons of an automatic pause of the intake.
 PAUSES = (*OPENAI_REASONS, "storage_refused")
 REFUSALS = (
     "too_large", "not_utf8", "not_json", "not_an_object", "unknown_version", "invalid_field", "wrong_owner", "poison",
@@ -103,7 +103,9 @@ REFUSED = counter(
     REFUSALS,
 )
 DROPPED = counter("wearon_messages_dropped_total", "Duplicates, and messages whose session had ended.")
-PUT_BACK = counter("wearon_messages_put_back_total", "Messages of dead instances that went back into the queue.")
+REQUEUED_MESSAGES = counter(
+    "wearon_messages_put_back_total", "Messages of dead instances that went back into the queue."
+)
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from worker.settings import Settings
 
 log = get_logger(__name__)
 
-#: How long an answer counts. One that says nothing is asked for again soon, but not by every generation.
+#: An answer counts for so long. After an answer that says nothing OpenAI is asked again soon, but not by every
+#: generation.
 _GONE_SECONDS, _ALIVE_SECONDS, _UNKNOWN_SECONDS = 600.0, 60.0, 30.0
 #: ... when OpenAI says in plain words that the model is gone: it may have gone since.
 _CONTRADICTED_SECONDS = 5.0
@@ -30,7 +31,7 @@ _AGAIN_SECONDS = 3_600.0
 
 
 class Verdict(Enum):
-    """What to do after an answer that speaks of the model."""
+    """The judgement after an answer that speaks of the model."""
 
     ALIVE = "alive"
     GONE = "gone"
@@ -40,7 +41,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Look:
-    """What GET /models/{id} says; `lives` None: nothing about the model, but `answer` or `problem`."""
+    """The answer to GET /models/{id}; `lives` None: it says nothing of the model, but has `answer` or `problem`."""
 
     lives: bool | None
     shutdown: date | None = None

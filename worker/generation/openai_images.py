@@ -47,7 +47,7 @@ def client(settings: Settings, on_sent: Callable[[], Awaitable[None]] | None = N
 
 
 class ImageEditor:
-    """Calls the image edit endpoint; retries what contracts.md section 4 says, inside the caller's deadline.
+    """Calls the image edit endpoint with retries and a fallback model, inside the caller's deadline.
 
     `on_answer` is awaited after each request: True when OpenAI is available, whatever it says, False when it answers
     408, 409, 425 or 5xx, or not at all. `fetch` downloads a picture that comes as an address.

@@ -1,4 +1,4 @@
-"""Calls to OpenAI: what came back, what it cost, and the pictures that went in and out."""
+"""Metrics of calls to OpenAI: results, tokens and cost, and the pictures that went in and out."""
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time

@@ -1,4 +1,4 @@
-"""What Redis does in one step for `pauses` and `breaker`. Moments are milliseconds of Redis' own clock."""
+"""Scripts that Redis runs in one step for `pauses` and `breaker`. Moments are milliseconds of Redis' own clock."""
 
 _COMMON = """
 -- Changes nothing, as the key has no time to live: a full Redis takes the writes after it (see `room`).

@@ -81,7 +81,7 @@ class Pauses:
         return bool(await self._end(keys=names, args=[session, reason]))
 
     async def take_probe(self, instance: str) -> bool:
-        """Whether this instance may take the one message that probes; true without a pause, too."""
+        """True when this instance may take the one message that probes; true without a pause, too."""
         return bool(await self._take(keys=[keys.PAUSE], args=[instance, int(PROBE_SECONDS * 1000)]))
 
     async def give_probe(self, instance: str, session: str) -> bool:

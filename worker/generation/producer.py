@@ -1,4 +1,4 @@
-"""What the Next.js app does, for `wearon-worker enqueue`: deduct a credit, insert the session, push the message."""
+"""The Next.js app's part, for `wearon-worker enqueue`: deduct a credit, insert the session, push the message."""
 
 import asyncio
 import mimetypes
@@ -40,7 +40,7 @@ class EnqueueFailed(WorkerError):
 
 @dataclass(frozen=True)
 class Owner:
-    """Who asks for the try-on, and who pays: the user, the store, or the store's shopper."""
+    """The user or store that asks for the try-on and pays, unless the store's shopper does."""
 
     channel: Channel
     id: UUID

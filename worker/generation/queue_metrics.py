@@ -1,4 +1,4 @@
-"""What is in Redis and therefore the same for every instance, read at the scrape: take `max()` over instances."""
+"""Metrics of Redis, the same for every instance and read at the scrape: take `max()` over instances."""
 
 import asyncio
 import json
@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
 from worker.generation.audit import Report
+from worker.generation.audit.kinds import WRONG
 from worker.generation.claims import Claims
 from worker.generation.limiter import Limiter
 from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
@@ -20,7 +21,7 @@ from worker.generation.metrics import PAUSES
 from worker.generation.pauses import Pause
 
 _PATIENCE_SECONDS = 1.0
-#: Messages at the taking end; one of them is the oldest, though some may have been put back behind it.
+#: Messages at the taking end; one of them is the oldest, though some may have been requeued behind it.
 _END = 5
 #: One command for all counts. Of the oldest messages only the field `created_at` is read, if they can be used at all.
 _LOOK = """
@@ -31,14 +32,14 @@ if queued > 0 then
     if found then table.insert(made, found) end
   end
 end
-return {queued, oldest, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3]), redis.call('HLEN', KEYS[4]),
+return {queued, made, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3]), redis.call('HLEN', KEYS[4]),
         redis.call('HLEN', KEYS[5]), redis.call('MGET', KEYS[6], KEYS[7], KEYS[8])}
 """
 
 
 async def keep_audit(redis: Redis, report: Report) -> None:
     """Make an audit's result known to every instance."""
-    await redis.set(keys.AUDIT, json.dumps({"drift": report.drift, "time": time.time()}))
+    await redis.set(keys.AUDIT, json.dumps({"drift": report.drift, "time": time.time(), "kinds": report.counts}))
 
 
 class Shared:
@@ -65,8 +66,9 @@ class Shared:
         queued, end, claimed, dead, waiting, rejected, (audit, dropped, kept) = await self._look(
             keys=[*lists, *values], args=[_END, MAX_MESSAGE_BYTES]
         )
-        last = json.loads(audit) if audit else {"drift": 0, "time": 0}
+        last: dict[str, Any] = json.loads(audit) if audit else {"drift": 0, "time": 0}
         return [
+            _findings(last.get("kinds", {})),
             _gauge("wearon_audit_drift_credits", "Credits that are not where they belong.", last["drift"]),
             _gauge("wearon_audit_timestamp_seconds", "When the last audit ended; 0: never.", last["time"]),
             _gauge("wearon_queue_messages", "Messages on the producers' list.", queued),
@@ -109,8 +111,15 @@ def _pause(pause: Pause | None) -> list[Metric]:
     )
     for reason in sorted({*PAUSES, *([pause.reason] if pause else [])}):
         paused.add_metric([reason], pause is not None and pause.reason == reason)
-    begun = pause.since if pause else 0
-    return [paused, _gauge("wearon_intake_paused_timestamp_seconds", "When the pause began; 0: there is none.", begun)]
+    since = pause.since if pause else 0
+    return [paused, _gauge("wearon_intake_paused_timestamp_seconds", "When the pause began; 0: there is none.", since)]
+
+
+def _findings(counts: dict[str, int]) -> Metric:
+    found = GaugeMetricFamily("wearon_audit_findings", "Findings of the last audit.", labels=["kind"])
+    for kind in sorted({*WRONG, *counts}):
+        found.add_metric([kind], counts.get(kind, 0))
+    return found
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

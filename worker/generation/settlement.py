@@ -1,4 +1,4 @@
-"""How a generation ends in the database, whatever happens: completed, or failed with the refund.
+"""The end of a generation in the database, whatever happens: completed, or failed with the refund.
 
 An outcome is kept in Redis before it is written, and forgotten once the database has it. So neither a database that is
 away nor a worker that dies in between loses a paid picture or a refund.
@@ -7,7 +7,6 @@ away nor a worker that dies in between loses a paid picture or a refund.
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, cast
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -15,13 +14,14 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.errors import CallRejected, ServiceUnavailable
-from worker.generation import keys, metrics
+from worker.generation import metrics
 from worker.generation.database import AnswerLost
 from worker.generation.outcome import Outcome
+from worker.generation.ownership import Ownership
 from worker.generation.rejected import Rejected
 from worker.generation.retrying import retry_for
-from worker.generation.room import insist
 from worker.generation.sessions import Change, Sessions
+from worker.generation.waiting import Waiting
 from worker.logs import bind, get_logger
 
 log = get_logger(__name__)
@@ -40,20 +40,21 @@ class Settlement:
     """Writes outcomes; those that the database could not take wait in Redis."""
 
     def __init__(self, redis: Redis, sessions: Sessions) -> None:
-        self._redis = redis
         self._sessions = sessions
+        self._waiting = Waiting(redis)
         self._rejected = Rejected(redis)
+        self._ownership = Ownership(redis)
         self._deferred = asyncio.Event()
-        #: What this process wrote without getting an answer: it may have been done all the same.
+        #: Outcomes that this process wrote without getting an answer: the database may have them all the same.
         self._unsure = set[UUID]()
 
     async def defer(self, outcome: Outcome) -> None:
         """Keep the outcome for this process's background loop, which writes it at once."""
-        await insist(self._redis, "HSET", keys.SETTLEMENTS, str(outcome.session_id), outcome.model_dump_json())
+        await self._waiting.keep(outcome)
         self._deferred.set()
 
     async def settle(self, outcome: Outcome) -> None:
-        """Returns once the outcome is in the database, or safe in Redis to be written later."""
+        """Return once the outcome is in the database, or safe in Redis to be written later."""
         while True:
             kept = await self._keep(outcome)
             try:
@@ -67,7 +68,7 @@ class Settlement:
                     metrics.POSTPONED.inc()
                     log.warning("settlement_postponed", outcome=outcome.kind, error=str(error))
                     return
-                # Neither Redis nor the database: this process is the only one that knows.
+                # Neither Redis nor the database has the outcome: only this process knows it.
                 log.error("settlement_homeless", outcome=outcome.kind, error=str(error))
                 continue
             if kept and await self._forget(outcome.session_id):
@@ -89,52 +90,49 @@ class Settlement:
                 log.warning("settlement_waits", error=str(error), next_try_seconds=round(pause, 1))
 
     async def settle_waiting(self) -> int:
-        """One round over all outcomes whose worker does not settle them itself; -> how many were written."""
+        """Write all outcomes that no worker settles itself; -> how many were written."""
         written = 0
         refused: ServiceUnavailable | None = None
-        for session_id, kept in await self._waiting():
+        for session_id, kept in await self._waiting.entries():
             try:
-                outcome = Outcome.model_validate_json(kept)
-            except ValidationError:
-                await self._set_aside(session_id, kept.decode(errors="replace"), "the entry is no outcome")
-                continue
-            if await self._redis.exists(keys.lease(outcome.session_id)):
-                continue
-            try:
-                with bind(**({"request_id": outcome.request_id} if outcome.request_id else {})):
-                    there = await self._write(outcome)
-            except CallRejected as error:
-                await self._set_aside(session_id, outcome.model_dump_json(), str(error))
-                continue
+                written += await self._settle_entry(session_id, kept)
             except ServiceUnavailable as error:
                 # An outcome that the database does not take now must not keep the others waiting.
                 refused = error
-                continue
-            if await self._redis.hdel(keys.SETTLEMENTS, str(outcome.session_id)):
-                self._count_lost(outcome, there)
-            written += 1
         if refused:
             raise refused
         return written
 
     async def waiting(self) -> list[Outcome]:
         """Outcomes that the database does not have yet."""
-        return [Outcome.model_validate_json(kept) for _, kept in await self._waiting()]
+        return [Outcome.model_validate_json(kept) for _, kept in await self._waiting.entries()]
 
     async def is_waiting(self, session_id: UUID) -> bool:
         """Tell if this session's outcome is known and only has to be written, by a worker or by an operator."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hexists(keys.SETTLEMENTS, str(session_id))
-            pipe.hexists(keys.REJECTED, str(session_id))
-            return any(await pipe.execute())
+        return bool(await self.known([session_id]))
 
     async def known(self, session_ids: Sequence[UUID]) -> set[UUID]:
         """Those of these sessions whose outcome is known, as `is_waiting` tells of one."""
-        return await known_outcomes(self._redis, session_ids)
+        return await self._waiting.known(session_ids)
 
-    async def _waiting(self) -> list[tuple[str, bytes]]:
-        entries: Any = await cast(Any, self._redis).hgetall(keys.SETTLEMENTS)
-        return [(name.decode(errors="replace"), kept) for name, kept in entries.items()]
+    async def _settle_entry(self, session_id: str, kept: bytes) -> bool:
+        """Write one outcome; false for an outcome that is set aside, or left to the worker that has the lease."""
+        try:
+            outcome = Outcome.model_validate_json(kept)
+        except ValidationError:
+            await self._set_aside(session_id, kept.decode(errors="replace"), "the entry is no outcome")
+            return False
+        if await self._ownership.is_held(outcome.session_id):
+            return False
+        try:
+            with bind(**({"request_id": outcome.request_id} if outcome.request_id else {})):
+                there = await self._write(outcome)
+        except CallRejected as error:
+            await self._set_aside(session_id, outcome.model_dump_json(), str(error))
+            return False
+        if await self._waiting.forget(outcome.session_id):
+            self._count_lost(outcome, there)
+        return True
 
     async def _set_aside(self, session_id: str, outcome: str, error: str) -> bool:
         """Leave the outcome to an operator; false when Redis does not take it."""
@@ -148,23 +146,22 @@ class Settlement:
 
     async def _keep(self, outcome: Outcome) -> bool:
         try:
-            await insist(self._redis, "HSET", keys.SETTLEMENTS, str(outcome.session_id), outcome.model_dump_json())
+            await self._waiting.keep(outcome)
         except RedisError as error:
             log.warning("settlement_not_kept", error=type(error).__name__)
             return False
         return True
 
     async def _forget(self, session_id: UUID) -> bool:
-        """Whether it was there, so that nobody else has forgotten it before."""
         try:
-            return bool(await self._redis.hdel(keys.SETTLEMENTS, str(session_id)))
+            return await self._waiting.forget(session_id)
         except RedisError as error:
-            # The background loop finds it settled and forgets it.
+            # The background loop finds the session settled and forgets the outcome.
             log.warning("settlement_not_forgotten", error=type(error).__name__)
             return False
 
     async def _write(self, outcome: Outcome) -> bool:
-        """Returns whether the database had it already: from us, if an answer was lost, or from somebody else."""
+        """Write the outcome; true when the database had it already: an answer was lost, or another process wrote it."""
         steps: dict[str, float] = {}
         try:
             with metrics.step("settle", steps):
@@ -195,7 +192,7 @@ class Settlement:
 
 
 def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
-    """Returns whether it was done already."""
+    """Log and count the database's answer; true when the database had the outcome already."""
     event = {"session_id": str(outcome.session_id), "channel": outcome.channel, "settle_seconds": seconds}
     already = change.status == outcome.kind and change.image_url in (None, outcome.image_url)
     if change.changed:
@@ -214,19 +211,6 @@ def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
     else:
         log.warning("generation_failed", reason=outcome.reason, refund=change.refund, **event)
         if metrics.BY_HAND.get(change.refund or "") == outcome.channel:
-            # Nothing was credited: somebody has to look at how this session was charged.
+            # Nothing was credited: an operator has to look at how this session was charged.
             log.error("refund_by_hand_needed", payer=change.refund, **event)
     return already and not change.changed
-
-
-async def known_outcomes(redis: Redis, session_ids: Sequence[UUID]) -> set[UUID]:
-    """Sessions whose outcome only has to be written, by a worker or by an operator."""
-    if not session_ids:
-        return set()
-    names = [str(session_id) for session_id in session_ids]
-    async with redis.pipeline(transaction=False) as pipe:
-        pipe.hmget(keys.SETTLEMENTS, names)
-        pipe.hmget(keys.REJECTED, names)
-        waiting, rejected = await pipe.execute()
-    entries = zip(session_ids, waiting, rejected, strict=True)
-    return {session_id for session_id, *kept in entries if any(entry is not None for entry in kept)}

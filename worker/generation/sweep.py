@@ -1,4 +1,4 @@
-"""What no worker works on any more: messages of dead instances go back, stuck sessions are failed and refunded.
+"""Work that no worker does any more: messages of dead instances are requeued, stuck sessions failed and refunded.
 
 One instance at a time sweeps.
 """
@@ -13,7 +13,7 @@ from worker.errors import WorkerLost
 from worker.generation import keys, metrics
 from worker.generation.claims import Claims, Instance
 from worker.generation.dead_letters import DeadLetters
-from worker.generation.message import correlation, identify
+from worker.generation.envelope import correlation, identify
 from worker.generation.outcome import Outcome
 from worker.generation.ownership import Ownership
 from worker.generation.settlement import Settlement
@@ -92,7 +92,7 @@ class Sweeper:
                 await self._unlock(keys=[keys.SWEEP_LOCK], args=[mine])
 
     async def _clear_away(self, instance: Instance) -> None:
-        """Messages of a dead instance go back into the queue in their order."""
+        """Requeue the messages of a dead instance in their order."""
         claims, left = self._claims.of(instance.name), 0
         # Newest first, so that the oldest ends up nearest to the taking end.
         while page := await claims.page(left, left + _PAGE - 1):
@@ -120,7 +120,7 @@ class Sweeper:
             await self._settlement.settle(Outcome.failed(session, WorkerLost(detail)))
             await claims.finish(payload)
         elif await claims.requeue(payload):
-            metrics.PUT_BACK.inc()
+            metrics.REQUEUED_MESSAGES.inc()
             log.warning("message_put_back", dead_instance=claims.instance)
         return True
 

@@ -23,13 +23,13 @@ def create_app(settings: Settings, health: Health) -> FastAPI:
     @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def get_health() -> dict[str, Any]:
-        """What this container needs and has; always 200."""
+        """Everything that this container needs, as last seen; always 200."""
         return health.report()
 
     @app.head("/ready", include_in_schema=False)
     @app.get("/ready", responses={503: {"description": "No new work may be sent here."}})
     async def get_ready(response: Response) -> dict[str, bool]:
-        """Whether new work may be sent here."""
+        """200 while new work may be sent here, 503 otherwise."""
         response.status_code = 200 if health.ready() else 503
         return {"ready": health.ready()}
 

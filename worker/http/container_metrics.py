@@ -1,4 +1,4 @@
-"""What this container is and how it is doing, looked up at the scrape; known to the supervisor only."""
+"""Metrics of this container's build and health, looked up at the scrape; known to the supervisor only."""
 
 import os
 from collections.abc import Callable
@@ -36,5 +36,5 @@ def watch(settings: Settings, health: Health, celery_pid: Callable[[], int]) -> 
 
 
 def redis_answered(answered: bool) -> None:
-    """Whether the values in Redis could be read for this scrape."""
+    """Note if the values in Redis could be read for this scrape."""
     _UP.labels("redis").set(answered)

@@ -104,7 +104,7 @@ class Chart:
         return sum(weight * chance for weight, chance in zip(_WEIGHTS, chances, strict=True)) / _TOTAL
 
 
-#: Today's chart (contracts section 5), by chest alone.
+#: Today's chart (docs/contracts.md, Size API), by chest alone.
 DEFAULT_CHART = Chart(
     (
         ("XS", Limits(chest=84)),

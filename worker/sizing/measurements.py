@@ -1,7 +1,7 @@
 """Girths with calibrated uncertainty: real people of that height and weight first, the outline as a correction.
 
 Each is weighed by its variance. The outline's variance grows with clothing, hidden flanks and strange statures, never
-with the stated weight: so girths rise with the weight for every picture. docs/decisions/0013-real-people-first.md has
+with the stated weight: so girths rise with the weight for every picture. docs/decisions/0017-real-people-first.md has
 the measurements behind it.
 """
 
@@ -21,7 +21,7 @@ Basis = Literal["prior", "front"]
 NORMAL_90 = 1.645
 #: Loose clothing adds to the outline's girths (cm) and to its root of kg per cm; measured persons in everyday clothes
 #: photographed with phones, docs/accuracy.md.
-_CLOTHING_CM = np.array([12.0, 14.0, 14.0, 0.0])
+_CLOTHING_CM = np.array([14.0, 17.0, 17.0, 0.0])
 _CLOTHING_SPREAD_CM = np.array([10.0, 9.0, 8.0, 4.0])
 _CLOTHING_INDEX, _CLOTHING_INDEX_SPREAD = 0.45, 0.3
 #: The share of the outline's variance that counts beside the population's. The outline's girths come from a regression:
@@ -98,7 +98,7 @@ def _correct(expected: Expected, reading: Reading, person: Person) -> Expected:
     if person.root is not None:
         girths = girths + reading.girths_per_root * (person.root - _root(reading, person.height_cm))
     own = reading.deviations[person.root is not None] ** 2
-    clothed = (clothing * _CLOTHING_SPREAD_CM) ** 2
+    clothed = clothing * _CLOTHING_SPREAD_CM**2
     population = expected.deviations**2
     share = population / (population + _LEAN * own + clothed)
     variances = share**2 * (own + clothed) + (1 - share) ** 2 * population

@@ -20,7 +20,7 @@ HIDDEN = "hidden"
 NEIGHBOURS = 5
 
 #: Strangeness of outlines from which clothing explains it better than the body, and from which nothing else does.
-_TIGHT, _LOOSE = 0.95, 1.25
+_TIGHT, _LOOSE = 0.9, 1.3
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Reading:
     root: float
     root_deviation: float
     girths_per_root: Array
-    #: Distance from the fitted bodies; 1 is exceeded by one of them in a hundred.
+    #: Distance from the fitted bodies of similar build; 1 is exceeded by one of them in a hundred.
     strangeness: float
     #: The torso's width beyond what limbs, head and joints let expect; 1 is exceeded by two bodies in a hundred.
     looseness: float
@@ -74,9 +74,15 @@ class OutlineModel:
             root=float(predicted[-1] * np.sqrt(height_cm) / 100),
             root_deviation=float(arrays["root_deviation"]),
             girths_per_root=arrays["girths_per_root"],
-            strangeness=float(np.sqrt(np.partition(distances, NEIGHBOURS)[:NEIGHBOURS].mean()) / arrays["strange"]),
+            strangeness=self._strangeness(distances),
             looseness=self._looseness(raw, row, height_cm),
         )
+
+    def _strangeness(self, distances: Array) -> float:
+        """The distance to the nearest bodies over their own distances: fitted bodies of rare builds lie far apart."""
+        nearest = np.argpartition(distances, NEIGHBOURS)[:NEIGHBOURS]
+        usual = self._arrays["strange"] * self._arrays["apart"][nearest].mean()
+        return float(np.sqrt(distances[nearest].mean()) / usual)
 
     def _looseness(self, raw: Array, row: Array, height_cm: float) -> float:
         arrays = self._arrays

@@ -79,7 +79,7 @@ def test_play_of_another_machine_is_respected_and_said_to_be_stale(path: Path, m
 def test_lock_that_cannot_be_read_is_respected(path: Path, mine: dict[str, str], content: str) -> None:
     path.write_text(content)
     assert not lock.ended(content)
-    assert "by ? on ?" in refusal(job(path, mine))
+    assert "by unknown on ?" in refusal(job(path, mine))
     lock.take(job(path, mine, content))  # on request the lock is broken
     assert json.loads(path.read_text()) == mine
 

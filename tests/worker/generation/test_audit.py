@@ -5,7 +5,6 @@ import os
 import re
 import threading
 import time
-from collections import Counter
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -19,7 +18,8 @@ from tests.sandbox import Sandbox
 from tests.sandbox.producer import Queued
 from worker.cli.audit import command
 from worker.generation import keys
-from worker.generation.audit import ledger, proof
+from worker.generation.audit import ledger
+from worker.generation.audit.kinds import UNMATCHED, WRONG
 
 NOTE = "Refund: try-on failed (session={})"
 
@@ -78,26 +78,26 @@ class Books:
     def audit(self) -> dict[str, Any]:
         result = CliRunner().invoke(command, ["--json"], env=self.sandbox.env())
         report: dict[str, Any] = json.loads(result.stdout)
-        assert result.exit_code == (0 if report["right"] else 1)
+        assert result.exit_code == report["exit_code"]
         return report
 
     def wrong(self) -> list[tuple[str, str | None]]:
         """Kind and session of everything that is wrong."""
-        return [(finding["kind"], finding["session_id"]) for finding in self.audit()["wrong"]]
+        return sorted(
+            ((finding["kind"], finding["session_id"]) for finding in self.audit()["wrong"]),
+            key=lambda found: (found[0], found[1] or ""),
+        )
 
     def unmatched(self) -> dict[str, int]:
         """What could not be matched, in books that are right."""
         report = self.audit()
         assert report["right"], report["wrong"]
-        counts: Counter[str] = Counter()
-        for note in report["unmatched"]:
-            counts[note["kind"]] += note["count"]
-        return dict(counts)
+        return {note["kind"]: note["count"] for note in report["unmatched"]}
 
 
 @pytest.fixture
 def books(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Books:
-    monkeypatch.setattr(proof, "_SECOND_LOOK_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(ledger, "PAUSE_SECONDS", 0.0)
     return Books(sandbox)
 
 
@@ -119,19 +119,14 @@ def test_every_way_to_pay_and_to_end_adds_up(books: Books) -> None:
     report = books.audit()
     assert report["right"]
     assert report["drift"] == 0
-    assert report["unmatched"] == []
-    sums = {
-        (total["channel"], total["payer"]): (
-            *(total[name] for name in ("deducted", "completed", "refunded", "in_work", "unmatched")),
-        )
-        for total in report["totals"]
-    }
-    assert sums == {
-        ("b2c", "user"): (4, 1, 2, 1, 0),
-        ("b2b", "store"): (3, 2, 1, 0, 0),
-        ("b2b", "shopper"): (2, 1, 1, 0, 0),
-        ("b2b", "overage"): (1, 1, 0, 0, 0),
-    }
+    assert report["unmatched"] == [
+        {"kind": "opening_balance", "count": 2, "why": UNMATCHED["opening_balance"]}  # shoppers buy without a line
+    ]
+    assert report["totals"] == [
+        {"payer": "shopper", "accounts": 2, "deducted": 2, "refunded": 1},
+        {"payer": "store", "accounts": 6, "deducted": 3, "refunded": 1},
+        {"payer": "user", "accounts": 4, "deducted": 4, "refunded": 2},
+    ]
 
 
 def test_a_failed_overage_session_is_right_and_to_be_refunded_by_hand(books: Books) -> None:
@@ -149,7 +144,7 @@ def test_a_session_that_cost_nothing_needs_no_refund(books: Books) -> None:
     session = books.b2c()
     books.set(session, credits_used=0, status="failed")
     books.refund_user(session, "The session was free after all")
-    assert books.unmatched() == {"session_gone": 1}
+    assert books.unmatched() == {"refund_without_session_id": 1}
 
 
 # What is wrong
@@ -166,10 +161,10 @@ def test_completed_and_refunded_is_wrong(books: Books) -> None:
     user, store = books.completed(books.b2c()), books.completed(books.b2b())
     books.refund_user(user, NOTE.format(user.session_id))
     books.refund_store(store)
-    assert books.wrong() == [
+    assert set(books.wrong()) == {
         ("completed_and_refunded", user.session_id),
         ("completed_and_refunded", store.session_id),
-    ]
+    }
 
 
 def test_a_failed_session_that_was_completed_afterwards_is_wrong(books: Books) -> None:
@@ -227,11 +222,9 @@ def test_a_refund_to_another_user_is_wrong(books: Books) -> None:
     session, other = books.b2c(), books.completed(books.b2c())
     books.set(session, status="failed")
     books.refund_user(other, NOTE.format(session.session_id))
-    findings = books.audit()["wrong"]
-    assert {(finding["kind"], finding["owner_id"]) for finding in findings} == {
-        ("refunded_to_another", session.owner_id),
-        ("refunded_to_another", other.owner_id),
-    }
+    (finding,) = books.audit()["wrong"]
+    assert (finding["kind"], finding["owner_id"]) == ("refunded_to_another", other.owner_id)
+    assert (finding["session_id"], session.owner_id in finding["detail"]) == (session.session_id, True)
 
 
 def test_a_refund_to_a_shopper_when_the_store_paid_is_wrong(books: Books) -> None:
@@ -247,7 +240,7 @@ def test_a_refunded_session_that_is_still_open_is_wrong(books: Books) -> None:
     user, store = books.b2c(), books.b2b()
     books.refund_user(user, NOTE.format(user.session_id))
     books.refund_store(store)
-    assert books.wrong() == [("open_and_refunded", user.session_id), ("open_and_refunded", store.session_id)]
+    assert set(books.wrong()) == {("open_and_refunded", user.session_id), ("open_and_refunded", store.session_id)}
 
 
 # Any history
@@ -255,7 +248,7 @@ def test_a_refunded_session_that_is_still_open_is_wrong(books: Books) -> None:
 KINDS = st.sampled_from(["b2c", "b2b", "shopper"])
 ENDS = st.sampled_from(["completed", "failed", "open"])
 ONE_BY_ONE = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
@@ -275,7 +268,6 @@ def test_whatever_the_worker_did_is_right_and_adds_up_to_what_the_triggers_saw(
         ended(books, kind, end)
     report = books.audit()
     assert report["right"]
-    assert all(total["unmatched"] == 0 for total in report["totals"])
     seen = books.database.row(
         "select coalesce(-sum(delta) filter (where delta < 0), 0) as deducted, "
         "coalesce(sum(delta) filter (where delta > 0 and old_balance > 0), 0) as refunded from witness.balance_changes"
@@ -303,8 +295,14 @@ def test_one_wrong_credit_is_found_in_any_history(
         books.sql("delete from credit_transactions where user_id = $1 and type = 'refund'", session.owner_id)
         books.sql("delete from store_credit_transactions where store_id = $1 and type = 'refund'", session.owner_id)
     report = books.audit()
-    assert [finding["session_id"] for finding in report["wrong"]] == [session.session_id]
-    assert report["drift"] == 1
+    if (kind, before, after) == ("b2c", "completed", "failed"):
+        # Users may write their rows; the ledger shows the delivery.
+        assert report["right"]
+        assert {"row_rewritten": 1}.items() <= {it["kind"]: it["count"] for it in report["unmatched"]}.items()
+        return
+    sessions = [finding["session_id"] for finding in report["wrong"] if "balance" not in finding["kind"]]
+    assert sessions == [session.session_id]
+    assert report["drift"] == (1 if after else 2)  # a lost line is a wrong balance, too
 
 
 # What is stuck
@@ -389,7 +387,8 @@ def test_deleted_sessions_are_named_as_unmatched(books: Books) -> None:
         books.delete(session)
     for session in (books.failed(books.b2c()), books.failed(books.shopper())):
         books.delete(session)
-    assert books.unmatched() == {"deduction_without_session": 2, "session_gone": 2}
+    # Lines of stores are matched from their sessions; a pair without one is as right as a pair with one.
+    assert books.unmatched() == {"deduction_without_session": 1, "session_gone": 1, "opening_balance": 1}
 
 
 def test_sessions_from_before_the_ledger_are_named_as_unmatched(books: Books) -> None:
@@ -400,9 +399,8 @@ def test_sessions_from_before_the_ledger_are_named_as_unmatched(books: Books) ->
     books.sql("delete from store_credit_transactions")
     report = books.audit()
     assert report["right"]
-    notes = {(note["channel"], note["kind"]): note["count"] for note in report["unmatched"]}
-    assert notes["b2c", "session_without_deduction"] == 2
-    assert notes["b2b", "session_without_deduction"] == 2
+    notes = {note["kind"]: note["count"] for note in report["unmatched"]}
+    assert notes == {"session_without_deduction": 3, "opening_balance": 4}
 
 
 def test_store_sessions_without_request_id_are_matched_by_number(books: Books) -> None:
@@ -413,7 +411,7 @@ def test_store_sessions_without_request_id_are_matched_by_number(books: Books) -
     books.sql("update store_credit_transactions set request_id = null where type = 'deduction'")
     assert [kind for kind, _ in books.wrong()] == ["failed_not_refunded"]
     books.sql("select refund_store_credits($1, 1, null, 'Refund')", store)
-    assert books.unmatched() == {"refund_without_session_id": 1}
+    assert books.wrong() == []
 
 
 def test_a_second_session_of_the_same_request_uses_the_same_credit(books: Books) -> None:
@@ -436,11 +434,38 @@ def test_the_sign_of_amounts_does_not_matter(books: Books) -> None:
     assert books.unmatched() == {}
 
 
-def test_balances_that_are_not_the_sum_of_their_ledger_are_named(books: Books) -> None:
-    session = books.completed(books.b2c())
-    books.sql("update user_credits set balance = balance + 5 where user_id = $1", session.owner_id)
-    books.completed(books.shopper())
-    assert books.unmatched() == {"balance_differs": 1}
+# Balances
+
+
+def test_a_balance_that_was_changed_without_a_line_is_wrong(books: Books) -> None:
+    user, shopper = books.completed(books.b2c()), books.completed(books.shopper())
+    store = books.completed(books.b2b())
+    books.sql("update user_credits set balance = balance + 5 where user_id = $1", user.owner_id)
+    books.sql("update store_credits set balance = balance - 2 where store_id = $1", store.owner_id)
+    books.sql("update store_shopper_credits set balance = balance + 1 where store_id = $1", shopper.owner_id)
+    report = books.audit()
+    assert {finding["kind"]: (finding["owner_id"], finding["credits"]) for finding in report["wrong"]} == {
+        "user_balance_differs": (user.owner_id, 5),
+        "store_balance_differs": (store.owner_id, 2),
+        "shopper_balance_differs": (shopper.owner_id, 11),
+    }
+    assert "example.com" not in json.dumps(report)  # no address in a report
+
+
+def test_a_balance_row_that_is_gone_is_wrong(books: Books) -> None:
+    session = books.b2c()
+    books.sql("delete from user_credits where user_id = $1", session.owner_id)
+    assert books.wrong() == [("user_balance_differs", None)]
+
+
+def test_accounts_that_are_older_than_the_ledger_are_right_and_named(books: Books) -> None:
+    spent, unused = books.completed(books.b2c()), books.producer.user()
+    books.sql("delete from credit_transactions where type = 'signup_bonus'")
+    books.sql("delete from credit_transactions where user_id = $1", unused)
+    books.sql("update user_credits set total_earned = null, total_spent = null where user_id = $1", spent.owner_id)
+    store = books.producer.store()
+    books.sql("delete from store_credit_transactions where store_id = $1", store)
+    assert books.unmatched() == {"opening_balance": 3}
 
 
 # Reading
@@ -457,28 +482,6 @@ def test_a_session_that_ends_while_the_audit_reads_is_not_wrong(books: Books) ->
     assert time.monotonic() - begun > 1
 
 
-@pytest.mark.parametrize("key", ["id", None])
-def test_every_page_is_read(books: Books, monkeypatch: pytest.MonkeyPatch, key: str | None) -> None:
-    monkeypatch.setattr(ledger, "_PAGE", 3)
-    user, store = books.producer.user(), books.producer.store()
-    for number in range(7):
-        session = (books.failed if number % 2 else books.completed)(books.b2c(user))
-        (books.failed if number % 2 else books.completed)(books.b2b(store))
-    books.set(session, status="failed")
-    tables = ("credit_transactions", "store_credit_transactions")
-    if key is None:
-        for table in tables:
-            books.sql(f"alter table {table} rename column id to line")
-    try:
-        report = books.audit()
-    finally:
-        if key is None:
-            for table in tables:
-                books.sql(f"alter table {table} rename column line to id")
-    assert report["sessions"] == 14
-    assert [finding["session_id"] for finding in report["wrong"]] == [session.session_id]
-
-
 # The command
 
 
@@ -488,22 +491,28 @@ def test_people_read_sums_findings_and_a_verdict(books: Books) -> None:
     books.failed(books.b2b(paid_by="overage"))
     result = CliRunner().invoke(command, [], env=books.sandbox.env())
     lines = result.stdout.splitlines()
-    assert result.exit_code == 1
-    assert re.search(r"b2c +user +1 +0 +0 +0 +1", result.stdout)
-    assert f"wrong  b2c  session {session.session_id}: failed, and the credit did not go back" in lines
-    assert any(line.startswith("by hand  b2b  session") for line in lines)
-    assert "The books are wrong: 1 findings, 1 credits. 2 sessions and 4 ledger lines read" in " ".join(lines)
+    assert result.exit_code == WRONG["failed_not_refunded"].exit_code
+    assert re.search(r"user +1 +1 +0 +1", result.stdout)
+    wrong = lines.index(
+        "wrong  1 x failed_not_refunded: failed, and the credit did not go back; "
+        "refund it, with the session's id in the text"
+    )
+    assert lines[wrong + 1] == f"    b2c owner {session.owner_id} session {session.session_id}"
+    assert any(line.startswith("by hand  1 x overage_failed") for line in lines)
+    verdict = "The books are wrong: 1 findings, 1 credits. 4 ledger lines, 2 sessions, everything proven in"
+    assert lines[-1].startswith(verdict)
 
 
 def test_the_json_keys_are_stable(books: Books) -> None:
     books.set(books.b2c(), status="failed")
     report = books.audit()
     assert set(report) == {
-        *("right", "drift", "sessions", "transactions", "seconds", "redis_read"),
-        *("totals", "wrong", "by_hand", "unmatched"),
+        *("right", "exit_code", "drift", "full", "sessions", "transactions", "seconds", "redis_read"),
+        *("counts", "totals", "wrong", "by_hand", "unmatched"),
     }
     assert set(report["wrong"][0]) == {
-        *("kind", "meaning", "channel", "owner_id", "credits", "session_id", "request_id", "detail"),
+        *("kind", "meaning", "remedy", "channel", "owner_id", "credits"),
+        *("session_id", "request_id", "line_id", "detail"),
     }
 
 
@@ -511,7 +520,7 @@ def test_the_json_keys_are_stable(books: Books) -> None:
     ("environment", "line"),
     [
         ({"SUPABASE_SERVICE_ROLE_KEY": "wrong"}, ": Invalid API key; check SUPABASE_URL, and that SUPABASE_SERVICE_RO"),
-        ({"SUPABASE_URL": "http://127.0.0.1:9"}, "database does not show credit_transactions: ConnectError"),
+        ({"SUPABASE_URL": "http://127.0.0.1:9"}, "database does not run wearon_audit_step: ConnectError"),
         ({"SUPABASE_URL": ""}, "SUPABASE_URL is not set"),
     ],
 )

@@ -13,7 +13,8 @@ from tests.sandbox import Sandbox
 from worker.cli.dead import NoSuchLetter, command
 from worker.errors import ServiceUnavailable, SettingsError
 from worker.generation import keys
-from worker.generation.dead_letters import MAX_PAYLOAD_BYTES, CannotReplay, DeadLetter, DeadLetters
+from worker.generation.dead_letter import MAX_PAYLOAD_BYTES, CannotReplay, DeadLetter
+from worker.generation.dead_letters import DeadLetters
 
 LIMIT_BYTES = 1024 * 1024
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from worker.cli.schema import message_type
 from worker.errors import InvalidMessage
 from worker.generation.channel import Channel, SessionRef
-from worker.generation.message import VERSION, correlation, identify, json_schema, parse, session_of
+from worker.generation.envelope import correlation, identify, session_of
+from worker.generation.message import VERSION, json_schema, parse
 
 UUIDS = st.uuids().map(str)
 URLS = st.lists(

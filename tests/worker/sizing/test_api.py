@@ -31,7 +31,7 @@ def test_answer_has_the_contracts_keys_and_new_ones_only_at_the_top(service: Ser
     body = answer.json()
     assert set(body) == {
         *("recommended_size", "measurements", "confidence", "body_type", "size_range"),
-        *("uncertainty_cm", "warnings", "request_id"),
+        *("uncertainty_cm", "warnings", "request_id", "size_probabilities", "recommendation", "basis", "hint"),
     }
     assert set(body["measurements"]) == {"chest_cm", "waist_cm", "hip_cm", "shoulder_cm"} == set(body["uncertainty_cm"])
     assert body["recommended_size"] in {"XS", "S", "M", "L", "XL", "XXL"}
@@ -78,6 +78,81 @@ def test_larger_than_the_chart_is_the_largest_size_with_a_warning(service: Servi
     answer = service.estimate(f"{photo_host.origin}/{BODY}", 173.4, size_chart={"S": {"chest_cm": 60}}).json()
 
     assert (answer["recommended_size"], answer["warnings"]) == ("S", ["beyond_chart"])
+    assert (answer["recommendation"], answer["confidence"]) == ("unsure", 0)
+
+
+def test_without_a_photo_people_of_that_height_and_weight_answer(service: Service) -> None:
+    answer = service.client.post("/estimate-body", json={"height_cm": 178, "weight_kg": 74.5, "sex": "M", "age": 30})
+
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["basis"], body["recommended_size"], body["recommendation"]) == ("prior", "M", "sure")
+    assert sum(body["size_probabilities"].values()) == pytest.approx(1, abs=0.005)
+    assert body["confidence"] == body["size_probabilities"]["M"]
+
+
+def test_two_neighbours_at_most_are_in_the_range(service: Service, photo_host: PhotoHost) -> None:
+    order = ["XS", "S", "M", "L", "XL", "XXL"]
+    for name, row in truth().items():
+        body = service.estimate(f"{photo_host.origin}/{name}", float(row["height_cm"])).json()
+        named = (body["size_range"]["lower"], body["recommended_size"], body["size_range"]["upper"])
+        lower, size, upper = (order.index(size) for size in named)
+        assert lower <= size <= upper <= lower + 1
+
+
+def test_weight_that_contradicts_the_photo_is_explained(service: Service, photo_host: PhotoHost) -> None:
+    url = f"{photo_host.origin}/{BODY}"
+    right, wrong = (service.estimate(url, 173.4, weight_kg=weight, sex="M").json() for weight in (77.3, 46))
+
+    assert (right["warnings"], right["hint"]) == ([], "")
+    assert wrong["warnings"] == ["weight_unlikely"]
+    assert "46 kg contradicts the photo" in wrong["hint"]
+    assert "tight clothing" in wrong["hint"]
+
+
+def test_girths_rise_with_the_weight_for_one_picture(service: Service, photo_host: PhotoHost) -> None:
+    answers = [service.estimate(f"{photo_host.origin}/{BODY}", 173.4, weight_kg=w) for w in range(25, 351, 13)]
+    chests = [answer.json()["measurements"]["chest_cm"] for answer in answers if answer.status_code == 200]
+
+    assert {answer.status_code for answer in answers} == {200, 422}
+    assert len(chests) > 10
+    assert chests == sorted(chests)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"weight_kg": 264, "height_cm": 190}, "If it is in pounds, send 119.8."),
+        ({"size_chart": {"M": {"chest_cm": 40}, "L": {"chest_cm": 44}}}, "Size L ends at chest_cm 44"),
+        ({"size_chart": {"M": {"waist_cm": 32, "hip_cm": 39}}}, "inch is 2.54 cm"),
+        ({"size_chart": {"S": {"chest_cm": 90, "waist_cm": 80}, "M": {"chest_cm": 95}, "L": {"chest_cm": 99}}}, None),
+        ({"size_chart": {"S": {"chest_cm": 90}, "M": {"chest_cm": 95, "waist_cm": 80}}}, "Size M limits the waist"),
+        ({"size_chart": {"S": {"chest_cm": 90}, "S/M": {"chest_cm": 90}}}, "Sizes S and S/M have the same limits"),
+    ],
+)
+def test_other_units_and_odd_charts_are_explained(
+    service: Service, change: dict[str, object], words: str | None
+) -> None:
+    answer = service.client.post("/estimate-body", json={"height_cm": 178, "weight_kg": 74, **change})
+
+    assert answer.status_code == (422 if words else 200)
+    assert (words or "") in answer.text
+
+
+def test_weight_that_looks_like_pounds_is_answered_with_doubt(service: Service) -> None:
+    body = service.client.post("/estimate-body", json={"height_cm": 178, "weight_kg": 165}).json()
+
+    assert (body["warnings"][0], body["recommendation"]) == ("weight_unlikely", "unsure")
+    assert body["hint"] == "165 kg is rare. If it is in pounds, send 74.8."
+
+
+@pytest.mark.parametrize("name", ["42½", "Größe M", "均码", "XL/2XL", "大 きい"])
+def test_sizes_may_have_any_name(service: Service, name: str) -> None:
+    chart = {name: {"waist_cm": 80, "hip_cm": 98}, "large": {"waist_cm": 95, "hip_cm": 110}}
+    answer = service.client.post("/estimate-body", json={"height_cm": 168, "weight_kg": 60, "size_chart": chart})
+
+    assert answer.status_code == 200
+    assert set(answer.json()["size_probabilities"]) == {name, "large"}
 
 
 @pytest.mark.parametrize("given", ["abc-1", "req_5f0c8a52-6f3c-4a43-a4f7-9a0c8b6a1d34"])
@@ -108,6 +183,10 @@ def test_unusable_request_id_is_replaced(service: Service, given: str) -> None:
         {"image_url": 7},
         {"image_url": "https://example.com/" + "a" * 9000},
         {"weight_kg": 0},
+        {"weight_kg": 36},
+        {"weight_kg": 225},
+        {"age": 9},
+        {"image_url": None, "weight_kg": None},
         {"weight_kg": "74"},
         {"sex": "X"},
         {"fit": "baggy"},
@@ -128,20 +207,28 @@ def test_invalid_input_is_422_and_not_echoed(service: Service, change: dict[str,
 
 
 @pytest.mark.parametrize(
-    ("change", "loc"),
+    ("change", "loc", "words"),
     [
-        ({"weigth_kg": 74}, ["body", "weigth_kg"]),
-        ({"Height_cm": 180}, ["body", "Height_cm"]),
-        ({"weigth_kg": None}, ["body", "weigth_kg"]),
-        ({"size_chart": {"S": {"chest_cm": 90, "waist": 80}}}, ["body", "size_chart", "S", "waist"]),
-        ({"x" * 50_000: 1}, ["body", "x" * 100]),
+        ({"weigth_kg": 74}, ["body", "(unknown)"], "did you mean weight_kg?"),
+        ({"Height_cm": 180}, ["body", "(unknown)"], "did you mean height_cm?"),
+        (
+            {"size_chart": {"M": {"chest_cm": 94}, "S": {"chest_cm": 90, "waist": 80}}},
+            ["body", "size_chart", 1, "(unknown)"],
+            "did you mean waist_cm?",
+        ),
+        ({"jane@example.com": 1}, ["body", "(unknown)"], "known are image_url, height_cm"),
+        ({"x" * 50_000: 1}, ["body", "(unknown)"], "known are image_url, height_cm"),
     ],
 )
-def test_an_unknown_field_is_refused_by_its_name(service: Service, change: dict[str, object], loc: list[str]) -> None:
+def test_an_unknown_field_is_refused_without_an_echo(
+    service: Service, change: dict[str, object], loc: list[str | int], words: str
+) -> None:
     answer = service.client.post("/estimate-body", json={**EXAMPLE, **change})
 
     assert answer.status_code == 422
     assert [(item["loc"], item["type"]) for item in answer.json()["detail"]] == [(loc, "extra_forbidden")]
+    assert words in answer.json()["detail"][0]["msg"]
+    assert not any(name in answer.text for name in change if name != "size_chart")
 
 
 def test_a_body_of_unknown_fields_gets_a_short_answer(service: Service) -> None:
@@ -153,7 +240,9 @@ def test_a_body_of_unknown_fields_gets_a_short_answer(service: Service) -> None:
 def test_optional_fields_may_be_null(service: Service, photo_host: PhotoHost) -> None:
     url = f"{photo_host.origin}/{BODY}"
 
-    assert service.estimate(url, 173.4, weight_kg=None, sex=None, size_chart=None).status_code == 200
+    answer = service.estimate(url, 173.4, weight_kg=None, sex=None, age=None, fit=None, size_chart=None)
+
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -215,6 +304,55 @@ def test_body_that_says_it_is_huge_is_not_waited_for(service: Service) -> None:
     with socket.create_connection((url.host, url.port or 80), timeout=10) as connection:
         connection.sendall(b"POST /estimate-body HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_length_of_twenty_digits_is_413(service: Service) -> None:
+    url = service.client.base_url
+    with socket.create_connection((url.host, url.port or 80), timeout=10) as connection:
+        connection.sendall(b"POST /estimate-body HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 20 + b"\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x"])
+def test_body_that_is_not_sent_as_json_is_415(service: Service, kind: str) -> None:
+    answer = service.client.post("/estimate-body", content=json.dumps(EXAMPLE), headers={"Content-Type": kind})
+
+    assert answer.status_code == 415
+    assert "application/json" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+def test_head_answers_as_get_without_a_body(service: Service, path: str) -> None:
+    head, whole = service.client.head(path), service.client.get(path)
+
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+
+
+def test_clients_that_hang_up_free_their_downloads_at_once(photo_host: PhotoHost) -> None:
+    """More of them than may download at once; the next client is not kept waiting."""
+    slow = photo_host.put(jpeg(picture(BODY)), "hang-up.jpg", delay=3)
+    body = json.dumps({"image_url": slow, "height_cm": 170}).encode()
+    head = f"POST /estimate-body HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    before, asked = counted("aborted"), len(photo_host.asked)
+    with serving(photo_host) as running:
+        while not running.health.model_loaded:
+            time.sleep(0.01)
+        base = running.client.base_url
+        clients = [socket.create_connection((base.host, base.port or 80), timeout=10) for _ in range(48)]
+        for client in clients:
+            client.sendall(head.encode() + b"\r\n\r\n" + body)
+        deadline = time.monotonic() + 3
+        while photo_host.asked[asked:].count("/hang-up.jpg") < 20 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for client in clients:
+            client.close()
+        begun = time.monotonic()
+        answer = running.estimate(f"{photo_host.origin}/{BODY}", 173.4)
+        waited = time.monotonic() - begun
+
+    assert answer.status_code == 200
+    assert waited < 1.5
+    assert counted("aborted") == before + 48
 
 
 def test_picture_that_cannot_be_fetched_is_400(service: Service, photo_host: PhotoHost) -> None:

@@ -2,7 +2,9 @@ from math import inf
 
 import pytest
 
-from worker.sizing.charts import DEFAULT_CHART, Chart, Limits
+from worker.sizing.charts import DEFAULT_CHART, Chart, Limits, Normal
+
+SIZES = Chart((("S", Limits(90, 70)), ("M", Limits(98, 78)), ("L", Limits(106, 86)), ("XL", Limits(114, 94))))
 
 
 @pytest.mark.parametrize(
@@ -10,7 +12,7 @@ from worker.sizing.charts import DEFAULT_CHART, Chart, Limits
     [(60, "XS"), (84, "XS"), (84.1, "S"), (92, "S"), (100, "M"), (108, "L"), (116, "XL"), (116.1, "XXL")],
 )
 def test_default_chart_has_the_contracts_limits(chest: float, size: str) -> None:
-    assert DEFAULT_CHART.sizes[DEFAULT_CHART.size(chest)][0] == size
+    assert DEFAULT_CHART.names[DEFAULT_CHART.size(chest)] == size
 
 
 def test_waist_and_hip_can_ask_for_a_larger_size() -> None:
@@ -21,25 +23,66 @@ def test_waist_and_hip_can_ask_for_a_larger_size() -> None:
     assert chart.size(88, 69, 110) == 2
 
 
-def test_limits_that_fall_are_refused() -> None:
-    with pytest.raises(ValueError, match="chest limits"):
-        Chart((("S", Limits(90)), ("M", Limits(80))))
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((("S", Limits(90)), ("M", Limits(80))), "chest limits .* S has 90 cm and M has 80 cm"),
+        (
+            (("S", Limits(90, 70)), ("M", Limits(98)), ("L", Limits(106, 86))),
+            "Size L limits the waist .* waist_cm for M",
+        ),
+        ((("S", Limits(90)), ("S/M", Limits(90))), "Sizes S and S/M have the same limits"),
+        ((), "at least one size"),
+    ],
+)
+def test_a_chart_that_makes_no_sense_is_explained_by_the_sizes(
+    sizes: tuple[tuple[str, Limits], ...], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        Chart(sizes)
 
 
-def test_chance_is_high_in_the_middle_and_one_half_on_the_neighbours_far_limit() -> None:
-    assert DEFAULT_CHART.chance_within_one(2, chest=(96, 4)) == pytest.approx(0.997, abs=0.002)
-    assert DEFAULT_CHART.chance_within_one(3, chest=(92, 1)) == pytest.approx(0.5, abs=0.01)
+def test_probabilities_follow_the_distribution_and_sum_to_one() -> None:
+    found = DEFAULT_CHART.probabilities({"chest": Normal(96, 4)})
+
+    assert found == pytest.approx([0.0013, 0.157, 0.683, 0.157, 0.0013, 0.0], abs=0.002)
+    assert sum(found) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
+def test_correlation_leaves_the_chance_by_one_girth_alone(correlation: float) -> None:
+    found = DEFAULT_CHART.chance_to_fit(2, {"chest": Normal(96, 4)}, correlation)
+
+    assert found == pytest.approx(0.683, abs=0.01)
+
+
+def test_girths_whose_errors_go_together_are_within_their_limits_together() -> None:
+    girths = {"chest": Normal(90, 4), "waist": Normal(70, 4)}
+
+    assert SIZES.chance_to_fit(0, girths, 0.0) == pytest.approx(0.25, abs=0.01)
+    assert SIZES.chance_to_fit(0, girths, 0.9) > 0.4
 
 
 def test_chance_counts_the_girth_that_asks_for_the_size() -> None:
-    sizes = (("S", Limits(90, 70)), ("M", Limits(98, 78)), ("L", Limits(106, 86)), ("XL", Limits(114, 94)))
-    chart = Chart(sizes)
-    assert chart.size(80, 90) == 3
-    assert chart.chance_within_one(3, chest=(80, 2), waist=(90, 2)) > 0.99  # by chest alone it would be S
-    assert chart.chance_within_one(1, chest=(95, 2), waist=(86, 2)) == pytest.approx(0.5, abs=0.01)
+    assert SIZES.size(80, 90) == 3
+    assert SIZES.chance_to_fit(3, {"chest": Normal(80, 2), "waist": Normal(90, 1)}) > 0.99  # by chest alone: S
 
 
-def test_ends_of_the_chart_are_open() -> None:
-    assert DEFAULT_CHART.chance_within_one(0, chest=(-1000, 1)) == pytest.approx(1)
-    assert DEFAULT_CHART.chance_within_one(5, chest=(1000, 1)) == pytest.approx(1)
+def test_largest_size_stands_for_larger_people_but_does_not_fit_them() -> None:
+    girths = {"chest": Normal(130, 2), "waist": Normal(90, 2)}
+
+    assert SIZES.probabilities(girths)[-1] == pytest.approx(1)
+    assert SIZES.chance_to_fit(3, girths) == pytest.approx(0)
+
+
+def test_ends_of_the_default_chart_are_open() -> None:
+    assert DEFAULT_CHART.chance_to_fit(0, {"chest": Normal(-1000, 1)}) == pytest.approx(1)
+    assert DEFAULT_CHART.chance_to_fit(5, {"chest": Normal(1000, 1)}) == pytest.approx(1)
     assert DEFAULT_CHART.sizes[-1][1].chest == inf
+
+
+def test_chart_without_chest_decides_by_the_others() -> None:
+    chart = Chart((("36", Limits(waist=70, hip=95)), ("38", Limits(waist=74, hip=99))))
+
+    assert chart.limited == ["waist", "hip"]
+    assert chart.size(200, 72, 90) == 1

@@ -1,77 +1,132 @@
-"""The fitted model on features of real pictures, and its coefficients file."""
+"""Girths from the population and the outline together."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.worker.sizing.conftest import picture
 from worker.sizing.features import features
-from worker.sizing.measurements import COEFFICIENTS_PATH, GIRTHS, Measurer
+from worker.sizing.measurements import Measurements, Measurer
+from worker.sizing.outline import COEFFICIENTS_PATH
 from worker.sizing.photo import reduce
+from worker.sizing.population import GIRTHS, Person, Sex
 from worker.sizing.pose import Landmarker
 from worker.sizing.silhouette import trace
+from worker.sizing.warnings import weight_hint
+
+Outline = dict[str, float]
 
 
 @pytest.fixture(scope="module")
-def outline(landmarker: Landmarker) -> dict[str, float]:
+def outline(landmarker: Landmarker) -> Outline:
+    """A man of 75 kg in tight clothing."""
     image = reduce(picture("b002.jpg")).picture
     silhouette = trace(landmarker.detect(np.asarray(image))[0], np.asarray(image))
     assert silhouette is not None
     return features(silhouette)
 
 
-def test_coefficients_name_their_version_data_and_features(outline: dict[str, float], measurer: Measurer) -> None:
+@pytest.fixture(scope="module")
+def clothed(outline: Outline) -> Outline:
+    """The same man in clothing that hides him."""
+    return {name: value * 1.3 for name, value in outline.items()}
+
+
+def values(measured: Measurements) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    return np.array([getattr(measured, girth).value for girth in GIRTHS])
+
+
+def halves(measured: Measurements) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    return np.array([getattr(measured, girth).uncertainty for girth in GIRTHS])
+
+
+def test_coefficients_name_their_version_data_and_features(outline: Outline, measurer: Measurer) -> None:
     with np.load(COEFFICIENTS_PATH) as stored:
         provenance = json.loads(str(stored["provenance"]))
 
-    assert measurer.version
+    assert measurer.outline.version
     assert "SHA-256" in provenance["data"]
-    assert set(measurer.names) <= set(outline)
+    assert set(measurer.outline.names) <= set(outline)
 
 
-def test_same_outline_of_a_taller_person_is_larger(outline: dict[str, float], measurer: Measurer) -> None:
-    small, tall = measurer.measure(outline, 165), measurer.measure(outline, 180)
+def test_same_outline_of_a_taller_person_is_larger(outline: Outline, measurer: Measurer) -> None:
+    small, tall = (measurer.measure(outline, Person(height)) for height in (165, 180))
 
-    assert all(getattr(tall, girth).value > getattr(small, girth).value for girth in GIRTHS)
-
-
-def test_heavier_person_is_larger(outline: dict[str, float], measurer: Measurer) -> None:
-    light, heavy = measurer.measure(outline, 175, 68), measurer.measure(outline, 175, 84)
-
-    assert heavy.chest.value > light.chest.value + 2
-    assert heavy.waist.value > light.waist.value + 2
+    assert (values(tall) > values(small)).all()
 
 
-def test_hidden_flanks_and_strange_outlines_widen_the_interval(outline: dict[str, float], measurer: Measurer) -> None:
-    usual = measurer.measure(outline, 175)
-    hidden = measurer.measure({**outline, "hidden": 0.6}, 175)
-    strange = measurer.measure({name: value * 1.3 for name, value in outline.items()}, 175)
-
-    assert hidden.chest.uncertainty > 1.1 * usual.chest.uncertainty
-    assert strange.strangeness > 1 > usual.strangeness
-    assert strange.chest.uncertainty > 1.3 * usual.chest.uncertainty
-
-
-@pytest.mark.parametrize(("height", "weight"), [(100, None), (250, None), (170, 25), (170, 350)])
-def test_stated_body_unlike_all_that_were_fitted_widens_the_interval(
-    outline: dict[str, float], measurer: Measurer, height: float, weight: float | None
+@pytest.mark.parametrize("sex", [None, "F", "M"])
+@pytest.mark.parametrize("hidden", [0.0, 0.6])
+@pytest.mark.parametrize("wide", [False, True])
+def test_girths_rise_with_the_weight_for_every_picture(
+    sex: Sex | None, hidden: float, wide: bool, outline: Outline, clothed: Outline, measurer: Measurer
 ) -> None:
-    usual = measurer.measure(outline, 170, weight and 70)
-    strange = measurer.measure(outline, height, weight)
+    seen = {**(clothed if wide else outline), "hidden": hidden}
+    found = [values(measurer.measure(seen, Person(175, weight, sex))) for weight in np.linspace(37, 214, 60)]
 
-    assert strange.strangeness > 1 > usual.strangeness
-    assert strange.chest.uncertainty > 2 * usual.chest.uncertainty
+    assert all((heavier > lighter).all() for lighter, heavier in pairwise(found))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.floats(100, 250), st.none() | st.floats(12, 70), st.floats(0.9, 1.5))
+def test_interval_is_never_wider_than_without_the_photo_and_weight(
+    outline: Outline, measurer: Measurer, height: float, index: float | None, size: float
+) -> None:
+    weight = None if index is None else index * (height / 100) ** 2
+    seen = {name: value * size for name, value in outline.items()}
+    found = halves(measurer.measure(seen, Person(height, weight)))
+    widest = np.maximum(
+        halves(measurer.measure(None, Person(height, weight))), halves(measurer.measure(None, Person(height)))
+    )
+
+    assert (found > 0).all()
+    assert (found <= widest + 1e-9).all()
+
+
+def test_outline_counts_less_the_stranger_the_clothing_makes_it(
+    outline: Outline, clothed: Outline, measurer: Measurer
+) -> None:
+    person = Person(175, 75, "M")
+    prior = values(measurer.measure(None, person))
+    tight, wide = (measurer.measure(seen, person) for seen in (outline, clothed))
+    assert tight.reading is not None
+    assert wide.reading is not None
+
+    assert (tight.reading.clothing, wide.reading.clothing) == (0, 1)
+    assert (halves(wide)[:3] > halves(tight)[:3]).all()
+    assert abs(values(wide) - prior)[0] < 0.35 * abs(wide.reading.girths - prior)[0]
+
+
+def test_hidden_flanks_widen_the_interval(outline: Outline, measurer: Measurer) -> None:
+    seen, hidden = (measurer.measure({**outline, "hidden": share}, Person(175)) for share in (0.0, 0.6))
+
+    assert (halves(hidden)[:3] > 1.05 * halves(seen)[:3]).all()
 
 
 def test_torso_wider_than_limbs_and_head_let_expect_is_taken_for_loose_clothing(
-    outline: dict[str, float], measurer: Measurer
+    outline: Outline, measurer: Measurer
 ) -> None:
     loose = {name: value + (0.035 if name.startswith("torso_") else 0) for name, value in outline.items()}
 
-    usual, wide = measurer.measure(outline, 175), measurer.measure(loose, 175)
+    usual, wide = (measurer.measure(seen, Person(175)) for seen in (outline, loose))
+    assert usual.reading is not None
+    assert wide.reading is not None
 
-    assert usual.looseness < 1 < wide.looseness
-    assert wide.chest.value > usual.chest.value + 5
-    assert wide.chest.uncertainty > 1.5 * usual.chest.uncertainty
-    assert wide.shoulder.uncertainty < 1.5 * usual.shoulder.uncertainty
+    assert usual.reading.looseness < 1 < wide.reading.looseness
+    assert wide.chest.uncertainty > 1.2 * usual.chest.uncertainty
+
+
+@pytest.mark.parametrize(("weight", "advice"), [(50, "tight clothing"), (180, "not pounds")])
+def test_weight_that_contradicts_the_photo_is_told_and_doubted(
+    weight: float, advice: str, outline: Outline, measurer: Measurer
+) -> None:
+    right, wrong = (Person(175, kilograms, "M") for kilograms in (75, weight))
+    usual, doubted = (measurer.measure(outline, person) for person in (right, wrong))
+
+    assert weight_hint(usual, right) == ""
+    assert advice in weight_hint(doubted, wrong)
+    assert (halves(doubted) > 1.5 * halves(usual)).all()

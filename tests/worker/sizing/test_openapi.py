@@ -24,7 +24,15 @@ def test_document_states_the_limits_of_loose_clothing_and_every_status(service: 
     document = service.client.get("/openapi.json").json()
 
     assert "loose clothing overestimates them by 10 cm and more" in document["info"]["description"].replace("\n", " ")
-    assert set(document["paths"]["/estimate-body"]["post"]["responses"]) == {"200", "400", "413", "422", "500", "503"}
+    assert set(document["paths"]["/estimate-body"]["post"]["responses"]) == {
+        "200",
+        "400",
+        "413",
+        "415",
+        "422",
+        "500",
+        "503",
+    }
 
 
 def test_document_rules_unknown_fields_out(service: Service) -> None:

@@ -22,9 +22,10 @@ def hook(event, arguments):
         print("WRITTEN", arguments[0], flush=True)
 
 from worker.sizing.charts import DEFAULT_CHART
-from worker.sizing.estimator import Person, estimate
+from worker.sizing.estimator import estimate
 from worker.sizing.measurements import Measurer
 from worker.sizing.photo import read
+from worker.sizing.population import Person
 from worker.sizing.pose import Landmarker
 
 sys.addaudithook(hook)

@@ -1,6 +1,6 @@
-"""Proves promise 1: one credit taken is one picture delivered, or that credit back to whoever paid, exactly once."""
+"""Proof of the books: one credit taken is one picture delivered, or that credit back to whoever paid, exactly once."""
 
 from worker.generation.audit.proof import audit
-from worker.generation.audit.report import Finding, Report, Totals
+from worker.generation.audit.report import Finding, Report
 
-__all__ = ["Finding", "Report", "Totals", "audit"]
+__all__ = ["Finding", "Report", "audit"]

@@ -1,85 +1,80 @@
-"""Sessions, ledgers and balances, read page by page: what the audit knows about the database."""
+"""The database's side of the audit: its functions in sql/functions.sql, which move no ledger to the worker."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import uuid4
 
 from postgrest import AsyncPostgrestClient
 
+from worker.errors import ServiceUnavailable
 from worker.generation import database
 from worker.generation.channel import Channel
 from worker.generation.retrying import retry_for
 
-#: Supabase gives at most so many rows by default; a server that gives fewer is read to its end all the same.
 _PAGE = 1000
-#: A hiccup in the middle of a long reading is waited out this long.
+#: A hiccup in the middle of an audit is waited out this long.
 _PATIENCE_SECONDS = 5.0
-
-_SESSION_COLUMNS: dict[Channel, list[str]] = {
-    Channel.B2C: ["id", "user_id", "status", "credits_used", "created_at"],
-    Channel.B2B: ["id", "store_id", "status", "credits_used", "created_at", "request_id", "shopper_email"],
-}
-_LEDGER_COLUMNS: dict[Channel, list[str]] = {
-    Channel.B2C: ["user_id", "amount", "type", "description"],
-    Channel.B2B: ["store_id", "amount", "type", "description", "request_id"],
-}
+#: Examples of each kind in the report.
+_EXAMPLES = 100
+#: Between two looks at what seems wrong: another program may be between two of its steps.
+PAUSE_SECONDS = 1.0
+_BUSY_SECONDS = 1.0
 
 Row = dict[str, Any]
 
 
+class AuditUnderWay(ServiceUnavailable):
+    """Another audit of the same database has not ended."""
+
+
 class Ledger:
-    """`owners` narrows a reading to some users or stores. Every method raises ServiceUnavailable."""
+    """Every method raises ServiceUnavailable."""
 
     def __init__(self, database: AsyncPostgrestClient) -> None:
         self._database = database
 
-    async def sessions(self, channel: Channel, owners: list[str] | None = None) -> AsyncIterator[Row]:
-        """Every session of the channel."""
-        async for row in self._rows(channel.table, _SESSION_COLUMNS[channel], "id", channel.owner_column, owners):
-            yield row
-
-    async def transactions(self, channel: Channel, owners: list[str] | None = None) -> AsyncIterator[Row]:
-        """Every line of the channel's ledger."""
-        # The contract names no key of the ledgers; with one, lines that are written meanwhile disturb nothing.
-        table = channel.ledger
-        example = await _execute(self._database.table(table).select("*").limit(1), table)
-        key = "id" if example and "id" in example[0] else None
-        columns = [key, *_LEDGER_COLUMNS[channel]] if key else _LEDGER_COLUMNS[channel]
-        async for row in self._rows(table, columns, key, channel.owner_column, owners):
-            yield row
-
-    async def balances(self, channel: Channel) -> AsyncIterator[Row]:
-        """The balance of every user or store."""
-        owner = channel.owner_column
-        async for row in self._rows(channel.balances, [owner, "balance"], owner, owner, None):
-            yield row
-
-    async def _rows(
-        self, table: str, columns: list[str], key: str | None, owner: str, owners: list[str] | None
-    ) -> AsyncIterator[Row]:
-        last: Any = None
-        position = 0
+    async def prove(self, *, everything: bool, patience_seconds: float) -> dict[str, Any]:
+        """Run one audit to its end, and return its report; wait so long for another audit to end."""
+        parameters = {"p_run": str(uuid4()), "p_full": everything}
+        given_up_at = time.monotonic() + patience_seconds
         while True:
-            query = self._database.table(table).select(",".join(columns)).limit(_PAGE)
-            # Without a key, in the order of everything that is read: rows that tie are the same.
-            for column in [key] if key else columns:
-                query = query.order(column)
-            if owners:
-                query = query.in_(owner, owners)
-            if key and position:
-                query = query.gt(key, last)
-            elif position:
-                query = query.offset(position)
-            rows = await _execute(query, table, *columns)
-            if not rows:
+            match (await self._call("wearon_audit_step", parameters))["state"]:
+                case "done":
+                    return await self._call("wearon_audit_report", {"p_examples": _EXAMPLES})
+                case "waiting":
+                    await asyncio.sleep(PAUSE_SECONDS)
+                case "busy":
+                    if time.monotonic() > given_up_at:
+                        raise AuditUnderWay("another audit is under way; try again when it has ended")
+                    await asyncio.sleep(_BUSY_SECONDS)
+
+    async def open_sessions(self, channel: Channel) -> AsyncIterator[list[Row]]:
+        """Sessions that are neither completed nor failed, page by page."""
+        columns = ["id", channel.owner_column, "status", "credits_used", "created_at"]
+        columns += ["request_id"] if channel is Channel.B2B else []
+        last = None
+        while True:
+            query = self._database.table(channel.table).select(",".join(columns))
+            query = query.in_("status", sorted(channel.open_statuses)).order("id").limit(_PAGE)
+            page = await self._rows(query.gt("id", last) if last else query, channel.table, columns)
+            if not page:
                 return
-            for row in rows:
-                yield row
-            position += len(rows)
-            last = rows[-1][key] if key else None
+            yield page
+            last = page[-1]["id"]
 
+    async def _rows(self, query: Any, table: str, columns: list[str]) -> list[Row]:
+        async def execute() -> list[Row]:
+            return database.rows(await database.run(query, f"database does not show {table}"), *columns)
 
-async def _execute(query: Any, table: str, *columns: str) -> list[Row]:
-    async def execute() -> list[Row]:
-        return database.rows(await database.run(query, f"database does not show {table}"), *columns)
+        return await retry_for(_PATIENCE_SECONDS)(execute)
 
-    return await retry_for(_PATIENCE_SECONDS)(execute)
+    async def _call(self, function: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        async def execute() -> dict[str, Any]:
+            answer = await database.run(self._database.rpc(function, parameters), f"database does not run {function}")
+            if not isinstance(answer, dict):
+                raise ServiceUnavailable(f"database answered {function} with {type(answer).__name__}, not an object")
+            return answer
+
+        return await retry_for(_PATIENCE_SECONDS)(execute)

@@ -1,4 +1,4 @@
-"""The proof itself: read the ledgers, then the sessions, match them, and look a second time at whatever is wrong."""
+"""The proof itself: the database proves its ledgers, Redis says which open sessions are worked on."""
 
 import asyncio
 import time
@@ -7,77 +7,62 @@ from postgrest import AsyncPostgrestClient
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from worker.errors import ServiceUnavailable
+from worker.generation.audit import ledger as ledgers
 from worker.generation.audit.ledger import Ledger
 from worker.generation.audit.report import Finding, Report
-from worker.generation.audit.stores import StoreBooks
-from worker.generation.audit.stuck import OpenSession, check_stuck
-from worker.generation.audit.users import UserBooks
+from worker.generation.audit.stuck import check_stuck
 from worker.generation.channel import Channel
 
-_BOOKS: dict[Channel, type[UserBooks | StoreBooks]] = {Channel.B2C: UserBooks, Channel.B2B: StoreBooks}
-#: Sessions move on while we read. With so few owners a second look is cheap; with more it is no coincidence.
-_SECOND_LOOK_OWNERS = 100
-_SECOND_LOOK_PAUSE_SECONDS = 1.0
 
-
-async def audit(database: AsyncPostgrestClient, redis: Redis | None = None) -> Report:
+async def audit(
+    database: AsyncPostgrestClient,
+    redis: Redis | None = None,
+    *,
+    everything: bool = False,
+    patience_seconds: float = 0.0,
+) -> Report:
     """Prove from the database that no credit is lost or doubled; `redis` tells who works on the open sessions.
 
+    `everything` proves old sessions and lines again, too. `patience_seconds` is waited for another audit to end.
+
     Raises:
-        ServiceUnavailable: the database could not be read.
+        AuditUnderWay, ServiceUnavailable: the books were not proven.
     """
     begun = time.monotonic()
     ledger = Ledger(database)
-    report = await _look(ledger, redis, {})
-    for channel in _BOOKS:
-        await _compare_balances(ledger, channel, report)
-    if 0 < len(report.owners()) <= _SECOND_LOOK_OWNERS:
-        report.wrong = await _confirmed(ledger, redis, report.wrong)
+    try:
+        report = Report.read(await ledger.prove(everything=everything, patience_seconds=patience_seconds))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ServiceUnavailable(f"database answered with an unusable report: {error!r}") from error
+    report.redis_read, stuck = await _stuck(ledger, redis)
+    if stuck:
+        # Sessions move on while we read: a second look.
+        await asyncio.sleep(ledgers.PAUSE_SECONDS)
+        first = {finding.session_id for finding in stuck}
+        report.redis_read, again = await _stuck(ledger, redis)
+        report.wrong += [finding for finding in again if finding.session_id in first]
     report.seconds = time.monotonic() - begun
     return report
 
 
-async def _confirmed(ledger: Ledger, redis: Redis | None, wrong: list[Finding]) -> list[Finding]:
-    """What is still wrong at a second look."""
-    await asyncio.sleep(_SECOND_LOOK_PAUSE_SECONDS)
-    owners = {channel: sorted({each.owner_id for each in wrong if each.channel == channel}) for channel in _BOOKS}
-    again = await _look(ledger, redis, owners)
-    # Other sessions of a busy owner may have been on the move this time.
-    known = {(each.owner_id, each.session_id) for each in wrong}
-    return [
-        each
-        for each in again.wrong
-        if each.session_id is None or known & {(each.owner_id, each.session_id), (each.owner_id, None)}
-    ]
+async def _stuck(ledger: Ledger, redis: Redis | None) -> tuple[bool, list[Finding]]:
+    """Whether Redis was asked, and the sessions that are stuck."""
+    look = Report()
+    for channel in Channel:
+        async for page in ledger.open_sessions(channel):
+            sessions = [(channel, row) for row in page]
+            try:
+                await check_stuck(sessions, redis, look)
+            except (RedisError, OSError):
+                redis = None
+                await check_stuck(sessions, None, look)
+    return redis is not None and await _answers(redis), look.wrong
 
 
-async def _look(ledger: Ledger, redis: Redis | None, owners: dict[Channel, list[str]]) -> Report:
-    """The books of these owners, or of all when there are none."""
-    report = Report()
-    open_sessions: list[OpenSession] = []
-    for channel, kind in _BOOKS.items():
-        if owners and not owners[channel]:
-            continue
-        books = kind(report)
-        async for row in ledger.transactions(channel, owners.get(channel)):
-            report.transactions += 1
-            books.transaction(row)
-        async for row in ledger.sessions(channel, owners.get(channel)):
-            report.sessions += 1
-            books.session(row)
-            if row["status"] not in ("completed", "failed"):
-                open_sessions.append((channel, row))
-        books.close()
-        report.ledger_sums[channel] = books.ledger_sums
+async def _answers(redis: Redis) -> bool:
     try:
-        await check_stuck(open_sessions, redis, report)
+        await redis.ping()
     except (RedisError, OSError):
-        await check_stuck(open_sessions, None, report)
-    return report
-
-
-async def _compare_balances(ledger: Ledger, channel: Channel, report: Report) -> None:
-    sums, owner = report.ledger_sums[channel], channel.owner_column
-    async for row in ledger.balances(channel):
-        if row["balance"] != sums.get(row[owner], 0):
-            report.note(channel, "balance_differs", 1)
+        return False
+    return True

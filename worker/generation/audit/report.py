@@ -1,34 +1,13 @@
-"""What an audit found: sums per payer, what is wrong, what somebody has to do by hand, what cannot be matched."""
+"""The result of an audit: what is wrong, what a person has to do, what cannot be matched, and the sums."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Self
 
+from worker.generation.audit.kinds import BY_HAND, SEVERAL_KINDS, UNMATCHED, WRONG
 from worker.generation.channel import Channel
 
-Payer = Literal["user", "store", "shopper", "overage", "none"]
-
-#: Everything that makes the books wrong.
-WRONG = {
-    "failed_not_refunded": "failed, and the credit did not go back",
-    "completed_and_refunded": "delivered, and the credit went back, too",
-    "refunded_twice": "more than one refund",
-    "refunded_wrong_amount": "the refund is not what was taken",
-    "refunded_to_another": "the refund went to somebody who did not pay",
-    "open_and_refunded": "refunded, and still open",
-    "refund_unexplained": "no failed session or deduction explains the refund",
-    "stuck": "open for too long",
-}
-#: Books are right, but a person has to act.
-BY_HAND = {"overage_failed": "failed, and billed outside: refund the charge by hand"}
-#: What the audit cannot match one to one, and why; nobody has lost a credit by it as far as the books show.
-UNMATCHED = {
-    "refund_without_session_id": "made by somebody else than this worker; such refunds are matched per owner by number",
-    "deduction_without_session": "the row was deleted, is being inserted, or the credit was for something else",
-    "session_without_deduction": "no deduction in the ledger: it was free, or is older than the ledger",
-    "session_gone": "a deduction and its refund without a session row: they cancel out",
-    "balance_differs": "the balance is not the sum of its ledger: it was changed without a line there",
-}
+_CHANNELS = {channel.value: channel for channel in Channel}
 
 
 @dataclass(frozen=True)
@@ -41,83 +20,103 @@ class Finding:
     credits: int
     session_id: str | None = None
     request_id: str | None = None
+    #: Line of the ledger.
+    line_id: str | None = None
     detail: str = ""
-
-
-@dataclass
-class Totals:
-    """deducted = completed + refunded + in_work + unmatched, in credits."""
-
-    channel: Channel
-    payer: Payer
-    deducted: int = 0
-    completed: int = 0
-    refunded: int = 0
-    in_work: int = 0
-
-    @property
-    def unmatched(self) -> int:
-        return self.deducted - self.completed - self.refunded - self.in_work
 
 
 @dataclass
 class Report:
     """The books at one moment."""
 
+    #: Sessions that this audit has looked at, and lines of both ledgers.
     sessions: int = 0
     transactions: int = 0
     seconds: float = 0.0
-    #: Whether Redis was asked who works on the open sessions.
+    #: Everything was proven, not only what has changed since the last audit.
+    full: bool = True
+    #: Redis was asked which sessions are worked on.
     redis_read: bool = False
-    totals: dict[tuple[Channel, Payer], Totals] = field(default_factory=dict)
+    #: Examples of each kind; `counts` has all.
     wrong: list[Finding] = field(default_factory=list)
     by_hand: list[Finding] = field(default_factory=list)
-    #: How many of each kind in UNMATCHED, per channel.
-    unmatched: dict[tuple[Channel, str], int] = field(default_factory=dict)
-    #: What each owner's balance should be if every credit went through the ledger.
-    ledger_sums: dict[Channel, dict[str, int]] = field(default_factory=dict)
+    #: Numbers of each kind in UNMATCHED.
+    unmatched: dict[str, int] = field(default_factory=dict)
+    #: Sums per kind of payer.
+    totals: list[dict[str, Any]] = field(default_factory=list)
+    #: Count and credits of each kind, as the database has counted them.
+    found: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        """The answer of wearon_audit_report; newer versions may say more."""
+        report = cls(
+            sessions=int(answer["sessions"]),
+            transactions=int(answer["transactions"]),
+            full=bool(answer["everything"]),
+            totals=list(answer["totals"]),
+            unmatched={kind: int(count) for kind, count in answer["notes"].items() if kind in UNMATCHED},
+            found={kind: found for kind, found in answer["kinds"].items() if kind in WRONG or kind in BY_HAND},
+        )
+        for each in answer["findings"]:
+            finding = Finding(**{**each, "channel": _CHANNELS[each["channel"]]})
+            if finding.kind in WRONG:
+                report.wrong.append(finding)
+            elif finding.kind in BY_HAND:
+                report.by_hand.append(finding)
+        if free := answer["kinds"].get("session_without_deduction"):
+            known = report.unmatched.get("session_without_deduction", 0)
+            report.unmatched["session_without_deduction"] = known + int(free["count"])
+        return report
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of each wrong kind, those that are not there included."""
+        counts = {kind: self.found.get(kind, {}).get("count", 0) for kind in WRONG}
+        counts["stuck"] = sum(finding.kind == "stuck" for finding in self.wrong)
+        return counts
 
     @property
     def right(self) -> bool:
-        """Whether one credit taken is, everywhere, one picture delivered, one credit back, or work that goes on."""
-        return not self.wrong
+        """One credit taken is, everywhere, one picture delivered, one credit back, or work that goes on."""
+        return not any(self.counts.values())
 
     @property
     def drift(self) -> int:
         """Credits that are not where they belong."""
-        return sum(finding.credits for finding in self.wrong)
+        known = sum(found["credits"] for kind, found in self.found.items() if kind in WRONG)
+        return known + sum(finding.credits for finding in self.wrong if finding.kind == "stuck")
 
-    def total(self, channel: Channel, payer: Payer) -> Totals:
-        """The sums of one payer."""
-        return self.totals.setdefault((channel, payer), Totals(channel, payer))
-
-    def note(self, channel: Channel, kind: str, count: int) -> None:
-        """Count something that cannot be matched."""
-        if count:
-            self.unmatched[channel, kind] = self.unmatched.get((channel, kind), 0) + count
-
-    def owners(self) -> set[str]:
-        """Whose books are wrong."""
-        return {finding.owner_id for finding in self.wrong}
+    @property
+    def exit_code(self) -> int:
+        """0: right; the kind's own code when one kind alone is wrong."""
+        kinds = [kind for kind, count in self.counts.items() if count]
+        return SEVERAL_KINDS if len(kinds) > 1 else sum(WRONG[kind].exit_code for kind in kinds)
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`: keys are never renamed or removed."""
+        """For `--json`."""
         return {
             "right": self.right,
+            "exit_code": self.exit_code,
             "drift": self.drift,
+            "full": self.full,
             "sessions": self.sessions,
             "transactions": self.transactions,
             "seconds": round(self.seconds, 2),
             "redis_read": self.redis_read,
-            "totals": [{**asdict(total), "unmatched": total.unmatched} for total in self.totals.values()],
-            "wrong": _as_dicts(self.wrong, WRONG),
-            "by_hand": _as_dicts(self.by_hand, BY_HAND),
+            "counts": {kind: count for kind, count in self.counts.items() if count},
+            "totals": self.totals,
+            "wrong": _as_dicts(self.wrong),
+            "by_hand": _as_dicts(self.by_hand),
             "unmatched": [
-                {"channel": channel, "kind": kind, "count": count, "why": UNMATCHED[kind]}
-                for (channel, kind), count in self.unmatched.items()
+                {"kind": kind, "count": count, "why": UNMATCHED[kind]} for kind, count in self.unmatched.items()
             ],
         }
 
 
-def _as_dicts(findings: Iterable[Finding], meanings: dict[str, str]) -> list[dict[str, Any]]:
-    return [{**asdict(finding), "meaning": meanings[finding.kind]} for finding in findings]
+def _as_dicts(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    kinds = WRONG | BY_HAND
+    return [
+        {**asdict(finding), "meaning": kinds[finding.kind].meaning, "remedy": kinds[finding.kind].remedy}
+        for finding in findings
+    ]

@@ -1,4 +1,4 @@
-"""The regular audit: one instance for all, its result as a metric."""
+"""The regular audit: one instance for all, its result as a metric. No failure of an audit ends the container."""
 
 import asyncio
 
@@ -6,14 +6,17 @@ from postgrest import AsyncPostgrestClient
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from worker.errors import ServiceUnavailable
+from worker.errors import WorkerError
 from worker.generation import keys, queue_metrics
+from worker.generation.audit.ledger import AuditUnderWay
 from worker.generation.audit.proof import audit
 from worker.logs import get_logger
+from worker.metrics import counter
 
 log = get_logger(__name__)
 
 _CHECK_SECONDS = 60.0
+_FAILURES = counter("wearon_audit_failures_total", "Regular audits that did not reach their end.")
 
 
 class AuditSchedule:
@@ -23,23 +26,40 @@ class AuditSchedule:
         self._database = database
         self._redis = redis
         self._interval_seconds = interval_seconds
+        self._failed = False
 
     async def run_forever(self) -> None:
         """Prove the books once per interval, unless another instance has."""
         while True:
-            try:
-                await self._audit_if_due()
-            except (RedisError, OSError, ServiceUnavailable) as error:
-                log.warning("audit_failed", error=str(error))
-            except Exception:
-                # One odd row must not end the container.
-                log.exception("audit_failed")
+            await self.audit_if_due()
             await asyncio.sleep(min(_CHECK_SECONDS, self._interval_seconds or _CHECK_SECONDS))
 
-    async def _audit_if_due(self) -> None:
-        interval = self._interval_seconds
-        if interval and await self._redis.set(keys.AUDIT_LOCK, 1, nx=True, ex=interval):
-            report = await audit(self._database, self._redis)
-            await queue_metrics.keep_audit(self._redis, report)
-            show = log.info if report.right else log.error
-            show("audit_ended", right=report.right, drift=report.drift, seconds=round(report.seconds, 1))
+    async def audit_if_due(self) -> None:
+        """Audit once; count a failure, and log the first one of a row."""
+        try:
+            interval = self._interval_seconds
+            if interval and await self._redis.set(keys.AUDIT_LOCK, 1, nx=True, ex=interval):
+                await self._audit()
+        except AuditUnderWay:
+            log.info("audit_skipped", reason="another audit is under way")
+        except Exception as error:  # an odd row or answer must not end the container
+            _FAILURES.inc()
+            if not self._failed:
+                known = isinstance(error, WorkerError | RedisError | OSError)
+                log.warning("audit_failed", error=str(error) or type(error).__name__, exc_info=not known)
+            self._failed = True
+
+    async def _audit(self) -> None:
+        report = await audit(self._database, self._redis)
+        await queue_metrics.keep_audit(self._redis, report)
+        self._failed = False
+        show = log.info if report.right else log.error
+        found = {kind: count for kind, count in report.counts.items() if count}
+        show(
+            "audit_ended",
+            right=report.right,
+            drift=report.drift,
+            found=found,
+            full=report.full,
+            seconds=round(report.seconds, 1),
+        )

@@ -11,12 +11,12 @@ from worker.generation.audit.report import Finding, Report
 from worker.generation.channel import Channel
 from worker.generation.claims import Claims
 from worker.generation.ownership import Ownership
-from worker.generation.settlement import known_outcomes
+from worker.generation.waiting import Waiting
 
-#: A worker ends such a session within its time to live (MESSAGE_TTL_SECONDS, 600) and a sweep or two.
-UNACCOUNTED_SECONDS = 660
-#: However long the queue is, nobody should wait for this (MESSAGE_TTL_MAX_SECONDS and a generation).
-OPEN_SECONDS = 4200
+#: A worker ends such a session after its time to live (MESSAGE_TTL_SECONDS), in the next sweep.
+UNACCOUNTED_SECONDS = 600
+#: However long the queue is, nobody should wait for this (MESSAGE_TTL_MAX_SECONDS).
+OPEN_SECONDS = 3600
 #: Sessions that one question to Redis is about.
 _PAGE = 500
 
@@ -53,7 +53,7 @@ async def _unaccounted(rows: Sequence[Row], redis: Redis) -> set[str]:
     for start in range(0, len(rows), _PAGE):
         page = {UUID(row["id"]): row for row in rows[start : start + _PAGE]}
         marks = await Ownership(redis).marks(list(page))
-        known = await known_outcomes(redis, list(page))
+        known = await Waiting(redis).known(list(page))
         for session_id, row in page.items():
             left = no_messages or (row["status"] == "processing" and marks[session_id].begun)
             if left and not marks[session_id].held and session_id not in known:

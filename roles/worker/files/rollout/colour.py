@@ -1,4 +1,4 @@
-"""The new colour: its secrets, its recipe in the fragment and its container; the clean-up of one that failed."""
+"""The new colour: its secrets, its recipe in the fragment and its container; the clean-up after a failure."""
 
 import time
 from contextlib import suppress

@@ -16,7 +16,7 @@ import host
 Ticket = dict[str, str]
 _STALE_MINUTES = 30
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
-_UNREADABLE = {"host": "?", "machine": "", "who": "?", "play": "0", "when": "1970-01-01T00:00:00Z", "why": "?"}
+_UNREADABLE = {"host": "?", "machine": "", "who": "unknown", "play": "0", "when": "1970-01-01T00:00:00Z", "why": "?"}
 
 
 def ticket(process: str, why: str) -> Ticket:
@@ -25,7 +25,7 @@ def ticket(process: str, why: str) -> Ticket:
     return {
         "host": os.uname().nodename,
         "machine": _machine(),
-        "who": os.environ.get("GITHUB_ACTOR") or os.environ.get("USER") or "?",
+        "who": os.environ.get("GITHUB_ACTOR") or os.environ.get("USER") or "unknown",
         "play": f"{play} {_ps('lstart', play)}",
         "when": time.strftime(_TIME, time.gmtime(time.time())),
         "why": why,
