@@ -47,6 +47,7 @@ class QueueSide:
     """Everything that the supervisor does about the queue."""
 
     claims: Claims
+    ownership: Ownership
     sessions: Sessions
     consumer: Consumer
     sweeps: SweepSchedule
@@ -109,6 +110,7 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
     )
     return QueueSide(
         claims=claims,
+        ownership=ownership,
         sessions=sessions,
         consumer=consumer,
         sweeps=SweepSchedule(sweeper, consumer, heartbeat, health, settings.sweep_interval_seconds),
@@ -128,7 +130,8 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     bucket = clients.storage_client(settings, clients.http_client(clients.STORAGE_TIMEOUT, connections=50))
     sessions = Sessions(clients.database_client(settings, database))
     settlement = Settlement(redis, sessions)
-    leases = Leases(redis, instance, settings.lease_seconds)
+    # Connections of their own: a crowd at the limiter must not keep a renewal waiting.
+    leases = Leases(clients.redis_client(settings), instance, settings.lease_seconds)
     pauses, breaker = Pauses(redis), Breaker(redis, settings)
     probes = Probes(pauses, settings.quota_pause_seconds)
     expiry = Expiry(pauses, settings)

@@ -97,7 +97,7 @@ class DeadLetters:
         return int(await self._redis.get(keys.DEAD_DROPPED) or 0)
 
     async def replay(self, letter: DeadLetter) -> bool:
-        """Put the message into the queue again as if it were new; false when somebody took the letter before.
+        """Requeue the message as if it were new; false when another command took the letter before.
 
         Raises:
             CannotReplay: it was not kept whole.
@@ -107,5 +107,5 @@ class DeadLetters:
         return bool(await self._take(keys=names, args=[letter.item, letter.message]))
 
     async def drop(self, letter: DeadLetter) -> bool:
-        """Delete it; false when somebody took it before."""
+        """Delete the letter; false when another command took it before."""
         return bool(await self._take(keys=[keys.DEAD, keys.DEAD_BYTES], args=[letter.item]))

@@ -1,7 +1,6 @@
 """Who works on which session: a key in Redis that its holder renews, so that nobody else touches the session."""
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -59,7 +58,7 @@ if not holder or holder == ARGV[1] then redis.call('DEL', unpack(KEYS)) end
 
 @dataclass(frozen=True)
 class Lease:
-    """`first`: nobody began this session before and vanished. `context` is what its log lines carry."""
+    """`first`: no earlier holder began the session and vanished. `context` is what its log lines carry."""
 
     session_id: UUID
     token: str
@@ -113,14 +112,6 @@ class Leases:
             await retry_for(self._milliseconds / 1000)(self._ask, self._release, names, [lease.token])
         except RedisError as error:
             log.warning("lease_not_released", session_id=str(lease.session_id), error=type(error).__name__)
-
-    @staticmethod
-    async def drop_all(redis: Redis, instance: str, session_ids: Iterable[UUID]) -> None:
-        """End the leases that a dead process of this instance left on these sessions."""
-        for session_id in session_ids:
-            holder = await redis.get(keys.lease(session_id))
-            if isinstance(holder, bytes) and holder.decode().startswith(f"{instance}:"):
-                await redis.delete(keys.lease(session_id))
 
     async def renew_forever(self) -> None:
         """Renew everything that is held, three times per lease time and in one round trip."""

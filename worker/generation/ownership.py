@@ -1,6 +1,6 @@
 """The marks in Redis by which every instance knows that a session is worked on, was begun here, or cost workers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -55,6 +55,13 @@ class Ownership:
     async def count_death(self, session_id: UUID, instance: str) -> int:
         """Note that an instance died with the session's message; -> how many did, each counted once."""
         return int(await self._count_death(keys=[keys.deaths(session_id)], args=[instance, _DEATHS_SECONDS]))
+
+    async def release_all(self, instance: str, session_ids: Iterable[UUID]) -> None:
+        """Release the leases that an instance, which works on nothing any more, still has of these sessions."""
+        for session_id in session_ids:
+            holder: Any = await self._redis.get(keys.lease(session_id))
+            if holder is not None and holder.startswith(f"{instance}:".encode()):
+                await self._redis.delete(keys.lease(session_id))
 
     async def disown(self, session_id: UUID) -> None:
         """Take the session from a worker that stood still: its lease is lost, and it makes no call any more."""

@@ -32,7 +32,7 @@ if queued > 0 then
     if found then table.insert(made, found) end
   end
 end
-return {queued, oldest, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3]), redis.call('HLEN', KEYS[4]),
+return {queued, made, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3]), redis.call('HLEN', KEYS[4]),
         redis.call('HLEN', KEYS[5]), redis.call('MGET', KEYS[6], KEYS[7], KEYS[8])}
 """
 

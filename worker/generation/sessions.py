@@ -56,7 +56,7 @@ class Change(BaseModel):
     changed: bool
     #: The session's status now; None: there is no such session.
     status: str | None
-    #: False: the session belongs to somebody else (start only).
+    #: False: the session belongs to another owner (start only).
     owner_matches: bool | None = None
     #: The stored picture's address (complete only).
     image_url: str | None = None
@@ -147,7 +147,7 @@ class Sessions:
             log.info("functions_newer", installed_version=installed.version, needed_version=MIGRATION_VERSION)
 
     async def find(self, session_id: UUID, owner_ids: set[str]) -> SessionRef | None:
-        """The one session with this id; where both channels have one, the one that belongs to these owners."""
+        """The only session with this id; where both channels have one, the session of these owners."""
         found: dict[Channel, str] = {}
         for channel in Channel:
             owner = channel.owner_column

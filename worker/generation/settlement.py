@@ -68,7 +68,7 @@ class Settlement:
                     metrics.POSTPONED.inc()
                     log.warning("settlement_postponed", outcome=outcome.kind, error=str(error))
                     return
-                # Neither Redis nor the database: this process is the only one that knows.
+                # Neither Redis nor the database has the outcome: only this process knows it.
                 log.error("settlement_homeless", outcome=outcome.kind, error=str(error))
                 continue
             if kept and await self._forget(outcome.session_id):

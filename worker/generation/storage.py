@@ -28,7 +28,7 @@ class Storage:
         self._signed_url_seconds = signed_url_seconds
 
     async def upload(self, path: str, jpeg: bytes) -> None:
-        """Store the picture; one that is already there is replaced, so a repeated upload is harmless."""
+        """Store the picture in the place of an earlier one, so that a repeated upload is harmless."""
         what = f"upload of {path}"
         try:
             await self._put(path, jpeg, upsert=True)
@@ -42,7 +42,7 @@ class Storage:
             raise _error(answer, what) from failure
 
     async def sign(self, path: str) -> str:
-        """An address that shows the picture to whoever has it, for the configured time."""
+        """An address that shows the picture without a login, for the configured time."""
         try:
             return str((await self._bucket.create_signed_url(path, self._signed_url_seconds))["signedURL"])
         except FAILURES as failure:

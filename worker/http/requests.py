@@ -101,7 +101,7 @@ def _may_be_json(headers: Headers) -> bool:
 
 
 async def _bounded(receive: Receive) -> Receive:
-    """The whole body as one message: read before anybody parses it, so that too much of it is always told apart."""
+    """The whole body as one message, read before the application parses it, so that its size is always known."""
     body = bytearray()
     size = 0
     more = True

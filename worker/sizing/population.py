@@ -2,7 +2,7 @@
 
 Straight lines through ANSUR II (6 068 measured adults), written by `tests/bench/fit_population.py`. Girths follow the
 root of weight over height, as the girth of a cylinder does, so that they rise with the weight wherever it is. The
-page docs/accuracy.md says how the waist and the spread were corrected.
+decision page docs/decisions/0017-real-people-first.md says how the waist and the spread were corrected.
 """
 
 import json

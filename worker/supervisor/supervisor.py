@@ -74,7 +74,7 @@ class Supervisor:
             self._celery.kill()
             await cancel({starting})
             await self._parts.cancel_all(but="http")
-            await departure.abandon(self._queue.claims)
+            await departure.abandon(self._queue.claims, self._queue.ownership)
             raise
         finally:
             self._celery.kill()
@@ -121,7 +121,7 @@ class Supervisor:
             await asyncio.wait({celery}, timeout=_RELEASE_SECONDS)
         again.cancel()
         self._celery.kill()
-        requeued = await departure.leave(self._queue.claims)
+        requeued = await departure.leave(self._queue.claims, self._queue.ownership)
         if requeued is not None:
             log.info("drain_ended", messages_given_back=requeued, seconds=round(time.monotonic() - began_at, 1))
 

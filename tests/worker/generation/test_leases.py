@@ -12,6 +12,7 @@ from tests.sandbox.proxy import Proxy
 from worker import clients
 from worker.generation import keys
 from worker.generation.leases import Leases
+from worker.generation.ownership import Ownership
 from worker.settings import Settings
 
 SECONDS = 1.5
@@ -85,7 +86,7 @@ async def test_leases_of_a_dead_process_are_dropped_and_those_of_others_are_not(
     mine, others = uuid4(), uuid4()
     await leases.acquire(mine)
     await Leases(redis, "one-more", SECONDS).acquire(others)
-    await Leases.drop_all(redis, "one", [mine, others])
+    await Ownership(redis).release_all("one", [mine, others])
     assert not await redis.exists(keys.lease(mine))
     assert await redis.exists(keys.lease(others))
 

@@ -1,0 +1,98 @@
+"""No statement of the worker scans a table of large books, and none takes long; the planner is left as it is."""
+
+import asyncio
+import json
+import statistics
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+from postgrest import AsyncPostgrestClient
+from starlette.datastructures import QueryParams
+
+from tests.bench.books import calls, fill
+from tests.sandbox import Sandbox
+from tests.sandbox.supabase.rest_query import columns, condition, window
+from worker.generation.audit.ledger import Ledger
+from worker.generation.channel import Channel
+from worker.generation.sessions import Sessions
+
+#: Enough for the plans of 3 000 000 lines, which `tests/bench/books.py` measures.
+LINES = 150_000
+LIMIT_MS = 50
+TABLES = {
+    *("generation_sessions", "store_generation_sessions", "credit_transactions", "store_credit_transactions"),
+    *("user_credits", "store_shopper_credits"),
+}
+
+
+async def queries() -> list[str]:
+    """The worker's reading of tables, in the SQL that PostgREST makes of it."""
+    found: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        parameters = QueryParams(request.url.query.decode())
+        table = request.url.path.rsplit("/", 1)[1]
+        found.append(f"select {columns(parameters)} from {table} where {condition(parameters)} {window(parameters)}")
+        return httpx.Response(200, json=[])
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        client = AsyncPostgrestClient("http://database/rest/v1", http_client=http)
+        sessions, before = Sessions(client), datetime.now(UTC) - timedelta(minutes=2)
+        await sessions.open(["processing"], lambda: None)
+        await sessions.open(["processing"], lambda: None, limit=500)
+        await sessions.open(["queued", "pending"], lambda: None, before, limit=500)
+        await sessions.open(["queued", "pending"], lambda: None, before)
+        await sessions.find(uuid4(), set())
+        for channel in Channel:
+            async for _ in Ledger(client).open_sessions(channel):
+                pass
+    return found
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """The plan's nodes, the inner ones included."""
+    return [plan, *(node for inner in plan.get("Plans", []) for node in nodes(inner))]
+
+
+async def explain(connection: asyncpg.Connection, query: str) -> tuple[set[str], float]:
+    """Tables that a query scans, and its milliseconds, the best of three."""
+    scanned, took = set(), []
+    for _ in range(3):
+        (plan,) = json.loads(await connection.fetchval(f"explain (analyze, format json) {query}"))
+        took.append(plan["Execution Time"])
+        scanned |= {it["Relation Name"] for it in nodes(plan["Plan"]) if it["Node Type"] == "Seq Scan"}
+    return scanned, min(took)
+
+
+@pytest.mark.timeout(300)
+async def test_large_books_are_never_scanned_and_no_statement_takes_long(sandbox: Sandbox) -> None:
+    await fill(sandbox.database.url, LINES)
+    connection = await asyncpg.connect(sandbox.database.url)
+    asked = await queries()
+    assert len(asked) >= 7
+    for query in asked:
+        scanned, took = await explain(connection, query)
+        assert (scanned & TABLES, took < LIMIT_MS) == (set(), True), query
+
+    async with connection.transaction():
+        for channel in ("b2c", "b2b"):
+            session = await asyncio.to_thread(getattr(sandbox.producer, channel), push=False)
+            which = f"'{channel}', '{session.session_id}'"
+            for call in (
+                f"start_generation({which}, '{session.owner_id}')",
+                f"requeue_generation({which})",
+                f"start_generation({which}, '{session.owner_id}')",
+                f"fail_generation({which}, 'Sorry')",
+            ):
+                await connection.fetchval(f"select {call}")
+        scanned = await connection.fetch(
+            "select relname from pg_stat_xact_user_tables where seq_scan > 0 and relname = any($1)", list(TABLES)
+        )
+    await connection.close()
+    assert [row["relname"] for row in scanned] == []
+    took = {name: statistics.median(each) for name, each in (await asyncio.to_thread(calls, sandbox, 6)).items()}
+    assert {name: each for name, each in took.items() if each > LIMIT_MS} == {}
