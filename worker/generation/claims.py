@@ -11,7 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
-from worker.generation import keys
+from worker.generation import keys, odd
 from worker.generation.claim_scripts import JOIN, REQUEUE, REQUEUE_ALL, REQUEUE_ALWAYS, TAKE
 
 #: Full: BLMOVE is refused and cannot wait in a script; look again after so many seconds at most.
@@ -132,7 +132,15 @@ class Claims:
         return self.neighbours
 
     async def _names(self) -> set[str]:
-        return {name.decode() for name in await self._lists.smembers(keys.INSTANCES)}
+        return {name.decode() for name in await self._members()}
+
+    async def _members(self) -> set[bytes]:
+        members: set[bytes] = await self._lists.smembers(keys.INSTANCES)
+        strange = {name for name in members if not name.isascii()}
+        for name in strange:
+            odd.note("instance", name, "no worker has such a name")
+            await self._lists.srem(keys.INSTANCES, name)
+        return members - strange
 
     async def _look(self, found: set[str]) -> list[Instance]:
         names = sorted(found)
@@ -147,7 +155,7 @@ class Claims:
         """Tell if there was a moment at which no message waited in the queue or was claimed by any instance."""
         if await self._lists.llen(keys.QUEUE):
             return False
-        names = await self._lists.smembers(keys.INSTANCES)
+        names = await self._members()
         async with self._lists.pipeline(transaction=True) as pipe:
             pipe.smembers(keys.INSTANCES)
             pipe.llen(keys.QUEUE)

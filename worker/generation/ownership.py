@@ -8,6 +8,7 @@ from uuid import UUID
 from redis.asyncio import Redis
 
 from worker.generation import keys
+from worker.generation.marks import Mark, Stage
 
 _DEATHS_SECONDS = 24 * 3600
 
@@ -51,6 +52,11 @@ class Ownership:
             held, begun = await pipe.execute()
         found: Any = zip(session_ids, held, begun, strict=True)
         return {session_id: Marks(lease is not None, mark is not None) for session_id, lease, mark in found}
+
+    async def is_unpaid(self, session_id: UUID) -> bool:
+        """Tell if no call to OpenAI was made for the session, as far as its mark tells."""
+        kept = await self._redis.get(keys.begun(session_id))
+        return not isinstance(kept, bytes) or Mark.read(kept).stage is Stage.STARTED
 
     async def count_death(self, session_id: UUID, instance: str) -> int:
         """Note that an instance died with the session's message; -> how many did, each counted once."""

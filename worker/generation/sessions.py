@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from postgrest import AsyncPostgrestClient
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from worker.errors import ServiceUnavailable, WorkerError
+from worker.generation import odd
 from worker.generation.channel import Channel, SessionRef
 from worker.generation.database import FunctionMissing, rows, run
 from worker.generation.installed import Installed
@@ -209,5 +210,11 @@ class Sessions:
 
 
 def _open_session(channel: Channel, row: dict[str, Any]) -> OpenSession:
-    made = datetime.fromisoformat(row["created_at"]) if row["created_at"] else None
+    try:
+        made = datetime.fromisoformat(row["created_at"]) if row["created_at"] else None
+        made = made.replace(tzinfo=UTC) if made and made.tzinfo is None else made
+    except (ValueError, TypeError) as error:
+        # PostgreSQL has moments that Python has not: infinity, and years after 9999.
+        odd.note("session", row["id"], error)
+        made = None
     return OpenSession(channel, UUID(row["id"]), row["status"], made)

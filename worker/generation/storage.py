@@ -51,6 +51,16 @@ class Storage:
                 raise StorageFailed(f"{what}: {answer.detail}") from failure
             raise _error(answer, what) from failure
 
+    async def has(self, path: str) -> bool:
+        """Tell if a picture is there; the proof of an upload is none."""
+        try:
+            return bool(await self._bucket.download(path) != _proof())
+        except FAILURES as failure:
+            answer = read(failure)
+            if answer.meaning is Meaning.MISSING:
+                return False
+            raise _error(answer, f"look at {path}") from failure
+
     async def check(self, path: str) -> None:
         """Prove that an upload to `path` would be taken, by a picture of one pixel that is removed again.
 

@@ -13,7 +13,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from worker.errors import PartEnded, WorkerError
-from worker.generation import bootstrap, departure
+from worker.generation import bootstrap, departure, odd
 from worker.generation.celery_process import CeleryProcess
 from worker.generation.retrying import AWAY, retry_for
 from worker.health import Health
@@ -96,6 +96,8 @@ class Supervisor:
             await retry_for(_FIRST_SWEEP_SECONDS)(queue.sweeps.sweep)
         except AWAY as error:
             log.warning("sweep_failed", error=str(error))
+        except Exception as error:
+            odd.note("part", "sweeper", error)
         await self._celery.wait_until_up()
         self._parts.start("consumer", queue.consumer.run())
         self._parts.start("sweeper", queue.sweeps.run_forever())
