@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 from postgrest import AsyncPostgrestClient
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool
 from storage3 import AsyncStorageClient
 
 from worker.redis_client import Client, Connection, SSLConnection
@@ -21,7 +21,7 @@ SUPABASE_TIMEOUT = httpx.Timeout(15.0, connect=5.0, pool=30.0)
 STORAGE_TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=60.0)
 
 
-def redis_client(settings: Settings) -> Redis:
+def redis_client(settings: Settings) -> Client:
     """Client of the broker; `rediss://` verifies the server's certificate against the system's trust store."""
     pool = BlockingConnectionPool.from_url(
         settings.redis_url,
@@ -33,7 +33,9 @@ def redis_client(settings: Settings) -> Redis:
         health_check_interval=25,
     )
     pool.connection_class = SSLConnection if _is_secure(settings) else Connection
-    return Client.from_pool(pool)
+    client = Client.from_pool(pool)
+    assert isinstance(client, Client)  # noqa: S101  # redis-py names its own class
+    return client
 
 
 def celery_transport(settings: Settings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One JSON object per line from every process, whoever writes it: our code, Celery, uvicorn, native libraries.
+"""One JSON object per line from every process, for the lines of our code, Celery, uvicorn and native libraries.
 
 `request_id`, `session_id` and `channel` are bound once per generation or HTTP request with `bind()`.
 """
@@ -89,7 +89,7 @@ def _hide_secrets(_: WrappedLogger, __: str, line: Any) -> str:
 
 
 def _own_stdout() -> TextIO:
-    """Where our lines go; what anybody else prints (Celery's farewells, native libraries) becomes a line of ours."""
+    """Where our lines go; what other code prints (Celery's farewells, native libraries) becomes a line of ours."""
     own = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     read_end, write_end = os.pipe()
     for descriptor in (1, 2):

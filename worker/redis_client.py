@@ -5,7 +5,7 @@ redis-py keeps such a connection for good. Here its answer ends the connection, 
 up again and finds the new primary.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import redis
@@ -84,20 +84,66 @@ class Script(AsyncScript):
             return await on.eval(self.script, count, *words)
 
 
+class Pipeline(asyncio.client.Pipeline):
+    """Several commands at once."""
+
+    mend: Callable[[Sequence[Any]], Awaitable[None]]
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Run the commands, as `Client.execute_command` does with one."""
+        words = [word for command in self.command_stack for word in _words(command)]
+        try:
+            return await super().execute(raise_on_error)
+        except ResponseError as error:
+            if "WRONGTYPE" in str(error):
+                await self.mend(words)
+            raise
+
+
 class Client(asyncio.Redis):
-    """redis-py's client with the connections and scripts above."""
+    """redis-py's client with the connections and scripts above.
+
+    `on_wrong_type` is awaited before the error of a command that found a key of another type is raised. It gets the
+    words of the command, the names of keys among them.
+    """
+
+    on_wrong_type: Callable[[asyncio.Redis, list[str]], Awaitable[None]] | None = None
 
     async def execute_command(self, *arguments: Any, **options: Any) -> Any:
-        """Run a command; raises TakesNoWrites, after which every connection that waits for use is opened anew."""
+        """Run a command; the error of a key of another type is raised once, and does not come again.
+
+        Raises:
+            TakesNoWrites: every connection that waits for use is opened anew.
+        """
         try:
             return await super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
         except TakesNoWrites:
             await self.connection_pool.disconnect(inuse_connections=False)
             raise
+        except ResponseError as error:
+            if "WRONGTYPE" in str(error):
+                await self._mend(arguments)
+            raise
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        """Collect commands."""
+        pipe = Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        pipe.mend = self._mend
+        return pipe
+
+    async def _mend(self, words: Sequence[Any]) -> None:
+        if self.on_wrong_type:
+            names = {word.decode() if isinstance(word, bytes) and word.isascii() else word for word in words}
+            await self.on_wrong_type(self, sorted(name for name in names if isinstance(name, str)))
 
     def register_script(self, script: Any) -> Any:
         """The script, not sent yet."""
         return Script(self, script)
+
+
+def _words(command: Any) -> Sequence[Any]:
+    words: Sequence[Any] = command[0]
+    return words
 
 
 def problem(error: RedisError | OSError) -> str:

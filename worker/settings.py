@@ -68,6 +68,10 @@ class Settings(BaseSettings):
     openai_requests_per_minute: int = Field(default=300, ge=1)
     openai_prices: Annotated[dict[str, Price], NoDecode, _Json] = {}
 
+    #: Pictures and answers of all generations together may take so many bytes; 0: two fifths of the container's memory.
+    generation_memory_bytes: int = Field(default=0, ge=0)
+    #: Above this share of the container's memory no message is taken.
+    memory_high_water: float = Field(default=0.9, gt=0, le=1)
     #: Calls to OpenAI at once; see `slots`.
     worker_concurrency: int = Field(default=5, ge=1, le=1000)
     generation_timeout_seconds: float = Field(default=300, gt=0)

@@ -11,7 +11,8 @@ from math import cos, radians, sin
 import numpy as np
 from PIL import Image
 
-from worker.sizing.silhouette import Array, Silhouette
+from worker.sizing.rows import Array
+from worker.sizing.silhouette import Silhouette
 
 #: Degrees, up positive, from which each picture's tilts are drawn.
 TILTS = ((-14, -4), (4, 11), (11, 19), (19, 28))

@@ -104,7 +104,7 @@ def test_grafana_is_closed(rendered: Rendered) -> None:
 
 
 def test_password_of_grafana_is_on_no_command_line(rendered: Rendered, tmp_path: Path) -> None:
-    """By the script itself, with an engine and a curl that write down what they are asked."""
+    """The script runs with an engine and a curl that record their arguments."""
     login = base64.b64encode(b'admin:cor"rect\\horse').decode()
     secret = rendered.folder / "secrets/grafana.admin_password"
     secret.parent.mkdir(exist_ok=True)
@@ -154,7 +154,7 @@ def test_lines_get_the_labels_that_are_documented(rendered: Rendered) -> None:
 
 
 def test_log_files_are_listed_by_service(rendered: Rendered, tmp_path: Path) -> None:
-    """By the script itself, with an engine that has two colours of the worker."""
+    """The script runs with an engine that has two colours of the worker."""
     engine = tmp_path / "docker"
     engine.write_text("#!/bin/sh\nprintf 'b2 worker-green\\na1 worker-blue\\nc3 redis\\n'\n")
     engine.chmod(0o755)
@@ -200,7 +200,7 @@ def test_times_of_the_engine_are_read(host_metrics: Any) -> None:
 
 
 def probe(rendered: Rendered, name: str, folder: Path, **programs: str) -> str:
-    """What a probe prints on a host with these programs; the engine has no container."""
+    """Return the output of a probe on a host with these programs; the engine has no container."""
     for program, body in {"docker": "exit 1", **programs}.items():
         (folder / program).write_text(f"#!/bin/sh\n{body}\n")
         (folder / program).chmod(0o755)

@@ -62,31 +62,31 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def host(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What its server gets."""
+    """The files of the server."""
     return render(tmp_path_factory.mktemp("host"), "local", tree)
 
 
-def test_its_input_is_checked_before_anything_changes(tree: Path, tmp_path: Path) -> None:
+def test_input_is_checked_before_anything_changes(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"echo: echo_port must be below 8000\s+Nothing was changed"):
         render(tmp_path, "local", tree, echo_port=9000)
 
 
-def test_its_fragment_is_part_of_the_project(host: Path) -> None:
+def test_fragment_is_part_of_the_project(host: Path) -> None:
     project = yaml.safe_load((host / "docker-compose.prod.yml").read_text())
     assert [Path(one["path"]).stem for one in project["include"]].count("echo") == 1
     assert "echo" in yaml.safe_load((host / "compose.d/echo.yml").read_text())["services"]
 
 
-def test_its_port_is_open(host: Path) -> None:
+def test_port_is_open(host: Path) -> None:
     assert "tcp dport { 22, 80, 443, 7000 } accept" in (host / "etc/wearon/firewall.nft").read_text()
 
 
-def test_it_is_scraped_and_probed(host: Path) -> None:
+def test_service_is_scraped_and_probed(host: Path) -> None:
     assert (host / "prometheus/targets.d/echo.yml").exists()
     assert (host / "prometheus/probes.d/echo").exists()
 
 
-def test_its_alerts_are_evaluated_by_both(host: Path) -> None:
+def test_alerts_are_evaluated_by_grafana_and_prometheus(host: Path) -> None:
     grafana = yaml.safe_load((host / "grafana/staged/provisioning/alerting/rules.yml").read_text())
     assert [[rule["uid"] for rule in group["rules"]] for group in grafana["groups"] if group["name"] == "echo"] == [
         ["echo-down"]
@@ -96,8 +96,8 @@ def test_its_alerts_are_evaluated_by_both(host: Path) -> None:
     assert 'absent(up{job=\\"echo\\"})' in rules, "its targets file may go missing, too"
 
 
-def test_its_services_are_updated_in_the_place_of_its_line(tree: Path, host: Path, tmp_path: Path) -> None:
-    """By update_services.yml itself; no tag leaves only the update."""
+def test_containers_are_updated_in_the_place_of_its_line(tree: Path, host: Path, tmp_path: Path) -> None:
+    """update_services.yml runs itself; without a tag only the update is left."""
     names = ["alloy", "echo", "echo-exporter", "grafana", "loki", "nginx", "node-exporter", "prometheus", "redis"]
     engine = tmp_path / "docker"
     engine.write_text(f"""#!/bin/sh

@@ -16,7 +16,7 @@ import yaml
 from tests.roles.conftest import ROLES, ROOT, SECRETS
 
 Play = Callable[..., subprocess.CompletedProcess[str]]
-#: Nothing listens there: whoever gets that far has passed all checks.
+#: Nothing listens there: a play that gets that far has passed all checks.
 NOWHERE = {"ansible_host": "127.0.0.1", "ansible_port": 9}
 TWO = {"wearon-1": {"private_address": "10.0.0.1"}, "wearon-2": {"private_address": "10.0.0.2"}}
 
@@ -115,7 +115,7 @@ def test_group_that_is_missing_is_named(play: Play, there: str) -> None:
 
 
 @pytest.mark.parametrize("playbook", ["update_worker", "rollback_worker", "releases", "maintenance"])
-def test_nobody_to_roll_out_to_is_a_failure(play: Play, playbook: str) -> None:
+def test_inventory_without_workers_is_a_failure(play: Play, playbook: str) -> None:
     """Ansible itself says `no hosts matched`, and that all is well."""
     run = play(f"playbooks/{playbook}.yml", groups({"wearon-1": {}}, {}), worker_tag="v1", mode="on")
     assert run.returncode == 2
@@ -165,8 +165,8 @@ def test_host_is_new_until_site_has_ended(play: Play, tmp_path: Path) -> None:
     assert "changed=0 unreachable=0 failed=0" in run(playbook="site")
 
 
-def test_new_password_of_redis_reaches_everybody_who_has_it() -> None:
-    """By the tags of docs/deploy.md: whoever keeps the old one is refused when it is forgotten."""
+def test_new_password_of_redis_reaches_every_role_that_has_it() -> None:
+    """The tags of docs/deploy.md reach every role with the password: Redis refuses the old one at the end."""
     tags = set(re.search(r"`--tags (\S+)` is enough", (ROOT / "docs/deploy.md").read_text())[1].split(","))  # type: ignore[index]
     asks = re.compile(r"\b(worker_redis_url|redis_password)\b")
     files = [path for role in ROLES for path in (ROOT / "roles" / role).glob("[tv]*/**/*") if path.is_file()]
@@ -181,7 +181,7 @@ def test_new_password_of_redis_reaches_everybody_who_has_it() -> None:
         assert line["role"] not in holders or tags & {line["role"], *line.get("tags", [])}
 
 
-# --- secrets and command lines, which everybody on a machine can read
+# --- secrets and command lines, which every user of a machine can read
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the workflow on GitHub calls: scripts/remote.sh. On real hosts: tests/molecule/workers/tests/test_remote.py."""
+"""scripts/remote.sh, which the workflow on GitHub calls. On real hosts: tests/molecule/workers/tests/test_remote.py."""
 
 import os
 import subprocess

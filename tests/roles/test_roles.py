@@ -49,7 +49,7 @@ def test_tasks_are_named_and_use_full_module_names(role: str) -> None:
 
 
 def test_every_role_is_of_the_stack_or_of_a_playbook() -> None:
-    """What is neither would never be applied."""
+    """A role outside the stack and the playbooks would never be applied."""
     stack = [line["role"] for line in LAYOUT["stack"]]
     assert len(stack) == len(set(stack))
     playbooks = "".join(path.read_text() for path in (ROOT / "playbooks").glob("*.yml"))
@@ -96,7 +96,7 @@ def test_production_secrets_are_encrypted(path: Any) -> None:
 
 
 def test_identity_of_the_backups_is_not_committed() -> None:
-    """Neither by its documented name nor, under another one, by its contents."""
+    """Git ignores its documented name, and the hook finds its contents under another one."""
     ignored = subprocess.run(["git", "check-ignore", "--quiet", "backup-identity.txt"], cwd=ROOT, check=False)
     assert ignored.returncode == 0
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
@@ -106,7 +106,7 @@ def test_identity_of_the_backups_is_not_committed() -> None:
 
 
 def test_engine_is_upgraded_only_when_asked() -> None:
-    """By somebody who watches: unattended upgrades leave it alone."""
+    """Unattended upgrades leave the engine alone."""
     (upgrade,) = [
         task
         for task in load("docker", "tasks/main.yml")
@@ -117,7 +117,7 @@ def test_engine_is_upgraded_only_when_asked() -> None:
 
 
 def test_images_are_pinned() -> None:
-    """What the tests replace by stand-ins has a real, fixed value in production."""
+    """Production has real, fixed values in the place of the tests' stand-ins."""
     tags = {
         name: value
         for role in ROLES

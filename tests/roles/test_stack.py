@@ -22,12 +22,22 @@ def megabytes(limit: str) -> int:
     return int(number) * (1024 if unit == "g" else 1)
 
 
-def test_two_runs_render_the_same_bytes(render: Callable[..., Rendered], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever order a run's sets have: otherwise a second site.yml changes files, now and then."""
-    workers, runs = ["beta", "gamma", "delta"], []
+@pytest.fixture(scope="module")
+def two_runs(render: Callable[..., Rendered]) -> list[Path]:
+    """Files of a server with further workers, rendered by two runs whose sets have different orders."""
+    folders, workers = [], ["beta", "gamma", "delta"]
     for seed in ("1", "2"):
-        monkeypatch.setenv("PYTHONHASHSEED", seed)
-        folder = render("production", further_workers=workers, private_address="10.0.0.1", run=seed).folder
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("PYTHONHASHSEED", seed)
+            stack = render("production", further_workers=workers, private_address="10.0.0.1", run=seed)
+            folders.append(stack.folder)
+    return folders
+
+
+def test_two_runs_render_the_same_bytes(two_runs: list[Path]) -> None:
+    """Sets have another order in each run; without a sort a second site.yml changes files now and then."""
+    runs = []
+    for folder in two_runs:
         files = {path.relative_to(folder): path.read_text() for path in folder.rglob("*") if path.is_file()}
         runs.append({name: text.replace(str(folder), "") for name, text in files.items()})
     assert "delta" in str(runs[0])
@@ -62,7 +72,7 @@ def test_memory_limits_fit_a_small_host(rendered: Rendered) -> None:
 
 
 def test_up_leaves_the_colours_to_the_rollout(rendered: Rendered) -> None:
-    """Whatever `up` and site.yml do at the same time, they neither start nor stop a worker."""
+    """`up` and site.yml neither start nor stop a worker, even at the same time."""
     colours = {name: one for name, one in rendered.services().items() if name.startswith("worker-")}
     assert [one["profiles"] for one in colours.values()] == [["worker"], ["worker"]]
     assert all(int(one["stop_grace_period"].rstrip("s")) > 310 for one in colours.values())

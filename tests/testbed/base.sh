@@ -26,22 +26,16 @@ options=(
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*'
   --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' --dpkgopt=force-unsafe-io
 )
-build() { # suite
-  local suite=$1 image=testbed/debian:$1 key tarball
+for suite in "$@"; do
+  image=testbed/debian:$suite
   key=$(printf '%s\n' "$suite" "$uri" "${options[@]}" | sha256sum | cut -c1-16)
   tarball=$cache/debian-$suite-$key.tar
-  [[ $(docker image inspect -f '{{index .Config.Labels "testbed.key"}}' "$image" 2>/dev/null) == "$key" ]] && return
+  [[ $(docker image inspect -f '{{index .Config.Labels "testbed.key"}}' "$image" 2>/dev/null) == "$key" ]] && continue
   if [[ ! -s $tarball ]]; then
     echo "testbed: building Debian $suite"
-    mmdebstrap --quiet --format=tar "${options[@]}" "$suite" "$tarball.part" ${uri:+"$uri"} || return
+    mmdebstrap --quiet --format=tar "${options[@]}" "$suite" "$tarball.part" ${uri:+"$uri"}
     mv "$tarball.part" "$tarball"
   fi
   docker import --change "LABEL testbed.key=$key" --change 'CMD ["bash"]' --change 'ENV DEBIAN_FRONTEND=noninteractive' \
     "$tarball" "$image" >/dev/null
-}
-pids=()
-for suite in "$@"; do
-  build "$suite" &
-  pids+=($!)
 done
-for pid in "${pids[@]}"; do wait "$pid"; done

@@ -14,9 +14,9 @@ FLOORS = [
     {"http", "doctor"},
     {"generation", "sizing"},
     {"clients"},
-    {"redis_client", "settings"},
+    {"settings"},
     {"health", "metrics", "photos"},
-    {"errors", "image_models", "logs"},
+    {"errors", "image_models", "logs", "redis_client"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = {

@@ -1,4 +1,4 @@
-"""`wearon-worker estimate PHOTO --height CM`: the size from a photo on this machine, without any service."""
+"""`wearon-worker estimate [PHOTO] --height CM`: the size from a photo or a weight, without any service."""
 
 import os
 from collections.abc import Iterator
@@ -99,7 +99,7 @@ def _print(found: Estimate, console: Console) -> None:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """The native library greets with half a dozen lines that mean nothing to whoever measures a photo."""
+    """Hide the half a dozen lines with which the native library greets."""
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)

@@ -13,7 +13,7 @@ from worker.generation.intake import Intake
 from worker.generation.pauses import Pause, Pauses
 from worker.settings import load
 
-#: A worker that was already waiting for a message still takes one: it looks again after a second.
+#: A worker that looked at the pauses a moment before still starts what it took.
 _LAST_LOOK_SECONDS = 1.5
 
 

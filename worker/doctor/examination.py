@@ -49,7 +49,7 @@ async def _bounded(name: str, settings: Settings) -> list[Result]:
 
 
 def _clean(result: Result, settings: Settings) -> Result:
-    """The result without any of the settings' secrets, whoever put one into an error's text."""
+    """The result without the settings' secrets, which any library may put into an error's text."""
     password = urlsplit(settings.redis_url).password
     secrets = [settings.supabase_service_role_key.get_secret_value(), settings.openai_api_key.get_secret_value()]
     what = result.what
@@ -59,7 +59,7 @@ def _clean(result: Result, settings: Settings) -> Result:
 
 
 class _Daemons(ThreadPoolExecutor):
-    """Threads that nobody waits for: a name server that never answers must not keep the command from ending."""
+    """Threads that no exit waits for: a name server that never answers must not keep the command from ending."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()

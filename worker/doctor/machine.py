@@ -50,7 +50,7 @@ async def clock(settings: Settings) -> list[Result]:
         ]
     if not offsets:
         return [warn("clock", "no server told the time", "see the other lines")]
-    # A server may be wrong itself: the one that is nearest to us counts.
+    # A server may be wrong itself: the server nearest to us counts.
     off = min(offsets, key=abs)
     what = f"{abs(off):.0f} s {'behind' if off > 0 else 'ahead'}" if abs(off) > 1 else "within a second"
     remedy = "switch on time synchronisation (systemd-timesyncd or chrony)"
@@ -81,7 +81,7 @@ async def disk(_: Settings) -> list[Result]:
 
 
 async def pose_model(_: Settings) -> list[Result]:
-    """The file with which sizes are estimated is the one that it should be."""
+    """The file of the pose model has the expected checksum."""
     from worker.sizing import pose  # noqa: PLC0415  # numpy and Pillow take a moment
 
     try:

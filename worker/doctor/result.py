@@ -23,7 +23,7 @@ def ok(name: str, what: str) -> Result:
 
 
 def warn(name: str, what: str, remedy: str) -> Result:
-    """The worker runs; somebody should look at it."""
+    """The worker runs; an operator should look at it."""
     return Result(name, "warn", what, remedy)
 
 

@@ -111,7 +111,7 @@ async def bucket(settings: Settings) -> list[Result]:
         say = fail if int(size) < _SMALL_PICTURE_BYTES else warn
         return [say("bucket", f"{name} takes at most {size} bytes", f"allow {PICTURE_BYTES}")]
     if body.get("public"):
-        return [warn("bucket", f"{name} is public: whoever knows a path sees the picture", "make it private")]
+        return [warn("bucket", f"{name} is public: a path is enough to see the picture", "make it private")]
     return [ok("bucket", f"{name} is there and private")]
 
 

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from redis.asyncio import Redis
+
 from worker import clients
-from worker.generation import openai_images
+from worker.generation import byte_budget, odd, openai_images
 from worker.generation.audit.schedule import AuditSchedule
 from worker.generation.breaker import Breaker
+from worker.generation.byte_budget import ByteBudget
 from worker.generation.celery_app import create_app
 from worker.generation.claims import Claims
 from worker.generation.consumer import Consumer
@@ -47,6 +50,7 @@ class QueueSide:
     """Everything that the supervisor does about the queue."""
 
     claims: Claims
+    ownership: Ownership
     sessions: Sessions
     consumer: Consumer
     sweeps: SweepSchedule
@@ -72,7 +76,7 @@ class CelerySide:
 def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
     """The supervisor's objects; connects to nothing."""
     connections = AsyncExitStack()
-    redis = clients.redis_client(settings)
+    redis = _redis(settings)
     http = clients.http_client(clients.SUPABASE_TIMEOUT, connections=10)
     connections.push_async_callback(http.aclose)
     connections.push_async_callback(redis.aclose)
@@ -109,6 +113,7 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
     )
     return QueueSide(
         claims=claims,
+        ownership=ownership,
         sessions=sessions,
         consumer=consumer,
         sweeps=SweepSchedule(sweeper, consumer, heartbeat, health, settings.sweep_interval_seconds),
@@ -123,12 +128,13 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
 
 def celery_side(settings: Settings, instance: str) -> CelerySide:
     """The Celery process's objects, on the running event loop; connects to nothing."""
-    redis = clients.redis_client(settings)
+    redis = _redis(settings)
     database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=20)
     bucket = clients.storage_client(settings, clients.http_client(clients.STORAGE_TIMEOUT, connections=50))
     sessions = Sessions(clients.database_client(settings, database))
     settlement = Settlement(redis, sessions)
-    leases = Leases(redis, instance, settings.lease_seconds)
+    # Connections of their own: a crowd at the limiter must not keep a renewal waiting.
+    leases = Leases(clients.redis_client(settings), instance, settings.lease_seconds)
     pauses, breaker = Pauses(redis), Breaker(redis, settings)
     probes = Probes(pauses, settings.quota_pause_seconds)
     expiry = Expiry(pauses, settings)
@@ -152,6 +158,7 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
         paid_call=PaidCall(
             settings, editor=editor, sessions=sessions, starts=starts, expiry=expiry, breaker=breaker, probes=probes
         ),
+        starts=starts,
         delivery=Delivery(
             Storage(bucket, settings.supabase_storage_bucket, settings.signed_url_seconds),
             probes,
@@ -161,6 +168,8 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     )
     pipeline = Pipeline(
         timeout_seconds=settings.generation_timeout_seconds,
+        budget=ByteBudget(byte_budget.limit(settings)),
+        picture_max_bytes=settings.image_max_bytes,
         leases=leases,
         starts=starts,
         steps=steps,
@@ -171,3 +180,9 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     )
     claims = Claims(redis, instance, settings.lease_seconds)
     return CelerySide(pipeline, claims, leases, [leases.renew_forever(), editor.models.watch_forever()])
+
+
+def _redis(settings: Settings) -> Redis:
+    client = clients.redis_client(settings)
+    client.on_wrong_type = odd.set_aside_wrong_keys
+    return client

@@ -22,7 +22,7 @@ log = get_logger(__name__)
 
 #: Older answers say nothing about OpenAI now.
 _WINDOW_SECONDS = 60
-#: A single session's failure opens the breaker only when OpenAI has served nobody for this long.
+#: A single session's failure opens the breaker only when OpenAI has served no session for this long.
 _QUIET_SECONDS = 10.0
 #: A paid picture does not wait longer for the count of its answer.
 _PATIENCE_SECONDS = 2.0
@@ -105,7 +105,7 @@ class Breaker:
     async def failed(self) -> int:
         """After the session's last retry; -> how often OpenAI has failed it while it served others.
 
-        The pause of a failed probe goes on, and the breaker opens when OpenAI has served nobody lately.
+        The pause of a failed probe goes on, and the breaker opens when OpenAI has served no session lately.
         """
         attempt = ATTEMPT.get()
         assert attempt is not None  # noqa: S101  # the pipeline sets it

@@ -11,7 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
-from worker.generation import keys
+from worker.generation import keys, odd
 from worker.generation.claim_scripts import JOIN, REQUEUE, REQUEUE_ALL, REQUEUE_ALWAYS, TAKE
 
 #: Full: BLMOVE is refused and cannot wait in a script; look again after so many seconds at most.
@@ -20,7 +20,7 @@ _FULL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Instance:
-    """Another running container, or one that is no more."""
+    """Another container: running, or gone."""
 
     name: str
     alive: bool
@@ -30,7 +30,7 @@ class Claims:
     """The claimed list of one instance, and what any instance may do with those of dead ones."""
 
     def __init__(self, redis: Redis, instance: str, lease_seconds: float) -> None:
-        self.redis = redis
+        self._redis = redis
         # redis-py's annotations know only text; the payloads here are bytes.
         self._lists: Any = redis
         self.instance = instance
@@ -48,17 +48,17 @@ class Claims:
 
     def of(self, instance: str) -> "Claims":
         """The claims of another instance."""
-        return Claims(self.redis, instance, self._lease_seconds)
+        return Claims(self._redis, instance, self._lease_seconds)
 
     async def heartbeat(self) -> bool:
         """Say that this instance lives; false when it had been taken for dead (or said so for the first time)."""
         alive, milliseconds = keys.alive(self.instance), int(self._lease_seconds * 1000)
         try:
-            before = await self.redis.set(alive, 1, xx=True, px=milliseconds)
+            before = await self._redis.set(alive, 1, xx=True, px=milliseconds)
             self.redis_full = False
         except OutOfMemoryError:
             self.redis_full = True
-            before = await self.redis.pexpire(alive, milliseconds)
+            before = await self._redis.pexpire(alive, milliseconds)
         if not before:
             await self._join(keys=[keys.INSTANCES, alive], args=[self.instance, milliseconds])
         return bool(before)
@@ -66,12 +66,12 @@ class Claims:
     async def prove(self) -> None:
         """Raise what Redis raises when it takes no write now; it may be full."""
         # Extends the sign of life of an instance that has one; a full Redis takes it, a replica does not.
-        await self.redis.pexpire(keys.alive(self.instance), int(self._lease_seconds * 1000))
+        await self._redis.pexpire(keys.alive(self.instance), int(self._lease_seconds * 1000))
 
     async def take(self, timeout_seconds: int) -> bytes | None:
         """The oldest message of the queue, now on this instance's claimed list; None when none came."""
         try:
-            taken = await self.redis.blmove(keys.QUEUE, self._list, timeout_seconds, "RIGHT", "LEFT")
+            taken = await self._redis.blmove(keys.QUEUE, self._list, timeout_seconds, "RIGHT", "LEFT")
         except OutOfMemoryError:
             self.redis_full = True
             taken = await self._take(keys=[keys.QUEUE, self._list])
@@ -111,9 +111,13 @@ class Claims:
         """Requeue everything that this instance has claimed, in order; -> how many messages."""
         return int(await self._requeue_all(keys=[self._list, keys.QUEUE]))
 
+    async def abandon(self) -> None:
+        """Declare this instance dead: another one takes over what it has claimed."""
+        await self._redis.delete(keys.alive(self.instance))
+
     async def leave(self) -> None:
         """Clear away what this instance leaves in Redis; its claimed list must be empty."""
-        async with self.redis.pipeline(transaction=True) as pipe:
+        async with self._redis.pipeline(transaction=True) as pipe:
             pipe.srem(keys.INSTANCES, self.instance)
             pipe.delete(keys.alive(self.instance), keys.celery_queue(self.instance))
             await pipe.execute()
@@ -128,22 +132,30 @@ class Claims:
         return self.neighbours
 
     async def _names(self) -> set[str]:
-        return {name.decode() for name in await self._lists.smembers(keys.INSTANCES)}
+        return {name.decode() for name in await self._members()}
+
+    async def _members(self) -> set[bytes]:
+        members: set[bytes] = await self._lists.smembers(keys.INSTANCES)
+        strange = {name for name in members if not name.isascii()}
+        for name in strange:
+            odd.note("instance", name, "no worker has such a name")
+            await self._lists.srem(keys.INSTANCES, name)
+        return members - strange
 
     async def _look(self, found: set[str]) -> list[Instance]:
         names = sorted(found)
-        alive = await self.redis.mget([keys.alive(name) for name in names]) if names else []
+        alive = await self._redis.mget([keys.alive(name) for name in names]) if names else []
         return [Instance(name, value is not None) for name, value in zip(names, alive, strict=True)]
 
     async def is_alive(self, instance: str) -> bool:
         """Tell if an instance still says that it lives."""
-        return bool(await self.redis.exists(keys.alive(instance)))
+        return bool(await self._redis.exists(keys.alive(instance)))
 
     async def are_all_empty(self) -> bool:
         """Tell if there was a moment at which no message waited in the queue or was claimed by any instance."""
         if await self._lists.llen(keys.QUEUE):
             return False
-        names = await self._lists.smembers(keys.INSTANCES)
+        names = await self._members()
         async with self._lists.pipeline(transaction=True) as pipe:
             pipe.smembers(keys.INSTANCES)
             pipe.llen(keys.QUEUE)

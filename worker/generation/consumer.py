@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from celery import Celery
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from worker.errors import InvalidMessage, MessageRefused, ServiceUnavailable
-from worker.generation import metrics
+from worker.generation import metrics, odd
 from worker.generation.celery_app import TASK
 from worker.generation.channel import SessionRef
 from worker.generation.claims import Claims
@@ -51,6 +52,7 @@ class Consumer:
         sessions: Sessions,
         settlement: Settlement,
         health: Health,
+        memory_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self._claims = claims
         self._ownership = ownership
@@ -61,6 +63,7 @@ class Consumer:
         self._sessions = sessions
         self._settlement = settlement
         self._health = health
+        self._memory_full = memory_full
         #: The last look at the intake; None before the next round has to look.
         self._state: State | None = None
         #: Slots that are surely free; 0: Redis has to count.
@@ -87,6 +90,10 @@ class Consumer:
                 log.warning("consumer_backed_off", error=type(error).__name__, next_try_seconds=round(pause, 1))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, MAX_WAIT_SECONDS)
+            except Exception as error:
+                odd.note("part", "consumer", error)
+                self._state, self._room = None, 0
+                await asyncio.sleep(_PAUSE_SECONDS)
             self._health.beat("consumer")
 
     async def _take_one(self) -> None:
@@ -96,6 +103,9 @@ class Consumer:
             if not state.may_probe:
                 await asyncio.sleep(_PAUSE_SECONDS)
                 return
+        if self._memory_full():
+            await asyncio.sleep(_PAUSE_SECONDS)
+            return
         if not await self._has_room():
             await _wait(self._freed, _FULL_SECONDS)
             return
@@ -144,6 +154,10 @@ class Consumer:
             message = parse(payload)
         except InvalidMessage as error:
             await self._refuse(payload, error)
+            return
+        except Exception as error:
+            odd.note("message", correlation(payload), error)
+            await self._refuse(payload, InvalidMessage("invalid_field", f"cannot be read: {type(error).__name__}"))
             return
         session = str(message.session_id)
         if probe and not await self._intake.pauses.give_probe(self._claims.instance, session):

@@ -19,7 +19,7 @@ local refused = type(redis.pcall('LPUSH', KEYS[1], item)) == 'table'
 -- Changes nothing: a full Redis takes the writes after it (see `room`).
 redis.call('PERSIST', KEYS[1])
 local others = redis.call('LLEN', KEYS[1]) - (refused and 0 or 1)
-local bytes = tonumber(redis.call('GET', KEYS[2]) or '0')
+local bytes = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
 if others == 0 then
   bytes = 0
 elseif bytes <= 0 then
@@ -32,14 +32,14 @@ while others > 0 and (others + 1 > most or bytes + #item > most_bytes or refused
 end
 if refused then redis.call('LPUSH', KEYS[1], item) end
 redis.call('SET', KEYS[2], bytes + #item)
-if dropped > 0 then redis.call('INCRBY', KEYS[3], dropped) end
+if dropped > 0 and type(redis.pcall('INCRBY', KEYS[3], dropped)) == 'table' then redis.call('SET', KEYS[3], dropped) end
 return dropped
 """
 #: Off the dead list and, with a third key, onto the queue like a new message: both or nothing.
 _TAKE = """
 if redis.call('LREM', KEYS[1], -1, ARGV[1]) == 0 then return 0 end
 if redis.call('LLEN', KEYS[1]) == 0 then redis.call('DEL', KEYS[2])
-else redis.call('DECRBY', KEYS[2], #ARGV[1]) end
+else redis.pcall('DECRBY', KEYS[2], #ARGV[1]) end
 if KEYS[3] then redis.call('LPUSH', KEYS[3], ARGV[2]) end
 return 1
 """
@@ -94,10 +94,11 @@ class DeadLetters:
 
     async def made_room(self) -> int:
         """Number of letters that ever had to go because the list was full."""
-        return int(await self._redis.get(keys.DEAD_DROPPED) or 0)
+        dropped = await self._redis.get(keys.DEAD_DROPPED) or b"0"
+        return int(dropped) if dropped.isdigit() else 0
 
     async def replay(self, letter: DeadLetter) -> bool:
-        """Put the message into the queue again as if it were new; false when somebody took the letter before.
+        """Requeue the message as if it were new; false when another command took the letter before.
 
         Raises:
             CannotReplay: it was not kept whole.
@@ -107,5 +108,5 @@ class DeadLetters:
         return bool(await self._take(keys=names, args=[letter.item, letter.message]))
 
     async def drop(self, letter: DeadLetter) -> bool:
-        """Delete it; false when somebody took it before."""
+        """Delete the letter; false when another command took it before."""
         return bool(await self._take(keys=[keys.DEAD, keys.DEAD_BYTES], args=[letter.item]))

@@ -44,6 +44,13 @@ class Delivery:
         with run.step("sign"):
             return await self._patiently(run, lambda: self._storage.sign(_path(run)))
 
+    async def find(self, run: Run) -> str | None:
+        """The address of the session's picture if an earlier worker has stored it."""
+        with run.step("sign"):
+            if not await self._patiently(run, lambda: self._storage.has(_path(run))):
+                return None
+            return await self._patiently(run, lambda: self._storage.sign(_path(run)))
+
     async def _patiently(self, run: Run, call: Callable[[], Awaitable[T]]) -> T:
         pause = 1.0
         while True:

@@ -18,7 +18,7 @@ class Expiry:
         self._most = max(settings.message_ttl_max_seconds, self._limit)
 
     async def check(self, message: GenerationMessage) -> None:
-        """Raises MessageExpired for a message that is too old; asks Redis only about one that may be."""
+        """Raise MessageExpired for a message that is too old; ask Redis only when the message may be."""
         made = message.created_at.timestamp()
         if not self._limit or time.time() - made <= self._limit:
             return

@@ -5,6 +5,7 @@ import time
 
 from redis.exceptions import RedisError
 
+from worker.generation import odd
 from worker.generation.claims import Claims
 from worker.generation.retrying import until_available
 from worker.health import Health
@@ -48,6 +49,9 @@ class Heartbeat:
                 await self.beat()
             except (RedisError, OSError) as error:
                 log.warning("heartbeat_failed", error=type(error).__name__)
+                await asyncio.sleep(1)
+            except Exception as error:
+                odd.note("part", "heartbeat", error)
                 await asyncio.sleep(1)
 
     async def beat(self) -> bool:

@@ -32,6 +32,26 @@ AUDIT_LOCK = "wearon:audit:lock"
 SWEEP_LOCK = "wearon:sweep:lock"
 
 
+_TYPES = {
+    **dict.fromkeys((QUEUE, DEAD, PAUSES, OPENAI_ANSWERS), "list"),
+    **dict.fromkeys((SETTLEMENTS, REJECTED), "hash"),
+    **dict.fromkeys((DEAD_BYTES, DEAD_DROPPED, INTAKE_STOPPED, INTAKE_STOPPED_SINCE), "string"),
+    **dict.fromkeys((PAUSE, OPENAI_SERVED, AUDIT, AUDIT_LOCK, SWEEP_LOCK), "string"),
+    INSTANCES: "set",
+    LIMITER: "zset",
+}
+#: Of keys for one instance or session.
+_FAMILIES = {"claimed": "list", "celery": "list", "alive": "string", "lease": "string", "begun": "string"}
+_FAMILIES |= {"deaths": "set", "failures": "hash"}
+
+
+def type_of(name: str) -> str:
+    """Type of one of these keys as Redis names it; empty for every other key."""
+    parts = name.split(":")
+    family = parts[1] if len(parts) == 3 and parts[0] == "wearon" else ""
+    return _TYPES.get(name) or _FAMILIES.get(family, "")
+
+
 def claimed(instance: str) -> str:
     """List of what this instance took from the queue and has not finished, newest first."""
     return f"wearon:claimed:{instance}"
@@ -53,7 +73,7 @@ def lease(session_id: UUID | str) -> str:
 
 
 def begun(session_id: UUID | str) -> str:
-    """Who first began the session and has not ended it in order."""
+    """Mark of the session's progress (see `marks`), until its worker has ended it in order."""
     return f"wearon:begun:{session_id}"
 
 

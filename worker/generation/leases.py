@@ -1,7 +1,6 @@
 """Who works on which session: a key in Redis that its holder renews, so that nobody else touches the session."""
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,37 +10,57 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
-from worker.generation import keys
+from worker.generation import keys, odd
+from worker.generation.marks import Mark, Receipt, Stage
 from worker.generation.retrying import retry_for, until_available
 from worker.logs import bound, get_logger
 
 log = get_logger(__name__)
 
-#: `begun` marks outlive any generation and every retry of it.
-_BEGUN_SECONDS = 24 * 3600
+#: Marks outlive any generation and every retry of it.
+_MARK_SECONDS = 24 * 3600
 
 #: How soon a renewal that failed is tried again.
 _AGAIN_SECONDS = 1.0
 #: Of the connections of the client: a crowd that comes or goes leaves some to the renewal.
 _CROWD = 16
 
-#: Takes the lease and notes who was the first to begin. -> 0 somebody holds it | 1 again | 2 first to begin
-#: May be repeated with the same token: the answer to an earlier try may have been lost.
-_ACQUIRE = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
+#: A key of another type was not made by a worker.
+_GET = """
+local function get(key)
+    local kept = redis.pcall('GET', key)
+    if type(kept) ~= 'table' then return kept end
+    redis.call('DEL', key)
+    return false
+end
+"""
+#: Takes the lease, and counts the start unless a worker before may have paid. -> the session's mark | false: another
+#: worker holds the lease. May be repeated with the same token: the answer to an earlier try may have been lost.
+_ACQUIRE = (
+    _GET
+    + """
+local holder = get(KEYS[1])
+if holder and holder ~= ARGV[1] then return false end
+local mark = get(KEYS[2])
+local starts, token = string.match(mark or 'started 0 -', '^started (%d+) (%S+)')
+if starts then
+    mark = string.format('started %d %s', token == ARGV[1] and starts or starts + 1, ARGV[1])
+end
 redis.call('PERSIST', KEYS[1]) -- a full Redis takes the SET after it (see `room`)
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[3]) then return 2 end
-return redis.call('GET', KEYS[2]) == ARGV[1] and 2 or 1
+redis.call('SET', KEYS[2], mark, 'EX', ARGV[3])
+return mark
 """
+)
 #: Renews any number of leases: two keys and a token each. Takes back a lease that ran out and that no other process
 #: has (Redis was away, the process was stopped), unless its session was ended, which deletes the mark. -> 1 or 0 each
-_RENEW = """
+_RENEW = (
+    _GET
+    + """
 local kept = {}
 for i = 1, #KEYS / 2 do
   local lease, mark, token = KEYS[2 * i - 1], KEYS[2 * i], ARGV[i + 1]
-  local holder = redis.call('GET', lease)
+  local holder = get(lease)
   local ours = holder == token or not holder and redis.call('EXISTS', mark) == 1
   if ours then
     redis.call('PERSIST', lease)
@@ -51,20 +70,41 @@ for i = 1, #KEYS / 2 do
 end
 return kept
 """
-_RELEASE = """
-local holder = redis.call('GET', KEYS[1])
+)
+#: Renews one lease in the same way and sets the mark in the same step: a worker that lost the session notes nothing.
+_NOTE = (
+    _GET
+    + """
+local holder = get(KEYS[1])
+if holder ~= ARGV[1] and (holder or redis.call('EXISTS', KEYS[2]) == 0) then return 0 end
+redis.call('PERSIST', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4])
+return 1
+"""
+)
+_RELEASE = (
+    _GET
+    + """
+local holder = get(KEYS[1])
 if not holder or holder == ARGV[1] then redis.call('DEL', unpack(KEYS)) end
 """
+)
 
 
 @dataclass(frozen=True)
 class Lease:
-    """`first`: nobody began this session before and vanished. `context` is what its log lines carry."""
+    """`mark` is the session's when the lease was taken. `context` is what its log lines carry."""
 
     session_id: UUID
     token: str
-    first: bool
+    mark: Mark
     context: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def first(self) -> bool:
+        """Tell if no worker started this session before and vanished."""
+        return self.mark.stage is Stage.STARTED and self.mark.starts == 1
 
 
 class Leases:
@@ -78,6 +118,7 @@ class Leases:
         self._crowd = asyncio.Semaphore(_CROWD)
         self._acquire = redis.register_script(_ACQUIRE)
         self._renew = redis.register_script(_RENEW)
+        self._note = redis.register_script(_NOTE)
         self._release = redis.register_script(_RELEASE)
 
     @property
@@ -90,10 +131,10 @@ class Leases:
         token = f"{self._instance}:{uuid4().hex[:8]}"
         names = [keys.lease(session_id), keys.begun(session_id)]
         # One token for all tries: a lease that nobody knows of would make the next taker drop the message.
-        result = await until_available(self._ask, self._acquire, names, [token, self._milliseconds, _BEGUN_SECONDS])
-        if not result:
+        mark = await until_available(self._ask, self._acquire, names, [token, self._milliseconds, _MARK_SECONDS])
+        if mark is None:
             return None
-        self._held[token] = Lease(session_id, token, first=result == 2, context=bound())
+        self._held[token] = Lease(session_id, token, Mark.read(mark), context=bound())
         return self._held[token]
 
     async def keep(self, lease: Lease) -> bool:
@@ -105,22 +146,27 @@ class Leases:
         (kept,) = await self._keep([lease])
         return kept
 
-    async def release(self, lease: Lease) -> None:
-        """Give it back, with the marks of the session; returns when it is free, if need be because it ran out."""
+    async def note(self, lease: Lease, stage: Stage, receipt: Receipt | None = None) -> bool:
+        """Do what `keep` does and note the session's progress; returns and raises the same."""
+        mark = Mark(stage, lease.mark.starts, lease.token, receipt or Receipt())
+        names = [keys.lease(lease.session_id), keys.begun(lease.session_id)]
+        try:
+            kept = await self._note(keys=names, args=[lease.token, self._milliseconds, str(mark), _MARK_SECONDS])
+        except (RedisError, OSError) as error:
+            raise ServiceUnavailable(f"Redis did not note the stage {stage}: {type(error).__name__}") from error
+        self._learn(lease, kept=bool(kept))
+        return bool(kept)
+
+    async def release(self, lease: Lease, *, keep_mark: bool = False) -> None:
+        """Give it back, and end the marks of the session; returns when it is free, if need be because it ran out."""
         self._held.pop(lease.token, None)
-        names = [keys.lease(lease.session_id), keys.begun(lease.session_id), keys.deaths(lease.session_id)]
+        names = [keys.lease(lease.session_id)]
+        if not keep_mark:
+            names += [keys.begun(lease.session_id), keys.deaths(lease.session_id)]
         try:
             await retry_for(self._milliseconds / 1000)(self._ask, self._release, names, [lease.token])
         except RedisError as error:
             log.warning("lease_not_released", session_id=str(lease.session_id), error=type(error).__name__)
-
-    @staticmethod
-    async def drop_all(redis: Redis, instance: str, session_ids: Iterable[UUID]) -> None:
-        """End the leases that a dead process of this instance left on these sessions."""
-        for session_id in session_ids:
-            holder = await redis.get(keys.lease(session_id))
-            if isinstance(holder, bytes) and holder.decode().startswith(f"{instance}:"):
-                await redis.delete(keys.lease(session_id))
 
     async def renew_forever(self) -> None:
         """Renew everything that is held, three times per lease time and in one round trip."""
@@ -134,6 +180,9 @@ class Leases:
                 await self._keep(held)
             except ServiceUnavailable as error:
                 log.warning("leases_not_renewed", error=str(error), leases=len(held))
+                pause = min(interval, _AGAIN_SECONDS)
+            except Exception as error:
+                odd.note("part", "leases", error)
                 pause = min(interval, _AGAIN_SECONDS)
 
     async def _ask(self, script: AsyncScript, names: list[str], arguments: list[str | int]) -> Any:
@@ -149,7 +198,10 @@ class Leases:
         except (RedisError, OSError) as error:
             raise ServiceUnavailable(f"Redis did not renew the leases: {type(error).__name__}") from error
         for lease, kept in zip(leases, answers, strict=True):
-            if not kept and self._held.pop(lease.token, None) is not None:
-                # The work goes on until it asks; the SQL functions decide whose result counts.
-                log.warning("lease_lost", **{"session_id": str(lease.session_id), **lease.context})
+            self._learn(lease, kept=bool(kept))
         return [bool(kept) for kept in answers]
+
+    def _learn(self, lease: Lease, *, kept: bool) -> None:
+        if not kept and self._held.pop(lease.token, None) is not None:
+            # The work goes on until it asks; the SQL functions decide whose result counts.
+            log.warning("lease_lost", **{"session_id": str(lease.session_id), **lease.context})

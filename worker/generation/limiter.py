@@ -142,7 +142,7 @@ class Limiter:
         except asyncio.CancelledError:
             await asyncio.wait({asking}, timeout=_GIVE_UP_SECONDS)
             if not asking.cancel():
-                asking.exception()  # nobody else will ask for it
+                asking.exception()  # no other caller asks for the error
             raise
 
     async def _ask(self, script: AsyncScript, token: str) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from typing import Any, Self, get_args
 
+from worker.generation import odd
+
 #: The longest event: all metrics of the process are some 50 kB.
 _LINE_BYTES = 1 << 20
 
@@ -71,8 +73,16 @@ class Link:
 
     async def events(self) -> AsyncIterator[Event]:
         """All events of the other end, until it closes the socket."""
-        while line := await self._reader.readline():
-            yield decode(line)
+        while True:
+            try:
+                line = await self._reader.readline()
+                if not line:
+                    return
+                event = decode(line)
+            except (ValueError, TypeError, KeyError) as error:
+                odd.note("part", "link", type(error).__name__)
+                continue
+            yield event
 
 
 def encode(event: Event) -> bytes:

@@ -76,6 +76,11 @@ _REFUNDS_BY_HAND = counter(
 IN_FLIGHT = gauge("wearon_generations_in_flight", "Generations that run now.")
 SLOTS = gauge("wearon_generation_slots", "Generations that may run at once.")
 LEASES = gauge("wearon_leases_held", "Sessions that this instance has the lease of.")
+BYTES_LIMIT = gauge("wearon_generation_bytes_limit", "Bytes that pictures and answers of all generations may take.")
+BYTES_HELD = gauge("wearon_generation_bytes_held", "Bytes of pictures and answers that generations hold or reserve.")
+BYTES_WAITING = gauge("wearon_generations_waiting_for_bytes", "Generations that wait until others hold fewer bytes.")
+RESTARTED = counter("wearon_generations_restarted_total", "Sessions that started again because their worker vanished.")
+RESCUED = counter("wearon_pictures_rescued_total", "Pictures that a vanished worker had stored, delivered by another.")
 REQUEUED = counter(
     "wearon_generations_requeued_total",
     "Generations that went back to wait.",

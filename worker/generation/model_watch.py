@@ -20,7 +20,8 @@ from worker.settings import Settings
 
 log = get_logger(__name__)
 
-#: How long an answer counts. One that says nothing is asked for again soon, but not by every generation.
+#: An answer counts for so long. After an answer that says nothing OpenAI is asked again soon, but not by every
+#: generation.
 _GONE_SECONDS, _ALIVE_SECONDS, _UNKNOWN_SECONDS = 600.0, 60.0, 30.0
 #: ... when OpenAI says in plain words that the model is gone: it may have gone since.
 _CONTRADICTED_SECONDS = 5.0

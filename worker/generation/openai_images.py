@@ -76,10 +76,12 @@ class ImageEditor:
         prompt: str,
         on_call: Callable[[], Awaitable[None]],
         step: Timer = metrics.step,
+        on_failure: Callable[[], Awaitable[None]] | None = None,
     ) -> Edit:
         """One picture from JPEGs in the given order; `on_call` is awaited before each request; what it raises passes.
 
-        `step` times the wait for the turn and the request.
+        `on_failure` is awaited before the wait for a retry, when nothing is in flight. `step` times the wait for the
+        turn and the request.
 
         Raises:
             RateLimited: OpenAI answered 429; nothing was retried.
@@ -91,10 +93,18 @@ class ImageEditor:
         """
         order = Order(images, prompt, on_call, step)
         try:
-            return await self._retrying(self._with_a_living_model, order)
+            return await self._retrying(self._attempt, order, on_failure)
         except Passing as error:
             detail = f"OpenAI failed after {self._max_retries} retries: {error}"
             raise ServiceOutage(UNAVAILABLE, detail) from error
+
+    async def _attempt(self, order: Order, on_failure: Callable[[], Awaitable[None]] | None) -> Edit:
+        try:
+            return await self._with_a_living_model(order)
+        except Passing:
+            if on_failure:
+                await on_failure()
+            raise
 
     async def _with_a_living_model(self, order: Order) -> Edit:
         try:

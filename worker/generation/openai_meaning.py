@@ -59,7 +59,7 @@ def as_error(answer: Answer, means: Meaning, *secrets: str) -> GenerationError:
 def _passing(answer: Answer) -> bool:
     if answer.status in (408, 409, 425) or answer.status >= 500:
         return True
-    # A page of a proxy: only statuses that mean the same whoever says them count.
+    # A page of a proxy: only statuses count that mean the same from a proxy and from OpenAI.
     return answer.html and answer.status not in (401, 402, 413, 429)
 
 

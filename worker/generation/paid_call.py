@@ -50,7 +50,7 @@ class PaidCall:
         try:
             return await self._call(run, pictures)
         except RateLimited as error:
-            run.called_openai = False
+            await self._starts.note_unpaid(run)
             wait = max(self._settings.rate_limit_retry_seconds, error.retry_after)
             wait = min(wait, self._settings.rate_limit_retry_max_seconds)
             metrics.REQUEUED.labels(error.reason).inc()
@@ -66,7 +66,13 @@ class PaidCall:
         try:
             async with asyncio.timeout(None) as limit:
                 run.attempt.stop = partial(_expire_in, limit, 0)
-                edit = await self._editor.edit(pictures, prompt, partial(self._before_request, run, limit), run.step)
+                edit = await self._editor.edit(
+                    pictures,
+                    prompt,
+                    partial(self._before_request, run, limit),
+                    run.step,
+                    on_failure=partial(self._starts.note_unpaid, run),
+                )
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -85,10 +91,10 @@ class PaidCall:
     async def _before_request(self, run: Run, limit: asyncio.Timeout) -> None:
         """Stop here if this process stood still so long that another worker may have made the request."""
         await self._expiry.check(run.message)
-        if not await self._starts.is_ours(run):
+        if not await self._starts.note_call(run):
             log.warning("message_dropped", why="another worker took the session over")
             raise SessionTaken
-        run.called_openai = run.attempt.waiting = True
+        run.attempt.waiting = True
         if run.probe:
             _expire_in(limit, self._settings.probe_limit_seconds)
 

@@ -9,9 +9,13 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 -- A moment further ahead than it was set to comes from a clock that has been set back since: it is over.
 local function get_pause()
     local kept = redis.call('GET', KEYS[1])
-    local pause = kept and cjson.decode(kept)
+    local read, pause = pcall(cjson.decode, kept or 'null')
+    -- What no worker has written is no pause.
+    if not read or type(pause) ~= 'table' or type(pause.reason) ~= 'string' or type(pause.probe) ~= 'string'
+        or type(pause.since) ~= 'number' or type(pause.probe_at) ~= 'number' then return nil end
+    pause.probe_until = tonumber(pause.probe_until) or 0
     if pause then
-        local period = pause.period or pause.probe_at - pause.since
+        local period = tonumber(pause.period) or pause.probe_at - pause.since
         pause.since = math.min(pause.since, now)
         if pause.probe_at > now + period then pause.probe_at = now end
     end
@@ -97,12 +101,13 @@ redis.call('LPUSH', KEYS[2], string.format('%.0f %s %s', now, ARGV[1], session))
 redis.call('LTRIM', KEYS[2], 0, size - 1)
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
 if available then redis.call('SET', KEYS[3], string.format('%.0f', now), 'EX', 86400) end
-if redis.call('EXISTS', KEYS[1]) == 1 then return 2 end
+if get_pause() then return 2 end
 if available then return 0 end
 local failures, others = 0, 0
 for _, entry in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
     local at, good, whose = string.match(entry, '^(%S+) (%S) (.*)$')
-    if good == '0' and math.abs(now - at) <= tonumber(ARGV[5]) then
+    at = tonumber(at)
+    if at and good == '0' and math.abs(now - at) <= tonumber(ARGV[5]) then
         failures = failures + 1
         if whose ~= session then others = others + 1 end
     end
@@ -114,11 +119,11 @@ return begin(nil, ARGV[6], ARGV[7])
 #: before. A failed probe prolongs the pause; without any success lately the breaker opens. -> failures that count
 FAILED = _script("""
 local session, milliseconds = ARGV[1], ARGV[3]
-local served, quiet = tonumber(redis.call('GET', KEYS[3]) or '0'), tonumber(ARGV[2])
+local served, quiet = tonumber(redis.call('GET', KEYS[3]) or '0') or 0, tonumber(ARGV[2])
 if served > now + quiet then served = 0 end
 local before = redis.call('HMGET', KEYS[4], 'count', 'at')
-local count = tonumber(before[1] or '0')
-if before[2] and served > tonumber(before[2]) then count = count + 1 end
+local count = tonumber(before[1] or '0') or 0
+if before[2] and served > (tonumber(before[2]) or 0) then count = count + 1 end
 redis.call('HSET', KEYS[4], 'count', count, 'at', string.format('%.0f', now))
 redis.call('EXPIRE', KEYS[4], 86400)
 local pause = get_pause()

@@ -10,7 +10,7 @@ from typing import Self
 
 from redis.asyncio import Redis
 
-from worker.generation import keys
+from worker.generation import keys, odd
 from worker.generation.pause_scripts import CHANGE, END, MOVE, RESUME, SOON, STOP, TAKE
 
 #: A probe without a sign of life for this long is lost; its holder renews it in a third of the time.
@@ -36,8 +36,15 @@ class Pause:
         """The pause that Redis keeps, if there is one."""
         if not isinstance(kept, bytes):
             return None
-        fields = json.loads(kept)
-        return cls(fields["reason"], fields["since"] / 1000, fields["probe_at"] / 1000, fields["probe"])
+        try:
+            fields = json.loads(kept)
+            reason, probe = fields["reason"], fields["probe"]
+            if not isinstance(reason, str) or not isinstance(probe, str):
+                raise TypeError("reason and probe must be texts")
+            return cls(reason, float(fields["since"]) / 1000, float(fields["probe_at"]) / 1000, probe)
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            odd.note("value", keys.PAUSE, error)
+            return None
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ class Pauses:
     async def now(self) -> tuple[str, Pause | None]:
         """An operator's reason (empty: none), and the automatic pause."""
         stopped, kept = await self._redis.mget(keys.INTAKE_STOPPED, keys.PAUSE)
-        return stopped.decode() if isinstance(stopped, bytes) else "", Pause.read(kept)
+        return stopped.decode(errors="replace") if isinstance(stopped, bytes) else "", Pause.read(kept)
 
     async def times(self) -> Times:
         """All pauses that are remembered, and those that go on."""
@@ -121,13 +128,22 @@ class Pauses:
             pipe.lrange(keys.PAUSES, 0, -1)
             (seconds, microseconds), (kept, stopped), past = await pipe.execute()
         now = seconds + microseconds / 1e6
-        paused = [(since / 1000, until / 1000) for since, until in (map(int, entry.split()) for entry in past)]
+        paused = [times for entry in past if (times := _past(entry))]
         if pause := Pause.read(kept):
             paused.append((pause.since, now))
-        stopped_since = int(stopped) / 1000 if stopped else None
+        stopped_since = int(stopped) / 1000 if isinstance(stopped, bytes) and stopped.isdigit() else None
         if stopped_since is not None:
             paused.append((stopped_since, now))
         return Times(now, paused, stopped_since)
 
     async def _moved(self, holder: str, to: str) -> bool:
         return bool(await self._move(keys=[keys.PAUSE], args=[holder, to, int(PROBE_SECONDS * 1000)]))
+
+
+def _past(entry: bytes) -> tuple[float, float] | None:
+    try:
+        since, until = map(int, entry.split())
+    except ValueError as error:
+        odd.note("value", keys.PAUSES, error)
+        return None
+    return since / 1000, until / 1000

@@ -19,8 +19,10 @@ from worker.errors import (
 )
 from worker.generation import metrics
 from worker.generation.breaker import ATTEMPT, Breaker
+from worker.generation.byte_budget import ByteBudget
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.leases import Leases
+from worker.generation.marks import Stage
 from worker.generation.message import GenerationMessage
 from worker.generation.outcome import Outcome
 from worker.generation.probes import Probes
@@ -53,6 +55,8 @@ class Pipeline:
         self,
         *,
         timeout_seconds: float,
+        budget: ByteBudget,
+        picture_max_bytes: int,
         leases: Leases,
         starts: Starts,
         steps: Steps,
@@ -62,6 +66,8 @@ class Pipeline:
         dead_letters: DeadLetters,
     ) -> None:
         self._timeout_seconds = timeout_seconds
+        self._budget = budget
+        self._picture_max_bytes = picture_max_bytes
         self._leases = leases
         self._starts = starts
         self._steps = steps
@@ -69,7 +75,7 @@ class Pipeline:
         self._breaker = breaker
         self._probes = probes
         self._dead_letters = dead_letters
-        self._interruptible: set[asyncio.Task[Outcome]] = set()
+        self._interruptible: dict[asyncio.Task[Outcome], Run] = {}
         self._releasing = False
 
     async def generate(self, message: GenerationMessage, payload: bytes, probe: str = "") -> End:
@@ -82,21 +88,23 @@ class Pipeline:
             if lease is None:
                 log.info("duplicate_dropped", why="another worker has the session")
                 return _dropped()
+            run = Run(message, lease, probe)
             try:
-                return await self._generate(Run(message, lease, probe), payload)
+                return await self._generate(run, payload)
             finally:
-                await self._leases.release(lease)
+                await self._leases.release(lease, keep_mark=run.keep_mark)
 
     def release(self) -> None:
-        """Stop everything that runs: generations not yet paid for are requeued, the others failed and refunded."""
+        """Requeue what is not paid for, fail and refund calls in flight; a picture that is there is still delivered."""
         self._releasing = True
-        for task in self._interruptible:
-            task.cancel()
+        for task, run in self._interruptible.items():
+            if run.stage is not Stage.PAID:
+                task.cancel()
 
     async def _generate(self, run: Run, payload: bytes) -> End:
         ATTEMPT.set(run.attempt)
-        work = asyncio.create_task(self._within_deadline(run))
-        self._interruptible.add(work)
+        work = asyncio.create_task(self._within_budget(run))
+        self._interruptible[work] = run
         if self._releasing:
             work.cancel()
         end: Outcome | End
@@ -105,19 +113,24 @@ class Pipeline:
         except (Exception, asyncio.CancelledError) as error:
             end = await self._end_of(run, payload, error)
         finally:
-            self._interruptible.discard(work)
+            del self._interruptible[work]
         if isinstance(end, End):
             return end
         await self._settlement.settle(end)
         log.info("generation_ended", outcome=end.kind, seconds=run.elapsed_ms / 1000, steps=run.steps)
         return End.FINISHED
 
+    async def _within_budget(self, run: Run) -> Outcome:
+        """The wait for memory is no part of the deadline: the session is still queued."""
+        async with self._budget.reserve(len(run.message.image_urls), self._picture_max_bytes) as run.memory:
+            return await self._within_deadline(run)
+
     async def _within_deadline(self, run: Run) -> Outcome:
         limit = self._timeout_seconds
         try:
             async with asyncio.timeout(limit) as deadline:
-                await self._starts.start(run)
-                return await self._steps.make(run)
+                unpaid = await self._starts.start(run)
+                return await (self._steps.make(run) if unpaid else self._steps.rescue(run))
         except TimeoutError:
             if not deadline.expired() or not run.started:
                 raise
@@ -148,7 +161,7 @@ class Pipeline:
                 log.warning("generation_failing", reason=error.reason, detail=str(error))
                 return _failed(run, error)
             case asyncio.CancelledError():
-                if run.called_openai:
+                if run.stage is not Stage.STARTED:
                     return _failed(run, WorkerLost("the worker was told to stop in the middle of the call"))
                 log.info("generation_released")
                 return await self._requeue(run, "released")

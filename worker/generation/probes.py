@@ -66,7 +66,7 @@ class Probes:
 
 
 async def _noted(change: Callable[..., Awaitable[bool]], *args: object, **kwargs: object) -> bool:
-    """Make a change of the pause; one that Redis does not take is made by the next probe."""
+    """Make a change of the pause; the next probe repeats a change that Redis does not take."""
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             return await until_available(change, *args, **kwargs)

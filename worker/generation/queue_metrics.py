@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
-from worker.generation import keys
+from worker.generation import keys, odd
 from worker.generation.audit import Report
 from worker.generation.audit.kinds import WRONG
 from worker.generation.claims import Claims
@@ -32,7 +32,7 @@ if queued > 0 then
     if found then table.insert(made, found) end
   end
 end
-return {queued, oldest, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3]), redis.call('HLEN', KEYS[4]),
+return {queued, made, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3]), redis.call('HLEN', KEYS[4]),
         redis.call('HLEN', KEYS[5]), redis.call('MGET', KEYS[6], KEYS[7], KEYS[8])}
 """
 
@@ -66,7 +66,7 @@ class Shared:
         queued, end, claimed, dead, waiting, rejected, (audit, dropped, kept) = await self._look(
             keys=[*lists, *values], args=[_END, MAX_MESSAGE_BYTES]
         )
-        last: dict[str, Any] = json.loads(audit) if audit else {"drift": 0, "time": 0}
+        last = _last_audit(audit)
         return [
             _findings(last.get("kinds", {})),
             _gauge("wearon_audit_drift_credits", "Credits that are not where they belong.", last["drift"]),
@@ -75,7 +75,9 @@ class Shared:
             _gauge("wearon_queue_oldest_message_age_seconds", "Age of the oldest of them.", _age(end)),
             _gauge("wearon_dead_letters", "Dead letters that are kept.", dead),
             CounterMetricFamily(
-                "wearon_dead_letters_dropped", "Dead letters that made room for newer ones.", int(dropped or 0)
+                "wearon_dead_letters_dropped",
+                "Dead letters that made room for newer ones.",
+                _number(dropped),
             ),
             _gauge("wearon_settlements_waiting", "Outcomes that the database does not have yet.", waiting),
             _gauge("wearon_settlements_rejected", "Outcomes that the database rejects for good.", rejected),
@@ -115,6 +117,20 @@ def _pause(pause: Pause | None) -> list[Metric]:
     return [paused, _gauge("wearon_intake_paused_timestamp_seconds", "When the pause began; 0: there is none.", since)]
 
 
+def _number(kept: bytes | None) -> int:
+    return int(kept) if kept and kept.isdigit() else 0
+
+
+def _last_audit(kept: bytes | None) -> dict[str, Any]:
+    try:
+        found = json.loads(kept or b"{}")
+        kinds = {kind: int(count) for kind, count in found.get("kinds", {}).items()}
+        return {**{name: float(found.get(name, 0)) for name in ("drift", "time")}, "kinds": kinds}
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        odd.note("value", keys.AUDIT, error)
+        return {"drift": 0, "time": 0}
+
+
 def _findings(counts: dict[str, int]) -> Metric:
     found = GaugeMetricFamily("wearon_audit_findings", "Findings of the last audit.", labels=["kind"])
     for kind in sorted({*WRONG, *counts}):
@@ -130,6 +146,6 @@ def _age(moments: list[bytes]) -> float:
     """Of the oldest; a message that does not say is refused as soon as it is taken."""
     made = []
     for moment in moments:
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):
             made.append(timestamp(moment.decode()).timestamp())
     return max(0.0, time.time() - min(made)) if made else 0.0

@@ -58,7 +58,10 @@ class Rejected:
 
     async def list(self) -> list[RejectedOutcome]:
         """All of them, oldest first."""
-        found = [_read(name.decode(), value) for name, value in (await self._redis.hgetall(keys.REJECTED)).items()]
+        found = [
+            _read(name.decode(errors="replace"), value)
+            for name, value in (await self._redis.hgetall(keys.REJECTED)).items()
+        ]
         return sorted(found, key=lambda rejected: rejected.time)
 
     async def retry(self, rejected: RejectedOutcome) -> bool:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from worker.errors import AccountRefused, ServiceUnavailable
 from worker.generation import metrics
 from worker.generation.breaker import Attempt
+from worker.generation.byte_budget import Held
 from worker.generation.leases import Lease
+from worker.generation.marks import Stage
 from worker.generation.message import GenerationMessage
 
 
@@ -28,12 +30,16 @@ class Run:
     started: bool = False
     #: ... or may be: the answer to the start was lost.
     perhaps_started: bool = False
-    #: OpenAI may have been paid: the session is not requeued any more.
-    called_openai: bool = False
+    #: Of the budget of all generations.
+    memory: Held | None = None
+    #: Unless nothing has been paid, the session is not requeued any more.
+    stage: Stage = Stage.STARTED
     #: Why the storage does not take the paid picture.
     refused: AccountRefused | ServiceUnavailable | None = None
     #: Seconds in each step, all its calls together.
     steps: dict[str, float] = field(default_factory=dict)
+    #: The session is as the vanished worker before left it, and its mark still tells how.
+    keep_mark: bool = False
     attempt: Attempt = field(init=False)
 
     def __post_init__(self) -> None:
@@ -43,6 +49,16 @@ class Run:
     def elapsed_ms(self) -> int:
         """Milliseconds since the message came."""
         return round((time.monotonic() - self.began_at) * 1000)
+
+    def hold_picture(self, number: int, count: int) -> None:
+        """Count the bytes of one of the customer's pictures instead of what was reserved for it."""
+        if self.memory:
+            self.memory.change(number, count)
+
+    def hold(self, count: int) -> None:
+        """Count the bytes of the finished picture instead of the customer's pictures."""
+        if self.memory:
+            self.memory.replace(count)
 
     def step(self, name: str) -> AbstractContextManager[None]:
         """Time one step for the log and the metric."""

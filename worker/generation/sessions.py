@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from postgrest import AsyncPostgrestClient
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from worker.errors import ServiceUnavailable, WorkerError
+from worker.generation import odd
 from worker.generation.channel import Channel, SessionRef
 from worker.generation.database import FunctionMissing, rows, run
 from worker.generation.installed import Installed
@@ -56,7 +57,7 @@ class Change(BaseModel):
     changed: bool
     #: The session's status now; None: there is no such session.
     status: str | None
-    #: False: the session belongs to somebody else (start only).
+    #: False: the session belongs to another owner (start only).
     owner_matches: bool | None = None
     #: The stored picture's address (complete only).
     image_url: str | None = None
@@ -147,7 +148,7 @@ class Sessions:
             log.info("functions_newer", installed_version=installed.version, needed_version=MIGRATION_VERSION)
 
     async def find(self, session_id: UUID, owner_ids: set[str]) -> SessionRef | None:
-        """The one session with this id; where both channels have one, the one that belongs to these owners."""
+        """The only session with this id; where both channels have one, the session of these owners."""
         found: dict[Channel, str] = {}
         for channel in Channel:
             owner = channel.owner_column
@@ -209,5 +210,11 @@ class Sessions:
 
 
 def _open_session(channel: Channel, row: dict[str, Any]) -> OpenSession:
-    made = datetime.fromisoformat(row["created_at"]) if row["created_at"] else None
+    try:
+        made = datetime.fromisoformat(row["created_at"]) if row["created_at"] else None
+        made = made.replace(tzinfo=UTC) if made and made.tzinfo is None else made
+    except (ValueError, TypeError) as error:
+        # PostgreSQL has moments that Python has not: infinity, and years after 9999.
+        odd.note("session", row["id"], error)
+        made = None
     return OpenSession(channel, UUID(row["id"]), row["status"], made)

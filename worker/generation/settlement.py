@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.errors import CallRejected, ServiceUnavailable
-from worker.generation import metrics
+from worker.generation import metrics, odd
 from worker.generation.database import AnswerLost
 from worker.generation.outcome import Outcome
 from worker.generation.ownership import Ownership
@@ -33,7 +33,7 @@ _UNSURE_MAX = 10_000
 #: How often the background loop looks for outcomes that wait.
 _INTERVAL_SECONDS = 2.0
 #: ... as long as none was there; each look costs a command.
-_REST_SECONDS = 15.0
+_REST_SECONDS = 10.0
 
 
 class Settlement:
@@ -45,6 +45,8 @@ class Settlement:
         self._rejected = Rejected(redis)
         self._ownership = Ownership(redis)
         self._deferred = asyncio.Event()
+        #: Outcomes waited at the last look.
+        self._waits = False
         #: Outcomes that this process wrote without getting an answer: the database may have them all the same.
         self._unsure = set[UUID]()
 
@@ -68,7 +70,7 @@ class Settlement:
                     metrics.POSTPONED.inc()
                     log.warning("settlement_postponed", outcome=outcome.kind, error=str(error))
                     return
-                # Neither Redis nor the database: this process is the only one that knows.
+                # Neither Redis nor the database has the outcome: only this process knows it.
                 log.error("settlement_homeless", outcome=outcome.kind, error=str(error))
                 continue
             if kept and await self._forget(outcome.session_id):
@@ -77,35 +79,45 @@ class Settlement:
 
     async def settle_forever(self) -> None:
         """Write what waits in Redis, with growing patience while the database is away."""
-        pause = _INTERVAL_SECONDS
+        pause = again = _INTERVAL_SECONDS
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._deferred.wait()
             self._deferred.clear()
             try:
-                pause = _INTERVAL_SECONDS if await self.settle_waiting() else _REST_SECONDS
+                await self.settle_waiting()
+                pause, again = _INTERVAL_SECONDS if self._waits else _REST_SECONDS, _INTERVAL_SECONDS
             except (ServiceUnavailable, RedisError) as error:
-                pause = min(pause * 1.5, 15.0)
+                pause = again = min(again * 1.5, 15.0)
                 log.warning("settlement_waits", error=str(error), next_try_seconds=round(pause, 1))
+            except Exception as error:
+                odd.note("part", "settler", error)
 
     async def settle_waiting(self) -> int:
         """Write all outcomes that no worker settles itself; -> how many were written."""
         written = 0
         refused: ServiceUnavailable | None = None
-        for session_id, kept in await self._waiting.entries():
+        entries = await self._waiting.entries()
+        self._waits = bool(entries)
+        for session_id, kept in entries:
             try:
                 written += await self._settle_entry(session_id, kept)
             except ServiceUnavailable as error:
                 # An outcome that the database does not take now must not keep the others waiting.
                 refused = error
+            except RedisError:
+                raise
+            except Exception as error:
+                odd.note("outcome", session_id, error)
+                await self._set_aside(session_id, kept.decode(errors="replace"), f"{type(error).__name__}: {error}")
         if refused:
             raise refused
         return written
 
     async def waiting(self) -> list[Outcome]:
         """Outcomes that the database does not have yet."""
-        return [Outcome.model_validate_json(kept) for _, kept in await self._waiting.entries()]
+        return [outcome for entry in await self._waiting.entries() if (outcome := _read(*entry))]
 
     async def is_waiting(self, session_id: UUID) -> bool:
         """Tell if this session's outcome is known and only has to be written, by a worker or by an operator."""
@@ -117,9 +129,8 @@ class Settlement:
 
     async def _settle_entry(self, session_id: str, kept: bytes) -> bool:
         """Write one outcome; false for an outcome that is set aside, or left to the worker that has the lease."""
-        try:
-            outcome = Outcome.model_validate_json(kept)
-        except ValidationError:
+        outcome = _read(session_id, kept)
+        if outcome is None:
             await self._set_aside(session_id, kept.decode(errors="replace"), "the entry is no outcome")
             return False
         if await self._ownership.is_held(outcome.session_id):
@@ -214,3 +225,16 @@ def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
             # Nothing was credited: an operator has to look at how this session was charged.
             log.error("refund_by_hand_needed", payer=change.refund, **event)
     return already and not change.changed
+
+
+def _read(session_id: str, kept: bytes) -> Outcome | None:
+    """The outcome that is kept for the session; None when the entry is of another version, or made by hand."""
+    try:
+        outcome = Outcome.model_validate_json(kept)
+    except ValidationError as error:
+        odd.note("outcome", session_id, f"{error.error_count()} fields are not as this version writes them")
+        return None
+    if str(outcome.session_id) != session_id:
+        odd.note("outcome", session_id, "it is another session's")
+        return None
+    return outcome

@@ -3,10 +3,11 @@
 import asyncio
 import time
 
-from worker.errors import InvalidMessage, MessageExpired, MessageRefused, Orphaned, ServiceUnavailable, WorkerLost
+from worker.errors import InvalidMessage, MessageExpired, MessageRefused, Orphaned, ServiceUnavailable
 from worker.generation import metrics
 from worker.generation.expiry import Expiry
 from worker.generation.leases import Leases
+from worker.generation.marks import MAX_STARTS, Receipt, Stage
 from worker.generation.retrying import until_available
 from worker.generation.run import Run, SessionTaken
 from worker.generation.sessions import Change, Sessions
@@ -14,6 +15,9 @@ from worker.generation.settlement import Settlement
 from worker.logs import get_logger
 
 log = get_logger(__name__)
+
+#: A note that only saves money in a crash holds up nothing for longer.
+_NOTE_SECONDS = 2.0
 
 
 class Starts:
@@ -25,8 +29,8 @@ class Starts:
         self._settlement = settlement
         self._expiry = expiry
 
-    async def start(self, run: Run) -> None:
-        """queued -> processing.
+    async def start(self, run: Run) -> bool:
+        """queued -> processing; false when a worker that is gone has come so far that OpenAI may have been paid.
 
         Raises:
             SessionTaken: the session is not this worker's to start.
@@ -43,13 +47,30 @@ class Starts:
         if not change.changed and not await self.is_ours(run):
             log.info("message_dropped", why="another worker took the session over", status=change.status)
             raise SessionTaken
-        # "processing" is our own start whose answer was lost, unless another worker started this session before.
-        run.started = change.changed or (change.status == "processing" and run.perhaps_started)
-        if not run.started:
-            raise await self._no_start(run, change)
-        queued_seconds = time.time() - message.created_at.timestamp()
+        if not change.changed:
+            if change.status != "processing" or await self._settlement.is_waiting(message.session_id):
+                raise _no_start(change)
+            if run.lease.first and not run.perhaps_started:
+                # Redis lost the mark, or the session's worker uses another Redis: the sweep ends it after its deadline.
+                log.warning("message_dropped", why="a worker without a mark here has the session")
+                raise SessionTaken
+        run.started = True
+        if run.lease.mark.stage is not Stage.STARTED:
+            if not change.changed:
+                run.stage = Stage.PAID
+                return False
+            await self.note_unpaid(run)  # it waits in the queue only after an answer without a picture
+        if run.lease.mark.starts > MAX_STARTS:
+            raise InvalidMessage("poison", f"{MAX_STARTS} workers ended in the middle of this message")
+        self._log_start(run, again=not run.lease.first)
+        return True
+
+    def _log_start(self, run: Run, *, again: bool) -> None:
+        queued_seconds = time.time() - run.message.created_at.timestamp()
         metrics.waited(queued_seconds)
-        log.info("generation_started", queued_seconds=round(queued_seconds, 3))
+        if again:
+            metrics.RESTARTED.inc()
+        log.info("generation_started", queued_seconds=round(queued_seconds, 3), starts=run.lease.mark.starts)
 
     async def restart(self, run: Run) -> None:
         """queued -> processing again, after a wait of our own.
@@ -69,8 +90,34 @@ class Starts:
             return False
         if run.started or run.perhaps_started:
             await until_available(self._sessions.requeue, run.message.session)
+        else:
+            run.keep_mark = not run.lease.first
         metrics.REQUEUED.labels(reason).inc()
         return True
+
+    async def note_call(self, run: Run) -> bool:
+        """Note before a request to OpenAI that it may be paid; false when the session is not ours any more."""
+        if not await until_available(self._leases.note, run.lease, Stage.CALLING):
+            return False
+        run.stage = Stage.CALLING
+        return True
+
+    async def note_unpaid(self, run: Run) -> None:
+        """Note after a call that failed that nothing is in flight."""
+        run.stage = Stage.STARTED
+        await self._note(run, Stage.STARTED)
+
+    async def note_paid(self, run: Run, receipt: Receipt) -> None:
+        """Note that the picture is there; what the mark lacks, the session's row lacks after a crash."""
+        run.stage = Stage.PAID
+        await self._note(run, Stage.PAID, receipt)
+
+    async def _note(self, run: Run, stage: Stage, receipt: Receipt | None = None) -> None:
+        try:
+            async with asyncio.timeout(_NOTE_SECONDS):
+                await until_available(self._leases.note, run.lease, stage, receipt)
+        except TimeoutError:
+            log.warning("mark_not_changed", stage=stage)
 
     async def is_ours(self, run: Run) -> bool:
         """False when another worker took the session over while this process, or Redis, stood still."""
@@ -89,16 +136,14 @@ class Starts:
             return await self._sessions.start(run.message.session, run.message.owner_id)
         except (ServiceUnavailable, asyncio.CancelledError):
             # The database may have done it all the same.
-            run.perhaps_started = run.lease.first
+            run.perhaps_started = run.lease.mark.stage is Stage.STARTED
             raise
 
-    async def _no_start(self, run: Run, change: Change) -> Exception:
-        """The reason why a session that is ours to start has not been started."""
-        if change.status == "processing" and not await self._settlement.is_waiting(run.message.session_id):
-            # We hold the lease, so its worker is gone; that worker may have paid, so there is no second call.
-            return WorkerLost("its worker vanished in the middle of it")
-        log.info("message_dropped", why="nothing to do", status=change.status)
-        if change.status == "failed":
-            # A store's uninstall fails its sessions without a refund.
-            return Orphaned("the session was failed before its message came")
-        return SessionTaken()
+
+def _no_start(change: Change) -> Exception:
+    """The reason why a session that has ended, or whose end only has to be written, is not started."""
+    log.info("message_dropped", why="nothing to do", status=change.status)
+    if change.status == "failed":
+        # A store's uninstall fails its sessions without a refund.
+        return Orphaned("the session was failed before its message came")
+    return SessionTaken()

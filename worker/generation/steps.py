@@ -3,33 +3,48 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, TypeVar
 
-from worker.errors import EditFailed, ImageError
-from worker.generation import openai_metrics
+from worker.errors import EditFailed, ImageError, WorkerLost
+from worker.generation import metrics, openai_metrics
 from worker.generation.delivery import Delivery
+from worker.generation.marks import Receipt
 from worker.generation.openai_request import Edit
 from worker.generation.outcome import Outcome
 from worker.generation.paid_call import PaidCall
 from worker.generation.pauses import STORAGE
 from worker.generation.run import Run
+from worker.generation.starts import Starts
+from worker.logs import get_logger
 from worker.photos.decode import normalise, to_jpeg
 from worker.photos.fetcher import ImageFetcher
 
 T = TypeVar("T")
+log = get_logger(__name__)
 
 #: Pictures in memory as they were sent (up to 10 MiB each) in one process; every other picture waits its turn.
 DOWNLOADS = 32
+#: A picture in memory while OpenAI works: itself, and its place in the request's body.
+_COPIES = 2
 
 
 class Steps:
     """Makes the picture of a session that is "processing"; at most `concurrency` paid calls at once."""
 
     def __init__(
-        self, *, fetcher: ImageFetcher, paid_call: PaidCall, delivery: Delivery, concurrency: int, threads: Executor
+        self,
+        *,
+        fetcher: ImageFetcher,
+        paid_call: PaidCall,
+        starts: Starts,
+        delivery: Delivery,
+        concurrency: int,
+        threads: Executor,
     ) -> None:
         self._fetcher = fetcher
         self._paid_call = paid_call
+        self._starts = starts
         self._delivery = delivery
         self._threads = threads
         self._downloads = asyncio.Semaphore(DOWNLOADS)
@@ -38,30 +53,45 @@ class Steps:
     async def make(self, run: Run) -> Outcome:
         """The picture, paid for, stored and signed; raises GenerationError when there will be none."""
         message = run.message
-        edit = await self._edit(run, await all_of(self._picture(run, url) for url in message.image_urls))
-        openai_metrics.spent(message.channel, edit.model, edit.input_tokens, edit.output_tokens, edit.cost_usd)
-        jpeg = await self._verified(edit)
-        url = await self._delivery.deliver(run, jpeg)
-        return Outcome(
-            channel=message.channel,
-            session_id=message.session_id,
-            kind="completed",
-            processing_time_ms=run.elapsed_ms,
-            image_url=url,
+        edit = await self._edit(run, await all_of(self._picture(run, *it) for it in enumerate(message.image_urls)))
+        run.hold(len(edit.image))
+        receipt = Receipt(
             input_tokens=edit.input_tokens,
             output_tokens=edit.output_tokens,
             cost_usd=edit.cost_usd,
-            created_at=message.created_at.timestamp(),
+            processing_time_ms=run.elapsed_ms,
         )
+        await self._starts.note_paid(run, receipt)
+        openai_metrics.spent(message.channel, edit.model, edit.input_tokens, edit.output_tokens, edit.cost_usd)
+        jpeg = await self._verified(edit)
+        url = await self._delivery.deliver(run, jpeg)
+        return _completed(run, url, receipt, run.elapsed_ms)
 
-    async def _picture(self, run: Run, url: str) -> bytes:
+    async def rescue(self, run: Run) -> Outcome:
+        """The outcome of a session whose worker vanished after its call to OpenAI: its picture may have been stored.
+
+        Raises:
+            WorkerLost: it has not; the call is lost.
+        """
+        url = await self._delivery.find(run)
+        if url is None:
+            raise WorkerLost("its worker vanished in the middle of the call")
+        log.warning("picture_rescued")
+        metrics.RESCUED.inc()
+        receipt = run.lease.mark.receipt
+        return _completed(run, url, receipt, receipt.processing_time_ms or run.elapsed_ms)
+
+    async def _picture(self, run: Run, number: int, url: str) -> bytes:
         """Fetched and resized at once, so that only a few originals are in memory at any time."""
         async with self._downloads:
             with run.step("fetch"):
-                data = await self._fetcher.fetch(url)
+                data = await self._fetcher.fetch(url, partial(run.hold_picture, number))
+            run.hold_picture(number, len(data))
             openai_metrics.image("in", len(data))
             with run.step("resize"):
-                return await self._in_thread(normalise, data)
+                picture = await self._in_thread(normalise, data)
+            run.hold_picture(number, _COPIES * len(picture))
+            return picture
 
     async def _edit(self, run: Run, pictures: list[bytes]) -> Edit:
         async with self._calls:
@@ -77,6 +107,20 @@ class Steps:
 
     async def _in_thread(self, function: Callable[[bytes], T], data: bytes) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, data)
+
+
+def _completed(run: Run, url: str, receipt: Receipt, processing_time_ms: int) -> Outcome:
+    return Outcome(
+        channel=run.message.channel,
+        session_id=run.message.session_id,
+        kind="completed",
+        processing_time_ms=processing_time_ms,
+        image_url=url,
+        input_tokens=receipt.input_tokens,
+        output_tokens=receipt.output_tokens,
+        cost_usd=receipt.cost_usd,
+        created_at=run.message.created_at.timestamp(),
+    )
 
 
 async def all_of(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

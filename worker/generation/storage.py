@@ -28,7 +28,7 @@ class Storage:
         self._signed_url_seconds = signed_url_seconds
 
     async def upload(self, path: str, jpeg: bytes) -> None:
-        """Store the picture; one that is already there is replaced, so a repeated upload is harmless."""
+        """Store the picture in the place of an earlier one, so that a repeated upload is harmless."""
         what = f"upload of {path}"
         try:
             await self._put(path, jpeg, upsert=True)
@@ -42,7 +42,7 @@ class Storage:
             raise _error(answer, what) from failure
 
     async def sign(self, path: str) -> str:
-        """An address that shows the picture to whoever has it, for the configured time."""
+        """An address that shows the picture without a login, for the configured time."""
         try:
             return str((await self._bucket.create_signed_url(path, self._signed_url_seconds))["signedURL"])
         except FAILURES as failure:
@@ -50,6 +50,16 @@ class Storage:
             if answer.meaning is Meaning.MISSING:
                 raise StorageFailed(f"{what}: {answer.detail}") from failure
             raise _error(answer, what) from failure
+
+    async def has(self, path: str) -> bool:
+        """Tell if a picture is there; the proof of an upload is none."""
+        try:
+            return bool(await self._bucket.download(path) != _proof())
+        except FAILURES as failure:
+            answer = read(failure)
+            if answer.meaning is Meaning.MISSING:
+                return False
+            raise _error(answer, f"look at {path}") from failure
 
     async def check(self, path: str) -> None:
         """Prove that an upload to `path` would be taken, by a picture of one pixel that is removed again.

@@ -73,11 +73,11 @@ class Stuck:
         candidates = await self._sessions.open(["processing"], self._on_progress)
         marks = await self._ownership.marks([session.id for session in candidates])
         deadline = self._before(max(self._most, _ORPHAN_SECONDS))
-        lost = [
-            session
-            for session in candidates
-            if not marks[session.id].held and (marks[session.id].begun or session.is_older_than(deadline))
-        ]
+        free = [session for session in candidates if not marks[session.id].held]
+        lost = [session for session in free if session.is_older_than(deadline)]
+        if any(marks[session.id].begun for session in free) and await self._claims.are_all_empty():
+            # With its message, a marked session is ended by the worker that takes the message: see `marks`.
+            lost = [session for session in free if marks[session.id].begun or session in lost]
         return [StuckSession(session, WorkerLost("no worker has it")) for session in await self._unsettled(lost)]
 
     async def _unstarted(self) -> list[StuckSession]:

@@ -10,12 +10,15 @@ from contextlib import asynccontextmanager, nullcontext
 from redis.asyncio import Redis
 
 from worker.errors import WorkerLost
-from worker.generation import keys, metrics
+from worker.generation import keys, metrics, odd
+from worker.generation.channel import SessionRef
 from worker.generation.claims import Claims, Instance
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.envelope import correlation, identify
+from worker.generation.marks import MAX_STARTS
 from worker.generation.outcome import Outcome
 from worker.generation.ownership import Ownership
+from worker.generation.retrying import AWAY
 from worker.generation.settlement import Settlement
 from worker.generation.stuck import Stuck, StuckSession
 from worker.logs import bind, get_logger
@@ -24,7 +27,7 @@ log = get_logger(__name__)
 
 _LOCK_SECONDS = 60
 #: This many dead workers, and a message is not tried again.
-MAX_DEATHS = 2
+MAX_DEATHS = MAX_STARTS
 #: Messages of a dead instance in memory at once.
 _PAGE = 10
 
@@ -74,7 +77,12 @@ class Sweeper:
                     await self._clear_away(instance)
             stuck = await self._stuck.find()
             for found in stuck:
-                await self._end(found)
+                try:
+                    await self._end(found)
+                except (*AWAY, OSError):
+                    raise
+                except Exception as error:
+                    odd.note("session", found.session, error)
             log.debug("swept", ended=len(stuck), seconds=round(time.monotonic() - started, 3))
             return len(stuck)
 
@@ -83,7 +91,7 @@ class Sweeper:
         """Yield true while this instance alone sweeps; a holder that is dead or stands still delays no sweep."""
         mine = self._claims.instance
         holder = await self._lock(keys=[keys.SWEEP_LOCK], args=[mine, _LOCK_SECONDS, ""])
-        if holder is not None and not await self._claims.is_alive(holder.decode()):
+        if holder is not None and not await self._claims.is_alive(holder.decode(errors="replace")):
             holder = await self._lock(keys=[keys.SWEEP_LOCK], args=[mine, _LOCK_SECONDS, holder])
         try:
             yield holder is None
@@ -98,10 +106,19 @@ class Sweeper:
         while page := await claims.page(left, left + _PAGE - 1):
             for payload in page:
                 with bind(**correlation(payload)):
-                    left += not await self._take_over(claims, payload)
+                    left += not await self._try_to_take_over(claims, payload)
         if not left:
             await claims.leave()
             log.info("instance_cleared_away", dead_instance=instance.name)
+
+    async def _try_to_take_over(self, claims: Claims, payload: bytes) -> bool:
+        try:
+            return await self._take_over(claims, payload)
+        except (*AWAY, OSError):
+            raise
+        except Exception as error:
+            odd.note("message", correlation(payload), error)
+            return False
 
     async def _take_over(self, claims: Claims, payload: bytes) -> bool:
         """Take the message from the dead instance's list; false while another worker has its session."""
@@ -111,8 +128,8 @@ class Sweeper:
         self._on_progress()
         if session and await self._settlement.is_waiting(session.id):
             await claims.finish(payload)  # its end is known and only has to be written
-        elif session and await self._ownership.count_death(session.id, claims.instance) >= MAX_DEATHS:
-            detail = f"{MAX_DEATHS} workers died with this message"
+        elif session and (deaths := await self._count_death(session, claims.instance)) >= MAX_DEATHS:
+            detail = f"{deaths} workers died with this message"
             await self._dead_letters.add(payload, "poison", detail)
             metrics.REFUSED.labels("poison").inc()
             log.error("message_refused", reason="poison", detail=detail)
@@ -123,6 +140,11 @@ class Sweeper:
             metrics.REQUEUED_MESSAGES.inc()
             log.warning("message_put_back", dead_instance=claims.instance)
         return True
+
+    async def _count_death(self, session: SessionRef, instance: str) -> int:
+        """Deaths that speak against the message; one more is none: a paid session only has to be ended."""
+        deaths = await self._ownership.count_death(session.id, instance)
+        return deaths if deaths != MAX_DEATHS or await self._ownership.is_unpaid(session.id) else 0
 
     async def _end(self, found: StuckSession) -> None:
         self._on_progress()

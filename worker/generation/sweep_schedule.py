@@ -5,6 +5,7 @@ import asyncio
 from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
+from worker.generation import odd
 from worker.generation.consumer import Consumer
 from worker.generation.heartbeat import Heartbeat
 from worker.generation.sweep import Sweeper
@@ -35,6 +36,8 @@ class SweepSchedule:
                 await self.sweep()
             except (RedisError, OSError, ServiceUnavailable) as error:
                 log.warning("sweep_failed", error=str(error))
+            except Exception as error:
+                odd.note("part", "sweeper", error)
             self._health.beat("sweeper")
 
     async def sweep(self) -> None:

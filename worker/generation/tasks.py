@@ -84,10 +84,16 @@ class GenerationLoop:
 
     async def _generate(self, payload: bytes, probe: str) -> None:
         self._active += 1
-        message = parse(payload)
-        with logs.bind(request_id=message.request_id, session_id=str(message.session_id), channel=message.channel):
-            end = await self._pipeline.generate(message, payload, probe)
-            await until_available(self._end, end, payload)
+        try:
+            message = parse(payload)
+            with logs.bind(request_id=message.request_id, session_id=str(message.session_id), channel=message.channel):
+                end = await self._pipeline.generate(message, payload, probe)
+                await until_available(self._end, end, payload)
+        except Exception:
+            # The sweep ends the session; the message would end the same way again.
+            log.exception("generation_crashed")
+            await until_available(self._claims.finish, payload)
+        finally:
             self._active -= 1
             self._link.send(Ended())
 

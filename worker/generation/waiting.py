@@ -6,7 +6,7 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
-from worker.generation import keys
+from worker.generation import keys, odd
 from worker.generation.outcome import Outcome
 from worker.generation.room import insist
 
@@ -29,7 +29,17 @@ class Waiting:
     async def entries(self) -> list[tuple[str, bytes]]:
         """All of them as they are kept: session id and JSON."""
         entries = await self._redis.hgetall(keys.SETTLEMENTS)
-        return [(name.decode(errors="replace"), kept) for name, kept in entries.items()]
+        found = []
+        for name, kept in entries.items():
+            try:
+                found.append((name.decode(), kept))
+            except UnicodeDecodeError:
+                # No name that a later command could use.
+                shown = name.decode(errors="backslashreplace")
+                odd.note("outcome", shown, "its name is no text")
+                await self._redis.hset(keys.REJECTED, shown, kept)
+                await self._redis.hdel(keys.SETTLEMENTS, name)
+        return found
 
     async def known(self, session_ids: Sequence[UUID]) -> set[UUID]:
         """Those of these sessions whose outcome only has to be written, by a worker or by an operator."""

@@ -7,7 +7,7 @@ from prometheus_fastapi_instrumentator.metrics import Info
 
 from worker.metrics import counter, histogram
 
-#: Anybody may send any word as a method.
+#: A client may send any word as a method.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OTHER_METHOD, _OTHER_HANDLER = "other", "none"
 _UNCOUNTED = ["^/metrics$", "^/health$", "^/ready$"]

@@ -56,7 +56,7 @@ class RequestMiddleware:
                 if _declared_length(headers) > MAX_DISCARDED_BYTES:
                     raise _BodyTooLarge
                 body = await _bounded(receive)
-                if scope["path"] == api.PATH and not _may_be_json(headers):
+                if (scope["method"], scope["path"]) == ("POST", api.PATH) and not _may_be_json(headers):
                     raise _NoJson
                 await self._app(scope, body, send_with_id)
             except ClientGone:
@@ -101,7 +101,7 @@ def _may_be_json(headers: Headers) -> bool:
 
 
 async def _bounded(receive: Receive) -> Receive:
-    """The whole body as one message: read before anybody parses it, so that too much of it is always told apart."""
+    """The whole body as one message, read before the application parses it, so that its size is always known."""
     body = bytearray()
     size = 0
     more = True

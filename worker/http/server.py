@@ -16,7 +16,7 @@ from worker.http.app import create_app
 from worker.http.metrics_page import Page
 from worker.settings import Settings
 
-#: Longer than nginx keeps a quiet connection (60 s): the one that closes first must be the one that sends.
+#: Longer than nginx keeps a quiet connection (60 s): only the side that sends requests may close first.
 _KEEP_ALIVE_SECONDS = 75
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import ssl
 import time
+from collections.abc import Callable
 
 import certifi
 import httpcore
@@ -68,9 +69,10 @@ class ImageFetcher:
         self._trusted = _pool(GuardedBackend(resolver, lambda _: True), context, downloads)
         self._turns = asyncio.Semaphore(downloads)
 
-    async def fetch(self, url: str) -> bytes:
+    async def fetch(self, url: str, on_size: Callable[[int], None] | None = None) -> bytes:
         """The bytes behind `url`, no longer than the limit; whether they are a picture is for the decoder to say.
 
+        `on_size` is called before the first byte comes, with the most that the answer may have.
         A host that answers 429 or 5xx, is silent or breaks off is asked again within the time.
 
         Raises:
@@ -84,7 +86,7 @@ class ImageFetcher:
         async with self._turns:
             try:
                 async with asyncio.timeout(self._timeout_seconds):
-                    return await self._download(location)
+                    return await self._download(location, on_size)
             except TimeoutError:
                 raise ImageUnavailable(
                     f"Photo host {location.host} did not deliver within {self._timeout_seconds:g} s."
@@ -95,7 +97,7 @@ class ImageFetcher:
         await self._public.aclose()
         await self._trusted.aclose()
 
-    async def _download(self, location: Location) -> bytes:
+    async def _download(self, location: Location, on_size: Callable[[int], None] | None) -> bytes:
         deadline = time.monotonic() + self._timeout_seconds
 
         def pause(error: Exception) -> bool | float:
@@ -108,17 +110,17 @@ class ImageFetcher:
         )
         async for attempt in attempts:
             with attempt:
-                return await self._attempt(location)
+                return await self._attempt(location, on_size)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _attempt(self, location: Location) -> bytes:
+    async def _attempt(self, location: Location, on_size: Callable[[int], None] | None) -> bytes:
         try:
-            return await self._answer(location)
+            return await self._answer(location, on_size)
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
             # The name of the error only: texts may quote what the host sent, and with it a signed URL.
             raise _Passing(f"Photo host {location.host}: {type(error).__name__}.") from None
 
-    async def _answer(self, location: Location) -> bytes:
+    async def _answer(self, location: Location, on_size: Callable[[int], None] | None) -> bytes:
         pool = self._trusted if location.origin in self._trusted_origins else self._public
         url = httpcore.URL(
             scheme=location.scheme.encode(),
@@ -128,7 +130,9 @@ class ImageFetcher:
         )
         headers = [(b"Host", location.authority.encode()), *_HEADERS]
         async with pool.stream("GET", url, headers=headers, extensions={"timeout": _TIMEOUTS}) as response:
-            self._check(response, location.host)
+            size = self._check(response, location.host)
+            if on_size:
+                on_size(size)
             parts: list[bytes] = []
             size = 0
             async for part in response.aiter_stream():
@@ -141,7 +145,8 @@ class ImageFetcher:
                     raise ImageUnavailable(f"Photo host {location.host} sent its answer in too small parts.")
             return b"".join(parts)
 
-    def _check(self, response: httpcore.Response, host: str) -> None:
+    def _check(self, response: httpcore.Response, host: str) -> int:
+        """Refuse an answer by its head; -> the most bytes that may come."""
         headers: dict[str, list[str]] = {}
         for name, value in response.headers:
             headers.setdefault(name.lower().decode("latin-1"), []).append(value.decode("latin-1"))
@@ -154,8 +159,10 @@ class ImageFetcher:
             raise ImageInvalid(f"Photo host {host} sent {kind[:60]!r}, which is no picture.")
         if coding := compression(headers.get("content-encoding", [])):
             raise ImageInvalid(f"Photo host {host} sent a body in {coding[:20]!r} although no coding was asked for.")
-        if (length := int(headers.get("content-length", ["0"])[0])) > self._max_bytes:
+        length = int(headers.get("content-length", ["0"])[0])
+        if length > self._max_bytes:
             raise self._too_large(length)
+        return length or self._max_bytes
 
     def _too_large(self, size: int) -> ImageTooLarge:
         return ImageTooLarge(f"Image has at least {size:,} bytes; the limit is {self._max_bytes:,}.")

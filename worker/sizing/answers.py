@@ -74,7 +74,7 @@ class EstimateResponse(BaseModel):
     ]
     recommendation: Annotated[
         Literal["sure", "unsure"],
-        Field(description="`unsure`: an interval above ±12 cm, or a body beyond the chart; better ask than recommend."),
+        Field(description="`unsure`: an interval above ±12 cm, a body beyond the chart, an unlikely weight: ask."),
     ]
     basis: Annotated[
         Literal["prior", "front"], Field(description="`prior`: no photo, people of that height and weight alone.")

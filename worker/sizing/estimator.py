@@ -12,7 +12,7 @@ from worker.sizing.population import Person
 from worker.sizing.pose import Detector
 from worker.sizing.quality import check
 from worker.sizing.silhouette import Silhouette
-from worker.sizing.warnings import hint, warnings
+from worker.sizing.warnings import warnings, weight_hint
 
 Recommendation = Literal["sure", "unsure"]
 
@@ -62,6 +62,8 @@ def estimate(
     chances = chart.probabilities(girths, measured.correlation)
     lower, upper = _range(index, chances)
     beyond = chart.exceeded(**{name: girth.value for name, girth in girths.items()})
+    hint = weight_hint(measured, person)
+    further = {"weight_unlikely": bool(hint), "beyond_chart": beyond}
     return Estimate(
         silhouette=silhouette,
         measurements=measured,
@@ -70,10 +72,10 @@ def estimate(
         upper=chart.names[upper],
         confidence=chart.chance_to_fit(index, girths, measured.correlation),
         probabilities=dict(zip(chart.names, chances, strict=True)),
-        recommendation="unsure" if beyond or _is_vague(measured, chart) else "sure",
+        recommendation="unsure" if beyond or hint or _is_vague(measured, chart) else "sure",
         body_type=body_type(measured, person.height_cm),
-        warnings=[*warnings(silhouette, measured), *(["beyond_chart"] if beyond else [])],
-        hint=hint(measured, person),
+        warnings=[*warnings(silhouette, measured), *(code for code, holds in further.items() if holds)],
+        hint=hint,
     )
 
 

@@ -1,9 +1,10 @@
 """The numbers that the fitted model reads: widths and lengths of the outline as shares of the body height."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from worker.sizing.limbs import arms, legs
 from worker.sizing.outline import HIDDEN
+from worker.sizing.rows import Array, between, polyline
 from worker.sizing.silhouette import (
     ANKLES,
     EARS,
@@ -18,20 +19,11 @@ from worker.sizing.silhouette import (
     TOES,
     TORSO_LEVELS,
     WRISTS,
-    Array,
     Silhouette,
-    between,
-    edges,
     middle,
-    polyline,
     turn,
 )
 
-_THIGH = np.array([0.2, 0.35, 0.5, 0.7, 0.9])
-_CALF = np.array([0.1, 0.2, 0.3, 0.45, 0.6, 0.8])
-_BOTH_LEGS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.7])
-_UPPER_ARM = np.array([0.3, 0.5, 0.7, 0.85])
-_FOREARM = np.array([0.15, 0.3, 0.5, 0.8])
 #: Rows that average the traced levels around every second one of them.
 _AVERAGES = (abs(TORSO_LEVELS - np.arange(-0.1, 1.56, 0.05)[:, None]) < 0.03).astype(np.float64)
 _AVERAGES /= _AVERAGES.sum(axis=1, keepdims=True)
@@ -43,8 +35,8 @@ def features(silhouette: Silhouette) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, values in (
         ("torso", _torso(silhouette)),
-        ("legs", _legs(silhouette)),
-        ("arms", _arms(silhouette)),
+        ("legs", legs(silhouette)),
+        ("arms", arms(silhouette)),
         ("head", _head(silhouette)),
         ("skeleton", _skeleton(silhouette)),
     ):
@@ -76,51 +68,6 @@ def _shoulder_width(silhouette: Silhouette) -> float:
     shoulders, hips = middle(silhouette.pose, SHOULDERS), middle(silhouette.pose, HIPS)
     y = shoulders[1] + np.array([0.0, 0.05, 0.1, 0.15, 0.2]) * (hips[1] - shoulders[1])
     return float(between(silhouette.pose.mask, y, np.full(len(y), shoulders[0])).max() / silhouette.height)
-
-
-def _legs(silhouette: Silhouette) -> Array:
-    points, mask = silhouette.pose.landmarks[:, :2], silhouette.pose.mask
-    widths: list[float] = []
-    for upper, lower, shares in ((HIPS, KNEES, _THIGH), (KNEES, ANKLES, _CALF)):
-        sides = []
-        for side in (0, 1):
-            start, end = points[upper[side]], points[lower[side]]
-            y = start[1] + shares * (end[1] - start[1])
-            sides.append(between(mask, y, polyline(y, [start, end])))
-        widths.extend((sides[0] + sides[1]) / 2)
-    y = middle(silhouette.pose, HIPS)[1] + _BOTH_LEGS * (
-        middle(silhouette.pose, KNEES)[1] - middle(silhouette.pose, HIPS)[1]
-    )
-    outer = [
-        edges(mask, y, polyline(y, [points[HIPS[side]], points[KNEES[side]]]), sign) for side, sign in ((0, 1), (1, -1))
-    ]
-    return np.array([*widths, *(outer[0] - outer[1])]) / silhouette.height
-
-
-def _arms(silhouette: Silhouette) -> Array:
-    points, mask, height = silhouette.pose.landmarks[:, :2], silhouette.pose.mask, silhouette.height
-    steps = np.arange(0, 0.09 * height, max(1.0, height / 700))
-    widths: list[float] = []
-    for upper, lower, shares in ((SHOULDERS, ELBOWS, _UPPER_ARM), (ELBOWS, WRISTS, _FOREARM)):
-        sides = []
-        for side, sign in ((0, 1), (1, -1)):
-            start, along = points[upper[side]], points[lower[side]] - points[upper[side]]
-            outward = np.array([along[1], -along[0]]) / (np.hypot(*along) + 1e-6) * sign
-            axis = start + shares[:, None] * along
-            outer, inner = (_reach(mask, axis, outward * way, steps) for way in (1, -1))
-            # The inner side may be merged with the torso; an arm is nearly symmetric about its bone.
-            sides.append(outer + np.minimum(inner, outer * 1.6))
-        widths.extend((sides[0] + sides[1]) / 2)
-    return np.array(widths) / height
-
-
-def _reach(mask: NDArray[np.float32], origins: Array, direction: Array, steps: Array) -> Array:
-    """How far the mask goes on from each origin, in pixels."""
-    x = np.rint(origins[:, :1] + direction[0] * steps).astype(int).clip(0, mask.shape[1] - 1)
-    y = np.rint(origins[:, 1:] + direction[1] * steps).astype(int).clip(0, mask.shape[0] - 1)
-    outside = mask[y, x] < 0.5
-    reach: Array = np.where(outside.any(axis=1), steps[outside.argmax(axis=1)], steps[-1])
-    return reach
 
 
 def _head(silhouette: Silhouette) -> Array:

@@ -1,7 +1,7 @@
 """Girths with calibrated uncertainty: real people of that height and weight first, the outline as a correction.
 
 Each is weighed by its variance. The outline's variance grows with clothing, hidden flanks and strange statures, never
-with the stated weight: so girths rise with the weight for every picture. docs/accuracy.md has
+with the stated weight: so girths rise with the weight for every picture. docs/decisions/0017-real-people-first.md has
 the measurements behind it.
 """
 

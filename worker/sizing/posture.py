@@ -3,6 +3,7 @@
 import numpy as np
 
 from worker.sizing.pose import Pose
+from worker.sizing.rows import Array
 from worker.sizing.silhouette import (
     ANKLES,
     ELBOWS,
@@ -14,7 +15,6 @@ from worker.sizing.silhouette import (
     SHOULDERS,
     TOES,
     WRISTS,
-    Array,
     Silhouette,
     middle,
     turn,

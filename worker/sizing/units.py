@@ -7,6 +7,8 @@ from worker.sizing.charts import Chart
 #: Body-mass indices that adults live with, in kg/m².
 _INDICES = (12.0, 70.0)
 _KG_PER_POUND = 0.4536
+#: Fewer than one adult in a hundred is above the first; as pounds, the same number must be a usual weight.
+_RARE_INDEX, _USUAL_INDICES = 45.0, (17.0, 35.0)
 #: No adult's largest size ends below these girths in cm; in inches every one does.
 _INCHES = {"chest": 60.0, "waist": 50.0, "hip": 60.0}
 #: From this stature on; charts for small children end below.
@@ -29,6 +31,14 @@ def check_weight(weight_kg: float, height_cm: float) -> None:
         f"weight_kg {weight_kg:g} is impossible with height_cm {height_cm:g}: from {low:.0f} to {high:.0f} kg are "
         f"possible.{advice}"
     )
+
+
+def if_pounds(weight_kg: float, height_cm: float) -> float | None:
+    """The weight in kg if the number was rather meant in pounds, else None."""
+    square = (height_cm / 100) ** 2
+    low, high = (index * square for index in _USUAL_INDICES)
+    pounds = weight_kg * _KG_PER_POUND
+    return pounds if weight_kg > _RARE_INDEX * square and low <= pounds <= high else None
 
 
 def check_chart(chart: Chart, height_cm: float) -> None:

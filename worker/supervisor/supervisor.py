@@ -13,7 +13,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from worker.errors import PartEnded, WorkerError
-from worker.generation import bootstrap, departure
+from worker.generation import bootstrap, departure, odd
 from worker.generation.celery_process import CeleryProcess
 from worker.generation.retrying import AWAY, retry_for
 from worker.health import Health
@@ -74,7 +74,7 @@ class Supervisor:
             self._celery.kill()
             await cancel({starting})
             await self._parts.cancel_all(but="http")
-            await departure.abandon(self._queue.claims)
+            await departure.abandon(self._queue.claims, self._queue.ownership)
             raise
         finally:
             self._celery.kill()
@@ -96,6 +96,8 @@ class Supervisor:
             await retry_for(_FIRST_SWEEP_SECONDS)(queue.sweeps.sweep)
         except AWAY as error:
             log.warning("sweep_failed", error=str(error))
+        except Exception as error:
+            odd.note("part", "sweeper", error)
         await self._celery.wait_until_up()
         self._parts.start("consumer", queue.consumer.run())
         self._parts.start("sweeper", queue.sweeps.run_forever())
@@ -121,7 +123,7 @@ class Supervisor:
             await asyncio.wait({celery}, timeout=_RELEASE_SECONDS)
         again.cancel()
         self._celery.kill()
-        requeued = await departure.leave(self._queue.claims)
+        requeued = await departure.leave(self._queue.claims, self._queue.ownership)
         if requeued is not None:
             log.info("drain_ended", messages_given_back=requeued, seconds=round(time.monotonic() - began_at, 1))
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 
 def get(project: str, url: str) -> str:
-    """What answers inside the stack's network; empty when nothing does."""
+    """Return an answer from inside the stack's network, empty without one."""
     command = ["docker", "exec", f"{project}-prometheus-1", "wget", "-q", "-T", "5", "-O", "-", url]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603  # no shell
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What only the host knows, for the node exporter: its containers, and what the probes of other roles print.
+"""Metrics of the host for the node exporter: its containers, and the output of the probes of other roles.
 
 A timer runs it. When the engine does not answer it writes nothing: `wearon_host_metrics_timestamp_seconds` then stands
 still, and an alert looks at that. docs/host-metrics.md lists the metrics.

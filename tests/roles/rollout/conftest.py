@@ -1,4 +1,4 @@
-"""A worker host as the programs of a rollout see it: a folder, an engine that obeys, colours that answer.
+"""A worker host as a rollout sees it: a folder, an engine that obeys, colours that answer.
 
 `Host.roll_out` calls the programs in the order of roles/worker/tasks/rollout.yml. It can be killed before any step.
 """
@@ -165,7 +165,7 @@ class Host:
         return [(one["tag"], one["result"].partition(":")[0]) for one in releases.load(self.job())["releases"]]
 
     def assert_settled(self, tag: str) -> None:
-        """One colour runs, it serves, it holds nothing back, nothing lies about, and nginx knows."""
+        """One colour runs, serves and takes messages, no file is left over, and nginx follows."""
         assert self.tag() == tag
         assert list(self.containers) == [self.serving()]
         assert self.containers[self.serving()].running

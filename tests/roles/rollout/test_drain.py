@@ -53,7 +53,7 @@ def test_drain_that_goes_on_gets_no_second_sigterm(leaving: Host, monkeypatch: p
 def test_colour_that_drains_without_a_unit_is_waited_for(
     leaving: Host, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its unit died, or somebody stopped it by hand; only after its limit it gets a second SIGTERM."""
+    """The unit died or was stopped by hand; only after its limit the worker gets a second SIGTERM."""
     begun: list[tuple[object, ...]] = []
     monkeypatch.setattr(drain, "end", lambda *arguments: begun.append(arguments))
     leaving.containers["blue"].terms = 1

@@ -1,4 +1,4 @@
-"""What a rollout decides from what it finds."""
+"""The decisions of a rollout on each state of a host."""
 
 import json
 import subprocess

@@ -30,6 +30,25 @@ def test_table_and_annotated_picture(tmp_path: Path) -> None:
         assert picture.size == (768, 1024)
 
 
+def test_height_and_weight_are_enough() -> None:
+    done = estimate("--height", "178", "--weight", "74.5", "--sex", "M", "--age", "30")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Size M" in done.stdout
+    assert "M fits: " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [((), "Give a photo, --weight or both"), (("--weight", "300"), "If it is in pounds, send 136.1")],
+)
+def test_height_alone_and_impossible_weight_are_told(weight: tuple[str, ...], words: str) -> None:
+    done = estimate("--height", "178", *weight)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert words in done.stderr
+
+
 def test_refused_photo_is_one_line_with_reason_and_hint(tmp_path: Path) -> None:
     wall = tmp_path / "wall.png"
     Image.new("RGB", (400, 600), (200, 190, 180)).save(wall)

@@ -12,6 +12,7 @@ from tests.sandbox.proxy import Proxy
 from worker import clients
 from worker.generation import keys
 from worker.generation.leases import Leases
+from worker.generation.ownership import Ownership
 from worker.settings import Settings
 
 SECONDS = 1.5
@@ -85,7 +86,7 @@ async def test_leases_of_a_dead_process_are_dropped_and_those_of_others_are_not(
     mine, others = uuid4(), uuid4()
     await leases.acquire(mine)
     await Leases(redis, "one-more", SECONDS).acquire(others)
-    await Leases.drop_all(redis, "one", [mine, others])
+    await Ownership(redis).release_all("one", [mine, others])
     assert not await redis.exists(keys.lease(mine))
     assert await redis.exists(keys.lease(others))
 
@@ -109,7 +110,8 @@ async def test_a_thousand_leases_in_a_distant_redis_are_all_kept(sandbox: Sandbo
 async def test_all_leases_are_renewed_by_one_command(redis: Redis, leases: Leases) -> None:
     for _ in range(20):
         await leases.acquire(uuid4())
-    before = await redis.info("commandstats")
-    await renewing(leases, 0.5 * SECONDS)
-    after = await redis.info("commandstats")
-    assert after["cmdstat_evalsha"]["calls"] - before["cmdstat_evalsha"]["calls"] == 1
+    before = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    await renewing(leases, SECONDS)
+    # Three times per lease time, whatever their number.
+    assert 1 <= (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] - before <= 3
+    assert leases.held == 20

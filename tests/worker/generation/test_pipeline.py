@@ -7,6 +7,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from tests.sandbox import Sandbox
+from worker.generation.byte_budget import ByteBudget
 from worker.generation.expiry import Expiry
 from worker.generation.leases import Leases
 from worker.generation.message import GenerationMessage
@@ -41,6 +42,8 @@ async def test_a_start_that_is_let_go_of_before_its_answer_waits_in_the_queue_ag
     leases, settlement = Leases(redis, "one", 30), Settlement(redis, sessions)
     pipeline = Pipeline(
         timeout_seconds=60,
+        budget=ByteBudget(100_000_000),
+        picture_max_bytes=10_000_000,
         leases=leases,
         starts=Starts(answers, leases, settlement, Expiry(unused, settings)),
         steps=unused,

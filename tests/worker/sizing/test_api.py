@@ -139,6 +139,13 @@ def test_other_units_and_odd_charts_are_explained(
     assert (words or "") in answer.text
 
 
+def test_weight_that_looks_like_pounds_is_answered_with_doubt(service: Service) -> None:
+    body = service.client.post("/estimate-body", json={"height_cm": 178, "weight_kg": 165}).json()
+
+    assert (body["warnings"][0], body["recommendation"]) == ("weight_unlikely", "unsure")
+    assert body["hint"] == "165 kg is rare. If it is in pounds, send 74.8."
+
+
 @pytest.mark.parametrize("name", ["42½", "Größe M", "均码", "XL/2XL", "大 きい"])
 def test_sizes_may_have_any_name(service: Service, name: str) -> None:
     chart = {name: {"waist_cm": 80, "hip_cm": 98}, "large": {"waist_cm": 95, "hip_cm": 110}}

@@ -13,10 +13,10 @@ from worker.generation.claims import Claims
 from worker.generation.ownership import Ownership
 from worker.generation.waiting import Waiting
 
-#: A worker ends such a session within its time to live (MESSAGE_TTL_SECONDS, 600) and a sweep or two.
-UNACCOUNTED_SECONDS = 660
-#: However long the queue is, nobody should wait for this (MESSAGE_TTL_MAX_SECONDS and a generation).
-OPEN_SECONDS = 4200
+#: A worker ends such a session after its time to live (MESSAGE_TTL_SECONDS), in the next sweep.
+UNACCOUNTED_SECONDS = 600
+#: However long the queue is, nobody should wait for this (MESSAGE_TTL_MAX_SECONDS).
+OPEN_SECONDS = 3600
 #: Sessions that one question to Redis is about.
 _PAGE = 500
 

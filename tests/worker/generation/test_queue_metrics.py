@@ -1,0 +1,64 @@
+"""What is in Redis, as one scrape shows it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from prometheus_client.core import Metric
+from redis.asyncio import Redis
+
+from worker.generation import keys
+from worker.generation.claims import Claims
+from worker.generation.limiter import Limiter
+from worker.generation.queue_metrics import Shared
+
+
+@pytest.fixture
+def shared(redis: Redis) -> Shared:
+    return Shared(redis, Claims(redis, "one", lease_seconds=30), Limiter(redis, 300))
+
+
+def value(families: list[Metric], name: str) -> float:
+    """The only sample of a family."""
+    (found,) = (sample.value for family in families for sample in family.samples if sample.name == name)
+    return float(found)
+
+
+async def test_messages_show_in_number_and_age_wherever_they_are(redis: Redis, shared: Shared) -> None:
+    for minutes in (3, 2, 1):
+        made = datetime.now(UTC) - timedelta(minutes=minutes)
+        await redis.lpush(keys.QUEUE, json.dumps({"created_at": made.isoformat()}))
+    await redis.lpush(keys.claimed("one"), "x", "y")
+    await redis.lpush(keys.DEAD, "x")
+    await redis.hset(keys.SETTLEMENTS, str(uuid4()), "x")
+    families = await shared.read()
+    assert value(families, "wearon_queue_messages") == 3
+    assert value(families, "wearon_queue_oldest_message_age_seconds") == pytest.approx(180, abs=5)
+    assert value(families, "wearon_claimed_messages") == 2
+    assert value(families, "wearon_dead_letters") == 1
+    assert value(families, "wearon_settlements_waiting") == 1
+    assert value(families, "wearon_instances") == 1
+
+
+async def test_what_other_instances_have_counts_from_the_sweep_that_saw_them(redis: Redis) -> None:
+    claims, other = Claims(redis, "one", lease_seconds=30), Claims(redis, "two", lease_seconds=30)
+    await claims.heartbeat()
+    await other.heartbeat()
+    await redis.lpush(keys.claimed("two"), "x")
+    shared = Shared(redis, claims, Limiter(redis, 300))
+    assert value(await shared.read(), "wearon_claimed_messages") == 0
+    await claims.others()
+    families = await shared.read()
+    assert value(families, "wearon_claimed_messages") == 1
+    assert value(families, "wearon_instances") == 2
+
+
+async def test_a_scrape_of_an_instance_that_is_alone_costs_two_commands(redis: Redis, shared: Shared) -> None:
+    await shared.read()
+    before = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    total = (await redis.info("stats"))["total_commands_processed"]
+    await shared.read()
+    after = await redis.info("commandstats")
+    assert after["cmdstat_evalsha"]["calls"] - before == 2
+    assert (await redis.info("stats"))["total_commands_processed"] - total < 15
