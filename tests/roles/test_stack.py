@@ -22,12 +22,22 @@ def megabytes(limit: str) -> int:
     return int(number) * (1024 if unit == "g" else 1)
 
 
-def test_two_runs_render_the_same_bytes(render: Callable[..., Rendered], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sets have another order in each run; without a sort a second site.yml changes files now and then."""
-    workers, runs = ["beta", "gamma", "delta"], []
+@pytest.fixture(scope="module")
+def two_runs(render: Callable[..., Rendered]) -> list[Path]:
+    """Files of a server with further workers, rendered by two runs whose sets have different orders."""
+    folders, workers = [], ["beta", "gamma", "delta"]
     for seed in ("1", "2"):
-        monkeypatch.setenv("PYTHONHASHSEED", seed)
-        folder = render("production", further_workers=workers, private_address="10.0.0.1", run=seed).folder
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("PYTHONHASHSEED", seed)
+            stack = render("production", further_workers=workers, private_address="10.0.0.1", run=seed)
+            folders.append(stack.folder)
+    return folders
+
+
+def test_two_runs_render_the_same_bytes(two_runs: list[Path]) -> None:
+    """Sets have another order in each run; without a sort a second site.yml changes files now and then."""
+    runs = []
+    for folder in two_runs:
         files = {path.relative_to(folder): path.read_text() for path in folder.rglob("*") if path.is_file()}
         runs.append({name: text.replace(str(folder), "") for name, text in files.items()})
     assert "delta" in str(runs[0])

@@ -98,7 +98,7 @@ def test_people_read_a_line_for_each_check(doctor: Doctor) -> None:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert all(line.startswith(("ok    ", "warn  ")) for line in lines)
-    assert len(lines) == 14
+    assert len(lines) == 15
 
 
 def test_the_json_keys_are_stable(doctor: Doctor) -> None:

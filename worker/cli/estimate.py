@@ -1,4 +1,4 @@
-"""`wearon-worker estimate PHOTO --height CM`: the size from a photo on this machine, without any service."""
+"""`wearon-worker estimate [PHOTO] --height CM`: the size from a photo or a weight, without any service."""
 
 import os
 from collections.abc import Iterator

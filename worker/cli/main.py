@@ -14,7 +14,7 @@ _COMMANDS = {
     "dead": "List, show, replay or drop messages that could not be used.",
     "doctor": "Check everything that the worker needs, a line each.",
     "enqueue": "Queue a try-on from two pictures and follow it.",
-    "estimate": "Estimate measurements and the size from one photo.",
+    "estimate": "Estimate measurements and the size from a photo, a weight or both.",
     "intake": "Pause or resume taking messages from the queue.",
     "outcomes": "List, show, retry or drop outcomes that the database rejects.",
     "run": "Run the worker: queue, size API and health in one process group, until SIGTERM.",

@@ -37,6 +37,8 @@ if not mine then
     local ahead = redis.call('ZCARD', set)
     mine = math.max(now, ahead >= limit and get_score(ahead - limit) + window or 0)
     redis.call('ZADD', set, mine, token)
+    -- Longer than any call in the set counts, an outage of some windows included; no longer, so that rest costs less.
+    redis.call('PEXPIRE', set, math.ceil((mine - now + 10 * window) / 1000))
 elseif mine + tolerance < now then
     -- It rises late (a stalled process, an outage): those behind it keep their distance from its true start.
     mine = now
@@ -52,8 +54,6 @@ if mine > now then
         mine = tonumber(redis.call('ZSCORE', set, token))
     end
 end
--- Every waiting call asks many times per window: the set outlives an outage of some windows, and no long rest.
-redis.call('PEXPIRE', set, math.ceil((mine - now + 10 * window) / 1000))
 return {math.max(0, mine - now), redis.call('GET', KEYS[2])}
 """
 )

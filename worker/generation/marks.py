@@ -1,6 +1,6 @@
 """The mark of a session in Redis: how far its worker has come, for the worker that finds the session after a crash.
 
-A mark is one line, `stage starts token receipt`. Decision: docs/decisions/0015-marks.md.
+A mark is one line, `stage starts token receipt`. Decision: docs/decisions/0016-marks.md.
 """
 
 import re

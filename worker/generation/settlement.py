@@ -33,7 +33,7 @@ _UNSURE_MAX = 10_000
 #: How often the background loop looks for outcomes that wait.
 _INTERVAL_SECONDS = 2.0
 #: ... as long as none was there; each look costs a command.
-_REST_SECONDS = 15.0
+_REST_SECONDS = 10.0
 
 
 class Settlement:
@@ -45,6 +45,8 @@ class Settlement:
         self._rejected = Rejected(redis)
         self._ownership = Ownership(redis)
         self._deferred = asyncio.Event()
+        #: Outcomes waited at the last look.
+        self._waits = False
         #: Outcomes that this process wrote without getting an answer: the database may have them all the same.
         self._unsure = set[UUID]()
 
@@ -77,16 +79,17 @@ class Settlement:
 
     async def settle_forever(self) -> None:
         """Write what waits in Redis, with growing patience while the database is away."""
-        pause = _INTERVAL_SECONDS
+        pause = again = _INTERVAL_SECONDS
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._deferred.wait()
             self._deferred.clear()
             try:
-                pause = _INTERVAL_SECONDS if await self.settle_waiting() else _REST_SECONDS
+                await self.settle_waiting()
+                pause, again = _INTERVAL_SECONDS if self._waits else _REST_SECONDS, _INTERVAL_SECONDS
             except (ServiceUnavailable, RedisError) as error:
-                pause = min(pause * 1.5, 15.0)
+                pause = again = min(again * 1.5, 15.0)
                 log.warning("settlement_waits", error=str(error), next_try_seconds=round(pause, 1))
             except Exception as error:
                 odd.note("part", "settler", error)
@@ -95,7 +98,9 @@ class Settlement:
         """Write all outcomes that no worker settles itself; -> how many were written."""
         written = 0
         refused: ServiceUnavailable | None = None
-        for session_id, kept in await self._waiting.entries():
+        entries = await self._waiting.entries()
+        self._waits = bool(entries)
+        for session_id, kept in entries:
             try:
                 written += await self._settle_entry(session_id, kept)
             except ServiceUnavailable as error:

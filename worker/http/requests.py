@@ -56,7 +56,7 @@ class RequestMiddleware:
                 if _declared_length(headers) > MAX_DISCARDED_BYTES:
                     raise _BodyTooLarge
                 body = await _bounded(receive)
-                if scope["path"] == api.PATH and not _may_be_json(headers):
+                if (scope["method"], scope["path"]) == ("POST", api.PATH) and not _may_be_json(headers):
                     raise _NoJson
                 await self._app(scope, body, send_with_id)
             except ClientGone:

@@ -20,7 +20,7 @@ HIDDEN = "hidden"
 NEIGHBOURS = 5
 
 #: Strangeness of outlines from which clothing explains it better than the body, and from which nothing else does.
-_TIGHT, _LOOSE = 0.9, 1.3
+_TIGHT, _LOOSE = 0.9, 1.35
 
 
 @dataclass(frozen=True)

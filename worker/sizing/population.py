@@ -22,10 +22,11 @@ POPULATION_PATH = Path(__file__).with_name("model") / "population.json"
 
 GIRTHS = ("chest", "waist", "hip", "shoulder")
 #: The age of a person who does not state any: the middle of those who buy clothes.
-USUAL_AGE = 40.0
-#: Body-mass index, and its standard deviation, of a person who does not state any weight: between the world's adults
-#: (24.3, NCD-RisC, Lancet 2016) and those of the United States (29.6, NHANES 2015-2016).
-USUAL_INDEX, INDEX_SPREAD = 25.5, 5.0
+USUAL_AGE = 35.0
+#: Body-mass index, and its standard deviation, of a person who does not state any weight: 0.8 below ANSUR II, towards
+#: the world's adults (24.3, NCD-RisC, Lancet 2016).
+USUAL_INDEX: Mapping[Sex, float] = {"F": 24.7, "M": 26.8}
+INDEX_SPREAD = 5.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Population:
     def expect(self, person: Person) -> Expected:
         """The girths of people like this one."""
         shares = self._shares(person)
-        found = {sex: self._line(self._lines[sex], person) for sex in shares}
+        found = {sex: self._line(sex, person) for sex in shares}
         values = sum((share * found[sex][0] for sex, share in shares.items()), np.zeros(len(GIRTHS)))
         variances = sum(
             (share * (found[sex][1] ** 2 + (found[sex][0] - values) ** 2) for sex, share in shares.items()),
@@ -72,7 +73,7 @@ class Population:
         )
         return Expected(values, np.sqrt(variances) * self._widening(person))
 
-    def _shares(self, person: Person) -> dict[str, float]:
+    def _shares(self, person: Person) -> dict[Sex, float]:
         """The probability of each sex, by the height alone: the weight must not move people between the lines."""
         if person.sex is not None:
             return {person.sex: 1.0}
@@ -81,14 +82,15 @@ class Population:
         male = min(0.95, max(0.05, density["M"] / total)) if total > 0 else 0.5
         return {"F": 1 - male, "M": male}
 
-    def _line(self, line: Mapping[str, Any], person: Person) -> tuple[Array, Array]:
+    def _line(self, sex: Sex, person: Person) -> tuple[Array, Array]:
+        line, index = self._lines[sex], USUAL_INDEX[sex]
         low, high = self._ages
         age = min(max(person.age if person.age is not None else USUAL_AGE, low), high)
-        usual = sqrt(USUAL_INDEX * person.height_cm) / 100
+        usual = sqrt(index * person.height_cm) / 100
         coefficients, deviations = np.array(line["coefficients"]), np.array(line["deviations"])
         root = person.root if person.root is not None else usual
         if person.root is None:
-            deviations = np.hypot(deviations, coefficients[:, 2] * usual * INDEX_SPREAD / USUAL_INDEX / 2)
+            deviations = np.hypot(deviations, coefficients[:, 2] * usual * INDEX_SPREAD / index / 2)
         return coefficients @ np.array([1.0, person.height_cm, root, age]), deviations
 
     def _widening(self, person: Person) -> float:

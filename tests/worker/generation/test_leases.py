@@ -110,7 +110,8 @@ async def test_a_thousand_leases_in_a_distant_redis_are_all_kept(sandbox: Sandbo
 async def test_all_leases_are_renewed_by_one_command(redis: Redis, leases: Leases) -> None:
     for _ in range(20):
         await leases.acquire(uuid4())
-    before = await redis.info("commandstats")
-    await renewing(leases, 0.5 * SECONDS)
-    after = await redis.info("commandstats")
-    assert after["cmdstat_evalsha"]["calls"] - before["cmdstat_evalsha"]["calls"] == 1
+    before = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    await renewing(leases, SECONDS)
+    # Three times per lease time, whatever their number.
+    assert 1 <= (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] - before <= 3
+    assert leases.held == 20
