@@ -15,7 +15,8 @@ FLOORS = [
     {"generation", "sizing"},
     {"clients"},
     {"settings"},
-    {"health", "metrics", "photos"},
+    {"health", "memory", "photos"},
+    {"metrics"},
     {"errors", "image_models", "logs", "redis_client"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
