@@ -5,14 +5,8 @@ import time
 from pathlib import Path
 
 from worker.logs import get_logger
-from worker.metrics import gauge
 
 log = get_logger(__name__)
-
-_USED = gauge("wearon_container_memory_bytes", "Memory of the container without cache that the kernel can drop.")
-_LIMIT = gauge(
-    "wearon_container_memory_limit_bytes", "Limit of the container's memory, or of the host's; 0: not known."
-)
 
 #: Version 2 of the kernel's control groups, and version 1: limit, usage, statistics, and the name of the cache in them.
 _GROUPS = (
@@ -48,8 +42,6 @@ class HighWater:
         self._mark = share * self._limit
         self._reached = False
         self._looked_at = float("-inf")
-        _LIMIT.set(self._limit)
-        _USED.set_function(lambda: used_bytes(root) or 0)
 
     def reached(self) -> bool:
         """Tell if the container uses more memory than the mark allows; logs every change."""

@@ -15,8 +15,7 @@ FLOORS = [
     {"generation", "sizing"},
     {"clients"},
     {"settings"},
-    {"health", "memory", "photos"},
-    {"metrics"},
+    {"health", "memory", "metrics", "photos"},
     {"errors", "image_models", "logs", "redis_client"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -41,6 +41,7 @@ from worker.generation.stuck import Stuck
 from worker.generation.sweep import Sweeper
 from worker.generation.sweep_schedule import SweepSchedule
 from worker.health import Health, HealthCheck
+from worker.memory import HighWater
 from worker.photos.fetcher import ImageFetcher
 from worker.settings import Settings
 
@@ -97,6 +98,7 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         sessions=sessions,
         settlement=settlement,
         health=health,
+        memory_full=HighWater(settings.memory_high_water).reached,
     )
     on_progress = partial(health.progress, "sweeper")
     stuck = Stuck(

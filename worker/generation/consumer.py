@@ -52,7 +52,7 @@ class Consumer:
         sessions: Sessions,
         settlement: Settlement,
         health: Health,
-        memory_full: Callable[[], bool] = lambda: False,
+        memory_full: Callable[[], bool],
     ) -> None:
         self._claims = claims
         self._ownership = ownership
@@ -103,7 +103,7 @@ class Consumer:
             if not state.may_probe:
                 await asyncio.sleep(_PAUSE_SECONDS)
                 return
-        if self._memory_full():
+        if self._running() and self._memory_full():  # a single generation must go on all the same
             await asyncio.sleep(_PAUSE_SECONDS)
             return
         if not await self._has_room():
