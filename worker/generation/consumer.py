@@ -204,18 +204,27 @@ class Consumer:
         self._doubtful = claimed > 0
         idle: set[bytes] = set()
         if claimed != self._running() and not await self._claims.count_unstarted():
-            idle = {payload for payload in await self._claims.held() if not await self._is_held(payload)}
-        for payload in idle & self._unstarted:
+            idle = set(await self._idle())
+        again, self._unstarted = idle & self._unstarted, idle - self._unstarted
+        for payload in again:
             log.warning("message_forwarded_again", **correlation(payload))
-            await self.forward(payload)
-        self._unstarted = idle - self._unstarted
+            with odd.alone("message", correlation(payload)):
+                await self.forward(payload)
 
     async def requeue_unstarted(self) -> None:
-        """Requeue what is claimed here and not worked on; for the drain, once `run` has ended."""
+        """Requeue what is claimed here and not worked on, twice in a row; for the drain, once `run` has ended.
+
+        A generation that is just starting has no lease yet, and the claim of an ended one outlives its lease.
+        """
+        before = set(await self._idle())
         await asyncio.sleep(_START_SECONDS)
-        for payload in await self._claims.held():
-            if not await self._is_held(payload) and await self._claims.requeue(payload):
+        for payload in await self._idle():
+            if payload in before and await self._claims.requeue(payload):
                 log.info("message_given_back", **correlation(payload))
+
+    async def _idle(self) -> list[bytes]:
+        """Claimed messages whose sessions no worker has, newest first."""
+        return [payload for payload in await self._claims.held() if not await self._is_held(payload)]
 
     async def _is_held(self, payload: bytes) -> bool:
         known = identify(payload)

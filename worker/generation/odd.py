@@ -1,10 +1,13 @@
 """Odd items: entries in Redis and rows that no worker of this version makes. One of them never holds up the others."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from redis.asyncio import Redis
 
 from worker.generation import keys
+from worker.generation.retrying import AWAY
 from worker.logs import get_logger
 from worker.metrics import counter
 
@@ -28,6 +31,17 @@ def note(where: str, item: object, error: object) -> None:
         _said.add(said)
         text = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else str(error)
         log.error("odd_item_found", where=where, item=said[1], error=text[:500])
+
+
+@contextmanager
+def alone(where: str, item: object) -> Iterator[None]:
+    """Note what goes wrong with one of many items, so that the next one has its turn; an outage ends them all."""
+    try:
+        yield
+    except (*AWAY, OSError):
+        raise
+    except Exception as error:
+        note(where, item, error)
 
 
 async def set_aside_wrong_keys(client: Redis, names: list[str]) -> None:

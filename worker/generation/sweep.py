@@ -18,7 +18,6 @@ from worker.generation.envelope import correlation, identify
 from worker.generation.marks import MAX_STARTS
 from worker.generation.outcome import Outcome
 from worker.generation.ownership import Ownership
-from worker.generation.retrying import AWAY
 from worker.generation.settlement import Settlement
 from worker.generation.stuck import Stuck, StuckSession
 from worker.logs import bind, get_logger
@@ -77,12 +76,8 @@ class Sweeper:
                     await self._clear_away(instance)
             stuck = await self._stuck.find()
             for found in stuck:
-                try:
+                with odd.alone("session", found.session):
                     await self._end(found)
-                except (*AWAY, OSError):
-                    raise
-                except Exception as error:
-                    odd.note("session", found.session, error)
             log.debug("swept", ended=len(stuck), seconds=round(time.monotonic() - started, 3))
             return len(stuck)
 
@@ -105,20 +100,12 @@ class Sweeper:
         # Newest first, so that the oldest ends up nearest to the taking end.
         while page := await claims.page(left, left + _PAGE - 1):
             for payload in page:
-                with bind(**correlation(payload)):
-                    left += not await self._try_to_take_over(claims, payload)
+                left += 1
+                with bind(**correlation(payload)), odd.alone("message", correlation(payload)):
+                    left -= await self._take_over(claims, payload)
         if not left:
             await claims.leave()
             log.info("instance_cleared_away", dead_instance=instance.name)
-
-    async def _try_to_take_over(self, claims: Claims, payload: bytes) -> bool:
-        try:
-            return await self._take_over(claims, payload)
-        except (*AWAY, OSError):
-            raise
-        except Exception as error:
-            odd.note("message", correlation(payload), error)
-            return False
 
     async def _take_over(self, claims: Claims, payload: bytes) -> bool:
         """Take the message from the dead instance's list; false while another worker has its session."""

@@ -48,6 +48,38 @@ async def test_no_message_is_taken_above_the_mark_of_memory_while_generations_ru
     await cancel({running})
 
 
+async def test_the_drain_leaves_a_message_alone_whose_generation_is_just_ending(
+    sandbox: Sandbox, redis: Redis, queue: QueueSide
+) -> None:
+    """Its lease goes before its claim; what waits in Celery has neither lease nor end."""
+    ending, waiting = sandbox.producer.b2c(), sandbox.producer.b2c()
+    assert [await queue.claims.take(1), await queue.claims.take(1)].count(None) == 0
+    await redis.set(keys.lease(ending.session_id), "one:token")
+    returner = asyncio.create_task(queue.consumer.requeue_unstarted())
+    await asyncio.sleep(0.2)
+    await redis.delete(keys.lease(ending.session_id))
+    await returner
+    assert [ending.session_id.encode() in payload for payload in await queue.claims.held()] == [True]
+    assert [waiting.session_id in payload for payload in sandbox.redis.lrange(keys.QUEUE, 0, -1)] == [True]
+
+
+async def test_an_odd_claimed_message_does_not_keep_the_others_from_being_forwarded(
+    sandbox: Sandbox, redis: Redis, queue: QueueSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both were claimed, and Celery has lost them."""
+    sandbox.producer.push(b"odd")
+    sandbox.producer.b2c()
+    assert [await queue.claims.take(1), await queue.claims.take(1)].count(None) == 0
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("unexpected")
+
+    monkeypatch.setattr(queue.consumer, "_refuse", fail)
+    await queue.consumer.reforward()
+    await queue.consumer.reforward()
+    assert await redis.llen(keys.celery_queue("one")) == 1
+
+
 async def reached(redis: Redis, claimed: int) -> None:
     async with asyncio.timeout(10):
         while await redis.llen(keys.claimed("one")) != claimed:
