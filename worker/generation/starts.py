@@ -36,7 +36,8 @@ class Starts:
             SessionTaken: the session is not this worker's to start.
             GenerationError, InvalidMessage: the session has to be failed.
         """
-        await self._check_age(run)
+        if run.lease.mark.stage is Stage.STARTED:  # else its picture may be there; the paid call checks again
+            await self._check_age(run)
         with run.step("start"):
             change = await until_available(self._start, run)
         message = run.message
