@@ -34,7 +34,7 @@ def test_restarts_under_load_fail_no_session_and_take_nothing_new(sandbox: Sandb
             # Nobody works on anything, and what was not begun is where another instance finds it.
             assert set(statuses(sandbox, load.all)) <= {"completed", "queued"}
             assert sandbox.redis.llen(QUEUE) == statuses(sandbox, load.all)["queued"]
-            assert sandbox.redis.keys("wearon:claimed:*") + sandbox.redis.keys("wearon:lease:*") == []
+            assert [sandbox.redis.keys(f"wearon:{kind}:*") for kind in ("claimed", "lease", "alive")] == [[], [], []]
             worker.start()
         ended(sandbox, load.all, 60)
     books = balance(sandbox, load.all)

@@ -123,6 +123,7 @@ class Supervisor:
             await asyncio.wait({celery}, timeout=_RELEASE_SECONDS)
         again.cancel()
         self._celery.kill()
+        await self._parts.cancel("heartbeat")  # it would join again
         requeued = await departure.leave(self._queue.claims, self._queue.ownership)
         if requeued is not None:
             log.info("drain_ended", messages_given_back=requeued, seconds=round(time.monotonic() - began_at, 1))
