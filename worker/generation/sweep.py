@@ -3,6 +3,7 @@
 One instance at a time sweeps.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
@@ -25,6 +26,8 @@ from worker.logs import bind, get_logger
 log = get_logger(__name__)
 
 _LOCK_SECONDS = 60
+#: With Redis and the database away for longer the round ends: a sweeper that shows no progress ends the container.
+_END_SECONDS = 20.0
 #: This many dead workers, and a message is not tried again.
 MAX_DEATHS = MAX_STARTS
 #: Messages of a dead instance in memory at once.
@@ -121,7 +124,7 @@ class Sweeper:
             metrics.REFUSED.labels("poison").inc()
             log.error("message_refused", reason="poison", detail=detail)
             await self._ownership.disown(session.id)
-            await self._settlement.settle(Outcome.failed(session, WorkerLost(detail)))
+            await self._settle(Outcome.failed(session, WorkerLost(detail)))
             await claims.finish(payload)
         elif await claims.requeue(payload):
             metrics.REQUEUED_MESSAGES.inc()
@@ -140,4 +143,8 @@ class Sweeper:
             metrics.STUCK.labels(session.channel, error.reason).inc()
             log.warning("stuck_session_found", status=session.status, reason=error.reason, detail=str(error))
             await self._ownership.disown(session.id)
-            await self._settlement.settle(Outcome.failed(session, error))
+            await self._settle(Outcome.failed(session, error))
+
+    async def _settle(self, outcome: Outcome) -> None:
+        async with asyncio.timeout(_END_SECONDS):
+            await self._settlement.settle(outcome)

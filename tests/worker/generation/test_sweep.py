@@ -3,23 +3,24 @@
 import asyncio
 import json
 from collections.abc import Callable
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
 
 from tests.sandbox import Sandbox
-from worker.generation import keys
+from worker.errors import WorkerLost
+from worker.generation import keys, sweep
 from worker.generation.channel import Channel, SessionRef
 from worker.generation.claims import Claims
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.leases import Leases
 from worker.generation.ownership import Ownership
 from worker.generation.pauses import Pauses
-from worker.generation.sessions import Sessions
+from worker.generation.sessions import OpenSession, Sessions
 from worker.generation.settlement import Settlement
-from worker.generation.stuck import Stuck
+from worker.generation.stuck import Stuck, StuckSession
 from worker.generation.sweep import Sweeper
 from worker.settings import Settings
 
@@ -73,6 +74,22 @@ async def test_the_sweeper_shows_itself_with_every_answer_of_a_slow_database(
     assert await sweeper.sweep() == 0
     # Two tables, asked for two kinds of sessions.
     assert progress.call_count == 4
+
+
+async def test_an_outage_in_the_middle_of_an_end_ends_the_round_and_not_the_container(
+    sandbox: Sandbox, redis: Redis, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither Redis nor the database takes the outcome: the next round finds the session again."""
+    queued = sandbox.producer.b2c(push=False)
+    lost = OpenSession(Channel.B2C, UUID(queued.session_id), "queued")
+    monkeypatch.setattr(sweep, "_END_SECONDS", 0.2)
+    monkeypatch.setattr(Stuck, "find", AsyncMock(return_value=[StuckSession(lost, WorkerLost("no worker"))]))
+    monkeypatch.setattr(Settlement, "settle", lambda *_: asyncio.Event().wait())
+    async with asyncio.timeout(5) as patience:
+        with pytest.raises(TimeoutError):
+            await sweeper.sweep()
+    assert not patience.expired()
+    assert sandbox.session("b2c", queued.session_id)["status"] == "queued"
 
 
 async def test_a_second_instance_sweeps_only_when_the_first_is_dead(redis: Redis, sweeper: Sweeper) -> None:
