@@ -153,6 +153,12 @@ BOARD = Dashboard(
             },
         ),
         Panel(
+            "What is odd?",
+            "In an hour: looks at rows, entries and keys that no worker of this version makes.",
+            "short",
+            {"{{where}}": "sum by (where) (increase(wearon_odd_items_total[1h]))"},
+        ),
+        Panel(
             "How much is downloaded and stored?",
             "Customers' pictures in, finished pictures out.",
             "Bps",
