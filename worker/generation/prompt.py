@@ -1,8 +1,5 @@
 """The try-on prompt that is used when a message brings none."""
 
-#: Raised with every change of the text, so that results can be compared by it.
-PROMPT_VERSION = 1
-
 DEFAULT_PROMPT = (
     "Virtual try-on. The first image shows a person; every further image shows a garment or an accessory. "
     "Create one photorealistic picture of exactly this person wearing all of these items. "

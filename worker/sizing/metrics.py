@@ -21,10 +21,7 @@ _REQUESTS = counter(
     (
         *(("refused", reason) for reason in get_args(Reason)),
         *(("unusable", reason) for reason in _UNUSABLE),
-        *(
-            (outcome, "none")
-            for outcome in ("completed", "invalid", "saturated", "timeout", "starting", "failed", "aborted")
-        ),
+        *((outcome, "none") for outcome in _OTHER_OUTCOMES),
     ),
 )
 _STEP_SECONDS = histogram("wearon_sizing_step_seconds", "Time of one step.", _SECONDS, ("step",), _STEPS)
