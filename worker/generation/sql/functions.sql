@@ -357,7 +357,17 @@ create table if not exists wearon.audit_findings (
     detail text not null default ''
 );
 create index if not exists audit_findings_key on wearon.audit_findings (scope, key);
-create unlogged table if not exists wearon.audit_touched (scope text, key uuid, primary key (scope, key));
+create table if not exists wearon.audit_touched (scope text, key uuid, primary key (scope, key));
+
+-- Empties a table of notes: in a moment, unless another program, such as a backup, has locked the table for a while.
+create or replace function public.wearon_audit_clear(p_table regclass)
+returns void language plpgsql set search_path = public, pg_temp as $$
+begin
+    execute format('lock table %s in access exclusive mode nowait', p_table);
+    execute format('truncate %s', p_table);
+exception when lock_not_available then
+    execute format('delete from %s', p_table);
+end $$;
 
 -- A balance is the sum of its ledger. `p_counter` is what the account has earned or bought by its own count: credits
 -- that came in without a line (shoppers' purchases, accounts that are older than the ledger) are its opening balance.
@@ -377,7 +387,7 @@ begin
     delete from wearon.audit_findings where scope = 'users' and key = any(p_users);
     delete from wearon.audit_accounts where payer = 'user' and owner_id = any(p_users);
     with line as materialized (
-        select id, user_id, type, amount, coalesce(age(xmin) > age(p_horizon::xid), false) as old,
+        select id, user_id, type, amount::bigint, coalesce(age(xmin) > age(p_horizon::xid), false) as old,
             type = 'generation' and strpos(description, ', delivered)') > 0 as delivered,
             case when type = 'generation' and strpos(description, '(session=') > 0
                 then substring(description from '\(session=([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})')
@@ -420,7 +430,7 @@ begin
             count(*) filter (where delivered and status <> 'completed') as rewritten,
             count(*) filter (where status in ('queued', 'pending', 'processing')) as open,
             coalesce(sum(refunded) filter (where status is null and taken is null and other is null), 0) as nowhere,
-            (array_agg(session) filter (where status = 'failed' and refunds = 0 and not delivered))[:20] as unrefunded,
+            (array_agg(session) filter (where status = 'failed' and refunds = 0 and not delivered)) as unrefunded,
             coalesce(sum(refunded) filter (where kind is not null), 0) as named_wrong
         from judged group by user_id
     ), account as (
@@ -488,7 +498,7 @@ begin
         from verdict, unnest(unrefunded) named where unpaid > 0 and unpaid = unbound + bound
         union all select user_id, 'failed_not_refunded', null, null, unpaid, format(
             '%s of the %s credits of these failed sessions: %s', unpaid, unbound + bound,
-            array_to_string(unrefunded, ', '))
+            array_to_string(unrefunded[:20], ', '))
         from verdict where unpaid > 0 and unpaid < unbound + bound
         union all select user_id, 'refunds_exceed_deductions', odd.session, odd.line,
             refunded - deducted, format('refunded %s, deducted %s', refunded, deducted)
@@ -496,7 +506,8 @@ begin
             select j.session, j.line from judged j
             where j.user_id = verdict.user_id and j.refunds > 0 and j.taken is null limit 1) odd on true
         where refunded - deducted > greatest(unexplained, 0) and named_wrong = 0 and unexplained = 0
-        union all select user_id, 'user_balance_differs', null, null, abs(coalesce(balance, 0) - ledger),
+        union all select user_id, 'user_balance_differs', null, null, least(abs(coalesce(balance, 0) - ledger),
+            case when not bonus then abs(balance - (earned - income) - ledger) end),
             format('balance %s, ledger %s', coalesce(balance::text, 'missing'), ledger)
         from verdict where explained is not true and (lines > 0 or balance is not null)
         union all select user_id, 'open', null, null, 0, '' from verdict where open > 0
@@ -510,12 +521,13 @@ begin
     delete from wearon.audit_findings where scope = 'stores' and key = any(p_stores);
     delete from wearon.audit_accounts where payer in ('store', 'shopper') and owner_id = any(p_stores);
     with line as (
-        select store_id, type, amount, request_id, coalesce(age(xmin) > age(p_horizon::xid), false) as old,
-            case when description like '%)' then coalesce(substring(description from '\(shopper=(.*)\)$'), '')
-                else '' end as shopper
+        select store_id, type, amount::bigint, request_id, coalesce(age(xmin) > age(p_horizon::xid), false) as old,
+            case when description like '%(shopper=%)' then 'shopper' else 'store' end as payer,
+            case when description like '%(shopper=%)'
+                then lower(trim(substring(description from '\(shopper=(.*)\)$'))) else '' end as shopper
         from store_credit_transactions where store_id = any(p_stores)
     ), summed as (
-        select store_id, shopper, count(*) as lines, count(*) filter (where old) as old_lines,
+        select store_id, payer, shopper, count(*) as lines, count(*) filter (where old) as old_lines,
             coalesce(sum(case type when 'deduction' then -abs(amount) else amount end)
                 filter (where type <> 'overage'), 0) as ledger,
             coalesce(sum(amount) filter (where type in ('purchase', 'subscription')), 0) as income,
@@ -523,32 +535,34 @@ begin
             coalesce(sum(amount) filter (where type = 'refund'), 0) as refunded,
             coalesce(sum(amount) filter (where type = 'refund' and request_id is null), 0)
             - coalesce(sum(abs(amount)) filter (where type = 'deduction' and request_id is null), 0) as nameless
-        from line group by store_id, shopper
+        from line group by store_id, payer, shopper
     ), account as (
-        select store_id, '' as shopper, balance, total_purchased as bought, total_spent as spent
+        select store_id, 'store' as payer, '' as shopper, balance, total_purchased as bought, total_spent as spent
         from store_credits where store_id = any(p_stores)
         union all
-        select store_id, lower(trim(shopper_email)), balance, total_purchased, total_spent
-        from store_shopper_credits where store_id = any(p_stores)
+        -- Addresses that differ in case are one shopper: the credit functions take them in lower case.
+        select store_id, 'shopper', lower(trim(shopper_email)), sum(balance), sum(total_purchased), sum(total_spent)
+        from store_shopper_credits where store_id = any(p_stores) group by 1, 3
     ), verdict as materialized (
-        select store_id, shopper, balance, coalesce(lines, 0) as lines, coalesce(old_lines, 0) as old_lines,
+        select store_id, payer, shopper, balance, bought - coalesce(income, 0) as opening, coalesce(lines, 0) as lines, coalesce(old_lines, 0) as old_lines,
             coalesce(ledger, 0) as ledger, coalesce(income, 0) as income, coalesce(deducted, 0) as deducted,
             coalesce(refunded, 0) as refunded, coalesce(nameless, 0) as nameless,
             wearon_audit_explains(balance, bought, spent, coalesce(lines, 0), coalesce(ledger, 0)::bigint,
                 coalesce(income, 0)::bigint, false) as explained
-        from account full join summed using (store_id, shopper)
+        from account full join summed using (store_id, payer, shopper)
     ), written as (
         insert into wearon.audit_accounts
-        select case shopper when '' then 'store' else 'shopper' end, store_id, shopper, lines, old_lines, ledger,
+        select payer, store_id, shopper, lines, old_lines, ledger,
             income, deducted, refunded, false,
             case when explained and balance <> ledger then '{"opening_balance": 1}'::jsonb end, p_run
         from verdict
     )
     insert into wearon.audit_findings (scope, key, channel, kind, owner_id, credits, detail)
-    select 'stores', store_id, 'b2b', case shopper when '' then 'store' else 'shopper' end || '_balance_differs',
-        store_id, abs(coalesce(balance, 0) - ledger),
-        format('balance %s, ledger %s%s', coalesce(balance::text, 'missing'), ledger,
-            case when shopper <> '' then ', shopper with the MD5 ' || left(md5(shopper), 8) else '' end)
+    select 'stores', store_id, 'b2b', payer || '_balance_differs', store_id,
+        least(abs(coalesce(balance, 0) - ledger), abs(balance - opening - ledger)),
+        format('balance %s, ledger %s%s%s', coalesce(balance::text, 'missing'), ledger,
+            case when opening <> 0 then format(', bought without a line %s', opening) else '' end,
+            case payer when 'shopper' then ', shopper with the MD5 ' || left(md5(shopper), 8) else '' end)
     from verdict where explained is not true and (balance is not null or ledger <> 0)
     union all
     select 'stores', store_id, 'b2b', 'refunds_exceed_deductions', store_id, refunded - deducted,
@@ -566,7 +580,7 @@ returns void language plpgsql set search_path = public, pg_temp set enable_seqsc
 begin
     delete from wearon.audit_findings where scope = 'refunds' and key = any(p_lines);
     with pair as (
-        select r.id, r.store_id, r.request_id, r.amount as refunded, abs(d.amount) as taken, r.description,
+        select r.id, r.store_id, r.request_id, r.amount::bigint as refunded, abs(d.amount::bigint) as taken, r.description,
             coalesce(d.created_at, r.created_at) as around,
             lower(trim(coalesce(substring(r.description from '\(shopper=(.*)\)$'), ''))) as refunded_to,
             lower(trim(coalesce(substring(d.description from '\(shopper=(.*)\)$'), ''))) as payer,
@@ -580,23 +594,31 @@ begin
             when taken is null and billed then null
             when taken is null then 'refund_unexplained'
             when payer <> refunded_to then 'refunded_to_another'
-            when refunded <> taken then 'refunded_wrong_amount' end as kind
+            when refunded <> taken then 'refunded_wrong_amount' end as kind,
+            (select everything from wearon.audit_state) as everything
         from pair
-    )
-    insert into wearon.audit_findings
-        (scope, key, channel, kind, owner_id, session_id, request_id, line_id, credits, detail)
-    select 'refunds', id, 'b2b', kind, store_id, coalesce(
+    ), named as materialized (
+        select *, coalesce(
             substring(description from '\(session=([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})')::uuid,
             (select s.id from store_generation_sessions s where s.store_id = judged.store_id
                 and s.created_at between around - interval '1 hour' and around + interval '1 hour'
-                and s.request_id = judged.request_id order by s.created_at limit 1)),
-        request_id, id, case kind when 'refunded_wrong_amount' then abs(refunded - taken) else abs(refunded) end,
+                and s.request_id = judged.request_id order by s.created_at, s.id limit 1)) as session
+        from judged where kind is not null or not everything
+    ), sessions as (
+        -- A session may have ended long before its refund.
+        insert into wearon.audit_touched
+        select distinct 'sessions', session from named where session is not null and not everything
+        on conflict do nothing
+    )
+    insert into wearon.audit_findings
+        (scope, key, channel, kind, owner_id, session_id, request_id, line_id, credits, detail)
+    select 'refunds', id, 'b2b', kind, store_id, session, request_id, id, case kind when 'refunded_wrong_amount' then abs(refunded - taken) else abs(refunded) end,
         case kind when 'refunded_to_another' then format('paid by the %s, refunded to %s',
                 case payer when '' then 'store' else 'shopper' end,
                 case when refunded_to = '' then 'the store' when payer = '' then 'a shopper' else 'another shopper' end)
             when 'refunded_wrong_amount' then format('refunded %s, deducted %s', refunded, taken)
             else 'no deduction of this request' end
-    from judged where kind is not null;
+    from named where kind is not null;
 end $$;
 
 -- Proves sessions of stores against the lines of their requests. A request id may be used twice: its deduction and
@@ -606,8 +628,8 @@ returns void language plpgsql set search_path = public, pg_temp set enable_seqsc
 begin
     delete from wearon.audit_findings where scope = 'sessions' and key = any(p_sessions);
     with session as (
-        select s.id, s.store_id, s.status, s.request_id, s.created_at, abs(d.amount) as taken, r.amount as refunded,
-            r.id as refund, abs(o.amount) as billed, d.created_at as taken_at,
+        select s.id, s.store_id, s.status, s.request_id, s.created_at, abs(d.amount::bigint) as taken, r.amount as refunded,
+            r.id as refund, abs(o.amount::bigint) as billed, d.created_at as taken_at,
             substring(r.description from '\(session=([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})')::uuid as named
         from store_generation_sessions s
         left join store_credit_transactions d
@@ -761,7 +783,7 @@ end $$;
 create or replace function public.wearon_audit_begin(p_run uuid, p_everything boolean)
 returns void language plpgsql set search_path = public, pg_temp as $$
 begin
-    truncate wearon.audit_touched;
+    perform wearon_audit_clear('wearon.audit_touched');
     update wearon.audit_state set run = p_run, phase = 'users', block = 0, scope = '', sessions = 0, old_lines = 0,
         place = '00000000-0000-0000-0000-000000000000', begun_at = now(),
         next_horizon = pg_snapshot_xmin(pg_current_snapshot()),
@@ -769,8 +791,8 @@ begin
             or horizon > pg_snapshot_xmax(pg_current_snapshot())
             or pg_relation_size('credit_transactions') + pg_relation_size('store_credit_transactions') <= small_bytes;
     if (select everything from wearon.audit_state) then
-        delete from wearon.audit_accounts;
-        delete from wearon.audit_findings;
+        perform wearon_audit_clear('wearon.audit_accounts');
+        perform wearon_audit_clear('wearon.audit_findings');
         -- Until it has ended there is no proof to build on.
         update wearon.audit_state set horizon = null;
     end if;
@@ -817,7 +839,7 @@ begin
                     if wearon_audit_lines_lost(s) then
                         perform wearon_audit_begin(p_run, true);
                     else
-                        truncate wearon.audit_touched;
+                        perform wearon_audit_clear('wearon.audit_touched');
                         insert into wearon.audit_touched
                         select distinct scope, key from wearon.audit_findings where kind <> 'open';
                         perform wearon_audit_after(true, 'confirm');
