@@ -266,6 +266,54 @@ def test_all_failures_of_one_user_are_counted(books: Books) -> None:
     assert (report["counts"], report["drift"]) == ({"failed_not_refunded": 25}, 25)
 
 
+# Mended as the runbook says
+
+
+def test_a_credit_that_is_taken_again_in_the_name_of_its_session_settles_the_finding(books: Books) -> None:
+    session = books.completed(books.b2c())
+    books.refund_user(session, NOTE.format(session.session_id))
+    assert books.wrong() == [("completed_and_refunded", session.session_id)]
+    books.sql("select deduct_credits($1, 1, $2)", session.owner_id, f"By hand (session={session.session_id})")
+    assert books.wrong() == []
+
+
+def test_a_surplus_refund_that_is_booked_as_a_gift_settles_the_finding(books: Books) -> None:
+    user, store = books.completed(books.b2c()), books.completed(books.b2b())
+    books.refund_user(user, NOTE.format(user.session_id))
+    books.refund_store(store)
+    assert [kind for kind, _ in books.wrong()] == ["completed_and_refunded"] * 2
+    books.sql("update credit_transactions set type = 'signup_bonus' where type = 'refund'")
+    books.sql("update store_credit_transactions set type = 'purchase' where type = 'refund'")
+    assert books.wrong() == []
+
+
+def test_a_store_refund_of_a_wrong_amount_that_is_corrected_settles_the_finding(books: Books) -> None:
+    session = _refunded_wrong_amount(books)
+    (finding,) = books.audit()["wrong"]
+    books.sql("update store_credit_transactions set amount = 1 where id = $1", finding["line_id"])
+    books.sql("update store_credits set balance = balance - 2 where store_id = $1", session.owner_id)
+    assert books.wrong() == []
+
+
+def test_a_refund_to_the_store_that_is_moved_to_the_shopper_settles_the_finding(books: Books) -> None:
+    session = _refunded_to_the_store(books)
+    (finding,) = books.audit()["wrong"]
+    books.sql("update store_credit_transactions set description = concat(description, ' (shopper=ann@example.com)') "
+              "where id = $1", finding["line_id"])  # fmt: skip
+    books.sql("update store_credits set balance = balance - 1 where store_id = $1", session.owner_id)
+    books.sql("update store_shopper_credits set balance = balance + 1 where store_id = $1", session.owner_id)
+    assert books.wrong() == []
+
+
+def test_a_line_of_no_credit_settles_an_overage_that_was_refunded_by_hand(books: Books) -> None:
+    session = books.failed(books.b2b(paid_by="overage"))
+    assert len(books.audit()["by_hand"]) == 1
+    books.sql("insert into store_credit_transactions (store_id, amount, type, request_id, description) "
+              "values ($1, 0, 'refund', $2, 'Charge refunded')", session.owner_id, session.request_id)  # fmt: skip
+    report = books.audit()
+    assert (report["right"], report["by_hand"]) == (True, [])
+
+
 # Since the last audit
 
 

@@ -413,6 +413,8 @@ begin
         select *, case
             when refunds = 0 then null
             when other is not null then 'refunded_to_another'
+            -- Taken again, in the session's name: delivered and paid once.
+            when (status = 'completed' or delivered) and taken > refunded then null
             when status = 'completed' or delivered then 'completed_and_refunded'
             when status <> 'failed' then 'open_and_refunded'
             when status is null and taken is null or refunded = coalesce(taken, 1) then null
