@@ -359,6 +359,23 @@ def test_a_balance_that_its_user_writes_is_seen_at_once(large: Books) -> None:
     assert large.audit()["counts"] == {"user_balance_differs": 1}
 
 
+@pytest.mark.parametrize(
+    ("table", "kind"),
+    [
+        ("user_credits", "user_balance_differs"),
+        ("store_credits", "store_balance_differs"),
+        ("store_shopper_credits", "shopper_balance_differs"),
+    ],
+)
+def test_a_balance_whose_row_is_gone_is_seen_at_once(large: Books, table: str, kind: str) -> None:
+    user, store, shopper = (large.completed(one) for one in (large.b2c(), large.b2b(), large.shopper()))
+    owner = {"user_credits": user, "store_credits": store, "store_shopper_credits": shopper}[table].owner_id
+    assert large.wrong() == []
+    large.sql(f"delete from {table} where {'user_id' if table == 'user_credits' else 'store_id'} = $1", owner)
+    report = large.audit()
+    assert (report["full"], report["counts"]) == (False, {kind: 1})
+
+
 async def test_lines_of_a_transaction_that_commits_late_are_seen(large: Books) -> None:
     session = large.completed(large.b2c())
     connection = await asyncpg.connect(large.sandbox.database.url)

@@ -687,7 +687,8 @@ returns boolean language plpgsql set search_path = public, pg_temp set jit = off
 declare
     since constant int := case when p_state.everything then 2147483647 else age(p_state.horizon::xid) end;
     low constant tid := format('(%s,0)', p_state.block);
-    blocks constant int := case when p_table = 'store_generation_sessions'::regclass then 128 else 1024 end;
+    blocks constant int := case when p_table in ('credit_transactions'::regclass, 'store_credit_transactions'::regclass)
+        then 1024 else 128 end;
     high constant tid := format('(%s,0)', p_state.block + blocks);
     owners uuid[];
     refunds uuid[];
@@ -707,6 +708,8 @@ begin
         into old, owners, refunds from store_credit_transactions where ctid >= low and ctid < high;
         insert into wearon.audit_touched select 'stores', unnest(owners)
         union all select 'refunds', unnest(refunds) on conflict do nothing;
+    elsif p_table <> 'store_generation_sessions'::regclass then
+        perform wearon_audit_balances(p_table, p_state.everything, low, high);
     else
         -- As they lie in the table: much faster than by their ids.
         select array_agg(id) into owners from store_generation_sessions where ctid >= low and ctid < high;
@@ -717,41 +720,62 @@ begin
     return true;
 end $$;
 
--- Notes the sessions of the time since the last audit, the open ones, and every balance that its stored sum does not
--- explain; all accounts in a full audit.
+-- Notes the sessions of the time since the last audit, the open ones, and what was found before.
 create or replace function public.wearon_audit_notice(p_state wearon.audit_state)
-returns void language plpgsql set search_path = public, pg_temp set jit = off as $$
+returns void language sql set search_path = public, pg_temp set jit = off as $$
+    insert into wearon.audit_touched
+    select 'users', user_id from generation_sessions
+    where created_at > p_state.proven_at - interval '1 hour' and age(xmin) <= age(p_state.horizon::xid)
+    union select 'users', user_id from generation_sessions where status in ('queued', 'pending', 'processing')
+    union select 'sessions', id from store_generation_sessions
+    where created_at > p_state.proven_at - interval '1 hour' and age(xmin) <= age(p_state.horizon::xid)
+    union select 'sessions', id from store_generation_sessions where status in ('queued', 'processing')
+    union select scope, key from wearon.audit_findings
+    on conflict do nothing
+$$;
+
+-- Notes the accounts in some blocks of a table whose balance is gone, or is not explained by its stored sum; all of
+-- them in a full audit. Few rows at a time, each joined by an index.
+create or replace function public.wearon_audit_balances(p_table regclass, p_everything boolean, p_low tid, p_high tid)
+returns void language plpgsql set search_path = public, pg_temp set jit = off set enable_hashjoin = off
+set enable_mergejoin = off as $$
 begin
-    if not p_state.everything then
+    if p_table = 'user_credits'::regclass then
         insert into wearon.audit_touched
-        select 'users', user_id from generation_sessions
-        where created_at > p_state.proven_at - interval '1 hour' and age(xmin) <= age(p_state.horizon::xid)
-        union select 'users', user_id from generation_sessions where status in ('queued', 'pending', 'processing')
-        union select 'sessions', id from store_generation_sessions
-        where created_at > p_state.proven_at - interval '1 hour' and age(xmin) <= age(p_state.horizon::xid)
-        union select 'sessions', id from store_generation_sessions where status in ('queued', 'processing')
-        union select scope, key from wearon.audit_findings
+        select 'users', c.user_id from user_credits c
+        left join wearon.audit_accounts a on a.payer = 'user' and a.owner_id = c.user_id and a.shopper = ''
+        where c.ctid >= p_low and c.ctid < p_high and (p_everything or wearon_audit_explains(c.balance,
+            coalesce(c.total_earned, 10), coalesce(c.total_spent, 0), coalesce(a.lines, 0), coalesce(a.ledger, 0),
+            coalesce(a.income, 0), coalesce(a.bonus, false)) is not true)
+        on conflict do nothing;
+    elsif p_table = 'store_credits'::regclass then
+        insert into wearon.audit_touched
+        select 'stores', c.store_id from store_credits c
+        left join wearon.audit_accounts a on a.payer = 'store' and a.owner_id = c.store_id and a.shopper = ''
+        where c.ctid >= p_low and c.ctid < p_high and (p_everything or wearon_audit_explains(c.balance,
+            c.total_purchased, c.total_spent, coalesce(a.lines, 0), coalesce(a.ledger, 0), coalesce(a.income, 0),
+            false) is not true)
+        on conflict do nothing;
+    elsif p_table = 'store_shopper_credits'::regclass then
+        insert into wearon.audit_touched
+        select distinct 'stores', c.store_id from store_shopper_credits c
+        left join wearon.audit_accounts a
+            on a.payer = 'shopper' and a.owner_id = c.store_id and a.shopper = lower(trim(c.shopper_email))
+        where c.ctid >= p_low and c.ctid < p_high and (p_everything or wearon_audit_explains(c.balance,
+            c.total_purchased, c.total_spent, coalesce(a.lines, 0), coalesce(a.ledger, 0), coalesce(a.income, 0),
+            false) is not true)
+        on conflict do nothing;
+    else
+        insert into wearon.audit_touched
+        select distinct case a.payer when 'user' then 'users' else 'stores' end, a.owner_id
+        from wearon.audit_accounts a
+        left join user_credits u on a.payer = 'user' and u.user_id = a.owner_id
+        left join store_credits s on a.payer = 'store' and s.store_id = a.owner_id
+        left join store_shopper_credits h
+            on a.payer = 'shopper' and h.store_id = a.owner_id and h.shopper_email = a.shopper
+        where a.ctid >= p_low and a.ctid < p_high and coalesce(u.user_id, s.store_id, h.store_id) is null
         on conflict do nothing;
     end if;
-    insert into wearon.audit_touched
-    select 'users', coalesce(a.owner_id, c.user_id)
-    from user_credits c full join (select * from wearon.audit_accounts where payer = 'user') a on a.owner_id = c.user_id
-    where p_state.everything or wearon_audit_explains(c.balance, coalesce(c.total_earned, 10),
-        coalesce(c.total_spent, 0), coalesce(a.lines, 0), coalesce(a.ledger, 0), coalesce(a.income, 0),
-        coalesce(a.bonus, false)) is not true
-    union
-    select 'stores', coalesce(a.owner_id, c.store_id)
-    from store_credits c full join (select * from wearon.audit_accounts where payer = 'store') a
-        on a.owner_id = c.store_id
-    where p_state.everything or wearon_audit_explains(c.balance, c.total_purchased, c.total_spent, coalesce(a.lines, 0),
-        coalesce(a.ledger, 0), coalesce(a.income, 0), false) is not true
-    union
-    select 'stores', coalesce(a.owner_id, c.store_id)
-    from store_shopper_credits c full join (select * from wearon.audit_accounts where payer = 'shopper') a
-        on a.owner_id = c.store_id and a.shopper = lower(trim(c.shopper_email))
-    where p_state.everything or wearon_audit_explains(c.balance, c.total_purchased, c.total_spent, coalesce(a.lines, 0),
-        coalesce(a.ledger, 0), coalesce(a.income, 0), false) is not true
-    on conflict do nothing;
 end $$;
 
 -- Proves the next few of what was noted; -> false when nothing is left.
@@ -832,10 +856,18 @@ begin
                 perform wearon_audit_after(not wearon_audit_read('store_credit_transactions', s),
                     case when s.everything then 'sessions' else 'notice' end);
             when 'sessions' then
-                perform wearon_audit_after(not wearon_audit_read('store_generation_sessions', s), 'notice');
+                perform wearon_audit_after(not wearon_audit_read('store_generation_sessions', s), 'user_credits');
             when 'notice' then
                 perform wearon_audit_notice(s);
-                perform wearon_audit_after(true, 'prove');
+                perform wearon_audit_after(true, 'user_credits');
+            when 'user_credits' then
+                perform wearon_audit_after(not wearon_audit_read('user_credits', s), 'store_credits');
+            when 'store_credits' then
+                perform wearon_audit_after(not wearon_audit_read('store_credits', s), 'store_shopper_credits');
+            when 'store_shopper_credits' then
+                perform wearon_audit_after(not wearon_audit_read('store_shopper_credits', s), 'audit_accounts');
+            when 'audit_accounts' then
+                perform wearon_audit_after(not wearon_audit_read('wearon.audit_accounts', s), 'prove');
             when 'prove' then
                 if not wearon_audit_prove(s) then
                     if wearon_audit_lines_lost(s) then
