@@ -566,7 +566,8 @@ class TestPartsAway:
         finally:
             around.valkey.resume()
         assert seen.value("wearon_dependency_up", dependency="redis") == 0
-        assert not [name for name in seen.families if name.startswith(("wearon_queue", "wearon_audit", "wearon_dead"))]
+        of_redis = ("wearon_queue", "wearon_audit_findings", "wearon_audit_drift", "wearon_dead")
+        assert not [name for name in seen.families if name.startswith(of_redis)]
         assert seen.value("wearon_generations_total", outcome="completed") > 0
         wait_for(lambda: scrape(worker.url).has("wearon_queue_messages"), 10, "Redis stays absent")
 

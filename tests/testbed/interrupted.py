@@ -14,20 +14,20 @@ from pathlib import Path
 
 from tests.molecule.hosts import ROOT, docker
 
-#: What is half done when the run dies, the seconds that it has been going on, and the only roles that this run applies:
-#: those before them have been applied by the run before, and the run that follows the last kill applies all of them.
-MOMENTS: dict[str, tuple[float, list[str]]] = {
-    "docker : Install the Docker engine": (4.0, []),
-    "nginx : Activate the configuration": (0.5, []),
-    "compose : Bring the stack up and wait until it is healthy": (3.0, ["--tags=nginx,certbot,backup"]),
+#: What is half done when the run dies, and the seconds that it has been going on.
+MOMENTS = {
+    "docker : Install the Docker engine": 4.0,
+    "nginx : Activate the configuration": 0.5,
+    "compose : Bring the stack up and wait until it is healthy": 3.0,
 }
 #: Longer than any task takes on a busy machine.
 PATIENCE_SECONDS = 300
 
 
-def run_until(moment: str, seconds: float, arguments: list[str]) -> None:
+def run_until(moment: str, seconds: float, inventories: list[str]) -> None:
     """Start the playbook and kill it; fails if it never got there."""
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/site.yml", *arguments]
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/site.yml"]
+    command += [f"--inventory={inventory}" for inventory in inventories]
     playbook = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -56,9 +56,8 @@ def power_cut(host: str) -> None:
 
 
 if __name__ == "__main__":
-    inventories = [f"--inventory={inventory}" for inventory in sys.argv[1:]]
-    for number, (moment, (seconds, roles)) in enumerate(MOMENTS.items()):
-        run_until(moment, seconds, [*inventories, *roles])
+    for number, (moment, seconds) in enumerate(MOMENTS.items()):
+        run_until(moment, seconds, sys.argv[1:])
         if number % 2 == 0:
             power_cut("first")
         print(f"killed at {moment}", flush=True)

@@ -14,7 +14,7 @@ FLOORS = [
     {"http", "doctor"},
     {"generation", "sizing"},
     {"clients"},
-    {"settings"},
+    {"memory", "settings"},
     {"health", "metrics", "photos"},
     {"errors", "image_models", "logs", "redis_client"},
 ]

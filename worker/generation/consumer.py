@@ -104,9 +104,11 @@ class Consumer:
                 await asyncio.sleep(_PAUSE_SECONDS)
                 return
         if self._memory_full():
+            self._state = None
             await asyncio.sleep(_PAUSE_SECONDS)
             return
         if not await self._has_room():
+            self._state = None  # a pause shows in /health while all slots wait for its end
             await _wait(self._freed, _FULL_SECONDS)
             return
         if state.pause and not await self._intake.pauses.take_probe(self._claims.instance):
