@@ -546,7 +546,8 @@ begin
         select store_id, 'shopper', lower(trim(shopper_email)), sum(balance), sum(total_purchased), sum(total_spent)
         from store_shopper_credits where store_id = any(p_stores) group by 1, 3
     ), verdict as materialized (
-        select store_id, payer, shopper, balance, bought - coalesce(income, 0) as opening, coalesce(lines, 0) as lines, coalesce(old_lines, 0) as old_lines,
+        select store_id, payer, shopper, balance, bought - coalesce(income, 0) as opening,
+            coalesce(lines, 0) as lines, coalesce(old_lines, 0) as old_lines,
             coalesce(ledger, 0) as ledger, coalesce(income, 0) as income, coalesce(deducted, 0) as deducted,
             coalesce(refunded, 0) as refunded, coalesce(nameless, 0) as nameless,
             wearon_audit_explains(balance, bought, spent, coalesce(lines, 0), coalesce(ledger, 0)::bigint,
@@ -582,7 +583,8 @@ returns void language plpgsql set search_path = public, pg_temp set enable_seqsc
 begin
     delete from wearon.audit_findings where scope = 'refunds' and key = any(p_lines);
     with pair as (
-        select r.id, r.store_id, r.request_id, r.amount::bigint as refunded, abs(d.amount::bigint) as taken, r.description,
+        select r.id, r.store_id, r.request_id, r.amount::bigint as refunded, abs(d.amount::bigint) as taken,
+            r.description,
             coalesce(d.created_at, r.created_at) as around,
             lower(trim(coalesce(substring(r.description from '\(shopper=(.*)\)$'), ''))) as refunded_to,
             lower(trim(coalesce(substring(d.description from '\(shopper=(.*)\)$'), ''))) as payer,
@@ -614,7 +616,8 @@ begin
     )
     insert into wearon.audit_findings
         (scope, key, channel, kind, owner_id, session_id, request_id, line_id, credits, detail)
-    select 'refunds', id, 'b2b', kind, store_id, session, request_id, id, case kind when 'refunded_wrong_amount' then abs(refunded - taken) else abs(refunded) end,
+    select 'refunds', id, 'b2b', kind, store_id, session, request_id, id,
+        case kind when 'refunded_wrong_amount' then abs(refunded - taken) else abs(refunded) end,
         case kind when 'refunded_to_another' then format('paid by the %s, refunded to %s',
                 case payer when '' then 'store' else 'shopper' end,
                 case when refunded_to = '' then 'the store' when payer = '' then 'a shopper' else 'another shopper' end)
@@ -630,7 +633,8 @@ returns void language plpgsql set search_path = public, pg_temp set enable_seqsc
 begin
     delete from wearon.audit_findings where scope = 'sessions' and key = any(p_sessions);
     with session as (
-        select s.id, s.store_id, s.status, s.request_id, s.created_at, abs(d.amount::bigint) as taken, r.amount as refunded,
+        select s.id, s.store_id, s.status, s.request_id, s.created_at, abs(d.amount::bigint) as taken,
+            r.amount as refunded,
             r.id as refund, abs(o.amount::bigint) as billed, d.created_at as taken_at,
             substring(r.description from '\(session=([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})')::uuid as named
         from store_generation_sessions s
@@ -735,7 +739,8 @@ returns void language sql set search_path = public, pg_temp set jit = off as $$
 $$;
 
 -- Notes the accounts in some blocks of a table whose balance is gone, or is not explained by its stored sum; all of
--- them in a full audit. Few rows at a time, each joined by an index.
+-- them in a full audit. Each stored sum is looked up by its key (lateral ... limit 1): the table of the sums has no
+-- statistics yet, and the planner would join by walking it for every account.
 create or replace function public.wearon_audit_balances(p_table regclass, p_everything boolean, p_low tid, p_high tid)
 returns void language plpgsql set search_path = public, pg_temp set jit = off set enable_hashjoin = off
 set enable_mergejoin = off as $$
@@ -743,7 +748,8 @@ begin
     if p_table = 'user_credits'::regclass then
         insert into wearon.audit_touched
         select 'users', c.user_id from user_credits c
-        left join wearon.audit_accounts a on a.payer = 'user' and a.owner_id = c.user_id and a.shopper = ''
+        left join lateral (select * from wearon.audit_accounts
+            where payer = 'user' and owner_id = c.user_id and shopper = '' limit 1) a on true
         where c.ctid >= p_low and c.ctid < p_high and (p_everything or wearon_audit_explains(c.balance,
             coalesce(c.total_earned, 10), coalesce(c.total_spent, 0), coalesce(a.lines, 0), coalesce(a.ledger, 0),
             coalesce(a.income, 0), coalesce(a.bonus, false)) is not true)
@@ -751,7 +757,8 @@ begin
     elsif p_table = 'store_credits'::regclass then
         insert into wearon.audit_touched
         select 'stores', c.store_id from store_credits c
-        left join wearon.audit_accounts a on a.payer = 'store' and a.owner_id = c.store_id and a.shopper = ''
+        left join lateral (select * from wearon.audit_accounts
+            where payer = 'store' and owner_id = c.store_id and shopper = '' limit 1) a on true
         where c.ctid >= p_low and c.ctid < p_high and (p_everything or wearon_audit_explains(c.balance,
             c.total_purchased, c.total_spent, coalesce(a.lines, 0), coalesce(a.ledger, 0), coalesce(a.income, 0),
             false) is not true)
@@ -759,8 +766,9 @@ begin
     elsif p_table = 'store_shopper_credits'::regclass then
         insert into wearon.audit_touched
         select distinct 'stores', c.store_id from store_shopper_credits c
-        left join wearon.audit_accounts a
-            on a.payer = 'shopper' and a.owner_id = c.store_id and a.shopper = lower(trim(c.shopper_email))
+        left join lateral (select * from wearon.audit_accounts
+            where payer = 'shopper' and owner_id = c.store_id and shopper = lower(trim(c.shopper_email))
+            limit 1) a on true
         where c.ctid >= p_low and c.ctid < p_high and (p_everything or wearon_audit_explains(c.balance,
             c.total_purchased, c.total_spent, coalesce(a.lines, 0), coalesce(a.ledger, 0), coalesce(a.income, 0),
             false) is not true)
