@@ -124,6 +124,12 @@ def _stuck(books: Books) -> Queued:
     return session
 
 
+def _stuck_user(books: Books) -> Queued:
+    session = books.b2c()
+    books.age(session, hours=3)
+    return session
+
+
 PLANTED = {
     "failed_not_refunded": _failed_not_refunded,
     "completed_and_refunded": _completed_and_refunded,
@@ -206,6 +212,108 @@ def test_a_repeated_request_is_right_and_its_overage_is_for_a_person(books: Book
     assert [(it["kind"], it["session_id"]) for it in report["by_hand"]] == [("overage_failed", second)]
 
 
+# Rows that are odd
+
+
+@pytest.mark.parametrize("kind", ["generation", "refund"])
+def test_the_greatest_amount_that_a_user_can_write_ends_no_audit(books: Books, kind: str) -> None:
+    user = books.completed(books.b2c()).owner_id
+    line = f"insert into credit_transactions (user_id, amount, type) values ('{user}', -2147483648, '{kind}')"
+    as_user(books.sandbox, user, line)
+    assert ("user_balance_differs", None) in books.wrong()
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "0044-03-15 BC", "294000-01-01"])
+def test_a_moment_that_python_has_not_ends_no_audit(books: Books, moment: str) -> None:
+    session = books.b2c()
+    as_user(books.sandbox, session.owner_id, f"update generation_sessions set created_at = '{moment}'")
+    (finding,) = books.audit()["wrong"]
+    assert (finding["kind"], finding["session_id"]) == ("stuck", session.session_id)
+    assert finding["detail"] == "queued without a usable created_at, nobody works on it"
+
+
+@pytest.mark.parametrize("written", [-1000, 1000])
+def test_a_stuck_session_is_one_credit_whatever_its_user_writes(books: Books, written: int) -> None:
+    session = _stuck_user(books)
+    books.set(session, credits_used=written)
+    assert books.audit()["drift"] == 1
+
+
+def test_addresses_of_shoppers_that_differ_in_case_or_are_empty_end_no_audit(books: Books) -> None:
+    session = books.completed(books.shopper("ann@example.com"))
+    for email in ("Ann@Example.com", "", " "):
+        books.sql("insert into store_shopper_credits (store_id, shopper_email) values ($1, $2)",
+                  session.owner_id, email)  # fmt: skip
+    assert books.wrong() == []
+
+
+def test_a_lost_line_of_a_shopper_is_one_credit_beside_what_was_bought_without_a_line(books: Books) -> None:
+    session = books.completed(books.shopper())
+    books.sql("delete from store_credit_transactions where store_id = $1", session.owner_id)
+    books.sql("update store_shopper_credits set total_spent = 0 where store_id = $1", session.owner_id)
+    (finding,) = books.audit()["wrong"]
+    assert (finding["kind"], finding["credits"]) == ("shopper_balance_differs", 1)
+    assert finding["detail"].startswith("balance 9, ledger 0, bought without a line 10, shopper with the MD5 ")
+
+
+def test_all_failures_of_one_user_are_counted(books: Books) -> None:
+    user = books.producer.user()
+    books.sql("update user_credits set balance = 30, total_earned = 30 where user_id = $1", user)
+    books.sql("update credit_transactions set amount = 30 where user_id = $1", user)
+    for _ in range(25):
+        books.set(books.b2c(user), status="failed")
+    report = books.audit()
+    assert (report["counts"], report["drift"]) == ({"failed_not_refunded": 25}, 25)
+
+
+# Mended as the runbook says
+
+
+def test_a_credit_that_is_taken_again_in_the_name_of_its_session_settles_the_finding(books: Books) -> None:
+    session = books.completed(books.b2c())
+    books.refund_user(session, NOTE.format(session.session_id))
+    assert books.wrong() == [("completed_and_refunded", session.session_id)]
+    books.sql("select deduct_credits($1, 1, $2)", session.owner_id, f"By hand (session={session.session_id})")
+    assert books.wrong() == []
+
+
+def test_a_surplus_refund_that_is_booked_as_a_gift_settles_the_finding(books: Books) -> None:
+    user, store = books.completed(books.b2c()), books.completed(books.b2b())
+    books.refund_user(user, NOTE.format(user.session_id))
+    books.refund_store(store)
+    assert [kind for kind, _ in books.wrong()] == ["completed_and_refunded"] * 2
+    books.sql("update credit_transactions set type = 'signup_bonus' where type = 'refund'")
+    books.sql("update store_credit_transactions set type = 'purchase' where type = 'refund'")
+    assert books.wrong() == []
+
+
+def test_a_store_refund_of_a_wrong_amount_that_is_corrected_settles_the_finding(books: Books) -> None:
+    session = _refunded_wrong_amount(books)
+    (finding,) = books.audit()["wrong"]
+    books.sql("update store_credit_transactions set amount = 1 where id = $1", finding["line_id"])
+    books.sql("update store_credits set balance = balance - 2 where store_id = $1", session.owner_id)
+    assert books.wrong() == []
+
+
+def test_a_refund_to_the_store_that_is_moved_to_the_shopper_settles_the_finding(books: Books) -> None:
+    session = _refunded_to_the_store(books)
+    (finding,) = books.audit()["wrong"]
+    books.sql("update store_credit_transactions set description = concat(description, ' (shopper=ann@example.com)') "
+              "where id = $1", finding["line_id"])  # fmt: skip
+    books.sql("update store_credits set balance = balance - 1 where store_id = $1", session.owner_id)
+    books.sql("update store_shopper_credits set balance = balance + 1 where store_id = $1", session.owner_id)
+    assert books.wrong() == []
+
+
+def test_a_line_of_no_credit_settles_an_overage_that_was_refunded_by_hand(books: Books) -> None:
+    session = books.failed(books.b2b(paid_by="overage"))
+    assert len(books.audit()["by_hand"]) == 1
+    books.sql("insert into store_credit_transactions (store_id, amount, type, request_id, description) "
+              "values ($1, 0, 'refund', $2, 'Charge refunded')", session.owner_id, session.request_id)  # fmt: skip
+    report = books.audit()
+    assert (report["right"], report["by_hand"]) == (True, [])
+
+
 # Since the last audit
 
 
@@ -236,9 +344,36 @@ def test_a_session_that_was_open_is_looked_at_again(large: Books) -> None:
     assert {session_id for _, session_id in large.wrong()} == {session.session_id for session in sessions}
 
 
+def test_the_refund_of_a_store_whose_session_ended_long_ago_is_seen(large: Books) -> None:
+    session = large.completed(large.b2b())
+    large.age(session, days=2)
+    large.sql("update store_credit_transactions set created_at = created_at - interval '2 days' "
+              "where request_id = $1", session.request_id)  # fmt: skip
+    assert large.wrong() == []
+    large.refund_store(session)
+    assert large.wrong() == [("completed_and_refunded", session.session_id)]
+
+
 def test_a_balance_that_its_user_writes_is_seen_at_once(large: Books) -> None:
     _user_balance(large)
     assert large.audit()["counts"] == {"user_balance_differs": 1}
+
+
+@pytest.mark.parametrize(
+    ("table", "kind"),
+    [
+        ("user_credits", "user_balance_differs"),
+        ("store_credits", "store_balance_differs"),
+        ("store_shopper_credits", "shopper_balance_differs"),
+    ],
+)
+def test_a_balance_whose_row_is_gone_is_seen_at_once(large: Books, table: str, kind: str) -> None:
+    user, store, shopper = (large.completed(one) for one in (large.b2c(), large.b2b(), large.shopper()))
+    owner = {"user_credits": user, "store_credits": store, "store_shopper_credits": shopper}[table].owner_id
+    assert large.wrong() == []
+    large.sql(f"delete from {table} where {'user_id' if table == 'user_credits' else 'store_id'} = $1", owner)
+    report = large.audit()
+    assert (report["full"], report["counts"]) == (False, {kind: 1})
 
 
 async def test_lines_of_a_transaction_that_commits_late_are_seen(large: Books) -> None:
@@ -318,3 +453,25 @@ def test_an_audit_ends_at_once_while_another_one_runs_unless_it_has_patience(
     result = CliRunner().invoke(command, [], env=books.sandbox.env())
     assert (result.exit_code, "another audit is under way" in result.stderr) == (2, True)
     books.sql("update wearon.audit_state set run = null")
+
+
+def test_a_backup_of_the_database_holds_up_no_audit(books: Books) -> None:
+    session = _failed_not_refunded(books)
+
+    async def audit_beside_a_backup() -> list[tuple[str, str | None]]:
+        backup = await asyncpg.connect(books.sandbox.database.url)
+        async with backup.transaction(isolation="repeatable_read"):
+            for table in ("audit_state", "audit_accounts", "audit_findings", "audit_touched"):
+                await backup.execute(f"lock table wearon.{table} in access share mode")
+            found = await asyncio.wait_for(asyncio.to_thread(books.wrong), 30)
+        await backup.close()
+        return found
+
+    assert asyncio.run(audit_beside_a_backup()) == [("failed_not_refunded", session.session_id)]
+
+
+def test_a_crash_of_the_database_loses_no_note_of_the_audit(books: Books) -> None:
+    kinds = books.sandbox.database.fetch(
+        "select relname from pg_class where relnamespace = 'wearon'::regnamespace and relpersistence <> 'p'"
+    )
+    assert kinds == []

@@ -20,8 +20,12 @@ WRONG = {
     "failed_not_refunded": Kind(
         10, "failed, and the credit did not go back", "refund it, with the session's id in the text"
     ),
-    "completed_and_refunded": Kind(11, "delivered, and the credit went back, too", "take the credit again"),
-    "refunded_twice": Kind(12, "more than one refund", "take the surplus credits again"),
+    "completed_and_refunded": Kind(
+        11, "delivered, and the credit went back, too", "take the credit again, with the session's id in the text"
+    ),
+    "refunded_twice": Kind(
+        12, "more than one refund", "take the surplus credits again, with the session's id in the text"
+    ),
     "refunded_wrong_amount": Kind(13, "the refund is not what was taken", "refund or take the difference"),
     "refunded_to_another": Kind(
         14, "the refund went to an account that did not pay", "take it there, and refund the payer"

@@ -52,7 +52,7 @@ class Ledger:
 
     async def open_sessions(self, channel: Channel) -> AsyncIterator[list[Row]]:
         """Sessions that are neither completed nor failed, page by page."""
-        columns = ["id", channel.owner_column, "status", "credits_used", "created_at"]
+        columns = ["id", channel.owner_column, "status", "created_at"]
         columns += ["request_id"] if channel is Channel.B2B else []
         last = None
         while True:

@@ -33,13 +33,12 @@ async def check_stuck(sessions: list[OpenSession], redis: Redis | None, report: 
     unaccounted = await _unaccounted(suspects, redis) if redis and suspects else set()
     for channel, row, age in old:
         if row["id"] in unaccounted or (age or 0) > OPEN_SECONDS:
-            since = "without created_at" if age is None else f"for {age / 60:.0f} min"
+            since = "without a usable created_at" if age is None else f"for {age / 60:.0f} min"
             who = "nobody works on it" if row["id"] in unaccounted else "it is still accounted for" if redis else ""
             detail = ", ".join(filter(None, [f"{row['status']} {since}", who]))
-            owner, credits = row[channel.owner_column], row["credits_used"] or 0
-            report.wrong.append(
-                Finding("stuck", channel, owner, credits, row["id"], row.get("request_id"), detail=detail)
-            )
+            owner = row[channel.owner_column]
+            # One credit, whatever the row says: users may write it.
+            report.wrong.append(Finding("stuck", channel, owner, 1, row["id"], row.get("request_id"), detail=detail))
 
 
 async def _unaccounted(rows: Sequence[Row], redis: Redis) -> set[str]:
@@ -62,8 +61,9 @@ async def _unaccounted(rows: Sequence[Row], redis: Redis) -> set[str]:
 
 
 def _age(row: Row, now: datetime) -> float | None:
-    """In seconds; None for a session that does not say when it was made."""
-    if not row["created_at"]:
+    """In seconds; None for a session without a moment, or with one that Python has not (infinity, year 10000)."""
+    try:
+        moment = datetime.fromisoformat(row["created_at"] or "")
+    except ValueError:
         return None
-    moment = datetime.fromisoformat(row["created_at"])
     return (now - (moment if moment.tzinfo else moment.replace(tzinfo=UTC))).total_seconds()

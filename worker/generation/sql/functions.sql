@@ -357,7 +357,17 @@ create table if not exists wearon.audit_findings (
     detail text not null default ''
 );
 create index if not exists audit_findings_key on wearon.audit_findings (scope, key);
-create unlogged table if not exists wearon.audit_touched (scope text, key uuid, primary key (scope, key));
+create table if not exists wearon.audit_touched (scope text, key uuid, primary key (scope, key));
+
+-- Empties a table of notes: in a moment, unless another program, such as a backup, has locked the table for a while.
+create or replace function public.wearon_audit_clear(p_table regclass)
+returns void language plpgsql set search_path = public, pg_temp as $$
+begin
+    execute format('lock table %s in access exclusive mode nowait', p_table);
+    execute format('truncate %s', p_table);
+exception when lock_not_available then
+    execute format('delete from %s', p_table);
+end $$;
 
 -- A balance is the sum of its ledger. `p_counter` is what the account has earned or bought by its own count: credits
 -- that came in without a line (shoppers' purchases, accounts that are older than the ledger) are its opening balance.
@@ -377,7 +387,7 @@ begin
     delete from wearon.audit_findings where scope = 'users' and key = any(p_users);
     delete from wearon.audit_accounts where payer = 'user' and owner_id = any(p_users);
     with line as materialized (
-        select id, user_id, type, amount, coalesce(age(xmin) > age(p_horizon::xid), false) as old,
+        select id, user_id, type, amount::bigint, coalesce(age(xmin) > age(p_horizon::xid), false) as old,
             type = 'generation' and strpos(description, ', delivered)') > 0 as delivered,
             case when type = 'generation' and strpos(description, '(session=') > 0
                 then substring(description from '\(session=([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})')
@@ -403,6 +413,8 @@ begin
         select *, case
             when refunds = 0 then null
             when other is not null then 'refunded_to_another'
+            -- Taken again, in the session's name: delivered and paid once.
+            when (status = 'completed' or delivered) and taken > refunded then null
             when status = 'completed' or delivered then 'completed_and_refunded'
             when status <> 'failed' then 'open_and_refunded'
             when status is null and taken is null or refunded = coalesce(taken, 1) then null
@@ -420,7 +432,7 @@ begin
             count(*) filter (where delivered and status <> 'completed') as rewritten,
             count(*) filter (where status in ('queued', 'pending', 'processing')) as open,
             coalesce(sum(refunded) filter (where status is null and taken is null and other is null), 0) as nowhere,
-            (array_agg(session) filter (where status = 'failed' and refunds = 0 and not delivered))[:20] as unrefunded,
+            (array_agg(session) filter (where status = 'failed' and refunds = 0 and not delivered)) as unrefunded,
             coalesce(sum(refunded) filter (where kind is not null), 0) as named_wrong
         from judged group by user_id
     ), account as (
@@ -488,7 +500,7 @@ begin
         from verdict, unnest(unrefunded) named where unpaid > 0 and unpaid = unbound + bound
         union all select user_id, 'failed_not_refunded', null, null, unpaid, format(
             '%s of the %s credits of these failed sessions: %s', unpaid, unbound + bound,
-            array_to_string(unrefunded, ', '))
+            array_to_string(unrefunded[:20], ', '))
         from verdict where unpaid > 0 and unpaid < unbound + bound
         union all select user_id, 'refunds_exceed_deductions', odd.session, odd.line,
             refunded - deducted, format('refunded %s, deducted %s', refunded, deducted)
@@ -496,7 +508,8 @@ begin
             select j.session, j.line from judged j
             where j.user_id = verdict.user_id and j.refunds > 0 and j.taken is null limit 1) odd on true
         where refunded - deducted > greatest(unexplained, 0) and named_wrong = 0 and unexplained = 0
-        union all select user_id, 'user_balance_differs', null, null, abs(coalesce(balance, 0) - ledger),
+        union all select user_id, 'user_balance_differs', null, null, least(abs(coalesce(balance, 0) - ledger),
+            case when not bonus then abs(balance - (earned - income) - ledger) end),
             format('balance %s, ledger %s', coalesce(balance::text, 'missing'), ledger)
         from verdict where explained is not true and (lines > 0 or balance is not null)
         union all select user_id, 'open', null, null, 0, '' from verdict where open > 0
@@ -510,12 +523,13 @@ begin
     delete from wearon.audit_findings where scope = 'stores' and key = any(p_stores);
     delete from wearon.audit_accounts where payer in ('store', 'shopper') and owner_id = any(p_stores);
     with line as (
-        select store_id, type, amount, request_id, coalesce(age(xmin) > age(p_horizon::xid), false) as old,
-            case when description like '%)' then coalesce(substring(description from '\(shopper=(.*)\)$'), '')
-                else '' end as shopper
+        select store_id, type, amount::bigint, request_id, coalesce(age(xmin) > age(p_horizon::xid), false) as old,
+            case when description like '%(shopper=%)' then 'shopper' else 'store' end as payer,
+            case when description like '%(shopper=%)'
+                then lower(trim(substring(description from '\(shopper=(.*)\)$'))) else '' end as shopper
         from store_credit_transactions where store_id = any(p_stores)
     ), summed as (
-        select store_id, shopper, count(*) as lines, count(*) filter (where old) as old_lines,
+        select store_id, payer, shopper, count(*) as lines, count(*) filter (where old) as old_lines,
             coalesce(sum(case type when 'deduction' then -abs(amount) else amount end)
                 filter (where type <> 'overage'), 0) as ledger,
             coalesce(sum(amount) filter (where type in ('purchase', 'subscription')), 0) as income,
@@ -523,32 +537,35 @@ begin
             coalesce(sum(amount) filter (where type = 'refund'), 0) as refunded,
             coalesce(sum(amount) filter (where type = 'refund' and request_id is null), 0)
             - coalesce(sum(abs(amount)) filter (where type = 'deduction' and request_id is null), 0) as nameless
-        from line group by store_id, shopper
+        from line group by store_id, payer, shopper
     ), account as (
-        select store_id, '' as shopper, balance, total_purchased as bought, total_spent as spent
+        select store_id, 'store' as payer, '' as shopper, balance, total_purchased as bought, total_spent as spent
         from store_credits where store_id = any(p_stores)
         union all
-        select store_id, lower(trim(shopper_email)), balance, total_purchased, total_spent
-        from store_shopper_credits where store_id = any(p_stores)
+        -- Addresses that differ in case are one shopper: the credit functions take them in lower case.
+        select store_id, 'shopper', lower(trim(shopper_email)), sum(balance), sum(total_purchased), sum(total_spent)
+        from store_shopper_credits where store_id = any(p_stores) group by 1, 3
     ), verdict as materialized (
-        select store_id, shopper, balance, coalesce(lines, 0) as lines, coalesce(old_lines, 0) as old_lines,
+        select store_id, payer, shopper, balance, bought - coalesce(income, 0) as opening,
+            coalesce(lines, 0) as lines, coalesce(old_lines, 0) as old_lines,
             coalesce(ledger, 0) as ledger, coalesce(income, 0) as income, coalesce(deducted, 0) as deducted,
             coalesce(refunded, 0) as refunded, coalesce(nameless, 0) as nameless,
             wearon_audit_explains(balance, bought, spent, coalesce(lines, 0), coalesce(ledger, 0)::bigint,
                 coalesce(income, 0)::bigint, false) as explained
-        from account full join summed using (store_id, shopper)
+        from account full join summed using (store_id, payer, shopper)
     ), written as (
         insert into wearon.audit_accounts
-        select case shopper when '' then 'store' else 'shopper' end, store_id, shopper, lines, old_lines, ledger,
+        select payer, store_id, shopper, lines, old_lines, ledger,
             income, deducted, refunded, false,
             case when explained and balance <> ledger then '{"opening_balance": 1}'::jsonb end, p_run
         from verdict
     )
     insert into wearon.audit_findings (scope, key, channel, kind, owner_id, credits, detail)
-    select 'stores', store_id, 'b2b', case shopper when '' then 'store' else 'shopper' end || '_balance_differs',
-        store_id, abs(coalesce(balance, 0) - ledger),
-        format('balance %s, ledger %s%s', coalesce(balance::text, 'missing'), ledger,
-            case when shopper <> '' then ', shopper with the MD5 ' || left(md5(shopper), 8) else '' end)
+    select 'stores', store_id, 'b2b', payer || '_balance_differs', store_id,
+        least(abs(coalesce(balance, 0) - ledger), abs(balance - opening - ledger)),
+        format('balance %s, ledger %s%s%s', coalesce(balance::text, 'missing'), ledger,
+            case when opening <> 0 then format(', bought without a line %s', opening) else '' end,
+            case payer when 'shopper' then ', shopper with the MD5 ' || left(md5(shopper), 8) else '' end)
     from verdict where explained is not true and (balance is not null or ledger <> 0)
     union all
     select 'stores', store_id, 'b2b', 'refunds_exceed_deductions', store_id, refunded - deducted,
@@ -566,7 +583,8 @@ returns void language plpgsql set search_path = public, pg_temp set enable_seqsc
 begin
     delete from wearon.audit_findings where scope = 'refunds' and key = any(p_lines);
     with pair as (
-        select r.id, r.store_id, r.request_id, r.amount as refunded, abs(d.amount) as taken, r.description,
+        select r.id, r.store_id, r.request_id, r.amount::bigint as refunded, abs(d.amount::bigint) as taken,
+            r.description,
             coalesce(d.created_at, r.created_at) as around,
             lower(trim(coalesce(substring(r.description from '\(shopper=(.*)\)$'), ''))) as refunded_to,
             lower(trim(coalesce(substring(d.description from '\(shopper=(.*)\)$'), ''))) as payer,
@@ -580,23 +598,32 @@ begin
             when taken is null and billed then null
             when taken is null then 'refund_unexplained'
             when payer <> refunded_to then 'refunded_to_another'
-            when refunded <> taken then 'refunded_wrong_amount' end as kind
+            when refunded <> taken then 'refunded_wrong_amount' end as kind,
+            (select everything from wearon.audit_state) as everything
         from pair
-    )
-    insert into wearon.audit_findings
-        (scope, key, channel, kind, owner_id, session_id, request_id, line_id, credits, detail)
-    select 'refunds', id, 'b2b', kind, store_id, coalesce(
+    ), named as materialized (
+        select *, coalesce(
             substring(description from '\(session=([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})')::uuid,
             (select s.id from store_generation_sessions s where s.store_id = judged.store_id
                 and s.created_at between around - interval '1 hour' and around + interval '1 hour'
-                and s.request_id = judged.request_id order by s.created_at limit 1)),
-        request_id, id, case kind when 'refunded_wrong_amount' then abs(refunded - taken) else abs(refunded) end,
+                and s.request_id = judged.request_id order by s.created_at, s.id limit 1)) as session
+        from judged where kind is not null or not everything
+    ), sessions as (
+        -- A session may have ended long before its refund.
+        insert into wearon.audit_touched
+        select distinct 'sessions', session from named where session is not null and not everything
+        on conflict do nothing
+    )
+    insert into wearon.audit_findings
+        (scope, key, channel, kind, owner_id, session_id, request_id, line_id, credits, detail)
+    select 'refunds', id, 'b2b', kind, store_id, session, request_id, id,
+        case kind when 'refunded_wrong_amount' then abs(refunded - taken) else abs(refunded) end,
         case kind when 'refunded_to_another' then format('paid by the %s, refunded to %s',
                 case payer when '' then 'store' else 'shopper' end,
                 case when refunded_to = '' then 'the store' when payer = '' then 'a shopper' else 'another shopper' end)
             when 'refunded_wrong_amount' then format('refunded %s, deducted %s', refunded, taken)
             else 'no deduction of this request' end
-    from judged where kind is not null;
+    from named where kind is not null;
 end $$;
 
 -- Proves sessions of stores against the lines of their requests. A request id may be used twice: its deduction and
@@ -606,8 +633,9 @@ returns void language plpgsql set search_path = public, pg_temp set enable_seqsc
 begin
     delete from wearon.audit_findings where scope = 'sessions' and key = any(p_sessions);
     with session as (
-        select s.id, s.store_id, s.status, s.request_id, s.created_at, abs(d.amount) as taken, r.amount as refunded,
-            r.id as refund, abs(o.amount) as billed, d.created_at as taken_at,
+        select s.id, s.store_id, s.status, s.request_id, s.created_at, abs(d.amount::bigint) as taken,
+            r.amount as refunded,
+            r.id as refund, abs(o.amount::bigint) as billed, d.created_at as taken_at,
             substring(r.description from '\(session=([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})')::uuid as named
         from store_generation_sessions s
         left join store_credit_transactions d
@@ -663,7 +691,8 @@ returns boolean language plpgsql set search_path = public, pg_temp set jit = off
 declare
     since constant int := case when p_state.everything then 2147483647 else age(p_state.horizon::xid) end;
     low constant tid := format('(%s,0)', p_state.block);
-    blocks constant int := case when p_table = 'store_generation_sessions'::regclass then 128 else 1024 end;
+    blocks constant int := case when p_table in ('credit_transactions'::regclass, 'store_credit_transactions'::regclass)
+        then 1024 else 128 end;
     high constant tid := format('(%s,0)', p_state.block + blocks);
     owners uuid[];
     refunds uuid[];
@@ -683,6 +712,8 @@ begin
         into old, owners, refunds from store_credit_transactions where ctid >= low and ctid < high;
         insert into wearon.audit_touched select 'stores', unnest(owners)
         union all select 'refunds', unnest(refunds) on conflict do nothing;
+    elsif p_table <> 'store_generation_sessions'::regclass then
+        perform wearon_audit_balances(p_table, p_state.everything, low, high);
     else
         -- As they lie in the table: much faster than by their ids.
         select array_agg(id) into owners from store_generation_sessions where ctid >= low and ctid < high;
@@ -693,41 +724,66 @@ begin
     return true;
 end $$;
 
--- Notes the sessions of the time since the last audit, the open ones, and every balance that its stored sum does not
--- explain; all accounts in a full audit.
+-- Notes the sessions of the time since the last audit, the open ones, and what was found before.
 create or replace function public.wearon_audit_notice(p_state wearon.audit_state)
-returns void language plpgsql set search_path = public, pg_temp set jit = off as $$
+returns void language sql set search_path = public, pg_temp set jit = off as $$
+    insert into wearon.audit_touched
+    select 'users', user_id from generation_sessions
+    where created_at > p_state.proven_at - interval '1 hour' and age(xmin) <= age(p_state.horizon::xid)
+    union select 'users', user_id from generation_sessions where status in ('queued', 'pending', 'processing')
+    union select 'sessions', id from store_generation_sessions
+    where created_at > p_state.proven_at - interval '1 hour' and age(xmin) <= age(p_state.horizon::xid)
+    union select 'sessions', id from store_generation_sessions where status in ('queued', 'processing')
+    union select scope, key from wearon.audit_findings
+    on conflict do nothing
+$$;
+
+-- Notes the accounts in some blocks of a table whose balance is gone, or is not explained by its stored sum; all of
+-- them in a full audit. Each stored sum is looked up by its key (lateral ... limit 1): the table of the sums has no
+-- statistics yet, and the planner would join by walking it for every account.
+create or replace function public.wearon_audit_balances(p_table regclass, p_everything boolean, p_low tid, p_high tid)
+returns void language plpgsql set search_path = public, pg_temp set jit = off set enable_hashjoin = off
+set enable_mergejoin = off as $$
 begin
-    if not p_state.everything then
+    if p_table = 'user_credits'::regclass then
         insert into wearon.audit_touched
-        select 'users', user_id from generation_sessions
-        where created_at > p_state.proven_at - interval '1 hour' and age(xmin) <= age(p_state.horizon::xid)
-        union select 'users', user_id from generation_sessions where status in ('queued', 'pending', 'processing')
-        union select 'sessions', id from store_generation_sessions
-        where created_at > p_state.proven_at - interval '1 hour' and age(xmin) <= age(p_state.horizon::xid)
-        union select 'sessions', id from store_generation_sessions where status in ('queued', 'processing')
-        union select scope, key from wearon.audit_findings
+        select 'users', c.user_id from user_credits c
+        left join lateral (select * from wearon.audit_accounts
+            where payer = 'user' and owner_id = c.user_id and shopper = '' limit 1) a on true
+        where c.ctid >= p_low and c.ctid < p_high and (p_everything or wearon_audit_explains(c.balance,
+            coalesce(c.total_earned, 10), coalesce(c.total_spent, 0), coalesce(a.lines, 0), coalesce(a.ledger, 0),
+            coalesce(a.income, 0), coalesce(a.bonus, false)) is not true)
+        on conflict do nothing;
+    elsif p_table = 'store_credits'::regclass then
+        insert into wearon.audit_touched
+        select 'stores', c.store_id from store_credits c
+        left join lateral (select * from wearon.audit_accounts
+            where payer = 'store' and owner_id = c.store_id and shopper = '' limit 1) a on true
+        where c.ctid >= p_low and c.ctid < p_high and (p_everything or wearon_audit_explains(c.balance,
+            c.total_purchased, c.total_spent, coalesce(a.lines, 0), coalesce(a.ledger, 0), coalesce(a.income, 0),
+            false) is not true)
+        on conflict do nothing;
+    elsif p_table = 'store_shopper_credits'::regclass then
+        insert into wearon.audit_touched
+        select distinct 'stores', c.store_id from store_shopper_credits c
+        left join lateral (select * from wearon.audit_accounts
+            where payer = 'shopper' and owner_id = c.store_id and shopper = lower(trim(c.shopper_email))
+            limit 1) a on true
+        where c.ctid >= p_low and c.ctid < p_high and (p_everything or wearon_audit_explains(c.balance,
+            c.total_purchased, c.total_spent, coalesce(a.lines, 0), coalesce(a.ledger, 0), coalesce(a.income, 0),
+            false) is not true)
+        on conflict do nothing;
+    else
+        insert into wearon.audit_touched
+        select distinct case a.payer when 'user' then 'users' else 'stores' end, a.owner_id
+        from wearon.audit_accounts a
+        left join user_credits u on a.payer = 'user' and u.user_id = a.owner_id
+        left join store_credits s on a.payer = 'store' and s.store_id = a.owner_id
+        left join store_shopper_credits h
+            on a.payer = 'shopper' and h.store_id = a.owner_id and h.shopper_email = a.shopper
+        where a.ctid >= p_low and a.ctid < p_high and coalesce(u.user_id, s.store_id, h.store_id) is null
         on conflict do nothing;
     end if;
-    insert into wearon.audit_touched
-    select 'users', coalesce(a.owner_id, c.user_id)
-    from user_credits c full join (select * from wearon.audit_accounts where payer = 'user') a on a.owner_id = c.user_id
-    where p_state.everything or wearon_audit_explains(c.balance, coalesce(c.total_earned, 10),
-        coalesce(c.total_spent, 0), coalesce(a.lines, 0), coalesce(a.ledger, 0), coalesce(a.income, 0),
-        coalesce(a.bonus, false)) is not true
-    union
-    select 'stores', coalesce(a.owner_id, c.store_id)
-    from store_credits c full join (select * from wearon.audit_accounts where payer = 'store') a
-        on a.owner_id = c.store_id
-    where p_state.everything or wearon_audit_explains(c.balance, c.total_purchased, c.total_spent, coalesce(a.lines, 0),
-        coalesce(a.ledger, 0), coalesce(a.income, 0), false) is not true
-    union
-    select 'stores', coalesce(a.owner_id, c.store_id)
-    from store_shopper_credits c full join (select * from wearon.audit_accounts where payer = 'shopper') a
-        on a.owner_id = c.store_id and a.shopper = lower(trim(c.shopper_email))
-    where p_state.everything or wearon_audit_explains(c.balance, c.total_purchased, c.total_spent, coalesce(a.lines, 0),
-        coalesce(a.ledger, 0), coalesce(a.income, 0), false) is not true
-    on conflict do nothing;
 end $$;
 
 -- Proves the next few of what was noted; -> false when nothing is left.
@@ -761,7 +817,7 @@ end $$;
 create or replace function public.wearon_audit_begin(p_run uuid, p_everything boolean)
 returns void language plpgsql set search_path = public, pg_temp as $$
 begin
-    truncate wearon.audit_touched;
+    perform wearon_audit_clear('wearon.audit_touched');
     update wearon.audit_state set run = p_run, phase = 'users', block = 0, scope = '', sessions = 0, old_lines = 0,
         place = '00000000-0000-0000-0000-000000000000', begun_at = now(),
         next_horizon = pg_snapshot_xmin(pg_current_snapshot()),
@@ -769,8 +825,8 @@ begin
             or horizon > pg_snapshot_xmax(pg_current_snapshot())
             or pg_relation_size('credit_transactions') + pg_relation_size('store_credit_transactions') <= small_bytes;
     if (select everything from wearon.audit_state) then
-        delete from wearon.audit_accounts;
-        delete from wearon.audit_findings;
+        perform wearon_audit_clear('wearon.audit_accounts');
+        perform wearon_audit_clear('wearon.audit_findings');
         -- Until it has ended there is no proof to build on.
         update wearon.audit_state set horizon = null;
     end if;
@@ -808,16 +864,24 @@ begin
                 perform wearon_audit_after(not wearon_audit_read('store_credit_transactions', s),
                     case when s.everything then 'sessions' else 'notice' end);
             when 'sessions' then
-                perform wearon_audit_after(not wearon_audit_read('store_generation_sessions', s), 'notice');
+                perform wearon_audit_after(not wearon_audit_read('store_generation_sessions', s), 'user_credits');
             when 'notice' then
                 perform wearon_audit_notice(s);
-                perform wearon_audit_after(true, 'prove');
+                perform wearon_audit_after(true, 'user_credits');
+            when 'user_credits' then
+                perform wearon_audit_after(not wearon_audit_read('user_credits', s), 'store_credits');
+            when 'store_credits' then
+                perform wearon_audit_after(not wearon_audit_read('store_credits', s), 'store_shopper_credits');
+            when 'store_shopper_credits' then
+                perform wearon_audit_after(not wearon_audit_read('store_shopper_credits', s), 'audit_accounts');
+            when 'audit_accounts' then
+                perform wearon_audit_after(not wearon_audit_read('wearon.audit_accounts', s), 'prove');
             when 'prove' then
                 if not wearon_audit_prove(s) then
                     if wearon_audit_lines_lost(s) then
                         perform wearon_audit_begin(p_run, true);
                     else
-                        truncate wearon.audit_touched;
+                        perform wearon_audit_clear('wearon.audit_touched');
                         insert into wearon.audit_touched
                         select distinct scope, key from wearon.audit_findings where kind <> 'open';
                         perform wearon_audit_after(true, 'confirm');
