@@ -24,9 +24,10 @@ def test_a_second_worker_touches_nothing_of_the_first_and_settles_for_it_when_it
             ended(sandbox, firsts, 30)
             assert statuses(sandbox, firsts) == {"completed": 8}
             wait_for(lambda: counted(first) == Counter(completed=8), 5, lambda: str(counted(first)))
-            sandbox.openai.set(latency=LEASE_SECONDS)
-            both = load.many(16)
-            reached(sandbox, both, "processing", 16)
+            sandbox.openai.set(latency=2 * LEASE_SECONDS)
+            load.many(16)
+            # Only calls in flight are lost with their worker.
+            wait_for(lambda: sandbox.openai.summary()["in_flight"] == 16, 20, "OpenAI was not called")
             first.kill()
             killed = time.monotonic()
             ended(sandbox, load.all, 30)
