@@ -203,6 +203,7 @@ def kill_at() -> Callable[..., None]:
                 "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
                 "ANSIBLE_HOST_KEY_CHECKING": "false",
                 "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_FORCE_COLOR": "0",  # Molecule may set it, and it is stronger
                 "MOLECULE_PROJECT_DIRECTORY": str(ROOT),
             },
             stdout=subprocess.PIPE,
