@@ -19,6 +19,7 @@ _COMMANDS = {
     "outcomes": "List, show, retry or drop outcomes that the database rejects.",
     "run": "Run the worker: queue, size API and health in one process group, until SIGTERM.",
     "schema": "Print the queue message's JSON Schema, or the producer's TypeScript type.",
+    "webhook": "Manage stores' callbacks: endpoints, secrets, deliveries.",
 }
 
 

@@ -592,8 +592,9 @@ declare
     delivery record;
 begin
     for result in
-        select r.*, endpoint_id from jsonb_to_recordset(p_results) as r (id bigint, ok boolean, gone boolean, status int, error text,
-            retry_seconds numeric) join store_webhook_deliveries using (id) order by endpoint_id, id
+        select r.*, d.endpoint_id from jsonb_to_recordset(p_results) as r (id bigint, ok boolean, gone boolean,
+            status int, error text, retry_seconds numeric)
+        join store_webhook_deliveries d on d.id = r.id order by d.endpoint_id, d.id
     loop
         -- The endpoint first, and the endpoints in one order, as all who change both do.
         perform from store_webhook_endpoints where id = result.endpoint_id for no key update;
@@ -695,6 +696,32 @@ begin
     insert into wearon.webhook_secrets (endpoint_id, secret) values (p_endpoint, p_secret);
     return jsonb_build_object('id', p_endpoint);
 end $$;
+
+-- All endpoints, or those of a store, each with how many callbacks wait.
+create or replace function public.wearon_webhook_list(p_store_id uuid default null)
+returns jsonb language sql stable set search_path = public, pg_temp as $$
+    select coalesce(jsonb_agg(to_jsonb(e) || jsonb_build_object(
+        'waiting', (select count(*) from store_webhook_deliveries d
+            where d.endpoint_id = e.id and d.due_at is not null),
+        'secrets', (select count(*) from wearon.webhook_secrets s
+            where s.endpoint_id = e.id and coalesce(s.expires_at > now(), true))) order by e.store_id, e.created_at),
+        '[]')
+    from store_webhook_endpoints e where p_store_id is null or e.store_id = p_store_id
+$$;
+
+-- The newest deliveries of an endpoint or of all; with `p_failed` those alone that wait after a failure or were given
+-- up.
+create or replace function public.wearon_webhook_deliveries(
+    p_endpoint uuid default null, p_failed boolean default false, p_limit int default 50
+) returns jsonb language sql stable set search_path = public, pg_temp as $$
+    select coalesce(jsonb_agg(to_jsonb(d) order by d.id desc), '[]') from (
+        select id, event_id, endpoint_id, session_id, type, occurred_at, due_at, lease, attempts, attempted_at,
+            delivered_at, given_up_at, last_status, last_error
+        from store_webhook_deliveries
+        where (p_endpoint is null or endpoint_id = p_endpoint)
+            and (not p_failed or given_up_at is not null or due_at is not null and last_error is not null)
+        order by id desc limit p_limit) d
+$$;
 
 -- An endpoint with its valid secrets, to sign a test with.
 create or replace function public.wearon_webhook_endpoint(p_endpoint uuid)
