@@ -6,8 +6,6 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from worker.errors import WorkerError
 from worker.settings import load
@@ -34,12 +32,12 @@ def command() -> None:
 def list_endpoints(store: UUID | None) -> None:
     """List endpoints with their state and how many callbacks wait."""
     found = _run(lambda endpoints: endpoints.all(store))
-    table = Table("endpoint", "store", "state", "waiting", "secrets", "types", "url", box=None, pad_edge=False)
+    rows = [("endpoint", "store", "state", "waiting", "secrets", "types", "url")]
     for each in found:
-        types = "all" if set(each["event_types"]) == set(TYPES) else ", ".join(each["event_types"])
+        types = "all" if set(each["event_types"]) == set(TYPES) else ",".join(each["event_types"])
         numbers = (str(each["waiting"]), str(each["secrets"]))
-        table.add_row(each["id"], each["store_id"], _state(each), *numbers, types, _shown(each["url"]))
-    _print(table, f"{len(found)} endpoints")
+        rows.append((each["id"], each["store_id"], _state(each), *numbers, types, _shown(each["url"])))
+    _print(rows, f"{len(found)} endpoints")
 
 
 @command.command()
@@ -102,12 +100,12 @@ def enable(endpoint: UUID) -> None:
 def deliveries(endpoint: UUID | None, failed: bool, limit: int) -> None:
     """List the newest deliveries."""
     found = _run(lambda endpoints: endpoints.deliveries(endpoint, failed=failed, limit=limit))
-    table = Table("id", "time", "type", "session", "state", "tries", "last answer", box=None, pad_edge=False)
+    rows = [("id", "time", "type", "session", "state", "tries", "last answer")]
     for each in found:
-        answer = each["last_error"] or each["last_status"] or ""
-        row = (str(each["id"]), each["occurred_at"][:19], each["type"], each["session_id"], _progress(each))
-        table.add_row(*row, str(each["attempts"]), _shown(str(answer)))
-    _print(table, f"{len(found)} deliveries")
+        answer = _shown(str(each["last_error"] or each["last_status"] or ""))
+        what = (str(each["id"]), each["occurred_at"][:19], each["type"], each["session_id"], _progress(each))
+        rows.append((*what, str(each["attempts"]), answer))
+    _print(rows, f"{len(found)} deliveries")
 
 
 @command.command()
@@ -160,8 +158,9 @@ def _shown(text: str) -> str:
     return plain.partition("?")[0] + ("?..." if "?" in plain else "")
 
 
-def _print(table: Table, summary: str) -> None:
-    console = Console(soft_wrap=True)
-    if table.row_count:
-        console.print(table, markup=False, highlight=False)
-    console.print(summary, highlight=False)
+def _print(rows: list[tuple[str, ...]], summary: str) -> None:
+    """Columns as wide as they have to be: an id that is cut off cannot be copied."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows if rows[1:] else []:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    click.echo(summary)
