@@ -128,6 +128,19 @@ BOARD = Dashboard(
             },
         ),
         Panel(
+            "Do partners get their callbacks?",
+            "Attempts in an hour, by what came of them.",
+            "short",
+            {"{{result}}": "sum by (result) (increase(wearon_webhook_attempts_total[1h]))"},
+            kind="stacked",
+        ),
+        Panel(
+            "How long do callbacks wait?",
+            "The oldest one; a partner that does not answer gets 8 attempts within 24 hours.",
+            "s",
+            {"oldest": "max(wearon_webhook_oldest_age_seconds)", "overdue": "max(wearon_webhook_overdue_seconds)"},
+        ),
+        Panel(
             "How much of the time was the service available?",
             "A worker ready, nginx up, nothing failing, as a share of the last hour. The promise is 99.5 %.",
             "percentunit",
