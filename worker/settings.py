@@ -19,6 +19,7 @@ from pydantic_settings import SettingsError as SourceError
 from worker import image_models
 from worker.errors import SettingsError
 from worker.image_models import Price
+from worker.networks import is_public
 from worker.photos.hosts import canonical_host
 
 SECRETS_DIR = Path("/run/secrets")
@@ -133,7 +134,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: str) -> str:
-        return _redis_options(_url(value, {"redis", "rediss"}, "redis://user:password@host:6379/0"))
+        return _encrypted(_redis_options(_url(value, {"redis", "rediss"}, "redis://user:password@host:6379/0")))
 
     @field_validator("supabase_url", "openai_base_url")
     @classmethod
@@ -236,6 +237,14 @@ def _url(value: str, schemes: set[str], example: str) -> str:
     if not valid:
         raise ValueError(f"must be a URL like {example}")
     return value
+
+
+def _encrypted(url: str) -> str:
+    """`url` unless it leads over the internet without TLS; a name is looked up by `doctor` only."""
+    parts = urlsplit(url)
+    if parts.scheme == "redis" and is_public(canonical_host(parts.hostname or "")):
+        raise ValueError("over the internet it must be encrypted: use rediss://, or a private address")
+    return url
 
 
 def _redis_options(url: str) -> str:

@@ -88,6 +88,7 @@ def test_private_address_is_one_of_ipv4(play: Play, address: str) -> None:
     ("role", "setting", "value"),
     [
         ("worker", "worker_supabase_url", "supabase.co"),
+        ("worker", "worker_redis_url", "redis://default:secret@203.0.113.10:6379/0"),
         ("worker", "worker_concurrency", "many"),
         ("base", "base_ssh_public_keys", []),
         ("nginx", "nginx_server_names", ["https://x"]),
