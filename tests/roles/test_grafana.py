@@ -56,7 +56,7 @@ def test_page_opens_all_its_files_at_once(rendered: Rendered, tmp_path: Path) ->
 
 
 async def load(rendered: Rendered, folder: Path, path: str) -> dict[str, int]:
-    """Count the answers to as many requests as a page makes, none of which Grafana answers before nginx has taken or refused all."""
+    """Count the answers to the requests of a page; Grafana answers once nginx has passed on or refused all of them."""
     release, held = asyncio.Event(), []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,7 +83,7 @@ async def load(rendered: Rendered, folder: Path, path: str) -> dict[str, int]:
         [on_this_machine("nginx"), "-e", folder / "error.log", "-c", folder / "nginx.conf"], log=folder / "out.log"
     )
     try:
-        await asyncio.to_thread(wait_until, lambda: (folder / "pid").exists(), nginx, folder / "error.log")
+        await asyncio.to_thread(wait_until, (folder / "pid").exists, nginx, folder / "error.log")
         asked = [asyncio.create_task(ask(port)) for _ in range(PAGE)]
         while len(held) + sum(one.done() for one in asked) < PAGE:
             await asyncio.sleep(0.01)
