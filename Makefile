@@ -35,6 +35,10 @@ test: $(INFRA) $(PROGRAMS) ## Run all tests: real Valkey, PostgreSQL and worker 
 test-images: $(INFRA) $(PROGRAMS) ## Check the rendered files with the programs of the stack's images (`make images` or `make molecule` first)
 	@PROGRAMS=images $(BIN)/pytest -m '' tests/roles/test_{monitoring,stack}.py tests/alerts/test_{rules,panels}.py $(ARGS)
 
+.PHONY: openapi
+openapi: $(READY) ## Write docs/openapi.json again, after a change of the size API
+	@$(BIN)/wearon-worker schema --format openapi >docs/openapi.json
+
 .PHONY: bench
 bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst images sizing start growth outage backlog --json --quick")
 	@$(BIN)/python -m tests.bench $(ARGS)
