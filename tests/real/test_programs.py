@@ -10,7 +10,7 @@ import yaml
 
 from tests.real.stack import PASSWORD, PROJECT, SERVICES, Stack, docker
 
-pytestmark = pytest.mark.images
+pytestmark = [pytest.mark.images, pytest.mark.timeout(600)]
 Needs = Callable[..., None]
 LOGIN = f"admin:{PASSWORD}"
 
