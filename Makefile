@@ -32,9 +32,9 @@ demo: $(READY) ## Watch four try-ons become pictures in the sandbox (KEEP=1 leav
 test: $(INFRA) $(PROGRAMS) ## Run all tests: real Valkey, PostgreSQL and worker processes; no Docker, no root needed
 	@$(BIN)/pytest --numprocesses $(or $(JOBS),4) --dist worksteal $(ARGS)
 
-.PHONY: test-images
-test-images: $(INFRA) $(PROGRAMS) ## Check the rendered files with the programs of the stack's images (`make images` or `make molecule` first)
-	@PROGRAMS=images $(BIN)/pytest -m '' tests/roles/test_{monitoring,stack}.py tests/alerts/test_{rules,panels}.py $(ARGS)
+.PHONY: real
+real: $(INFRA) $(PROGRAMS) ## Start, ask and kill the stack's own programs as they are rendered; tells which were real (`make images` first; ALL=1: all must be)
+	@PROGRAMS=images $(BIN)/pytest -m '' tests/real tests/roles/test_{monitoring,stack}.py tests/alerts/test_{rules,panels}.py $(ARGS)
 
 .PHONY: openapi
 openapi: $(READY) ## Write docs/openapi.json again, after a change of the size API
