@@ -91,6 +91,8 @@ def test_private_address_is_one_of_ipv4(play: Play, address: str) -> None:
         ("worker", "worker_concurrency", "many"),
         ("base", "base_ssh_public_keys", []),
         ("nginx", "nginx_server_names", ["https://x"]),
+        ("nginx", "nginx_trusted_proxies", "cloudflare"),
+        ("nginx", "nginx_trusted_proxies", ["10.0.0.0/24", "0.0.0.0/0"]),
         ("grafana", "grafana_admin_password", "short"),
         ("whatsapp_bridge", "whatsapp_bridge_secret", ""),
         ("loki", "loki_retention_hours", 1),
