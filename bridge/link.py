@@ -68,8 +68,8 @@ class Link:
                 raise NotLinkedError("The bridge is linked already; remove that link first (-e forget=true).")
             self.attempt = Attempt(phone.lstrip("+"), self.data.parent / "out" / "qr.png")
             self.report("pairing")
-        self._disconnect()
         self._wake.set()
+        self._disconnect()
 
     def report(self, state: State, detail: str = "") -> None:
         """Take over what the library has reported."""
@@ -111,6 +111,8 @@ class Link:
         except Exception as error:
             log("connection_failed", level="warning", error=str(error))
             self.report("disconnected", str(error))
+            if pairing and self.attempt:
+                self.attempt.refuse(f"WhatsApp cannot be reached: {error}")
         if self.state == "pairing" and not self._wake.is_set():
             self._end_pairing("The connection to WhatsApp ended before the phone was linked.")
         return REFUSED_RETRY_SECONDS if self.state in SETTLED else LOST_RETRY_SECONDS

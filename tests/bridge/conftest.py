@@ -92,8 +92,9 @@ class Bridge:
         return float(dict(lines)[name])
 
     def own_memory(self) -> int:
-        """Bytes that only this process has."""
-        return int(psutil.Process(self.process.pid).memory_full_info().uss)
+        """Bytes that the kernel cannot take back: without the files of programs and libraries."""
+        memory = psutil.Process(self.process.pid).memory_full_info()
+        return int(memory.rss - memory.shared)
 
 
 @pytest.fixture

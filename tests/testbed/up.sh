@@ -43,7 +43,7 @@ for service in redis nginx certbot; do
 done
 images=("$(image_of redis)" "$(image_of nginx)" "$(image_of certbot)")
 while read -r target role prefix; do
-  build --target "$target" -t "$(image_of "$role" "$prefix")" $here
+  build --target "$target" --build-context bridge=bridge -t "$(image_of "$role" "$prefix")" $here
   images+=("$(image_of "$role" "$prefix")")
 done <<'LIST'
 prometheus prometheus prometheus
