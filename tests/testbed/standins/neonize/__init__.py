@@ -108,7 +108,7 @@ class NewClient:
         line = {"to": to, "server": server, "message": text, "time": time.time()}
         with (self.data / "recorded.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
-        answer = Event(ID=f"3EB0{time.time_ns()}")
+        answer: Any = Event(ID=f"3EB0{time.time_ns()}")
         if not self.fate("no-receipt"):
             source = Event(IsFromMe=False)
             fields = {"MessageIDs": [answer.ID], "Type": 1, "MessageSource": source}
