@@ -114,6 +114,17 @@ def test_group_that_is_missing_is_named(play: Play, there: str) -> None:
     assert "needs exactly one host in group `server`, at least one in group `workers`" in said(run)
 
 
+@pytest.mark.parametrize(
+    ("release", "sentence"),
+    [({}, "Name the release"), ({"worker_tag": "v1 2"}, "v1.4.0 or v1.4.0@sha256")],
+)
+def test_update_without_a_proper_release_is_refused(play: Play, release: dict[str, str], sentence: str) -> None:
+    run = play("playbooks/update_worker.yml", groups({"wearon-1": {}}, {"wearon-1": {}}), **release)
+    assert run.returncode == 2
+    assert sentence in said(run)
+    assert "unreachable=1" not in said(run)
+
+
 @pytest.mark.parametrize("playbook", ["update_worker", "rollback_worker", "releases", "maintenance"])
 def test_inventory_without_workers_is_a_failure(play: Play, playbook: str) -> None:
     """Ansible itself says `no hosts matched`, and that all is well."""
