@@ -89,6 +89,7 @@ def test_private_address_is_one_of_ipv4(play: Play, address: str) -> None:
     [
         ("worker", "worker_supabase_url", "supabase.co"),
         ("worker", "worker_concurrency", "many"),
+        ("redis", "redis_password", "short"),
         ("base", "base_ssh_public_keys", []),
         ("nginx", "nginx_server_names", ["https://x"]),
         ("grafana", "grafana_admin_password", "short"),
