@@ -1,5 +1,7 @@
 .DEFAULT_GOAL := help
 SHELL := bash
+# Some machines set it: each process that a test starts would compile the worker, Ansible's plugins and the tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
