@@ -4,11 +4,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 
+from worker.errors import ImageError
 from worker.health import Health
 from worker.logs import get_logger
 from worker.photos.fetcher import ImageFetcher
@@ -23,6 +25,7 @@ from worker.sizing.pool import Pool
 from worker.sizing.pose import MODEL_PATH, Detector, ModelUnusable
 from worker.sizing.respond import respond
 from worker.sizing.schemas import EstimateRequest
+from worker.sizing.views import SidePhoto
 
 log = get_logger(__name__)
 
@@ -112,17 +115,39 @@ async def _load(pool: Pool, health: Health) -> None:
 
 
 async def _estimate(body: EstimateRequest, fetcher: ImageFetcher, pool: Pool) -> Estimate:
-    data = None
+    data, side = None, None
     if body.image_url is not None:
         with metrics.step("fetch"):
-            data = await fetcher.fetch(body.image_url)
+            data, side = await _fetch(body.image_url, body.side_image_url, fetcher)
 
     def measure(detector: Detector, measurer: Measurer) -> Estimate:
         photo = None if data is None else read(data)
         fit = body.fit or "regular"
-        return estimate(photo, body.person(), body.chart(), fit, detector=detector, measurer=measurer)
+        return estimate(photo, body.person(), body.limits(), fit, detector=detector, measurer=measurer, side=side)
 
     return await pool.run(measure)
+
+
+async def _fetch(front: str, side: str | None, fetcher: ImageFetcher) -> tuple[bytes, SidePhoto | None]:
+    beside = asyncio.create_task(_fetch_side(side, fetcher))
+    try:
+        return await fetcher.fetch(front), await beside
+    finally:
+        beside.cancel()
+
+
+async def _fetch_side(url: str | None, fetcher: ImageFetcher) -> SidePhoto | None:
+    """The photo from the side, to be read when it is needed; what was wrong with the download is raised then."""
+    if url is None:
+        return None
+    try:
+        return partial(read, await fetcher.fetch(url))
+    except ImageError as error:
+        return partial(_fail, error)
+
+
+def _fail(error: ImageError) -> NoReturn:
+    raise error
 
 
 def _log(found: Estimate, begun: float) -> None:
