@@ -27,6 +27,10 @@ $(PROGRAMS): $(READY) tests/programs.sh
 demo: $(READY) ## Watch four try-ons become pictures in the sandbox (KEEP=1 leaves it running)
 	@$(BIN)/python -m tests.demo $(if $(KEEP),--keep) $(ARGS)
 
+.PHONY: try
+try: $(READY) ## Serve a page on 127.0.0.1 to try the size estimates with: photo or camera, height and weight
+	@$(BIN)/python -m tests.try_page $(ARGS)
+
 .PHONY: test
 test: $(INFRA) $(PROGRAMS) ## Run all tests: real Valkey, PostgreSQL and worker processes; no Docker, no root needed
 	@$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal $(ARGS)

@@ -87,7 +87,7 @@ class EstimateResponse(BaseModel):
     recommendation: Annotated[
         Literal["sure", "unsure"],
         Field(
-            description="`unsure`: a confidence below 0.5, an interval above ±12 cm, a body beyond the chart or an "
+            description="`unsure`: a confidence below 0.6, an interval above ±12 cm, a body beyond the chart or an "
             "unlikely weight: ask."
         ),
     ]

@@ -5,9 +5,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.exceptions import HTTPException
 
 from worker.errors import ImageError
@@ -17,6 +17,7 @@ from worker.photos.fetcher import ImageFetcher
 from worker.settings import Settings
 from worker.sizing import metrics
 from worker.sizing.answers import EstimateResponse, InvalidRequest, Problem, Refusal
+from worker.sizing.api_keys import ApiKeys, GivenKey
 from worker.sizing.estimator import Estimate, estimate
 from worker.sizing.hang_up import unless_gone
 from worker.sizing.measurements import Measurer
@@ -38,11 +39,17 @@ _DOWNLOADS = 24
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "The picture cannot be fetched, or it is no picture."},
+    401: {"model": Problem, "description": "The API key is not known."},
     413: {"model": Problem, "description": "The request body is too large."},
     415: {"model": Problem, "description": "The request body is not sent as JSON."},
     422: {
         "model": Refusal | InvalidRequest,
         "description": "The input is invalid, or the picture cannot be measured (with `reason` and `hint`).",
+    },
+    429: {
+        "model": Problem,
+        "description": "The API key's limit is used up.",
+        "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
     },
     500: {"model": Problem, "description": "Anything unexpected."},
     503: {
@@ -66,6 +73,7 @@ def create_router(settings: Settings, health: Health) -> APIRouter:
         queue=settings.sizing_queue,
         model_path=settings.pose_model_path or MODEL_PATH,
     )
+    keys = ApiKeys(settings.sizing_api_keys)
     metrics.watch_pool(lambda: pool.pending, pool.limit)
 
     @asynccontextmanager
@@ -78,10 +86,15 @@ def create_router(settings: Settings, health: Health) -> APIRouter:
             await pool.close()
             await fetcher.aclose()
 
+    async def admit(key: GivenKey = None) -> None:
+        keys.admit(key)
+
     router = APIRouter(lifespan=lifespan)
 
     @router.post(PATH, responses=RESPONSES)
-    async def estimate_body(body: EstimateRequest, request: Request) -> EstimateResponse:
+    async def estimate_body(
+        body: EstimateRequest, request: Request, _: Annotated[None, Depends(admit)]
+    ) -> EstimateResponse:
         """Estimate chest, waist, hip and shoulder, and the size that fits."""
         if not pool.loaded:
             metrics.ended("starting")

@@ -22,8 +22,8 @@ SLIM_WAIST_TO_HEIGHT = 0.42
 ATHLETIC_CHEST_TO_WAIST = 1.22
 #: A size is recommended alone from this probability; below, its likelier neighbour is named, too.
 _ALONE = 0.9
-#: Below, the recommended size is likelier wrong than right.
-_LIKELIER_THAN_NOT = 0.5
+#: Below this probability that the recommended size fits, its neighbour is nearly as likely.
+_SURE = 0.6
 #: No size is recommended from this half-width of an interval, in cm.
 _UNSURE_CM = 12.0
 
@@ -80,7 +80,7 @@ def estimate(
     beyond = chart.exceeded(**{name: girth.value for name, girth in girths.items()})
     hint = weight_hint(measured, person)
     confidence = chart.chance_to_fit(index, girths, measured.correlation)
-    vague = confidence < _LIKELIER_THAN_NOT or _is_vague(measured, chart)
+    vague = confidence < _SURE or _is_vague(measured, chart)
     further = {
         "side_photo_unusable": side is not None and depths is None,
         "weight_unlikely": bool(hint),

@@ -74,13 +74,6 @@ class EstimateRequest(BaseModel):
             "Without it the answer comes from people of the same height and weight.",
         ),
     ] = None
-    side_image_url: Annotated[
-        _PhotoUrl | None,
-        Field(
-            description="The same person from the side, in the same clothing, arms hanging; only beside image_url. A "
-            "photo that cannot be used is left out, with the warning `side_photo_unusable`.",
-        ),
-    ] = None
     height_cm: Annotated[float, Field(description="Stature without shoes.", ge=100, le=250, strict=True)]
     weight_kg: Annotated[
         float | None,
@@ -88,6 +81,13 @@ class EstimateRequest(BaseModel):
     ] = None
     sex: Annotated[Sex | None, Field(description="F or M.")] = None
     age: Annotated[float | None, Field(description="In years.", ge=10, le=120, strict=True)] = None
+    side_image_url: Annotated[
+        _PhotoUrl | None,
+        Field(
+            description="The same person from the side, in the same clothing, arms hanging; only beside image_url. A "
+            "photo that cannot be used is left out, with the warning `side_photo_unusable`.",
+        ),
+    ] = None
     fit: Annotated[
         Fit | None,
         Field(description="Takes 3 cm off the girths (tight) or adds them (loose) before the chart is read."),

@@ -140,7 +140,7 @@ def test_whole_shoes_may_touch_the_border(below_soles: float, expected: str, lan
 def test_object_wider_than_any_trunk_is_refused(good: Good) -> None:
     pose = good.pose
     rows = slice(*(round(float(middle(pose, pair)[1])) for pair in (SHOULDERS, HIPS)))
-    centre, half = round(float(middle(pose, HIPS)[0])), round(0.22 * extent(pose))
+    centre, half = round(float(middle(pose, HIPS)[0])), round(0.25 * extent(pose))
     mask = pose.mask.copy()
     mask[rows, centre - half : centre + half] = 1
 
