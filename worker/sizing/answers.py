@@ -96,7 +96,9 @@ class EstimateResponse(BaseModel):
         Field(description="`prior`: no photo, people of that height and weight alone."),
     ]
     warnings: Annotated[list[str], Field(description="What makes this estimate less certain, a code each.")]
-    hint: Annotated[str, Field(description="A sentence for the customer that explains `weight_unlikely`; else empty.")]
+    hint: Annotated[
+        str, Field(description="For the customer: explains `weight_unlikely` and `side_photo_unusable`; else empty.")
+    ]
     request_id: str
 
 

@@ -4,13 +4,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from starlette.exceptions import HTTPException
 
-from worker.errors import ImageError
 from worker.health import Health
 from worker.logs import get_logger
 from worker.photos.fetcher import ImageFetcher
@@ -18,6 +16,7 @@ from worker.settings import Settings
 from worker.sizing import metrics
 from worker.sizing.answers import EstimateResponse, InvalidRequest, Problem, Refusal
 from worker.sizing.api_keys import ApiKeys, GivenKey
+from worker.sizing.download import download
 from worker.sizing.estimator import Estimate, estimate
 from worker.sizing.hang_up import unless_gone
 from worker.sizing.measurements import Measurer
@@ -26,7 +25,6 @@ from worker.sizing.pool import Pool
 from worker.sizing.pose import MODEL_PATH, Detector, ModelUnusable
 from worker.sizing.respond import respond
 from worker.sizing.schemas import EstimateRequest
-from worker.sizing.views import SidePhoto
 
 log = get_logger(__name__)
 
@@ -131,7 +129,7 @@ async def _estimate(body: EstimateRequest, fetcher: ImageFetcher, pool: Pool) ->
     data, side = None, None
     if body.image_url is not None:
         with metrics.step("fetch"):
-            data, side = await _fetch(body.image_url, body.side_image_url, fetcher)
+            data, side = await download(body.image_url, body.side_image_url, fetcher)
 
     def measure(detector: Detector, measurer: Measurer) -> Estimate:
         photo = None if data is None else read(data)
@@ -139,28 +137,6 @@ async def _estimate(body: EstimateRequest, fetcher: ImageFetcher, pool: Pool) ->
         return estimate(photo, body.person(), body.limits(), fit, detector=detector, measurer=measurer, side=side)
 
     return await pool.run(measure)
-
-
-async def _fetch(front: str, side: str | None, fetcher: ImageFetcher) -> tuple[bytes, SidePhoto | None]:
-    beside = asyncio.create_task(_fetch_side(side, fetcher))
-    try:
-        return await fetcher.fetch(front), await beside
-    finally:
-        beside.cancel()
-
-
-async def _fetch_side(url: str | None, fetcher: ImageFetcher) -> SidePhoto | None:
-    """The photo from the side, to be read when it is needed; what was wrong with the download is raised then."""
-    if url is None:
-        return None
-    try:
-        return partial(read, await fetcher.fetch(url))
-    except ImageError as error:
-        return partial(_fail, error)
-
-
-def _fail(error: ImageError) -> NoReturn:
-    raise error
 
 
 def _log(found: Estimate, begun: float) -> None:

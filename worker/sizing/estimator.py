@@ -65,10 +65,11 @@ def estimate(
     Raises:
         PhotoRefused: the photo cannot be measured; the error says why and what to change.
     """
-    silhouette, outline, depths = None, None, None
+    silhouette, outline, depths, lost = None, None, None, ""
     if photo is not None:
         silhouette, outline = from_front(photo, person.height_cm, detector, measurer)
-        depths = None if side is None else from_side(side, person.height_cm, detector)
+        if side is not None:
+            depths, lost = from_side(side, person.height_cm, detector)
     measured = measurer.measure(outline, person, depths)
     girths = {
         name: Normal(girth.value + FIT_CM[fit], girth.deviation)
@@ -78,12 +79,12 @@ def estimate(
     chances = chart.probabilities(girths, measured.correlation)
     lower, upper = _range(index, chances)
     beyond = chart.exceeded(**{name: girth.value for name, girth in girths.items()})
-    hint = weight_hint(measured, person)
+    doubt = weight_hint(measured, person)
     confidence = chart.chance_to_fit(index, girths, measured.correlation)
     vague = confidence < _SURE or _is_vague(measured, chart)
     further = {
-        "side_photo_unusable": side is not None and depths is None,
-        "weight_unlikely": bool(hint),
+        "side_photo_unusable": bool(lost),
+        "weight_unlikely": bool(doubt),
         "beyond_chart": beyond,
     }
     return Estimate(
@@ -95,10 +96,10 @@ def estimate(
         confidence=confidence,
         probabilities=dict(zip(chart.names, chances, strict=True)),
         verdicts=verdicts(chart, {name: girth.value for name, girth in girths.items()}),
-        recommendation="unsure" if beyond or hint or vague else "sure",
+        recommendation="unsure" if beyond or doubt or vague else "sure",
         body_type=body_type(measured, person.height_cm),
         warnings=[*warnings(silhouette, measured), *(code for code, holds in further.items() if holds)],
-        hint=hint,
+        hint=" ".join(filter(None, (doubt, lost and f"The photo from the side was left out: {lost}"))),
     )
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from PIL import Image
 
 from worker.errors import ImageError
-from worker.logs import get_logger
 from worker.sizing.depths import depths
 from worker.sizing.features import features
 from worker.sizing.measurements import Measurer
@@ -17,8 +16,6 @@ from worker.sizing.quality import check
 from worker.sizing.refusals import PhotoRefused
 from worker.sizing.rows import Array
 from worker.sizing.silhouette import Silhouette
-
-log = get_logger(__name__)
 
 #: Reads the photo from the side, or raises what became of it.
 SidePhoto = Callable[[], Photo]
@@ -44,10 +41,11 @@ def from_front(
     return silhouette, {name: (value + other[name]) / 2 for name, value in found.items()}
 
 
-def from_side(read: SidePhoto, height_cm: float, detector: Detector) -> Array | None:
-    """Depths of chest, waist and hip; None where the photo cannot be had or measured."""
+def from_side(read: SidePhoto, height_cm: float, detector: Detector) -> tuple[Array | None, str]:
+    """Depths of chest, waist and hip; or None and a sentence that says why the photo cannot be used."""
     try:
-        return depths(check(read(), detector, "side"), height_cm)
-    except (ImageError, PhotoRefused) as error:
-        log.info("side_photo_unusable", reason=error.reason, error=str(error))
-        return None
+        return depths(check(read(), detector, "side"), height_cm), ""
+    except PhotoRefused as error:
+        return None, "The person is not turned to the side." if error.reason == "side_view" else str(error)
+    except ImageError as error:
+        return None, str(error)

@@ -132,6 +132,7 @@ def test_side_photo_that_cannot_be_used_leaves_the_front_one_with_a_warning(
 
     assert answer.status_code == 200
     assert answer.json()["warnings"] == [*alone["warnings"], "side_photo_unusable"]
+    assert answer.json()["hint"].startswith("The photo from the side was left out: ")
     assert (answer.json()["basis"], answer.json()["measurements"]) == ("front", alone["measurements"])
 
 
