@@ -65,12 +65,7 @@ def estimate(
     Raises:
         PhotoRefused: the photo cannot be measured; the error says why and what to change.
     """
-    silhouette, outline, depths, lost = None, None, None, ""
-    if photo is not None:
-        silhouette, outline = from_front(photo, person.height_cm, detector, measurer)
-        if side is not None:
-            depths, lost = from_side(side, person.height_cm, detector)
-    measured = measurer.measure(outline, person, depths)
+    silhouette, measured, lost = _measure(photo, side, person, detector, measurer)
     girths = {
         name: Normal(girth.value + FIT_CM[fit], girth.deviation)
         for name, girth in (("chest", measured.chest), ("waist", measured.waist), ("hip", measured.hip))
@@ -101,6 +96,17 @@ def estimate(
         warnings=[*warnings(silhouette, measured), *(code for code, holds in further.items() if holds)],
         hint=" ".join(filter(None, (doubt, lost and f"The photo from the side was left out: {lost}"))),
     )
+
+
+def _measure(
+    photo: Photo | None, side: SidePhoto | None, person: Person, detector: Detector, measurer: Measurer
+) -> tuple[Silhouette | None, Measurements, str]:
+    """The outline and the girths, and why the photo from the side cannot be used."""
+    if photo is None:
+        return None, measurer.measure(None, person), ""
+    silhouette, outline = from_front(photo, person.height_cm, detector, measurer)
+    depths, lost = (None, "") if side is None else from_side(side, person.height_cm, detector)
+    return silhouette, measurer.measure(outline, person, depths), lost
 
 
 def body_type(measured: Measurements, height_cm: float) -> BodyType:
