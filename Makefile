@@ -29,6 +29,10 @@ $(PROGRAMS): $(READY) tests/programs.sh
 demo: $(READY) ## Watch four try-ons become pictures in the sandbox (KEEP=1 leaves it running)
 	@$(BIN)/python -m tests.demo $(if $(KEEP),--keep) $(ARGS)
 
+.PHONY: try
+try: $(READY) ## Serve a page on 127.0.0.1 to try the size estimates with: photo or camera, height and weight
+	@$(BIN)/python -m tests.try_page $(ARGS)
+
 # Four at once, also on two cores: half of the time a test waits.
 .PHONY: test
 test: $(INFRA) $(PROGRAMS) ## Run all tests: real Valkey, PostgreSQL and worker processes; no Docker, no root needed

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
@@ -39,6 +39,15 @@ def _json(value: object) -> object:
 
 
 _Json = BeforeValidator(_json)
+
+
+class ApiKey(BaseModel):
+    """A client's key to the size API."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    per_minute: int = Field(default=600, ge=1, le=1_000_000)
 
 
 class Settings(BaseSettings):
@@ -113,6 +122,8 @@ class Settings(BaseSettings):
     sizing_queue: int = Field(default=32, ge=0, le=1000)
     #: A request's whole time, for an app that gives up after 5 s; its download gets four fifths of it.
     sizing_timeout_seconds: float = Field(default=4.5, gt=0, le=60)
+    #: By the client's name: `{"app": {"sha256": "<of the key>", "per_minute": 600}}`; each process counts by itself.
+    sizing_api_keys: Annotated[dict[str, ApiKey], NoDecode, _Json] = {}
     #: Another pose model file; its SHA-256 must be the packaged one's.
     pose_model_path: Path | None = None
 
