@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     #: From created_at, without pauses of the intake (0: messages do not expire), and with them.
     message_ttl_seconds: int = Field(default=600, ge=0)
     message_ttl_max_seconds: int = Field(default=3600, ge=0)
+    #: A message without a consent_version, or without age_verified, is failed and refunded before any download.
+    require_consent: bool = False
     #: While this file exists nothing is taken from the queue: a rollout's new container waits until it has passed.
     intake_hold_file: Path | None = None
     lease_seconds: float = Field(default=30, ge=1)

@@ -148,7 +148,7 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     probes = Probes(pauses, settings.quota_pause_seconds)
     expiry = Expiry(pauses, settings)
     limiter = Limiter(redis, settings.openai_requests_per_minute, check=breaker.check)
-    starts = Starts(sessions, leases, settlement, expiry)
+    starts = Starts(sessions, leases, settlement, expiry, require_consent=settings.require_consent)
     fetcher = ImageFetcher(
         trusted_origins=settings.trusted_origins,
         max_bytes=settings.image_max_bytes,
