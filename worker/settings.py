@@ -99,6 +99,8 @@ class Settings(BaseSettings):
     #: From created_at, without pauses of the intake (0: messages do not expire), and with them.
     message_ttl_seconds: int = Field(default=600, ge=0)
     message_ttl_max_seconds: int = Field(default=3600, ge=0)
+    #: A message without a consent_version, or without age_verified, is failed and refunded before any download.
+    require_consent: bool = False
     #: While this file exists nothing is taken from the queue: a rollout's new container waits until it has passed.
     intake_hold_file: Path | None = None
     lease_seconds: float = Field(default=30, ge=1)
@@ -108,6 +110,10 @@ class Settings(BaseSettings):
     orphan_grace_seconds: float | None = Field(default=None, ge=0)
     #: How often the books are proven for the metric; 0: never.
     audit_interval_seconds: int = Field(default=3600, ge=0)
+    #: Pictures, their addresses and kept messages are deleted at this age; 0: never.
+    data_life_hours: int = Field(default=6, ge=0, le=8760)
+    #: Calls to the storage that a purge makes at most.
+    data_life_requests_per_second: float = Field(default=50, gt=0, le=1000)
     #: The oldest dead letters make room beyond either limit. The smallest limit holds the largest message.
     dead_letters_max: int = Field(default=1000, ge=1)
     dead_letters_max_bytes: int = Field(default=8 * 1024 * 1024, ge=1024 * 1024)
