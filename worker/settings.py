@@ -123,6 +123,12 @@ class Settings(BaseSettings):
     #: Origins (scheme://host[:port]) that may resolve to private addresses, besides SUPABASE_URL's own.
     fetch_trusted_origins: Annotated[list[str], NoDecode, _Commas] = []
 
+    #: Callbacks of stores that are sent at once, in all and to one endpoint; 0 in all: this worker sends none.
+    webhook_concurrency: int = Field(default=64, ge=0, le=1000)
+    webhook_endpoint_concurrency: int = Field(default=4, ge=1, le=100)
+    #: Origins of partners that may resolve to private addresses. For tests, and for partners in our own network.
+    webhook_trusted_origins: Annotated[list[str], NoDecode, _Commas] = []
+
     #: 0: one per core.
     sizing_threads: int = Field(default=0, ge=0, le=64)
     sizing_queue: int = Field(default=32, ge=0, le=1000)
@@ -158,7 +164,7 @@ class Settings(BaseSettings):
     def _http(cls, value: str) -> str:
         return _url(value, {"http", "https"}, "https://host").rstrip("/")
 
-    @field_validator("fetch_trusted_origins")
+    @field_validator("fetch_trusted_origins", "webhook_trusted_origins")
     @classmethod
     def _origins(cls, value: list[str]) -> list[str]:
         return [origin(_url(item, {"http", "https"}, "https://host:port")) for item in value]

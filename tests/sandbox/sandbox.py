@@ -29,7 +29,7 @@ BUCKET = "virtual-tryon-images"
 #: Emptied by `reset()`, with every table that refers to them.
 _TABLES = (
     *("auth.users", "stores", "witness.status_changes", "witness.balance_changes"),
-    *("wearon.data_life", "wearon.data_life_open"),
+    *("wearon.session_events", "wearon.data_life", "wearon.data_life_open"),
 )
 
 

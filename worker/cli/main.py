@@ -20,6 +20,7 @@ _COMMANDS = {
     "purge": "Delete what is older than DATA_LIFE_HOURS, or everything of one user or store.",
     "run": "Run the worker: queue, size API and health in one process group, until SIGTERM.",
     "schema": "Print the queue message's JSON Schema, or the producer's TypeScript type.",
+    "webhook": "Manage stores' callbacks: endpoints, secrets, deliveries.",
 }
 
 

@@ -73,6 +73,7 @@ class CelerySide:
     pipeline: Pipeline
     claims: Claims
     leases: Leases
+    settlement: Settlement
     #: Loops that never end by themselves.
     background: list[Coroutine[Any, Any, Any]]
 
@@ -188,7 +189,7 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
         dead_letters=DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes),
     )
     claims = Claims(redis, instance, settings.lease_seconds)
-    return CelerySide(pipeline, claims, leases, [leases.renew_forever(), editor.models.watch_forever()])
+    return CelerySide(pipeline, claims, leases, settlement, [leases.renew_forever(), editor.models.watch_forever()])
 
 
 def _redis(settings: Settings) -> Redis:
