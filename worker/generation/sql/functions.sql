@@ -1489,6 +1489,186 @@ begin
     end if;
 end $$;
 
+-- Data life ----------------------------------------------------------------------------------------------------------
+--
+-- Pictures live for some hours. The worker deletes the files, and asks here which of them an open session needs. The
+-- rows keep everything but the pictures' addresses, which become 'expired'. Rows are walked by their created_at, in
+-- batches, from the end of the last walk; a row that was open then is noted, and looked at again.
+
+create table if not exists wearon.data_life (
+    channel text primary key,
+    reached timestamptz not null default '-infinity',   -- older rows were walked
+    full_at timestamptz not null default now()          -- the last walk over all rows began
+);
+create table if not exists wearon.data_life_open (channel text, session_id uuid, primary key (channel, session_id));
+
+-- A path as it was before it became part of an address; the path itself when it is no valid encoding.
+create or replace function public.wearon_data_life_decoded(p_path text)
+returns text language plpgsql immutable set search_path = public, pg_temp as $$
+begin
+    if strpos(p_path, '%') = 0 then
+        return p_path;
+    end if;
+    return (select convert_from(string_agg(case when part[1] ~ '^%[0-9A-Fa-f]{2}$'
+        then decode(substr(part[1], 2), 'hex') else convert_to(part[1], 'UTF8') end, ''::bytea order by place), 'UTF8')
+        from regexp_matches(p_path, '%[0-9A-Fa-f]{2}|[^%]+|%', 'g') with ordinality as found (part, place));
+exception when others then
+    return p_path;
+end $$;
+
+-- Those of `p_names` that belong to an open session, by an address in its row or as the place of its picture; and the
+-- database's clock, by which Storage dates its objects. An address may be signed, public, of another host, or a path.
+create or replace function public.wearon_data_life_in_use(p_bucket text, p_names text[])
+returns jsonb language sql stable set search_path = public, pg_temp as $$
+    with open as (
+        select array[model_image_url, outfit_image_url, stitched_image_url, generated_image_url] as urls, accessories,
+            format('generated/%s/%s.jpg', user_id, id) as picture
+        from generation_sessions where status in ('queued', 'pending', 'processing')
+        union all
+        select array[model_image_url, outfit_image_url, generated_image_url], null,
+            format('stores/%s/generated/%s.jpg', store_id, id)
+        from store_generation_sessions where status in ('queued', 'processing')
+    ), address as (
+        select unnest(urls) as url from open
+        union all
+        select value #>> '{}' from open, jsonb_path_query(accessories, '$.**?(@.type() == "string")') value
+    ), path as (
+        select unnest(array[
+            split_part(substr(url, nullif(strpos(url, '/' || p_bucket || '/'), 0) + length(p_bucket) + 2), '?', 1),
+            substring(url from '((?:uploads|generated|stores)/[^?#]*)')]) as path
+        from address
+    ), used as (
+        select picture as name from open
+        union all select path from path
+        union all select wearon_data_life_decoded(path) from path where strpos(path, '%') > 0
+    )
+    select jsonb_build_object('now', clock_timestamp(), 'in_use', coalesce(
+        (select jsonb_agg(name) from unnest(p_names) name where name in (select used.name from used)), '[]'))
+$$;
+
+-- Writes 'expired' into the picture columns of those of these sessions that are closed; -> how many rows have changed.
+create or replace function public.wearon_data_life_write(p_channel text, p_ids uuid[])
+returns int language plpgsql set search_path = public, pg_temp as $$
+declare
+    -- Strings of a jsonb text that are addresses, or paths in the bucket.
+    address constant text := '"(?:https?:|data:|blob:|/?(?:uploads|generated|stores)/)(?:[^"\\]|\\.)*"';
+    changed int;
+begin
+    if p_channel = 'b2c' then
+        update generation_sessions set model_image_url = 'expired',
+            outfit_image_url = case when outfit_image_url is not null then 'expired' end,
+            stitched_image_url = case when stitched_image_url is not null then 'expired' end,
+            generated_image_url = case when generated_image_url is not null then 'expired' end,
+            accessories = regexp_replace(accessories::text, address, '"expired"', 'gi')::jsonb
+        where id = any(p_ids) and status in ('completed', 'failed') and (
+            'expired' <> any(array_remove(
+                array[model_image_url, outfit_image_url, stitched_image_url, generated_image_url], null))
+            or accessories::text ~* address);
+    else
+        update store_generation_sessions set model_image_url = 'expired',
+            outfit_image_url = case when outfit_image_url is not null then 'expired' end,
+            generated_image_url = case when generated_image_url is not null then 'expired' end
+        where id = any(p_ids) and status in ('completed', 'failed') and 'expired' <> any(array_remove(
+            array[model_image_url, outfit_image_url, generated_image_url], null));
+    end if;
+    get diagnostics changed = row_count;
+    return changed;
+end $$;
+
+-- Expires rows that the walk over created_at does not meet: rows without a date, and rows that were open before.
+create or replace function public.wearon_data_life_others(
+    p_channel text, p_sessions regclass, p_owned text, p_before timestamptz, p_limit int
+) returns int language plpgsql set search_path = public, pg_temp as $$
+declare
+    undated uuid[];
+    ended uuid[];
+begin
+    execute format($sql$
+        select array_agg(id) from (select id from %s where created_at is null and %s
+            and status in ('completed', 'failed') and coalesce(completed_at, '-infinity') < $1
+            and model_image_url <> 'expired' limit $2) row $sql$, p_sessions, p_owned)
+    into undated using p_before, p_limit;
+    if p_owned = 'true' then
+        execute format($sql$
+            with ended as (
+                delete from wearon.data_life_open where channel = $1 and session_id in (
+                    select session_id from wearon.data_life_open o where channel = $1 and not exists (
+                        select from %s s where s.id = o.session_id and s.status not in ('completed', 'failed'))
+                    limit $2)
+                returning session_id
+            ) select array_agg(session_id) from ended $sql$, p_sessions)
+        into ended using p_channel, p_limit;
+    end if;
+    return wearon_data_life_write(p_channel, undated || ended);
+end $$;
+
+-- Walks the next `p_limit` sessions made before `p_before`, of one owner or of all, after the row (`p_after`,
+-- `p_after_id`), and expires the closed ones. Without `p_after` the walk begins; for all owners that is an hour before
+-- the last walk's end, because a row may be committed late, or, once a day and with `p_full`, the first row, because
+-- users choose the dates of their rows. -> numbers, and the row to go on after.
+create or replace function public.wearon_data_life_expire(
+    p_channel text, p_before timestamptz, p_owner_id uuid default null, p_after timestamptz default null,
+    p_after_id uuid default null, p_limit int default 500, p_full boolean default false
+) returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    sessions constant regclass := case p_channel when 'b2c' then 'generation_sessions'::regclass
+        when 'b2b' then 'store_generation_sessions'::regclass end;
+    owned constant text := case when p_owner_id is null then 'true' else format('%I = %L',
+        case p_channel when 'b2c' then 'user_id' else 'store_id' end, p_owner_id) end;
+    low timestamptz := p_after;
+    expired int := 0;
+    walked uuid[];
+    open uuid[];
+    last timestamptz;
+begin
+    if sessions is null then
+        raise exception 'unknown channel %, expected b2b or b2c', p_channel using errcode = '22023';
+    end if;
+    if p_after is null then
+        expired := wearon_data_life_others(p_channel, sessions, owned, p_before, p_limit);
+        low := coalesce((select reached - interval '1 hour' from wearon.data_life where channel = p_channel
+            and p_owner_id is null and not p_full and full_at > now() - interval '1 day'), '-infinity');
+        if low = '-infinity' and p_owner_id is null then
+            insert into wearon.data_life (channel) values (p_channel) on conflict (channel) do update set full_at = now();
+        end if;
+    end if;
+    execute format($sql$
+        select array_agg(id order by created_at, id), array_agg(id) filter (where status not in ('completed', 'failed')),
+            max(created_at)
+        from (select id, status, created_at from %s where %s and created_at >= $1 and created_at < $2
+            and (created_at, id) > ($1, $3) order by created_at, id limit $4) page $sql$, sessions, owned)
+    into walked, open, last
+    using low, p_before, coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'), p_limit;
+    expired := expired + wearon_data_life_write(p_channel, walked);
+    if p_owner_id is null and walked is not null then
+        insert into wearon.data_life_open select p_channel, unnest(open) on conflict do nothing;
+        update wearon.data_life set reached = greatest(reached, last) where channel = p_channel;
+    end if;
+    return jsonb_build_object('walked', coalesce(cardinality(walked), 0), 'expired', expired,
+        'open', coalesce(cardinality(open), 0), 'after', last, 'after_id', walked[cardinality(walked)]);
+end $$;
+
+do $$
+declare
+    name text;
+    role text;
+begin
+    for name in select oid::regprocedure::text from pg_proc
+        where pronamespace = 'public'::regnamespace and proname like 'wearon\_data\_life\_%'
+    loop
+        execute format('revoke all on function %s from public', name);
+        for role in select rolname from pg_roles where rolname in ('anon', 'authenticated') loop
+            execute format('revoke all on function %s from %I', name, role);
+        end loop;
+        if exists (select from pg_roles where rolname = 'service_role') then
+            execute format('grant execute on function %s to service_role', name);
+        end if;
+    end loop;
+    if exists (select from pg_roles where rolname = 'service_role') then
+        grant all on table wearon.data_life, wearon.data_life_open to service_role;
+    end if;
+end $$;
+
 -- PostgREST learns of new functions at once.
 notify pgrst, 'reload schema';
 
