@@ -12,13 +12,15 @@ import lock
 import plan
 import releases
 import route
+import status
 
 STEPS: tuple[Any, ...] = (
     *(lock.ticket, lock.ended, lock.take, lock.release),
     *(plan.plan, releases.fetch, releases.record),
     *(colour.write_secrets, colour.start, colour.abandon),
     *(gate.gate, gate.watch, gate.settle, gate.check),
-    *(route.route, drain.drain, drain.end),
+    status.status,
+    *(route.serving, route.route, drain.drain, drain.end),
 )
 
 if __name__ == "__main__":
