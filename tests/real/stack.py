@@ -33,9 +33,14 @@ def docker(*words: str | Path, check: bool = True) -> str:
 
 
 def kind(image: str) -> str:
-    """Tell what stands behind the name of an image: `image`, `package` or `stand-in` (tests/testbed), or `missing`."""
-    labels = docker("image", "inspect", "--format", "{{json .Config.Labels}}", image, check=False)
-    return str((json.loads(labels) or {}).get("testbed", "image")) if labels else "missing"
+    """Tell what stands behind the name of an image: `image` if it was pulled; `package` or `stand-in` of tests/testbed."""
+    inspected = docker("image", "inspect", image, check=False)
+    if inspected in {"", "[]"}:
+        return "missing"
+    (found,) = json.loads(inspected)
+    if any(digest.startswith(f"{image.rpartition(':')[0]}@") for digest in found["RepoDigests"] or []):
+        return "image"
+    return str((found["Config"]["Labels"] or {}).get("testbed", "unknown"))
 
 
 class Stack:
