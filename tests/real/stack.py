@@ -33,7 +33,7 @@ def docker(*words: str | Path, check: bool = True) -> str:
 
 
 def kind(image: str) -> str:
-    """Tell what stands behind the name of an image: `image` if it was pulled; `package` or `stand-in` of tests/testbed."""
+    """Tell what an image is: `image` if it was pulled; `package` or `stand-in` if tests/testbed has built it."""
     inspected = docker("image", "inspect", image, check=False)
     if inspected in {"", "[]"}:
         return "missing"
