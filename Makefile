@@ -1,5 +1,7 @@
 .DEFAULT_GOAL := help
 SHELL := bash
+# Some machines set it: each process that a test starts would compile the worker, Ansible's plugins and the tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,6 +28,10 @@ $(PROGRAMS): $(READY) tests/programs.sh
 .PHONY: demo
 demo: $(READY) ## Watch four try-ons become pictures in the sandbox (KEEP=1 leaves it running)
 	@$(BIN)/python -m tests.demo $(if $(KEEP),--keep) $(ARGS)
+
+.PHONY: try
+try: $(READY) ## Serve a page on 127.0.0.1 to try the size estimates with: photo or camera, height and weight
+	@$(BIN)/python -m tests.try_page $(ARGS)
 
 # Four at once, also on two cores: half of the time a test waits.
 .PHONY: test

@@ -45,7 +45,7 @@ images=() real=() standins=()
 provide() { # target of the Dockerfile, image
   images+=("$2")
   if [[ $1 != grafana && $1 != whatsapp-bridge ]] && pulled "$2"; then real+=("$2") && return; fi
-  build --target "$1" --build-arg "CERTBOT=${certbot_tag#v}" -t "$2" $here
+  build --target "$1" --build-arg "CERTBOT=${certbot_tag#v}" --build-context bridge=bridge -t "$2" $here
   [[ $(docker image inspect --format '{{.Config.Labels.testbed}}' "$2") == package ]] || standins+=("$2")
 }
 for service in redis nginx certbot; do provide $service "$(image_of $service)"; done

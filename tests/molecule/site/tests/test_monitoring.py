@@ -250,6 +250,8 @@ def test_pairing_ends_when_the_phone_has_scanned(play: Play, server: Host) -> No
     assert send(secret, json.dumps({"message": "hello"})) == "200"
     assert send(secret, json.dumps({"message": ""})) == "400"
     assert send("", json.dumps({"message": "hello"})) == "401"
+    delivered = 'wearon_whatsapp_messages_total{outcome="delivered"} > 0'
+    wait("the receipt is counted", lambda: query(server, delivered))
     folder = server.file(data)
     assert (folder.uid, folder.mode) == (10012, 0o700)
 
@@ -258,4 +260,4 @@ def test_bridge_ends_in_order(server: Host) -> None:
     server.check_output("docker restart wearon-whatsapp-bridge-1")
     health = "docker inspect -f '{{.State.Health.Status}}' wearon-whatsapp-bridge-1"
     wait("the bridge is healthy", lambda: server.check_output(health) == "healthy")
-    assert "terminated gracefully" in server.check_output("docker logs --tail 30 wearon-whatsapp-bridge-1 2>&1")
+    assert "bridge_stopped" in server.check_output("docker logs --tail 30 wearon-whatsapp-bridge-1 2>&1")
