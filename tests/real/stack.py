@@ -62,7 +62,11 @@ class Stack:
             self._prepare(service)
         for service in {"prometheus", "grafana"} & set(self.here):
             self.script(f"activate-{service}")
-        docker(*self._compose, "up", "--detach", "--pull", "never", "--no-deps", "--wait", *self.here)
+        try:
+            docker(*self._compose, "up", "--detach", "--pull", "never", "--no-deps", "--wait", *self.here)
+        except BaseException:
+            self.script("explain-stack")
+            raise
         self.script("list-logs")
 
     def down(self) -> None:
@@ -89,9 +93,10 @@ class Stack:
         os.chown(path, owner, 0)
 
     def script(self, name: str, *words: str | Path) -> None:
-        """Run a script that a role brings to the host."""
+        """Run a script that a role brings to the host; what it says is in the report of a failed test."""
         command = ["sh", self.folder / "bin" / name, *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        print(name, done.stdout, done.stderr)
         assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
 
     def container(self, service: str) -> dict[str, Any]:
