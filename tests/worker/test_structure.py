@@ -12,6 +12,7 @@ FLOORS = [
     {"cli"},
     {"supervisor"},
     {"http", "doctor"},
+    {"webhooks"},
     {"generation", "sizing"},
     {"clients"},
     {"settings"},
