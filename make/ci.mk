@@ -6,7 +6,7 @@ lint-ci: $(READY) ## actionlint, zizmor, the schema of Renovate's configuration;
 	@check-jsonschema --quiet --builtin-schema vendor.renovate .github/renovate.json
 
 .PHONY: images
-images: ## Pull the public images of the stack: `make test-images` checks the rendered files with them
+images: ## Pull the public images of the stack, for `make real`
 	@awk '/_image:/ {image = $$2} /_tag:/ && $$2 != "latest" && image !~ "/wearon/" {print image ":" $$2}' roles/*/defaults/main.yml | xargs -n 1 docker pull --quiet
 
 .PHONY: image-name
