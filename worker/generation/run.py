@@ -47,7 +47,8 @@ class Run:
 
     def __post_init__(self) -> None:
         self.attempt = Attempt(self.message.session_id, probe=bool(self.probe))
-        self.facts = {"request_id": self.message.request_id, "prompt_version": prompt.version(self.message.prompt)}
+        named = {"request_id": self.message.request_id, "prompt_version": prompt.version(self.message.prompt)}
+        self.facts = {**named, **self.message.consent}
 
     @property
     def elapsed_ms(self) -> int:
