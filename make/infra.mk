@@ -6,7 +6,7 @@ INFRA := $(VENV)/.infra
 LANES := site,workers,update_worker
 
 $(INFRA): $(READY) requirements/infra.txt requirements/collections.in requirements.yml
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $$(command -v uv || echo $(BIN)/uv) pip install --quiet --require-hashes -r requirements/infra.txt
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $$(command -v uv || echo $(BIN)/uv) pip install --quiet --compile-bytecode --require-hashes -r requirements/infra.txt
 	@bash scripts/collections.sh $(VENV)
 	@touch $@
 

@@ -26,6 +26,12 @@ def test_running_alloy_builds_every_stage(config: str) -> None:
     assert problems(config) == []
 
 
+@pytest.mark.parametrize("broken", ["logging {", "logging {}\n}", 'logging {\n level = "}"\n'])
+def test_brace_without_the_other_one_is_refused(broken: str) -> None:
+    with pytest.raises(ValueError, match="braces"):
+        problems(broken)
+
+
 @pytest.mark.parametrize(
     ("selector", "accepted"),
     [
@@ -56,6 +62,7 @@ def test_selector_is_that_of_alloy_and_not_of_loki(selector: str, accepted: bool
         ("Starting server on :8080", True),
         ("\x1b[31m10:00:00.123 [Client ERROR] websocket closed\x1b[0m", True),
         ("2026/11/25 10:00:00 POST /whatsapp/send/grafana-alert/user/49170 200 1.2ms", False),
+        ('{"event": "message_failed", "level": "error"}', True),
         ("2026/11/25 10:00:00 Received a message:  see you at eight", False),
         ("and bring the keys", False),
         ("2026/11/25 10:00:00 Name:  The family", False),

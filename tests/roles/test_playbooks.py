@@ -72,6 +72,8 @@ def said(run: subprocess.CompletedProcess[str]) -> str:
 def test_input_that_is_right_passes(play: Play) -> None:
     run = play("playbooks/site.yml", groups({"wearon-1": TWO["wearon-1"]}, TWO), preflight_roles=["base"])
     assert "unreachable=1 failed=0" in said(run)
+    gaps = "grafana_heartbeat_url (no call when the server itself is gone); backup_age_recipient (no backups are made)"
+    assert f"Not set: {gaps}" in said(run)
 
 
 @pytest.mark.parametrize("address", ["fd00::2", "not an address", "10.0.0.256"])
@@ -88,7 +90,9 @@ def test_private_address_is_one_of_ipv4(play: Play, address: str) -> None:
     ("role", "setting", "value"),
     [
         ("worker", "worker_supabase_url", "supabase.co"),
+        ("worker", "worker_redis_url", "redis://default:secret@203.0.113.10:6379/0"),
         ("worker", "worker_concurrency", "many"),
+        ("redis", "redis_password", "short"),
         ("base", "base_ssh_public_keys", []),
         ("nginx", "nginx_server_names", ["https://x"]),
         ("nginx", "nginx_trusted_proxies", "cloudflare"),
@@ -116,6 +120,17 @@ def test_group_that_is_missing_is_named(play: Play, there: str) -> None:
     assert "needs exactly one host in group `server`, at least one in group `workers`" in said(run)
 
 
+@pytest.mark.parametrize(
+    ("release", "sentence"),
+    [({}, "Name the release"), ({"worker_tag": "v1 2"}, "v1.4.0 or v1.4.0@sha256")],
+)
+def test_update_without_a_proper_release_is_refused(play: Play, release: dict[str, str], sentence: str) -> None:
+    run = play("playbooks/update_worker.yml", groups({"wearon-1": {}}, {"wearon-1": {}}), **release)
+    assert run.returncode == 2
+    assert sentence in said(run)
+    assert "unreachable=1" not in said(run)
+
+
 @pytest.mark.parametrize("playbook", ["update_worker", "rollback_worker", "releases", "maintenance"])
 def test_inventory_without_workers_is_a_failure(play: Play, playbook: str) -> None:
     """Ansible itself says `no hosts matched`, and that all is well."""
@@ -129,10 +144,15 @@ def test_inventory_without_workers_is_a_failure(play: Play, playbook: str) -> No
     [
         ({"grafana_smtp_from": ""}, "grafana_smtp_host needs grafana_smtp_from, the sender's e-mail address"),
         ({"grafana_smtp_user": "wearon"}, "grafana_smtp_user needs grafana_smtp_password"),
+        ({"whatsapp_transport": "cloud_api"}, "whatsapp_transport cloud_api needs grafana_whatsapp_token"),
+        (
+            {"whatsapp_transport": "cloud_api", "grafana_whatsapp_token": "EAAG" * 8},
+            "whatsapp_transport cloud_api needs grafana_whatsapp_number_id",
+        ),
     ],
 )
-def test_mail_that_no_server_takes_is_refused(play: Play, settings: dict[str, str], sentence: str) -> None:
-    """Without a sender Grafana takes admin@grafana.localhost."""
+def test_contact_point_that_cannot_work_is_refused(play: Play, settings: dict[str, str], sentence: str) -> None:
+    """Without a sender Grafana takes admin@grafana.localhost; Meta refuses what has no token."""
     run = play(
         "playbooks/site.yml", groups({"wearon-1": {}}, {"wearon-1": {}}), preflight_roles=["grafana"], **settings
     )

@@ -4,11 +4,12 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from tests.programs import command, on_this_machine, runs_images
+from tests.programs import command, on_this_machine, runs_image_of
 from tests.render import SPARSE
 from tests.roles.conftest import Rendered
 from tests.roles.test_roles import LAYOUT
@@ -109,6 +110,18 @@ def test_no_secret_stands_in_a_fragment(rendered: Rendered) -> None:
             assert not re.search("dummy-dummy|CHANGE_ME", path.read_text()), path
 
 
+def test_api_keys_reach_the_worker_as_hashes_and_get_a_limit_of_their_own(render: Callable[..., Rendered]) -> None:
+    """The limit per address without a key stays."""
+    with_keys, without = render("local"), render("production")
+    keys = json.loads(with_keys.services()["worker-blue"]["environment"]["SIZING_API_KEYS"])
+    limits = [(one.folder / "nginx").rglob("worker.conf") for one in (with_keys, without)]
+    texts = ["".join(path.read_text() for path in found) for found in limits]
+
+    assert keys == {"app": {"sha256": sha256(b"-".join([b"dummy"] * 7)).hexdigest(), "per_minute": 600}}
+    assert ["zone=worker_estimate_key:" in text for text in texts] == [True, False]
+    assert all("zone=worker_estimate:" in text for text in texts)
+
+
 def test_managed_redis_leaves_no_own_one_and_needs_no_password_of_ours(render: Callable[..., Rendered]) -> None:
     assert "redis" not in render("local", **SPARSE).services()
 
@@ -135,7 +148,7 @@ def test_nginx_accepts_its_configuration(rendered: Rendered) -> None:
     ]
     is_accepted(on_this_machine("openssl"), *request, "-keyout", key, "-out", certificate)
     configuration = folder / "staged/nginx.conf"
-    if not runs_images():
+    if not runs_image_of("nginx"):
         configuration = with_own_types(configuration)
     is_accepted(*command("nginx", folder), "-t", "-q", "-e", "stderr", "-c", configuration)
 
