@@ -163,6 +163,7 @@ def test_contact_point_that_cannot_work_is_refused(play: Play, settings: dict[st
 # --- what brings a host to its end
 
 
+@pytest.mark.timeout(600)  # several playbooks
 def test_host_is_new_until_site_has_ended(play: Play, tmp_path: Path) -> None:
     """A first provisioning that failed after the stack was up has left neither a release nor a certificate."""
     (tmp_path / "group_vars").symlink_to(ROOT / "playbooks/group_vars")
@@ -226,6 +227,7 @@ def deploy(play: Play, tmp_path: Path) -> Callable[..., str]:
     return run
 
 
+@pytest.mark.timeout(600)  # several playbooks
 def test_deployment_is_logged_and_releases_its_lock_however_it_ends(
     deploy: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
