@@ -1,7 +1,7 @@
 """`wearon-worker webhook`: endpoints that stores want callbacks at, their secrets and their deliveries."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -158,7 +158,7 @@ def _shown(text: str) -> str:
     return plain.partition("?")[0] + ("?..." if "?" in plain else "")
 
 
-def _print(rows: list[tuple[str, ...]], summary: str) -> None:
+def _print(rows: Sequence[tuple[str, ...]], summary: str) -> None:
     """Columns as wide as they have to be: an id that is cut off cannot be copied."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows if rows[1:] else []:
