@@ -4,6 +4,8 @@ import random
 import time
 from collections import Counter, defaultdict
 
+import pytest
+
 from tests.chaos.load import report
 from tests.chaos.worker import FULL, Worker
 from tests.integration.scrape import scrape
@@ -18,6 +20,7 @@ BAD = ("/dead", "/slow", "/status/500", "/status/410", "/redirect", "/hangup", "
 BAD_SESSIONS = 3
 
 
+@pytest.mark.timeout(900 if FULL else 180)
 def test_every_event_reaches_a_good_partner_once_by_its_id_over_kills(sandbox: Sandbox) -> None:
     chance = random.Random(1)
     sandbox.openai.fault("moderation_blocked", contains="blocked")

@@ -121,7 +121,7 @@ class Partner:
             self._now[path] += 1
             self.most[path] = max(self.most[path], self._now[path])
             try:
-                await self._answer(path, writer)
+                await self._answer(path, reader, writer)
             finally:
                 self._now[path] -= 1
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
@@ -131,9 +131,9 @@ class Partner:
             self._writers.discard(writer)
             writer.close()
 
-    async def _answer(self, path: str, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if path == "/dead":
-            await asyncio.sleep(3600)
+            await reader.read()  # until the client hangs up
         if path == "/hangup":
             return
         if path.startswith("/slow"):
@@ -149,4 +149,4 @@ class Partner:
                 await asyncio.wait_for(writer.drain(), _DRAIN_SECONDS)
         await writer.drain()
         if path == "/lying":
-            await asyncio.sleep(3600)
+            await reader.read()  # until the client hangs up
