@@ -37,7 +37,7 @@ def test_every_event_reaches_a_good_partner_once_by_its_id_over_kills(sandbox: S
                 for store in bad * BAD_SESSIONS:
                     sandbox.producer.b2b(store)
             wait_for(
-                lambda: len(partner.at("/good")) > len(sessions) // 2, 60, lambda: f"{len(partner.at('/good'))} came"
+                lambda: len(partner.at("/good")) > len(sessions) // 2, 120, lambda: f"{len(partner.at('/good'))} came"
             )
             if turn < KILLS:
                 time.sleep(chance.uniform(0, 1))
