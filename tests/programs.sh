@@ -34,6 +34,7 @@ require_system_packages() {
   command -v node >/dev/null || lacking+=(nodejs)
   command -v npm >/dev/null || lacking+=(npm)
   [[ -f $keyring ]] || lacking+=(debian-archive-keyring)
+  compgen -G "/usr/lib/*/libmagic.so.1" >/dev/null || lacking+=(libmagic1) # neonize, in the bridge
   ((${#lacking[@]} == 0)) || install_from_own_suite "${lacking[@]}"
 }
 
