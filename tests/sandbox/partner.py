@@ -82,7 +82,7 @@ class Partner:
         return self.origin + path
 
     def at(self, path: str) -> list[Received]:
-        """What came to this path."""
+        """Callbacks that came to this path."""
         return [each for each in self.received if each.path == path]
 
     def environment(self) -> dict[str, str]:
