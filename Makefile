@@ -27,13 +27,18 @@ $(PROGRAMS): $(READY) tests/programs.sh
 demo: $(READY) ## Watch four try-ons become pictures in the sandbox (KEEP=1 leaves it running)
 	@$(BIN)/python -m tests.demo $(if $(KEEP),--keep) $(ARGS)
 
+# Four at once, also on two cores: half of the time a test waits.
 .PHONY: test
 test: $(INFRA) $(PROGRAMS) ## Run all tests: real Valkey, PostgreSQL and worker processes; no Docker, no root needed
-	@$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal $(ARGS)
+	@$(BIN)/pytest --numprocesses $(or $(JOBS),4) --dist worksteal $(ARGS)
 
 .PHONY: test-images
 test-images: $(INFRA) $(PROGRAMS) ## Check the rendered files with the programs of the stack's images (`make images` or `make molecule` first)
 	@PROGRAMS=images $(BIN)/pytest -m '' tests/roles/test_{monitoring,stack}.py tests/alerts/test_{rules,panels}.py $(ARGS)
+
+.PHONY: openapi
+openapi: $(READY) ## Write docs/openapi.json again, after a change of the size API
+	@$(BIN)/wearon-worker schema --format openapi >docs/openapi.json
 
 .PHONY: bench
 bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst images sizing start growth outage backlog --json --quick")

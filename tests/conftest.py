@@ -1,10 +1,21 @@
 """Fixtures for every test: the sandbox, one for each process of the run, and clean for each test."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.sandbox import Sandbox
+
+#: Folders of tests that read or render files and start no server, unless they use the sandbox.
+FILES = {Path(__file__).with_name(name) for name in ("alerts", "documents", "roles")}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that `.ci/run` may run beside other work: `-m files`."""
+    for item in items:
+        if not FILES.isdisjoint(item.path.parents) and "world" not in getattr(item, "fixturenames", ()):
+            item.add_marker("files")
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,15 @@ SPARSE = {
     "redis_enabled": False,
     "redis_password": "",
     "worker_redis_url": "rediss://default:secret@managed.example:6380/0",
-    "whatsapp_bridge_enabled": False,
+    "whatsapp_transport": "none",
+}
+#: WhatsApp by Meta's own service; the token is long to be seen wherever it should not be.
+CLOUD = {
+    **SPARSE,
+    "whatsapp_transport": "cloud_api",
+    "grafana_whatsapp_phones": ["+491701234567", "4915112345678"],
+    "grafana_whatsapp_number_id": "106540352242922",
+    "grafana_whatsapp_token": "EAAGm0PX4ZCpsBAO4ZB0ZCkOqZC3example0token",
 }
 LAYOUT = "playbooks/group_vars/all/layout.yml"
 Task = dict[str, Any]

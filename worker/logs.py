@@ -3,6 +3,7 @@
 `request_id`, `session_id` and `channel` are bound once per generation or HTTP request with `bind()`.
 """
 
+import json
 import logging
 import os
 import re
@@ -26,6 +27,9 @@ _SECRETS = (
     ("sb_secret_", re.compile(r"\bsb_secret_[\w-]+"), "***"),
     ("@", re.compile(r"[\w.+-]{1,64}@[\w-]+(\.[\w-]+)+"), "***"),
 )
+
+#: The engine splits a longer line at 16 KB, and the pieces are no JSON.
+_LINE_LIMIT = 16_000
 
 #: The process's real standard output once `configure` has run.
 stdout: TextIO = sys.stdout
@@ -64,8 +68,7 @@ def configure(level: str, part: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(default=str),
-                _hide_secrets,
+                _render,
             ],
         )
     )
@@ -79,9 +82,23 @@ def configure(level: str, part: str) -> None:
     threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
-def _hide_secrets(_: WrappedLogger, __: str, line: Any) -> str:
+def _render(_: WrappedLogger, __: str, event: EventDict) -> str:
+    """Return the event as one line of JSON; of a line that is too long the values lose their middle."""
+    line = _hide_secrets(json.dumps(event, default=str))
+    for limit in (2000, 200, 20):
+        if len(line) <= _LINE_LIMIT:
+            break
+        line = json.dumps({key: _shortened(value, limit) for key, value in event.items()})
+    return line
+
+
+def _shortened(value: Any, limit: int) -> str:
+    text = _hide_secrets(value if isinstance(value, str) else json.dumps(value, default=str))
+    return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 2 :]}"
+
+
+def _hide_secrets(text: str) -> str:
     """`***` where something stood that must not be shown. A last resort: our own events do not rely on it."""
-    text = str(line)
     for word, pattern, instead in _SECRETS:
         if word in text:
             text = pattern.sub(instead, text)

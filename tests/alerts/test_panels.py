@@ -21,6 +21,7 @@ from tests.integration.conftest import QUICK
 from tests.integration.worker_process import ENDED, WorkerProcess, wait_for
 from tests.programs import command
 from tests.sandbox import Sandbox
+from tests.sandbox.client import HTTP
 from tests.sandbox.processes import free_port
 from tests.sandbox.producer import Queued
 
@@ -103,7 +104,7 @@ def answers(world: Sandbox, rendered: Path, tmp_path_factory: pytest.TempPathFac
 
         def ask(expression: str) -> Any:
             try:
-                return httpx.get(f"{url}/api/v1/query", params={"query": expression}, timeout=10).json()
+                return HTTP.get(f"{url}/api/v1/query", params={"query": expression}, timeout=10).json()
             except (httpx.HTTPError, ValueError):  # it starts
                 return {}
 

@@ -2,13 +2,12 @@
 
 import time
 
-import httpx
-
 from tests.bench.commands import Commands, Count
 from tests.bench.figures import Figure
 from tests.bench.options import Options
 from tests.bench.progress import Progress
 from tests.bench.world import World, world
+from tests.sandbox.client import HTTP
 
 #: The start's own commands are over.
 _SETTLE_SECONDS = 12.0
@@ -49,7 +48,7 @@ def be_scraped(around: World, seconds: float) -> None:
         around.worker.health()
         if time.monotonic() - scraped >= _SCRAPE_SECONDS:
             scraped = time.monotonic()
-            httpx.get(f"{around.worker.url}/metrics", timeout=5).raise_for_status()
+            HTTP.get(f"{around.worker.url}/metrics", timeout=5).raise_for_status()
         time.sleep(min(_HEALTH_SECONDS, max(0.0, until - time.monotonic())))
 
 

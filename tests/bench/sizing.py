@@ -23,6 +23,7 @@ from tests.bench.outcome import HEALTH_TARGET
 from tests.bench.photos import CACHE
 from tests.bench.progress import Progress
 from tests.bench.size_service import PICTURES
+from tests.sandbox.client import HTTP
 from worker.photos.decode import decode
 
 RATE_TARGET = 0.8
@@ -170,7 +171,7 @@ def _free_port() -> int:
 def _until_ready(url: str) -> None:
     for _ in range(400):
         try:
-            if httpx.get(url).status_code == 200:
+            if HTTP.get(url).status_code == 200:
                 return
         except httpx.TransportError:
             pass

@@ -11,6 +11,7 @@ from tests.chaos.load import Load, ended, reached, report, statuses
 from tests.chaos.worker import FULL, Worker
 from tests.integration.worker_process import wait_for
 from tests.sandbox import Sandbox
+from tests.sandbox.client import HTTP
 from tests.sandbox.producer import QUEUE
 
 RESTARTS = 20 if FULL else 4
@@ -46,7 +47,7 @@ def test_restarts_under_load_fail_no_session_and_take_nothing_new(sandbox: Sandb
 
 def _is_ready(worker: Worker) -> bool:
     try:
-        return httpx.get(f"{worker.url}/ready", timeout=5).status_code == 200
+        return HTTP.get(f"{worker.url}/ready", timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
 

@@ -12,13 +12,14 @@ from tests.chaos.load import Load, ended, reached
 from tests.chaos.worker import Worker, gone
 from tests.integration.worker_process import wait_for
 from tests.sandbox import Sandbox
+from tests.sandbox.client import HTTP
 from tests.sandbox.sandbox import MIGRATION
 
 
 def ready(worker: Worker) -> int:
     """Status of GET /ready, 0 while nothing listens."""
     try:
-        return httpx.get(f"{worker.url}/ready", timeout=5).status_code
+        return HTTP.get(f"{worker.url}/ready", timeout=5).status_code
     except httpx.HTTPError:
         return 0
 

@@ -7,12 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
 from tests.integration.worker_process import ENDED, ROOT, WorkerProcess
+from tests.sandbox.client import HTTP
 from tests.sandbox.producer import QUEUE, Queued
 from tests.sandbox.sandbox import Sandbox
 
@@ -113,7 +113,7 @@ class Demo:
             return bool(row["status"] == "failed" and name.endswith("blocks"))
         (path,) = [path for path in self.sandbox.objects() if queued.session_id in path]
         file = self.output / f"{queued.channel}-{queued.session_id[:8]}.jpg"
-        file.write_bytes(httpx.get(row["generated_image_url"]).raise_for_status().content)
+        file.write_bytes(HTTP.get(row["generated_image_url"]).raise_for_status().content)
         seconds, cost = row["processing_time_ms"] / 1000, row["estimated_cost_usd"]
         self.console.print(f"\n[bold]{name}[/]: {row['status']} in {seconds:.1f} s for {cost} USD")
         lines = f"  stored  {path}\n  saved   {file}\n  signed  {row['generated_image_url']}"
@@ -122,7 +122,7 @@ class Demo:
 
     def estimate(self) -> bool:
         """Ask for the size of the first person."""
-        answer = httpx.post(f"{self.worker.url}/estimate-body", json=self.size_request(), timeout=10)
+        answer = HTTP.post(f"{self.worker.url}/estimate-body", json=self.size_request(), timeout=10)
         self.console.print("\n[bold]Which size?[/] POST /estimate-body")
         self.console.print_json(answer.text)
         return answer.status_code == 200

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.sandbox.client import HTTP
 from worker.settings import Settings
 
 TABLE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -53,7 +53,7 @@ class Scrape:
 
 def scrape(url: str) -> Scrape:
     """Scrape the worker now."""
-    answer = httpx.get(f"{url}/metrics", timeout=5).raise_for_status()
+    answer = HTTP.get(f"{url}/metrics", timeout=5).raise_for_status()
     families = list(text_string_to_metric_families(answer.text))
     return Scrape({family.name + "_total" * (family.type == "counter"): family for family in families})
 

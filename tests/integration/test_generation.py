@@ -5,13 +5,13 @@ import io
 import json
 from decimal import Decimal
 
-import httpx
 import pytest
 from PIL import Image
 
 from tests.integration.conftest import Ended
 from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
+from tests.sandbox.client import HTTP
 from tests.sandbox.producer import Queued
 
 
@@ -56,7 +56,7 @@ def test_the_picture_lies_at_the_contracts_path_as_jpeg(around: Sandbox, ended: 
 def test_the_signed_url_shows_the_picture_for_six_hours(around: Sandbox, ended: Ended, marker: str) -> None:
     queued = around.producer.b2c(prompt=marker)
     row = ended(queued)
-    answer = httpx.get(row["generated_image_url"])
+    answer = HTTP.get(row["generated_image_url"])
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
     claims = row["generated_image_url"].split("token=")[1].split(".")[1]
     expiry = json.loads(base64.urlsafe_b64decode(claims + "=="))["exp"]
@@ -86,7 +86,7 @@ def test_openai_gets_the_contracts_parameters_and_the_pictures_in_order(
     assert call.parameters["output_format"] == "jpeg"
     assert {image.field for image in call.images} == {"image[]"}
     sent = [Image.open(io.BytesIO(image.data)).size for image in call.images]
-    given = [Image.open(io.BytesIO(httpx.get(around.photos.url(name)).content)).size for name in names]
+    given = [Image.open(io.BytesIO(HTTP.get(around.photos.url(name)).content)).size for name in names]
     assert sent == given
 
 

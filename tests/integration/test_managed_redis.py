@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
-import httpx
 import pytest
 
 from tests.bench.commands import Commands
 from tests.integration.conftest import QUICK, Ended
 from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
+from tests.sandbox.client import HTTP
 from tests.sandbox.proxy import Proxy
 
 PASSWORD = "p@ss/word:1"
@@ -42,7 +42,7 @@ def test_the_worker_needs_only_what_a_managed_redis_offers(
         world.openai.fault("moderation_blocked", contains="blocked")
         queued = [world.producer.b2c(prompt=marker), world.producer.b2c(prompt="blocked")]
         assert [ended(it)["status"] for it in queued] == ["completed", "failed"]
-        assert "wearon_queue_messages 0" in httpx.get(f"{worker.url}/metrics", timeout=5).text
+        assert "wearon_queue_messages 0" in HTTP.get(f"{worker.url}/metrics", timeout=5).text
         wait_for(lambda: worker.health()["status"] == "ok", 20, lambda: str(worker.health()))
         # Twice, so that the lock and every script have been used.
         wait_for(lambda: len(worker.logs("audit_ended")) > 0, 20, "no audit")
@@ -72,7 +72,7 @@ def test_scripts_touch_only_the_keys_that_they_declare(world: Sandbox) -> None:
         world.redis.lpush("wearon:tasks:generation", "no message")
         for item in queued:
             world.settled("b2c", item.session_id)
-        httpx.get(f"{worker.url}/metrics", timeout=5).raise_for_status()
+        HTTP.get(f"{worker.url}/metrics", timeout=5).raise_for_status()
         assert worker.stop() == 0
     assert commands.scripts > 10
     assert commands.undeclared == set()
@@ -88,7 +88,7 @@ def test_an_idle_worker_sends_few_commands(world: Sandbox) -> None:
             for _ in range(10):
                 worker.health()
                 time.sleep(2)
-            httpx.get(f"{worker.url}/metrics", timeout=5).raise_for_status()
+            HTTP.get(f"{worker.url}/metrics", timeout=5).raise_for_status()
 
         count = commands.during(rest)
     assert 0 < count.sent / count.seconds < REST_LIMIT, count.by_command()

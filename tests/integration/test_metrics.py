@@ -19,6 +19,7 @@ from tests.integration.conftest import QUICK, Ended
 from tests.integration.scrape import Row, Scrape, documented, scrape
 from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
+from tests.sandbox.client import HTTP
 from tests.sandbox.producer import QUEUE, Queued
 from worker.generation import keys
 
@@ -154,7 +155,7 @@ def test_a_completed_generation_with_its_steps_tokens_cost_and_pictures(
     assert change("wearon_openai_tokens_total", direction="output", **model) == row["output_tokens"]
     assert change("wearon_openai_cost_usd_total", **model) == pytest.approx(float(row["estimated_cost_usd"]))
     assert change.all("wearon_openai_calls_total") == {("wearon_openai_calls_total", MODEL, "ok"): 1}
-    sizes = [len(httpx.get(url).content) for url in queued.message["image_urls"]]
+    sizes = [len(HTTP.get(url).content) for url in queued.message["image_urls"]]
     stored = next(item for path, item in around.objects().items() if queued.session_id in path)
     assert change.all("wearon_image.*") == {
         ("wearon_images_total", "in"): 2,

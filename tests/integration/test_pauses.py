@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from time import monotonic, time
 
-import httpx
 import pytest
 
 from tests.integration.conftest import QUICK
 from tests.integration.test_intake import intake
 from tests.integration.worker_process import ENDED, WorkerProcess, wait_for
 from tests.sandbox import Sandbox
+from tests.sandbox.client import HTTP
 from tests.sandbox.producer import QUEUE, Queued
 from worker import errors
 
@@ -209,7 +209,7 @@ def test_pictures_that_are_paid_for_wait_for_a_storage_that_refuses_the_account(
         assert statuses(world, queued) <= {"queued", "processing"}
         headers = {"apikey": world.service_key, "Authorization": f"Bearer {world.service_key}"}
         body = {"id": "renamed", "name": "renamed", "public": False}
-        httpx.post(f"{world.supabase_url}/storage/v1/bucket", headers=headers, json=body).raise_for_status()
+        HTTP.post(f"{world.supabase_url}/storage/v1/bucket", headers=headers, json=body).raise_for_status()
         wait_until_completed(world, queued, 40)
         assert_paid_once(world, queued)
 

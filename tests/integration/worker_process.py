@@ -13,6 +13,7 @@ from typing import Any, Self
 import httpx
 
 from tests.sandbox import Sandbox
+from tests.sandbox.client import HTTP
 from tests.sandbox.processes import free_port, spawn
 
 ROOT = Path(__file__).parents[2]
@@ -49,13 +50,13 @@ class WorkerProcess:
         if self.process.poll() is not None:
             raise AssertionError(f"worker ended with {self.process.returncode}:\n{self.output()[-3000:]}")
         try:
-            return httpx.get(f"{self.url}/ready", timeout=5).status_code == 200
+            return HTTP.get(f"{self.url}/ready", timeout=5).status_code == 200
         except httpx.HTTPError:
             return False
 
     def health(self) -> dict[str, Any]:
         """Body of GET /health."""
-        return dict(httpx.get(f"{self.url}/health", timeout=5).raise_for_status().json())
+        return dict(HTTP.get(f"{self.url}/health", timeout=5).raise_for_status().json())
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the container's first process only, as Docker does."""
@@ -87,7 +88,7 @@ class WorkerProcess:
 
     def logs(self, event: str = "", **fields: object) -> list[dict[str, Any]]:
         """Log lines with this event and these fields."""
-        lines = [json.loads(line) for line in self.output().splitlines()]
+        lines = [json.loads(line) for line in self.output().splitlines() if event in line]
         return [line for line in lines if event in ("", line["event"]) and fields.items() <= line.items()]
 
     def __enter__(self) -> Self:

@@ -3,9 +3,9 @@
 import base64
 import configparser
 import importlib.util
-import json
 import os
 import re
+import ssl
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from redis.connection import SSLConnection
 
 from tests.programs import command, in_image
 from tests.render import FULL, SPARSE
@@ -81,7 +82,16 @@ def test_managed_redis_is_not_scraped(render: Callable[..., Rendered]) -> None:
     stack = render("local", **SPARSE)
     assert yaml.safe_load((stack.folder / "prometheus/targets.d/redis.yml").read_text()) == []
     assert "redis-exporter" not in stack.services()
-    assert "ssl_cert_reqs" in str(stack.services()["celery-exporter"]["environment"])
+    option = stack.services()["celery-exporter"]["environment"]["CE_BROKER_SSL_OPTION"]
+    name, _, value = option.partition("=")
+    assert SSLConnection(**{name: value}).cert_reqs == ssl.CERT_REQUIRED  # the exporter hands the text to redis-py
+
+
+def test_celery_exporter_keeps_the_password_to_itself_and_ends_in_order(rendered: Rendered) -> None:
+    service = rendered.services()["celery-exporter"]
+    assert service["stop_signal"] == "SIGINT"
+    assert service["image"].startswith("ghcr.io/danihodovic/celery-exporter:")
+    assert service["environment"]["LOGURU_DIAGNOSE"] == service["environment"]["LOGURU_BACKTRACE"] == "NO"
 
 
 def test_bridge_can_be_left_out(render: Callable[..., Rendered]) -> None:
@@ -120,54 +130,6 @@ def test_password_of_grafana_is_on_no_command_line(rendered: Rendered, tmp_path:
     assert "curl --config - " in lines
     assert "Authorization" not in lines
     assert login not in lines
-
-
-@pytest.mark.parametrize(
-    ("line", "kept"),
-    [
-        ("2026/11/25 10:00:00 failed to send user message to 49170: no session", True),
-        ("2026/11/25 10:00:00 failed to send group message to 1203: timeout", True),
-        ("2026/11/25 10:00:00 Login event: success", True),
-        ("2026/11/25 10:00:00 POST /whatsapp/send/grafana-alert/user/49170 200 1.2ms", True),
-        ("Starting server on :8080", True),
-        ("\x1b[31m10:00:00.123 [Client ERROR] websocket closed\x1b[0m", True),
-        ("2026/11/25 10:00:00 Received a message:  see you at eight", False),
-        ("and bring the keys", False),
-        ("2026/11/25 10:00:00 Name:  The family", False),
-        ("2026/11/25 10:00:00 Jid:  12036304@g.us", False),
-        ("\x1b[36m10:00:00.123 [Client INFO] Got message from Anna\x1b[0m", False),
-    ],
-)
-def test_only_the_bridges_own_statements_are_kept(rendered: Rendered, line: str, kept: bool) -> None:
-    config = (rendered.folder / "alloy/conf/config.alloy").read_text()
-    pattern = re.search(r'whatsapp-bridge\\"} !~ `(.*)`"', config)
-    assert pattern
-    assert bool(re.search(pattern[1].replace("\\\\", "\\"), line)) is kept
-
-
-def test_lines_get_the_labels_that_are_documented(rendered: Rendered) -> None:
-    config = (rendered.folder / "alloy/conf/config.alloy").read_text()
-    assert re.search(r'stage\.label_keep \{\s+values = \["service", "level"\]', config)
-    assert 'values = {request_id = "", session_id = "", channel = "", event = ""}' in config
-    assert re.search(r'external_labels = \{host = "[\w-]+"\}', config)
-    assert config.count("{") == config.count("}")
-
-
-def test_log_files_are_listed_by_service(rendered: Rendered, tmp_path: Path) -> None:
-    """The script runs with an engine that has two colours of the worker."""
-    engine = tmp_path / "docker"
-    engine.write_text("#!/bin/sh\nprintf 'b2 worker-green\\na1 worker-blue\\nc3 redis\\n'\n")
-    engine.chmod(0o755)
-    (rendered.folder / "alloy/targets.d").mkdir(exist_ok=True)
-    script = rendered.folder / "bin/list-logs"
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    subprocess.run(["sh", str(script)], check=True, env=environment)
-    targets = json.loads((rendered.folder / "alloy/targets.d/containers.json").read_text())
-    assert [(one["labels"]["service"], one["labels"]["__path__"]) for one in targets] == [
-        ("worker", "/var/lib/docker/containers/a1/a1-json.log"),
-        ("worker", "/var/lib/docker/containers/b2/b2-json.log"),
-        ("redis", "/var/lib/docker/containers/c3/c3-json.log"),
-    ]
 
 
 # --- what the host itself knows

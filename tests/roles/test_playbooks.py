@@ -91,6 +91,8 @@ def test_private_address_is_one_of_ipv4(play: Play, address: str) -> None:
         ("worker", "worker_concurrency", "many"),
         ("base", "base_ssh_public_keys", []),
         ("nginx", "nginx_server_names", ["https://x"]),
+        ("nginx", "nginx_trusted_proxies", "cloudflare"),
+        ("nginx", "nginx_trusted_proxies", ["10.0.0.0/24", "0.0.0.0/0"]),
         ("grafana", "grafana_admin_password", "short"),
         ("whatsapp_bridge", "whatsapp_bridge_secret", ""),
         ("loki", "loki_retention_hours", 1),
@@ -146,10 +148,11 @@ def test_host_is_new_until_site_has_ended(play: Play, tmp_path: Path) -> None:
     (tmp_path / "group_vars").symlink_to(ROOT / "playbooks/group_vars")
     (tmp_path / "wearon").mkdir()
     shutil.copy(ROOT / "playbooks/provision_new.yml", tmp_path)
-    plays = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())
+    plays = yaml.safe_load((ROOT / "playbooks/finish_site.yml").read_text())
+    (mark,) = [one for one in plays if "Mark the end" in one["name"]]
     certificate = {"ansible.builtin.fail": {"msg": "there is no certificate"}, "when": "broken"}
     before = {"hosts": "all", "gather_facts": False, "tags": "certbot", "tasks": [certificate]}
-    (tmp_path / "site.yml").write_text(yaml.safe_dump([before, plays[-1]]))
+    (tmp_path / "site.yml").write_text(yaml.safe_dump([before, mark]))
     here = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
     hosts = {name: {"hosts": {"here": here}} for name in ("server", "workers")}
 
@@ -163,6 +166,69 @@ def test_host_is_new_until_site_has_ended(play: Play, tmp_path: Path) -> None:
     assert "changed=1 unreachable=0 failed=0" in run(), "neither a failure, a part nor a check is an end"
     assert "Leave the mark" not in run(broken=True), "it was provisioned"
     assert "changed=0 unreachable=0 failed=0" in run(playbook="site")
+
+
+# --- one at a time
+
+
+#: These change nothing on a host, or are a part of another playbook; an archive has a lock of its own.
+UNLOCKED = {"backup", "database", "releases", "status"}
+
+
+def test_every_playbook_that_changes_a_host_takes_the_deploy_lock_and_releases_it() -> None:
+    """The lock comes before the first change, and the release last."""
+    for path in sorted((ROOT / "playbooks").glob("*.yml")):
+        if "art of" in path.read_text().splitlines()[0] or path.stem in {*UNLOCKED, "provision_new"}:
+            continue
+        imported = re.findall(r"(?:import_playbook|import_role|tasks): (\S+)", path.read_text())
+        first = next(one for one in imported if one != "any_workers.yml")
+        assert first in {"lock.yml", "check_input.yml"}, path
+        assert imported[-1] in {"unlock.yml", "finish_site.yml"}, path
+
+
+@pytest.fixture
+def deploy(play: Play, tmp_path: Path) -> Callable[..., str]:
+    """Run a playbook that takes the deploy lock on this machine and then fails or not."""
+    for name in ("group_vars", "callback_plugins", "lock.yml", "unlock.yml"):
+        (tmp_path / name).symlink_to(ROOT / "playbooks" / name)
+    lock, unlock = ({"ansible.builtin.import_playbook": f"{name}.yml"} for name in ("lock", "unlock"))
+    lock["vars"] = {"__deployment": "site", "__bare": True}  # type: ignore[assignment]
+    fail = {"name": "Break", "ansible.builtin.fail": {"msg": "s3cret"}, "when": "broken"}
+    body = {"hosts": "all", "gather_facts": False, "tasks": [fail]}
+    (tmp_path / "site.yml").write_text(yaml.safe_dump([lock, body, unlock]))
+    here = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
+    hosts = {name: {"hosts": {"here": here}} for name in ("server", "workers")}
+
+    def run(*arguments: str, broken: bool = False) -> str:
+        variables = {"project_dir": str(tmp_path / "wearon"), "broken": broken}
+        return said(play(str(tmp_path / "site.yml"), hosts, *arguments, **variables))
+
+    return run
+
+
+def test_deployment_is_logged_and_releases_its_lock_however_it_ends(
+    deploy: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed playbook runs no further play: without the callback the next one would find the lock."""
+    monkeypatch.setenv("GITHUB_ACTOR", "alice")
+    lock, log = tmp_path / "wearon/rollout.lock", tmp_path / "wearon/log/deployments.log"
+    assert "s3cret" in deploy(broken=True)
+    assert not lock.exists()
+    held = {"when": "2026-01-01T00:00:00Z", "who": "bob", "play": "1 Mon", "machine": "other", "host": "x"}
+    lock.write_text(json.dumps(held))
+    assert "failed=0" in deploy("--check"), "a check needs no lock"
+    assert "by bob on x" in deploy()
+    assert lock.exists()
+    assert "failed=0" in deploy("-e", "break_lock=true", "--tags", "nginx")
+    assert not lock.exists()
+    ended = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(one["result"], one["who"], one["level"]) for one in ended] == [
+        ("failed: Break (here)", "alice", "error"),
+        ("failed: the play was killed", "bob", "error"),
+        ("ok", "alice", "info"),
+    ]
+    assert all((one["why"], one["event"]) == ("site", "deployment_ended") for one in ended[::2])
+    assert all(re.match(r"[0-9a-f]{12}", one["commit"]) and one["seconds"] < 100 for one in ended[::2])
 
 
 def test_new_password_of_redis_reaches_every_role_that_has_it() -> None:

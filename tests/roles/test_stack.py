@@ -13,8 +13,8 @@ from tests.render import SPARSE
 from tests.roles.conftest import Rendered
 from tests.roles.test_roles import LAYOUT
 
-#: A 4 GB host, without what the system itself needs.
-STEADY_LIMIT_MB, ROLLOUT_LIMIT_MB = 3200, 3900
+#: A 4 GB host, without what the system itself needs; during a rollout its swap (roles/base) counts, too.
+STEADY_LIMIT_MB, ROLLOUT_LIMIT_MB = 3400, 4300
 
 
 def megabytes(limit: str) -> int:
@@ -67,8 +67,11 @@ def test_only_nginx_publishes_ports(rendered: Rendered) -> None:
 def test_memory_limits_fit_a_small_host(rendered: Rendered) -> None:
     limits = {name: megabytes(one["mem_limit"]) for name, one in rendered.services().items()}
     assert {"worker-blue", "worker-green"} <= set(limits)  # both run while one takes over from the other
-    assert sum(limits.values()) - limits["worker-green"] <= STEADY_LIMIT_MB
+    passing = limits["worker-green"] + limits["certbot"]  # certbot runs for a minute
+    assert sum(limits.values()) - passing < STEADY_LIMIT_MB
     assert sum(limits.values()) <= ROLLOUT_LIMIT_MB
+    assert limits["grafana"] >= 768  # its plugins are programs of their own; up to 603 MB have been seen
+    assert rendered.services()["grafana"]["pids_limit"] >= 512
 
 
 def test_up_leaves_the_colours_to_the_rollout(rendered: Rendered) -> None:

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import pytest
 from openai import OpenAI
 from postgrest import SyncPostgrestClient
 from storage3 import SyncStorageClient
 
 from tests.sandbox import Sandbox
+from tests.sandbox.client import HTTP
 
 Parts = list[tuple[str, bytes, str]]
 
@@ -29,7 +29,7 @@ def bucket(sandbox: Sandbox) -> Any:
 @pytest.fixture
 def parts(sandbox: Sandbox) -> Parts:
     """A person and a garment as the worker would send them."""
-    return [(name, httpx.get(sandbox.photos.url(name)).content, "image/jpeg") for name in ("person.jpg", "garment.jpg")]
+    return [(name, HTTP.get(sandbox.photos.url(name)).content, "image/jpeg") for name in ("person.jpg", "garment.jpg")]
 
 
 @pytest.fixture

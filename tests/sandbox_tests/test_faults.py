@@ -9,6 +9,7 @@ from postgrest import APIError, SyncPostgrestClient
 from storage3.exceptions import StorageApiError
 
 from tests.sandbox import Sandbox
+from tests.sandbox.client import HTTP
 from tests.sandbox_tests.conftest import call
 
 
@@ -103,8 +104,8 @@ def test_a_fault_can_choose_one_session(rest: SyncPostgrestClient, sandbox: Sand
 
 def test_faults_are_added_from_the_shell_as_well(rest: SyncPostgrestClient, sandbox: Sandbox, user: str) -> None:
     body = {"fault": {"kind": "unavailable", "on": "rpc/*", "times": 1}, "faults": {}}
-    answer = httpx.post(f"{sandbox.supabase_url}/__control", json=body).json()
+    answer = HTTP.post(f"{sandbox.supabase_url}/__control", json=body).json()
     assert answer["faults"][0]["id"] == answer["fault"]
     with pytest.raises(APIError):
         deduct(rest, user)
-    assert httpx.post(f"{sandbox.supabase_url}/__control", json={"nonsense": {}}).status_code == 400
+    assert HTTP.post(f"{sandbox.supabase_url}/__control", json={"nonsense": {}}).status_code == 400

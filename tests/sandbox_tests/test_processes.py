@@ -10,7 +10,6 @@ import threading
 import time
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 import redis
@@ -19,6 +18,7 @@ from redis.retry import Retry
 
 from tests.integration.worker_process import ROOT
 from tests.sandbox import Sandbox
+from tests.sandbox.client import HTTP
 from tests.sandbox.processes import end, spawn, wait_until
 from tests.sandbox.proxy import Proxy
 
@@ -51,7 +51,7 @@ def test_a_reset_is_complete_and_fast(sandbox: Sandbox) -> None:
     assert sandbox.ledger() == []
     assert sandbox.redis.dbsize() == 0
     assert sandbox.openai.faults() == sandbox.gateway.faults() == []
-    assert httpx.get(sandbox.photos.url("a.jpg")).status_code == 404
+    assert HTTP.get(sandbox.photos.url("a.jpg")).status_code == 404
 
 
 def test_a_forwarder_cuts_refuses_and_stalls(sandbox: Sandbox) -> None:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from postgrest import APIError, SyncPostgrestClient
 
 from tests.sandbox import Sandbox
+from tests.sandbox.client import HTTP
 from tests.sandbox_tests.conftest import call, rest_client
 
 FUNCTIONS = """
@@ -54,7 +54,7 @@ def test_scalar_void_and_missing_results_have_postgrests_shapes(
 
 def test_an_unknown_function_is_pgrst202(sandbox: Sandbox) -> None:
     headers = {"apikey": sandbox.service_key}
-    answer = httpx.post(f"{sandbox.supabase_url}/rest/v1/rpc/nothing", json={"b": 1, "a": 2}, headers=headers)
+    answer = HTTP.post(f"{sandbox.supabase_url}/rest/v1/rpc/nothing", json={"b": 1, "a": 2}, headers=headers)
 
     assert answer.status_code == 404
     assert answer.json() == {
@@ -81,7 +81,7 @@ def test_errors_raised_in_sql_arrive_with_their_code(
 ) -> None:
     headers = {"apikey": sandbox.service_key}
     url = f"{sandbox.supabase_url}/rest/v1/rpc/f_raise"
-    answer = httpx.post(url, json={"p": argument}, headers=headers)
+    answer = HTTP.post(url, json={"p": argument}, headers=headers)
 
     assert answer.status_code == status
     assert answer.json() == {
@@ -156,8 +156,8 @@ def test_keys_decide_on_the_role(sandbox: Sandbox, user: str) -> None:
             call(anonymous, "refund_credits", p_user_id=user, p_amount=1, p_description="")
         assert error.value.code == "42501"
     url = f"{sandbox.supabase_url}/rest/v1/user_credits"
-    assert httpx.get(url).status_code == 401
-    assert httpx.get(url, headers={"apikey": sandbox.service_key[:-2] + "xx"}).status_code == 401
+    assert HTTP.get(url).status_code == 401
+    assert HTTP.get(url, headers={"apikey": sandbox.service_key[:-2] + "xx"}).status_code == 401
 
 
 @pytest.mark.parametrize(("key", "status"), [("secret_key", 204), ("publishable_key", 403)])
@@ -165,8 +165,8 @@ def test_a_key_that_is_no_jwt_belongs_into_apikey_alone(sandbox: Sandbox, user: 
     url = f"{sandbox.supabase_url}/rest/v1/rpc/refund_credits"
     body = {"p_user_id": user, "p_amount": 1, "p_description": ""}
     headers = {"apikey": getattr(sandbox, key)}
-    assert httpx.post(url, json=body, headers=headers).status_code == status
-    as_bearer = httpx.post(url, json=body, headers={**headers, "Authorization": f"Bearer {getattr(sandbox, key)}"})
+    assert HTTP.post(url, json=body, headers=headers).status_code == status
+    as_bearer = HTTP.post(url, json=body, headers={**headers, "Authorization": f"Bearer {getattr(sandbox, key)}"})
     assert (as_bearer.status_code, as_bearer.json()["code"]) == (401, "PGRST301")
     assert as_bearer.json()["message"] == "Expected 3 parts in JWT; got 1"
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import httpx
 import pytest
 from storage3.exceptions import StorageApiError
 
 from tests.sandbox import Sandbox
+from tests.sandbox.client import HTTP
 
 JPEG = {"content-type": "image/jpeg"}
 
@@ -38,11 +38,11 @@ def test_a_signed_url_opens_one_object_until_it_runs_out(bucket: Any) -> None:
     url = bucket.create_signed_url("a b/ü.jpg", 21600)["signedURL"]
     expired = bucket.create_signed_url("a b/ü.jpg", -1)["signedURL"]
 
-    answer = httpx.get(url)
+    answer = HTTP.get(url)
     assert (answer.content, answer.headers["content-type"]) == (b"picture", "image/jpeg")
-    assert httpx.get(url[:-3] + "abc").json()["error"] == "InvalidJWT"
-    assert httpx.get(url.replace("a%20b", "other")).status_code == 400
-    assert httpx.get(expired).json()["message"] == '"exp" claim timestamp check failed'
+    assert HTTP.get(url[:-3] + "abc").json()["error"] == "InvalidJWT"
+    assert HTTP.get(url.replace("a%20b", "other")).status_code == 400
+    assert HTTP.get(expired).json()["message"] == '"exp" claim timestamp check failed'
 
 
 def test_signing_needs_the_object(bucket: Any) -> None:
@@ -59,19 +59,19 @@ def test_an_object_is_removed(bucket: Any, sandbox: Sandbox) -> None:
 def test_a_key_that_is_no_jwt_belongs_into_apikey_alone(sandbox: Sandbox) -> None:
     url, files = f"{sandbox.supabase_url}/storage/v1/object/virtual-tryon-images/a.jpg", {"file": b"1"}
     secret, publishable = {"apikey": sandbox.secret_key}, {"apikey": sandbox.publishable_key}
-    assert httpx.post(url, files=files, headers=secret).status_code == 200
-    assert httpx.post(url, files=files, headers=publishable).json()["statusCode"] == "403"
-    as_bearer = httpx.post(url, files=files, headers={**secret, "Authorization": f"Bearer {sandbox.secret_key}"})
+    assert HTTP.post(url, files=files, headers=secret).status_code == 200
+    assert HTTP.post(url, files=files, headers=publishable).json()["statusCode"] == "403"
+    as_bearer = HTTP.post(url, files=files, headers={**secret, "Authorization": f"Bearer {sandbox.secret_key}"})
     assert (as_bearer.status_code, as_bearer.json()["message"]) == (400, "Invalid Compact JWS")
 
 
 def test_buckets_are_private_and_have_to_exist(sandbox: Sandbox, bucket: Any) -> None:
     url = f"{sandbox.supabase_url}/storage/v1"
     headers = {"apikey": sandbox.service_key}
-    assert httpx.get(f"{url}/bucket/virtual-tryon-images", headers=headers).json()["public"] is False
-    assert httpx.get(f"{url}/bucket/other", headers=headers).json()["error"] == "Bucket not found"
+    assert HTTP.get(f"{url}/bucket/virtual-tryon-images", headers=headers).json()["public"] is False
+    assert HTTP.get(f"{url}/bucket/other", headers=headers).json()["error"] == "Bucket not found"
     bucket.upload("a.jpg", b"1", JPEG)
-    assert httpx.get(f"{url}/object/virtual-tryon-images/a.jpg").status_code == 401
+    assert HTTP.get(f"{url}/object/virtual-tryon-images/a.jpg").status_code == 401
     anonymous = {"apikey": sandbox.anon_key}
-    refused = httpx.post(f"{url}/object/virtual-tryon-images/b.jpg", files={"file": b"1"}, headers=anonymous)
+    refused = HTTP.post(f"{url}/object/virtual-tryon-images/b.jpg", files={"file": b"1"}, headers=anonymous)
     assert refused.json()["statusCode"] == "403"

@@ -59,3 +59,15 @@ def test_secrets_in_the_texts_of_others_are_not_shown(text: str, shown: str) -> 
     plain, crash = written(code)
     assert plain["error"] == shown
     assert crash["exception"].endswith(f"ValueError: {shown}")
+
+
+@pytest.mark.parametrize("letter", ["x", "\u00e4"])
+def test_line_is_shorter_than_what_the_engine_splits(letter: str) -> None:
+    """At 16 KB; the pieces would have no level. Beginning and end of a value stay, and no half of a secret."""
+    code = f"text = {letter!r} * 990 + ' {KEY} ' + {letter!r} * 30000 + 'end'; "
+    (line,) = written(code + "logs.get_logger('x').error('noun_verb', text=text, list=[text] * 9, number=7)")
+    assert len(json.dumps(line)) < 16384
+    assert (line["level"], line["event"]) == ("error", "noun_verb")
+    assert line["text"].startswith(letter * 9)
+    assert line["text"].endswith(f"{letter}end")
+    assert KEY[:30] not in json.dumps(line)

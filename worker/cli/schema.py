@@ -1,4 +1,4 @@
-"""`wearon-worker schema`: the message for producers, generated from the same model that reads their messages."""
+"""`wearon-worker schema`: what producers and merchants build against, generated from the code that reads it."""
 
 import json
 from typing import Any
@@ -13,14 +13,24 @@ _SIMPLE = {"string": "string", "integer": "number", "number": "number", "boolean
 
 
 @click.command(name="schema")
-@click.option("--format", "kind", type=click.Choice(["json", "typescript"]), default="json", show_default=True)
+@click.option(
+    "--format", "kind", type=click.Choice(["json", "typescript", "openapi"]), default="json", show_default=True
+)
 @click.option("--hardening", is_flag=True, help="Print hardening.sql instead: it protects balances and ledgers.")
 def command(kind: str, hardening: bool) -> None:
-    """Print the queue message's JSON Schema, or the producer's TypeScript type."""
+    """Print the queue message's JSON Schema, the producer's TypeScript type, or the size API's OpenAPI document."""
     if hardening:
         click.echo(HARDENING.read_text(), nl=False)
         return
-    click.echo(message_type() if kind == "typescript" else json.dumps(json_schema(), indent=2))
+    click.echo(message_type() if kind == "typescript" else json.dumps(_document(kind), indent=2, ensure_ascii=False))
+
+
+def _document(kind: str) -> dict[str, Any]:
+    if kind == "json":
+        return json_schema()
+    from worker.http.document import openapi  # noqa: PLC0415  # it brings the whole size API
+
+    return openapi()
 
 
 def message_type() -> str:

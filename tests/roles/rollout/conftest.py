@@ -67,7 +67,7 @@ class Host:
     def __post_init__(self) -> None:
         for name in ("compose.d", "secrets", "worker/blue", "worker/green", "nginx"):
             (self.folder / name).mkdir(parents=True)
-        self.upstream.write_text("server blue; # blue\n")  # tasks/routing.yml
+        self.upstream.write_text("server blue:8000; # blue\n")  # tasks/routing.yml
         self.nginx = self.upstream.read_text()
 
     # --- the play
@@ -83,8 +83,16 @@ class Host:
             "colours": {"blue": {"address": "blue"}, "green": {"address": "green"}}, "photo": "",
             "free_megabytes": 10, "start_seconds": 2, "watch_seconds": 2, "drain_seconds": 310, "check": False,
             "asked": "", "tag": "v1", "back": False, "first": "", "image": {}, "plan": {}, "colour": "", "quiet": "",
-            "failure": "", "switched": 0, "upstream": host.read(self.upstream), **changes,
+            "failure": "", "switched": 0, "upstream": self.record(), **changes,
         }  # fmt: skip
+
+    def record(self, name: str = "here", others: tuple[str, ...] = ()) -> str:
+        """Return the record of a host of this name, the server; the others have private addresses."""
+        workers = {name: "", **{other: f"10.0.0.{number}" for number, other in enumerate(others, 2)}}
+        job = {"host": name, "path": str(self.upstream.with_stem(name)), "server": name, "workers": workers}
+        return route.serving(
+            {**job, "colours": {"blue": {"address": "blue"}, "green": {"address": "green"}}, "check": False}
+        )
 
     @property
     def upstream(self) -> Path:
@@ -94,7 +102,8 @@ class Host:
         return plan.plan(self.job(**changes))
 
     def route(self, colour: str, behind: str = "", quiet: str = "") -> None:
-        lines = [f"server {colour}; # {colour}"] + ([f"server {behind} backup; # {behind}"] if behind else [])
+        lines = [f"server {colour}:8000; # {colour}"]
+        lines += [f"server {behind}:8000 backup; # {behind}"] if behind else []
         text = "\n".join(lines) + "\n"
         route.route(self.job(path=str(self.upstream), upstream=text, quiet=quiet))
 
@@ -237,6 +246,9 @@ class Host:
                 return int(fails), "fail  redis: away\n" if fails else "ok\n", ""
             case ["kill", "--signal", "SIGTERM", _] if one:
                 self._term(one)
+            case ["wait", _] if one and one.running:
+                time.sleep(seconds)
+                return 124, "", "timed out"
             case ["stop", *_] if one:
                 self._term(one)
                 if one.running:
@@ -269,7 +281,7 @@ class Host:
         one = self.containers.get(colour)
         if one is None or not one.running:
             return 0, "connection refused"
-        if self.wrong.get(releases.tag(one.image)) == "crash" and f"server {colour};" in self.nginx:
+        if self.wrong.get(releases.tag(one.image)) == "crash" and f"server {colour}:8000;" in self.nginx:
             one.restarts += 1
         if url.endswith("/estimate-body"):
             return 400, "refused"

@@ -1,8 +1,10 @@
 """The end of a colour: in order, once, and never for ever."""
 
 import json
+import subprocess
 
 import drain
+import host
 import pytest
 
 from tests.roles.rollout.conftest import Clock, Host
@@ -30,7 +32,7 @@ def test_colour_that_hangs_is_released_then_killed_and_the_play_goes_on(leaving:
     blue.hangs = True
     sentence = leaving.drain("blue")
     assert (blue.terms, blue.exit_code, leaving.containers) == (2, 137, {})
-    assert "blue was killed after 0 s; since the drain began 0 generations ended" in sentence
+    assert "blue was killed after 351 s; since the drain began 0 generations ended" in sentence
     assert "the workers that run requeue or refund what it still held" in sentence
 
 
@@ -109,3 +111,48 @@ def test_note_that_cannot_be_read_counts_as_none(leaving: Host, text: str) -> No
     (leaving.folder / "worker/blue/drain.json").write_text(text)
     leaving.drain("blue")
     assert leaving.containers == {}
+
+
+def away(here: Host, monkeypatch: pytest.MonkeyPatch, refuses: str, times: int) -> list[str]:
+    """Let the engine refuse a command so many times; return what was asked of the engine, in order."""
+    asked: list[str] = []
+
+    def answer(*command: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        asked.append(" ".join(command[:2]))
+        if asked[-1] == refuses and asked.count(refuses) <= times:
+            return subprocess.CompletedProcess(command, 1, "", "Cannot connect to the Docker daemon")
+        return here.run(*command, seconds=seconds)
+
+    monkeypatch.setattr(host, "run", answer)
+    return asked
+
+
+@pytest.mark.parametrize("refuses", ["docker kill", "docker wait", "docker inspect", "docker update"])
+def test_engine_that_restarts_during_a_drain_costs_no_generation(
+    leaving: Host, monkeypatch: pytest.MonkeyPatch, refuses: str
+) -> None:
+    """The colour gets its one SIGTERM as soon as the engine answers, and its whole time."""
+    blue = leaving.containers["blue"]
+    asked = away(leaving, monkeypatch, refuses, 3)
+    assert leaving.drain("blue").startswith("blue ended after ")
+    assert (blue.terms, leaving.containers) == (1, {})
+    assert "docker stop" not in asked, "a second SIGTERM cut the drain short"
+
+
+def test_host_that_starts_no_unit_still_drains(leaving: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    blue = leaving.containers["blue"]
+    asked = away(leaving, monkeypatch, "systemd-run --quiet", 1)
+    assert leaving.drain("blue").startswith("blue ended after ")
+    assert blue.terms == 1
+    assert "systemd-run --quiet" in asked
+
+
+def test_rollout_ends_well_although_the_engine_cannot_remove_the_old_colour(
+    here: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new release serves; the next rollout removes what is left."""
+    away(here, monkeypatch, "docker rm", 1)
+    assert here.roll_out("v2") == ""
+    assert here.releases()[0] == ("v2", "good")
+    assert here.roll_out("v3") == ""
+    here.assert_settled("v3")

@@ -22,7 +22,16 @@ def path(tmp_path: Path) -> Path:
 
 def job(path: Path, play: dict[str, str], replace: str | None = None) -> host.Job:
     """Return the job of a play that may replace the lock with this text."""
-    return {"lock": str(path), "server": "here", "ticket": play, "found": replace or "", "replace": replace is not None}
+    return {
+        "lock": str(path),
+        "server": "here",
+        "ticket": play,
+        "found": replace or "",
+        "replace": replace is not None,
+        "new": False,
+        "log": str(path.with_name("log")),
+        "result": "ok",
+    }
 
 
 def refusal(job: host.Job) -> str:

@@ -137,3 +137,13 @@ def test_late_failures_do_not_keep_the_next_rollout_from_ending(here: Host) -> N
     for log in here.folder.glob("worker/failures/*"):
         log.unlink()
     here.assert_settled("v4")
+
+
+def test_record_of_a_colour_that_does_not_run_gives_way_to_the_one_that_serves(here: Host) -> None:
+    """A new server records blue for each worker; on another host green may have served for long."""
+    here.roll_out("v2")
+    here.upstream.write_text("server blue:8000; # blue\n")
+    assert here.roll_out("v3") == ""
+    here.assert_settled("v3")
+    assert here.served[-3:] == [True] * 3, "no colour answered"
+    assert here.serving() == "blue", "the old release served until the new one did"

@@ -50,3 +50,42 @@ def test_nginx_that_refuses_is_quoted(here: Host, monkeypatch: pytest.MonkeyPatc
     run(monkeypatch, reload=1)
     with pytest.raises(SystemExit, match=r"^nginx refused to follow: no such$"):
         serve(here, "")
+
+
+# --- the record of the colour that serves
+
+
+def test_host_with_another_name_in_the_inventory_keeps_its_colour(here: Host) -> None:
+    """Recording blue for a new host would send its requests to a colour that does not run."""
+    here.roll_out("v2")
+    text = here.upstream.read_text()
+    assert "green" in here.record("renamed") == text
+    assert [path.name for path in here.upstream.parent.glob("*")] == ["renamed.conf"]
+    assert here.record("renamed") == text, "nothing changes the second time"
+
+
+def test_hosts_that_swap_their_names_keep_their_colours(here: Host) -> None:
+    texts = {
+        "here": "server green:8000; # green\n",
+        "b": "server 10.0.0.2:8001; # blue\n",
+        "c": "server 10.0.0.3:8002; # green\n",
+    }
+    for name, text in {"b": texts["c"], "c": texts["b"], "here": texts["here"]}.items():
+        here.upstream.with_stem(name).write_text(text)
+    assert here.record(others=("b", "c")) == texts["here"]
+    assert {path.stem: path.read_text() for path in here.upstream.parent.glob("*.conf")} == texts
+
+
+def test_check_renames_no_record(here: Host) -> None:
+    here.roll_out("v2")
+    job = {"host": "renamed", "path": str(here.upstream.with_stem("renamed")), "server": "renamed", "check": True}
+    record = route.serving({**here.job(), **job, "workers": {"renamed": ""}})
+    assert record == here.upstream.read_text()
+    assert not here.upstream.with_stem("renamed").exists()
+
+
+def test_new_host_has_no_record(here: Host) -> None:
+    assert here.record("new", ("further",)) != ""
+    workers = {"new": "", "another": "10.0.0.9"}
+    job = {"host": "another", "path": str(here.upstream), "server": "new", "workers": workers}
+    assert route.serving({**here.job(), **job}) == ""

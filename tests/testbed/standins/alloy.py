@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Stands in for Alloy: opens the log files that list-logs names, with the rights of its container, and sends each line
-with the label `service` to Loki. It does not interpret the pipeline; tests/roles looks at that."""
+with the label `service` to Loki. As the real one it refuses wrong stages when it runs and not when it
+validates; it does not apply them."""
 
 import json
 import os
@@ -12,6 +13,8 @@ import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+
+from alloy_language import problems  # type: ignore[import-not-found]  # beside it in the image
 
 TARGETS = Path("/etc/alloy/targets.d/containers.json")
 failed: dict[str, str] = {}
@@ -74,7 +77,11 @@ configuration = Path(sys.argv[2]).read_text()
 if configuration.count("{") != configuration.count("}"):
     sys.exit(f"Error: {sys.argv[2]}: braces do not match")
 if sys.argv[1] == "run":
-    Path("/var/lib/alloy/data/written").touch()
+    if found := problems(configuration):
+        sys.exit(f"Error: {sys.argv[2]}: " + "; ".join(found))
+    storage = Path(next(word for word in sys.argv if word.startswith("--storage.path=")).partition("=")[2])
+    storage.mkdir(exist_ok=True)
+    (storage / "written").touch()
     threading.Thread(target=follow, args=(configuration,), daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # the first process of a container ignores it otherwise
     HTTPServer(("0.0.0.0", 12345), Handler).serve_forever()

@@ -1,5 +1,6 @@
 """Stands in for danihodovic/celery-exporter, which PyPI does not have: Celery's real events from the real broker, under
-the names of that program's metrics."""
+the names of that program's metrics. As the real one it hands its TLS option to redis-py, prints the variables of a
+traceback unless LOGURU_DIAGNOSE is switched off, and ends in order on SIGINT only."""
 
 import os
 import signal
@@ -24,6 +25,8 @@ TIMEOUT = float(os.environ["CE_WORKER_TIMEOUT"])
 seen: dict[str, float] = {}
 
 app = Celery(broker=os.environ["CE_BROKER_URL"])
+if option := os.environ.get("CE_BROKER_SSL_OPTION"):
+    app.conf["broker_use_ssl"] = dict([option.split("=", 1)])
 state = app.events.State()
 
 
@@ -51,7 +54,8 @@ def forget() -> None:
                 UP.labels(hostname).set(0)
 
 
-signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # the first process of a container ignores it otherwise
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGINT, lambda *_: sys.exit())
 start_http_server(9808)
 threading.Thread(target=forget, daemon=True).start()
 while True:
@@ -60,4 +64,6 @@ while True:
             app.events.Receiver(connection, handlers={"*": take}).capture(limit=None, timeout=None, wakeup=True)
     except Exception as error:
         print(f"broker: {error}", flush=True)
+        if os.environ.get("LOGURU_DIAGNOSE") != "NO":
+            print({"broker_url": app.conf.broker_url}, flush=True)
         time.sleep(float(os.environ["CE_RETRY_INTERVAL"]))

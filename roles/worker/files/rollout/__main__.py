@@ -18,7 +18,7 @@ STEPS: tuple[Any, ...] = (
     *(plan.plan, releases.fetch, releases.record),
     *(colour.write_secrets, colour.start, colour.abandon),
     *(gate.gate, gate.watch, gate.settle, gate.check),
-    *(route.route, drain.drain, drain.end),
+    *(route.serving, route.route, drain.drain, drain.end),
 )
 
 if __name__ == "__main__":

@@ -53,22 +53,28 @@ def begin(job: host.Job) -> None:
     left = max(0, round(_note(job)["began"] + _note(job)["limit"] - time.time()))
     drains = "1" if _health(job).get("state") == "draining" else ""
     command = (sys.executable, str(Path(__file__).parent), "end", name, str(left), drains)
-    started = host.run("systemd-run", "--quiet", "--collect", "--unit", unit, *command)
-    if started.returncode:
-        host.refuse(f"{job['colour']} cannot be told to end: {started.stderr}")
+    if host.run("systemd-run", "--quiet", "--collect", "--unit", unit, *command).returncode:
+        _tell(name, bool(drains))  # no unit: `drain` ends the colour at its limit
 
 
 def end(name: str, seconds: str, drains: str) -> None:
-    """End the container in order, then by force; the unit runs this."""
-    # Otherwise the engine would start a worker again that ends by itself.
-    host.run("docker", "update", "--restart=no", name)
-    if not drains:
-        host.run("docker", "kill", "--signal", "SIGTERM", name)
-    host.run("docker", "wait", name, seconds=int(seconds))
+    """End the container in order, then by force; the unit runs this. Ask an engine that restarts again."""
+    told, until = bool(drains), time.monotonic() + int(seconds)
+    while _running(name) and (left := until - time.monotonic()) > 0:
+        told = _tell(name, told)
+        if host.run("docker", "wait", name, seconds=left if told else 1).returncode:
+            time.sleep(1)
     if _running(name):
         host.run("docker", "stop", "--time", str(_LATE_SECONDS), name, seconds=2 * _LATE_SECONDS)
     if _running(name):
         host.run("docker", "rm", "--force", name)
+
+
+def _tell(name: str, told: bool) -> bool:
+    """Send the one SIGTERM unless the colour was told. Return False if the engine did not pass the signal on."""
+    # Otherwise the engine would start a worker again that ends by itself.
+    host.run("docker", "update", "--restart=no", name)
+    return told or host.run("docker", "kill", "--signal", "SIGTERM", name).returncode in (0, 124)
 
 
 def _remove(job: host.Job, name: str, note: dict[str, Any]) -> str:
@@ -78,7 +84,7 @@ def _remove(job: host.Job, name: str, note: dict[str, Any]) -> str:
         file.unlink()
     host.run("docker", "rm", "--force", name)
     if _state(name):
-        host.refuse(f"the engine cannot remove {name}; the colour that serves is not affected. Run this again")
+        report += f". The engine cannot remove {name}: the next rollout tries again; the serving colour is not affected"
     return report
 
 

@@ -40,10 +40,12 @@ def watch(job: host.Job) -> None:
 def settle(job: host.Job) -> dict[str, str]:
     """Return which colour stays and which one leaves after a play was killed.
 
-    The recorded colour stays, unless it fails its watch and the other one still runs.
+    The recorded colour stays, unless it does not run or fails its watch, and the other one still runs.
     """
     stays, leaves = job["plan"]["serving"], job["plan"]["idle"]
-    if job["plan"]["watching"] and _watch(job, stays) and job["plan"]["idle_runs"]:
+    # A new server has no record of the colour that serves on another host; what is held back has not passed its gate.
+    gone = not job["plan"]["serving_runs"] and not (host.place(job, leaves) / "hold").exists()
+    if job["plan"]["idle_runs"] and (gone or (job["plan"]["watching"] and _watch(job, stays))):
         stays, leaves = leaves, stays
     return {"stays": stays, "leaves": leaves}
 

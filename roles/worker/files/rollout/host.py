@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 Job = dict[str, Any]
+_ENGINE_LOOKS = 30
 
 
 def refuse(sentence: str) -> NoReturn:
@@ -33,11 +35,13 @@ def run(*command: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
 
 
 def inspect(*names: str) -> list[Any]:
-    """Return the engine's records of the containers or images of these names."""
-    found = run("docker", "inspect", *names)
-    if found.returncode and found.returncode != 127 and "o such" not in found.stderr:
-        refuse(f"the engine does not answer: {found.stderr}")
-    return list(json.loads(found.stdout or "[]"))
+    """Return the engine's records of the containers or images of these names. Wait for an engine that restarts."""
+    for _ in range(_ENGINE_LOOKS):
+        found = run("docker", "inspect", *names)
+        if found.returncode in (0, 127) or "o such" in found.stderr:
+            return list(json.loads(found.stdout or "[]"))
+        time.sleep(1)
+    refuse(f"the engine does not answer: {found.stderr}")
 
 
 def ask(url: str, body: dict[str, object] | None = None, seconds: float = 5) -> tuple[int, str]:

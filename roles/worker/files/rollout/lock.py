@@ -1,4 +1,4 @@
-"""One deployment at a time: the lock lies on the server and names the play that holds it.
+"""One deployment at a time: the lock lies on the server and names the play that holds it; a log says how it ended.
 
 `take` and `release` run on the server; `ticket` and `ended` run where the play runs, because only there its process
 can be seen. The lock of a play that has ended is replaced, any other lock only on request.
@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import host
@@ -16,7 +17,16 @@ import host
 Ticket = dict[str, str]
 _STALE_MINUTES = 30
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
-_UNREADABLE = {"host": "?", "machine": "", "who": "unknown", "play": "0", "when": "1970-01-01T00:00:00Z", "why": "?"}
+_COMMIT = ("--always", "--dirty", "--exclude=*", "--abbrev=12")
+_UNREADABLE = {
+    "host": "?",
+    "machine": "",
+    "who": "unknown",
+    "play": "0",
+    "when": "1970-01-01T00:00:00Z",
+    "why": "?",
+    "commit": "?",
+}
 
 
 def ticket(process: str, why: str) -> Ticket:
@@ -29,6 +39,7 @@ def ticket(process: str, why: str) -> Ticket:
         "play": f"{play} {_ps('lstart', play)}",
         "when": time.strftime(_TIME, time.gmtime(time.time())),
         "why": why,
+        "commit": host.run("git", "-C", str(Path(__file__).parent), "describe", *_COMMIT).stdout.strip() or "unknown",
     }
 
 
@@ -39,9 +50,11 @@ def ended(found: str) -> bool:
     return held["machine"] == _machine() and _ps("lstart", pid) != started
 
 
-def take(job: host.Job) -> None:
+def take(job: host.Job) -> Ticket:
     """Take the lock if no other play holds it, or if it is still the lock that was `found` and may be replaced."""
-    path, mine = Path(job["lock"]), job["ticket"]
+    path, mine = Path(job["lock"]), dict(job["ticket"])
+    if job["new"]:
+        path.parent.mkdir(parents=True, exist_ok=True)
     if not path.parent.is_dir():
         host.refuse(f"{job['server']} was never provisioned: run `make deploy` (playbooks/site.yml) first")
     with host.alone(path.parent):
@@ -53,15 +66,36 @@ def take(job: host.Job) -> None:
                 f"Locked since {held['when']} ({minutes} minutes{stale}) by {held['who']} on {held['host']}: "
                 f"{held['why']}. Nothing was changed. Wait for that play; if it is dead, add -e break_lock=true"
             )
+        if _play(held) != _play(mine):
+            _log(job, held, "failed: the play was killed")
         host.write(path, json.dumps(mine))
+    return mine
 
 
 def release(job: host.Job) -> None:
-    """Remove the lock if this play holds it."""
+    """Remove the lock if this play holds it, and log the result."""
     path = Path(job["lock"])
     with host.alone(path.parent):
-        if path.exists() and _play(_parse(path.read_text())) == _play(job["ticket"]):
+        if path.exists() and _play(held := _parse(path.read_text())) == _play(job["ticket"]):
             path.unlink()
+            _log(job, held, job["result"])
+
+
+def _log(job: host.Job, held: Ticket, result: str) -> None:
+    """Append one line, which Alloy reads (roles/alloy) and `make status` shows; a full disk fails no deployment."""
+    now = time.time()
+    line = {
+        "time": time.strftime(_TIME, time.gmtime(now)),
+        "level": "error" if result.startswith("failed") else "info",
+        "event": "deployment_ended",
+        "result": result,
+        "seconds": int(now - calendar.timegm(time.strptime(held["when"], _TIME))),
+        **{name: held[name] for name in ("who", "host", "why", "commit")},
+    }
+    with suppress(OSError):
+        Path(job["log"]).parent.mkdir(exist_ok=True)
+        with Path(job["log"]).open("a") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def _parse(text: str) -> Ticket:

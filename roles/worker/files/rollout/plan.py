@@ -38,6 +38,7 @@ def plan(job: host.Job) -> dict[str, Any]:
         "time": int(time.time()),
         "serving": serving,
         "idle": idle,
+        "serving_runs": _runs(state),
         "idle_runs": _runs(found.get(idle, {})),
         # An earlier rollout did not come to its end: the old colour stands behind the new one, or left something.
         "watching": watching,

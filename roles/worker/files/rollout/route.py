@@ -1,6 +1,7 @@
 """The colours that nginx sends the requests of a host to. This step runs on the server."""
 
 import time
+from pathlib import Path
 
 import host
 
@@ -21,6 +22,32 @@ def route(job: host.Job) -> int:
     if job["quiet"] == "after":
         _wait_until_quiet(job["project"])
     return int(time.time())
+
+
+def serving(job: host.Job) -> str:
+    """Return the record of the colour that serves a host, nothing for a new host.
+
+    The address tells whose a record is: a host that got another name in the inventory takes its record along.
+    """
+    folder = Path(job["path"]).parent
+    found = {path.stem: path.read_text() for path in folder.glob("*.conf")}
+    kept = {name: _record(job, name, found) for name in job["workers"]}
+    if not job["check"]:
+        for name, text in kept.items():
+            if text != found.get(name, ""):
+                host.write(folder / f"{name}.conf", text)
+        for name in found.keys() - kept.keys():
+            if found[name] in kept.values():
+                (folder / f"{name}.conf").unlink()
+    return kept.get(job["host"], "")
+
+
+def _record(job: host.Job, name: str, found: dict[str, str]) -> str:
+    edge = [place["address"] for place in job["colours"].values()]
+    addresses = edge if name == job["server"] else [job["workers"][name]]
+    own = [text for text in found.values() if any(f"server {one}:" in text for one in addresses if one)]
+    recorded = found.get(name, "")
+    return recorded if recorded in own or not own else own[0]
 
 
 def _wait_until_quiet(project: str) -> None:

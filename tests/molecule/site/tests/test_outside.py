@@ -38,7 +38,7 @@ def test_only_three_ports_answer(neighbour: Host, server: Host, exposed: None, o
 
 
 def test_http_leads_to_https(curl: Curl) -> None:
-    assert curl("-o /dev/null -w '%{http_code} %{redirect_url}' http://api.example.test/a?b=c") == f"301 {SITE}/a?b=c"
+    assert curl("-o /dev/null -w '%{http_code} %{redirect_url}' http://api.example.test/a?b=c") == f"308 {SITE}/a?b=c"
 
 
 @pytest.mark.parametrize("version", ["-4", "-6"])
