@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 from worker.errors import InvalidMessage, MessageExpired, MessageRefused, Orphaned, ServiceUnavailable
 from worker.generation import metrics
@@ -50,7 +51,7 @@ class Starts:
             raise SessionTaken
         if not change.changed:
             if change.status != "processing" or await self._settlement.is_waiting(message.session_id):
-                raise _no_start(change)
+                raise _no_start(change.status)
             if run.lease.first and not run.perhaps_started:
                 # Redis lost the mark, or the session's worker uses another Redis: the sweep ends it after its deadline.
                 log.warning("message_dropped", why="a worker without a mark here has the session")
@@ -95,6 +96,13 @@ class Starts:
             run.keep_mark = not run.lease.first
         metrics.REQUEUED.labels(reason).inc()
         return True
+
+    async def check_open(self, run: Run) -> None:
+        """Raise what `start` raises for a session that was ended meanwhile; a database that is away holds nothing up."""
+        with suppress(ServiceUnavailable):
+            status = await self._sessions.status(run.message.session)
+            if status != "processing":
+                raise _no_start(status)
 
     async def note_call(self, run: Run) -> bool:
         """Note before a request to OpenAI that it may be paid; false when the session is not ours any more."""
@@ -141,10 +149,10 @@ class Starts:
             raise
 
 
-def _no_start(change: Change) -> Exception:
-    """The reason why a session that has ended, or whose end only has to be written, is not started."""
-    log.info("message_dropped", why="nothing to do", status=change.status)
-    if change.status == "failed":
+def _no_start(status: str | None) -> Exception:
+    """The reason why nothing is done for a session that has ended, or whose end only has to be written."""
+    log.info("message_dropped", why="nothing to do", status=status)
+    if status == "failed":
         # A store's uninstall fails its sessions without a refund.
-        return Orphaned("the session was failed before its message came")
+        return Orphaned("the session was failed before its picture was asked for")
     return SessionTaken()
