@@ -98,7 +98,7 @@ class Starts:
         return True
 
     async def check_open(self, run: Run) -> None:
-        """Raise what `start` raises for a session that was ended meanwhile; a database that is away holds nothing up."""
+        """Raise what `start` raises if the session has ended meanwhile; a database that is away holds up nothing."""
         with suppress(ServiceUnavailable):
             status = await self._sessions.status(run.message.session)
             if status != "processing":
