@@ -1,5 +1,7 @@
 .DEFAULT_GOAL := help
 SHELL := bash
+# Some machines set it: each process that a test starts would compile the worker, Ansible's plugins and the tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,14 +29,18 @@ $(PROGRAMS): $(READY) tests/programs.sh
 demo: $(READY) ## Watch four try-ons become pictures in the sandbox (KEEP=1 leaves it running)
 	@$(BIN)/python -m tests.demo $(if $(KEEP),--keep) $(ARGS)
 
+.PHONY: try
+try: $(READY) ## Serve a page on 127.0.0.1 to try the size estimates with: photo or camera, height and weight
+	@$(BIN)/python -m tests.try_page $(ARGS)
+
 # Four at once, also on two cores: half of the time a test waits.
 .PHONY: test
 test: $(INFRA) $(PROGRAMS) ## Run all tests: real Valkey, PostgreSQL and worker processes; no Docker, no root needed
 	@$(BIN)/pytest --numprocesses $(or $(JOBS),4) --dist worksteal $(ARGS)
 
-.PHONY: test-images
-test-images: $(INFRA) $(PROGRAMS) ## Check the rendered files with the programs of the stack's images (`make images` or `make molecule` first)
-	@PROGRAMS=images $(BIN)/pytest -m '' tests/roles/test_{monitoring,stack}.py tests/alerts/test_{rules,panels}.py $(ARGS)
+.PHONY: real
+real: $(INFRA) $(PROGRAMS) ## Start, ask and kill the stack's own programs as they are rendered; tells which were real (`make images` first; ALL=1: all must be)
+	@PROGRAMS=images $(BIN)/pytest -m '' tests/real tests/roles/test_{monitoring,stack}.py tests/alerts/test_{rules,panels}.py $(ARGS)
 
 .PHONY: openapi
 openapi: $(READY) ## Write docs/openapi.json again, after a change of the size API

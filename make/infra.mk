@@ -6,7 +6,7 @@ INFRA := $(VENV)/.infra
 LANES := site,workers,update_worker
 
 $(INFRA): $(READY) requirements/infra.txt requirements/collections.in requirements.yml
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $$(command -v uv || echo $(BIN)/uv) pip install --quiet --require-hashes -r requirements/infra.txt
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $$(command -v uv || echo $(BIN)/uv) pip install --quiet --compile-bytecode --require-hashes -r requirements/infra.txt
 	@bash scripts/collections.sh $(VENV)
 	@touch $@
 
@@ -23,3 +23,15 @@ lint-infra: $(INFRA) ## ansible-lint, production profile, offline
 .PHONY: deploy
 deploy: $(INFRA) ## Provision the hosts of inventory/production (ARGS="--check --diff", ARGS="--tags nginx", ...)
 	@ansible-playbook playbooks/site.yml $(ARGS)
+
+.PHONY: status
+status: $(INFRA) ## Show release, queue, books, alerts, certificate, disk, backup and the last deployments on one screen
+	@ansible-playbook playbooks/status.yml $(ARGS)
+
+.PHONY: logs
+logs: $(INFRA) ## Follow the logs of the server (SERVICE=nginx for one service)
+	@bash scripts/ssh.sh sudo docker compose -p wearon -f /opt/wearon/docker-compose.prod.yml --profile worker logs --follow --tail 50 $(SERVICE)
+
+.PHONY: shell
+shell: $(INFRA) ## Log in to the server
+	@bash scripts/ssh.sh

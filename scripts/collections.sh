@@ -10,7 +10,7 @@ trap 'rm -rf "$tmp"' EXIT
 "$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
   --python-version 3.14 --dest "$tmp" -r requirements/collections.in
 "$venv/bin/python" - "$tmp"/*.whl <<'PY'
-import json, pathlib, sys, sysconfig, zipfile
+import compileall, json, pathlib, sys, sysconfig, zipfile
 import yaml
 
 bundle = zipfile.ZipFile(sys.argv[1])
@@ -21,4 +21,6 @@ for wanted in yaml.safe_load(pathlib.Path("requirements.yml").read_text())["coll
     info = json.loads(bundle.read(f"{root}MANIFEST.json"))["collection_info"]
     if info["version"] != wanted["version"]:
         sys.exit(f"requirements.yml wants {wanted['name']} {wanted['version']}, the bundle has {info['version']}")
+    # Compiled once here, not by each process of each task where nothing may be cached.
+    compileall.compile_dir(f"{target}/{root}", quiet=2)
 PY

@@ -10,9 +10,10 @@ compile() { # name, options
   local name=$1
   shift
   [[ $out == requirements ]] || cp "requirements/$name.txt" "$out/$name.txt" # pins are kept unless --upgrade is given
-  "$uv" pip compile --quiet pyproject.toml "$@" --universal --python-version 3.11 \
+  "$uv" pip compile --quiet "$@" --universal --python-version 3.11 \
     --generate-hashes --no-header --no-emit-index-url -o "$out/$name.txt"
 }
-compile runtime "$@"
-compile dev --group dev "$@"
-compile infra --group infra --constraint requirements/dev.txt "$@" # installed beside dev.txt: shared packages must agree
+compile runtime pyproject.toml "$@"
+compile bridge --group bridge "$@" # an image of its own
+compile dev pyproject.toml --group dev "$@"
+compile infra pyproject.toml --group infra --constraint requirements/dev.txt "$@" # installed beside dev.txt: shared packages must agree

@@ -1,12 +1,14 @@
 """Programs that read the rendered files: this machine's own (tests/programs.sh fetches them), or an image's.
 
-`make test` runs the machine's own. `make test-images` sets PROGRAMS=images and runs those of the stack's images.
+`make test` runs the machine's own. `make real` sets PROGRAMS=images and runs those of
+the stack's images that are on the machine.
 """
 
 import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,19 +29,24 @@ IMAGES = {"promtool": image_of("prometheus"), "prometheus": image_of("prometheus
 
 def command(program: str, folder: Path) -> list[str]:
     """Begin a command line that runs the program in a folder that it may read and write."""
-    return in_image(IMAGES[program], folder, program) if runs_images() else [on_this_machine(program)]
+    return in_image(IMAGES[program], folder, program) if runs_image_of(program) else [on_this_machine(program)]
 
 
 def script(program: str, folder: Path, text: str) -> list[str]:
     """Command line of a shell script in which "$0" is the program."""
-    if runs_images():
+    if runs_image_of(program):
         return [*in_image(IMAGES[program], folder, "sh"), "-c", text, program]
     return ["sh", "-c", text, on_this_machine(program)]
 
 
-def runs_images() -> bool:
-    """Tell whether the programs come from images (`make test-images`)."""
-    return os.environ.get("PROGRAMS") == "images"
+def runs_image_of(program: str) -> bool:
+    """Tell whether the program comes from an image: in `make real`, if the image is on this machine."""
+    return os.environ.get("PROGRAMS") == "images" and _is_here(IMAGES[program])
+
+
+@cache
+def _is_here(image: str) -> bool:
+    return subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
 
 
 def on_this_machine(program: str) -> str:
@@ -53,11 +60,6 @@ def on_this_machine(program: str) -> str:
 
 def in_image(image: str, folder: Path, program: str) -> list[str]:
     """Begin a command line that runs a program of an image, as this user, in a folder that it may read and write."""
-    inspected = subprocess.run(["docker", "image", "inspect", image], capture_output=True, text=True, check=False)
-    if inspected.returncode != 0:
-        pytest.fail(
-            f"The image {image} is not here: `make images` pulls it, `make molecule` builds it. {inspected.stderr}"
-        )
     user = f"--user={os.getuid()}:{os.getgid()}"
     mount = [f"--volume={folder}:{folder}", f"--workdir={folder}"]
     return ["docker", "run", "--rm", "--network=host", user, *mount, f"--entrypoint={program}", image]

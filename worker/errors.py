@@ -22,6 +22,7 @@ WorkerError
     ├── EditFailed           any other final answer of OpenAI
     ├── StorageFailed        the finished picture could not be stored
     ├── MessageRefused       the message is invalid or names the wrong owner
+    ├── ConsentMissing       the message names no consent or no verified age, and REQUIRE_CONSENT asks for both
     ├── MessageExpired       the message waited longer than its time to live
     ├── DeadlineExceeded     the generation took longer than its deadline
     ├── Orphaned             no message accounts for the session
@@ -150,6 +151,11 @@ class StorageFailed(GenerationError):
 
 class MessageRefused(GenerationError):
     reason = "message_refused"
+
+
+class ConsentMissing(GenerationError):
+    reason = "consent_missing"
+    user_message = "Please accept the terms and confirm your age, then try again. Your credit has been returned."
 
 
 class MessageExpired(GenerationError):

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
 from worker import image_models
 from worker.errors import SettingsError
 from worker.image_models import Price
+from worker.networks import is_public
 from worker.photos.hosts import canonical_host
 
 SECRETS_DIR = Path("/run/secrets")
@@ -41,6 +42,15 @@ def _json(value: object) -> object:
 
 
 _Json = BeforeValidator(_json)
+
+
+class ApiKey(BaseModel):
+    """A client's key to the size API."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    per_minute: int = Field(default=600, ge=1, le=1_000_000)
 
 
 class Settings(BaseSettings):
@@ -96,6 +106,8 @@ class Settings(BaseSettings):
     lane_weights: Annotated[dict[str, float], NoDecode, _Json] = {"b2c": 5}
     #: Most share of all slots for one lane while others wait.
     lane_max_running: float = Field(default=0.5, gt=0, le=1)
+    #: A message without a consent_version, or without age_verified, is failed and refunded before any download.
+    require_consent: bool = False
     #: While this file exists nothing is taken from the queue: a rollout's new container waits until it has passed.
     intake_hold_file: Path | None = None
     lease_seconds: float = Field(default=30, ge=1)
@@ -105,6 +117,10 @@ class Settings(BaseSettings):
     orphan_grace_seconds: float | None = Field(default=None, ge=0)
     #: How often the books are proven for the metric; 0: never.
     audit_interval_seconds: int = Field(default=3600, ge=0)
+    #: Pictures, their addresses and kept messages are deleted at this age; 0: never.
+    data_life_hours: int = Field(default=6, ge=0, le=8760)
+    #: Calls to the storage that a purge makes at most.
+    data_life_requests_per_second: float = Field(default=50, gt=0, le=1000)
     #: The oldest dead letters make room beyond either limit. The smallest limit holds the largest message.
     dead_letters_max: int = Field(default=1000, ge=1)
     dead_letters_max_bytes: int = Field(default=8 * 1024 * 1024, ge=1024 * 1024)
@@ -114,11 +130,19 @@ class Settings(BaseSettings):
     #: Origins (scheme://host[:port]) that may resolve to private addresses, besides SUPABASE_URL's own.
     fetch_trusted_origins: Annotated[list[str], NoDecode, _Commas] = []
 
+    #: Callbacks of stores that are sent at once, in all and to one endpoint; 0 in all: this worker sends none.
+    webhook_concurrency: int = Field(default=64, ge=0, le=1000)
+    webhook_endpoint_concurrency: int = Field(default=4, ge=1, le=100)
+    #: Origins of partners that may resolve to private addresses. For tests, and for partners in our own network.
+    webhook_trusted_origins: Annotated[list[str], NoDecode, _Commas] = []
+
     #: 0: one per core.
     sizing_threads: int = Field(default=0, ge=0, le=64)
     sizing_queue: int = Field(default=32, ge=0, le=1000)
     #: A request's whole time, for an app that gives up after 5 s; its download gets four fifths of it.
     sizing_timeout_seconds: float = Field(default=4.5, gt=0, le=60)
+    #: By the client's name: `{"app": {"sha256": "<of the key>", "per_minute": 600}}`; each process counts by itself.
+    sizing_api_keys: Annotated[dict[str, ApiKey], NoDecode, _Json] = {}
     #: Another pose model file; its SHA-256 must be the packaged one's.
     pose_model_path: Path | None = None
 
@@ -140,7 +164,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: str) -> str:
-        return _redis_options(_url(value, {"redis", "rediss"}, "redis://user:password@host:6379/0"))
+        return _encrypted(_redis_options(_url(value, {"redis", "rediss"}, "redis://user:password@host:6379/0")))
 
     @field_validator("supabase_url", "openai_base_url")
     @classmethod
@@ -157,7 +181,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"the weight of {lane} is {weight:g}; it must be {_LIGHTEST:g} to {_HEAVIEST:g}")
         return value
 
-    @field_validator("fetch_trusted_origins")
+    @field_validator("fetch_trusted_origins", "webhook_trusted_origins")
     @classmethod
     def _origins(cls, value: list[str]) -> list[str]:
         return [origin(_url(item, {"http", "https"}, "https://host:port")) for item in value]
@@ -253,6 +277,14 @@ def _url(value: str, schemes: set[str], example: str) -> str:
     if not valid:
         raise ValueError(f"must be a URL like {example}")
     return value
+
+
+def _encrypted(url: str) -> str:
+    """`url` unless it leads over the internet without TLS; a name is looked up by `doctor` only."""
+    parts = urlsplit(url)
+    if parts.scheme == "redis" and is_public(canonical_host(parts.hostname or "")):
+        raise ValueError("over the internet it must be encrypted: use rediss://, or a private address")
+    return url
 
 
 def _redis_options(url: str) -> str:

@@ -15,6 +15,10 @@ interface MessageFields {
   version: 1;
   /** When it was queued (ISO 8601). */
   created_at: string;
+  /** Version of the terms that the person has agreed to. */
+  consent_version?: string | null;
+  /** True: the person's age was checked. */
+  age_verified?: boolean | null;
 }
 
 export type GenerationMessage =

@@ -128,6 +128,21 @@ BOARD = Dashboard(
             },
         ),
         Panel(
+            "How old is the oldest picture?",
+            "In the storage; the promise is 6 hours. It grows while no purge reaches its end.",
+            "s",
+            {"oldest": "max(wearon_data_life_oldest_age_seconds)"},
+        ),
+        Panel(
+            "How many pictures were deleted?",
+            "In an hour, because of their age; failures are pictures that stayed, and purges that did not reach their end.",
+            "short",
+            {
+                "deleted": "sum(increase(wearon_data_life_deleted_objects_total[1h]))",
+                "failures": "sum(increase(wearon_data_life_failures_total[1h]))",
+            },
+        ),
+        Panel(
             "How much of the time was the service available?",
             "A worker ready, nginx up, nothing failing, as a share of the last hour. The promise is 99.5 %.",
             "percentunit",

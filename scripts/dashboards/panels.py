@@ -54,6 +54,7 @@ def to_json(board: Dashboard) -> str:
         .timezone("browser")
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .annotation(_deploys())
+        .annotation(_maintenance())
         .link(build.DashboardLink("Dashboards").type(DashboardLinkType.DASHBOARDS).tags(["wearon"]).keep_time(True))
     )
     for name, value in board.fields.items():
@@ -67,6 +68,18 @@ def _deploys() -> build.AnnotationQuery:
     versions = "count by (version, commit) (wearon_build_info%s)"
     new = f"{versions % ''} unless {versions % ' offset 2m'}"
     return build.AnnotationQuery().name("Deploys").datasource(PROMETHEUS).enable(True).icon_color("blue").expr(new)
+
+
+def _maintenance() -> build.AnnotationQuery:
+    closed = "max(wearon_maintenance_timestamp_seconds) > 0"
+    return (
+        build.AnnotationQuery()
+        .name("Maintenance")
+        .datasource(PROMETHEUS)
+        .enable(True)
+        .icon_color("orange")
+        .expr(closed)
+    )
 
 
 def _panel(panel: Panel, number: int) -> Builder:

@@ -1,8 +1,8 @@
-"""Stands in for WhatsApp's Business Cloud API: `POST /v<version>/<number id>/messages` with a bearer, as Meta answers it.
+"""Stands in for WhatsApp's Business Cloud API: `POST /v<version>/<number id>/messages` with a bearer.
 
-Refuses what Meta refuses, with Meta's codes: a wrong token (190), an unknown number (100), a template that was not approved
-(132001), another number of texts (132000), a text with a newline, a tab or five blanks (132018), an empty one (131008), a
-message that becomes too long (132005).
+Refuses what Meta refuses, with Meta's codes: a wrong token (190), an unknown number (100), a template that was not
+approved (132001), another number of texts (132000), a text with a newline, a tab or five blanks (132018), an empty text
+(131008), a message that becomes too long (132005).
 """
 
 import json
@@ -50,23 +50,33 @@ class Account:
         if body is None:
             return refusal(404, 132001, "Template name does not exist in the translation")
         texts = [one.get("text", "") for part in template.get("components", []) for one in part["parameters"]]
-        if len(texts) != len(set(re.findall(r"\{\{\d\}\}", body))):
-            return refusal(400, 132000, "Number of parameters does not match the expected number of params")
-        if not all(text.strip() for text in texts):
-            return refusal(400, 131008, "Parameter of type text is missing text value")
-        if any(re.search(r"[\n\t\r]| {5}", text) for text in texts):
-            return refusal(
-                400, 132018, "Param text cannot have new-line/tab characters or more than 4 consecutive spaces"
-            )
-        for number, text in enumerate(texts, 1):
-            body = body.replace(f"{{{{{number}}}}}", text)
-        if len(body.encode("utf-16-le")) // 2 > MESSAGE_CHARACTERS:
-            return refusal(400, 132005, "Translated text too long")
+        if problem := complaint(body, texts):
+            return refusal(400, *problem)
         to = request["to"].removeprefix("+")
-        self.delivered.append((to, body))
+        self.delivered.append((to, filled(body, texts)))
         message = {"id": f"wamid.{len(self.delivered)}", "message_status": "accepted"}
         contact = {"input": request["to"], "wa_id": to}
         return 200, {"messaging_product": "whatsapp", "contacts": [contact], "messages": [message]}
+
+
+def complaint(body: str, texts: list[str]) -> tuple[int, str] | None:
+    """Meta's code and sentence for texts that do not fit into the template."""
+    if len(texts) != len(set(re.findall(r"\{\{\d\}\}", body))):
+        return 132000, "Number of parameters does not match the expected number of params"
+    if not all(text.strip() for text in texts):
+        return 131008, "Parameter of type text is missing text value"
+    if any(re.search(r"[\n\t\r]| {5}", text) for text in texts):
+        return 132018, "Param text cannot have new-line/tab characters or more than 4 consecutive spaces"
+    if len(filled(body, texts).encode("utf-16-le")) // 2 > MESSAGE_CHARACTERS:
+        return 132005, "Translated text too long"
+    return None
+
+
+def filled(body: str, texts: list[str]) -> str:
+    """The template with the texts in its places."""
+    for number, text in enumerate(texts, 1):
+        body = body.replace(f"{{{{{number}}}}}", text)
+    return body
 
 
 def refusal(status: int, code: int, message: str) -> tuple[int, dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""Alerts by WhatsApp's Business Cloud API: what Grafana would send, held against an API that refuses what Meta refuses.
+"""Alerts by WhatsApp's Business Cloud API: Grafana's requests, held against an API that refuses what Meta refuses.
 
-The payload is a template in Go's language. Alertmanager's amtool fills it in with the same engine, functions and data that
-Grafana has; only functions that both know are used.
+The payload is a template in Go's language. Alertmanager's amtool fills it in with the same engine, functions and data
+that Grafana has; only functions that both know are used.
 """
 
 import json
@@ -19,7 +19,7 @@ from tests import render as renderer
 from tests.alerts.cloud_api import BODY, MESSAGE_CHARACTERS, Account, serving
 from tests.programs import on_this_machine
 
-TOKEN = renderer.CLOUD["grafana_whatsapp_token"]
+TOKEN = str(renderer.CLOUD["grafana_whatsapp_token"])
 FILES = "grafana/staged/provisioning/alerting"
 ALERT = {
     "status": "firing",
@@ -43,8 +43,7 @@ def receivers(stack: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def account() -> Account:
-    template = (renderer.CLOUD.get("grafana_whatsapp_template", "wearon_alert"), "en")
-    return Account(TOKEN, renderer.CLOUD["grafana_whatsapp_number_id"], {template: BODY})
+    return Account(TOKEN, str(renderer.CLOUD["grafana_whatsapp_number_id"]), {("wearon_alert", "en"): BODY})
 
 
 @pytest.fixture

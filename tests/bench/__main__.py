@@ -14,10 +14,10 @@ from tests.bench.figures import Figure, as_json, as_text
 from tests.bench.options import Options
 from tests.bench.progress import Progress
 
-_NAMES = ("generation", "burst", "images", "sizing", "start", "rest", "growth", "outage", "backlog")
+_NAMES = ("generation", "burst", "images", "sizing", "start", "rest", "growth", "outage", "backlog", "bucket")
 PARTS = tuple(name for name in _NAMES if find_spec(f"tests.bench.{name}"))
 #: Each takes as long as all others together.
-ONLY_WHEN_NAMED = {"growth", "outage", "backlog"}
+ONLY_WHEN_NAMED = {"growth", "outage", "backlog", "bucket"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
         ("megapixels", "of each of the two photos"),
         ("burst", "messages at once (burst)"),
         ("waiting", "messages behind a paused intake (backlog)"),
+        ("objects", "objects of the storage (bucket)"),
+        ("purge-rate", "the worker's DATA_LIFE_REQUESTS_PER_SECOND (bucket)"),
         ("profile", "write a py-spy profile of the Celery process to this file"),
     ):
         field = known[name.replace("-", "_")]

@@ -1,7 +1,8 @@
 """Fits the lines through real people: `python -m tests.bench.fit_population ansur2.csv --rendered FOLDER`.
 
-The table has one measured adult a line: sex, age, stature_cm, weight_kg, chest_cm, waist_cm, hip_cm, biacromial_cm
-(ANSUR II, Gordon et al. 2014, NATICK/TR-15/007, public). FOLDER holds rendered bodies with the waist of ISO 8559-1.
+The table has one measured adult a line: sex, age, stature_cm, weight_kg, chest_cm, waist_cm, hip_cm, biacromial_cm,
+and the depths of chest, waist and hip (ANSUR II, Gordon et al. 2014, NATICK/TR-15/007, public). FOLDER holds rendered
+bodies with the waist of ISO 8559-1.
 """
 
 import csv
@@ -23,6 +24,7 @@ _COLUMNS = ("chest_cm", "waist_cm", "hip_cm", "biacromial_cm")
 #: Civilians spread wider than soldiers of one height and weight, and are measured with less care.
 _CARE = 1.15
 _FOLDS = 10
+_DEPTHS = ("chest_depth_cm", "waist_depth_cm", "hip_depth_cm")
 
 
 @click.command()
@@ -43,10 +45,12 @@ def fit(table: Path, rendered: Path) -> None:
         "roots": _range(np.concatenate([x[:, 2] for x, _ in by_sex.values()])),
         "ages": [17, 70],
         "lines": {},
+        "depths": {},
     }
     for sex, (inputs, girths) in by_sex.items():
         natural = girths - np.array([0, navel[sex], 0, 0])
         stored["lines"][sex] = _line(inputs, natural, f"{sex}: height, weight, age")
+        stored["depths"][sex] = _depths([row for row in people if row["sex"] == sex], inputs, natural)
     POPULATION_PATH.write_text(json.dumps(stored, indent=1) + "\n")
 
 
@@ -77,6 +81,18 @@ def _line(inputs: Array, girths: Array, name: str) -> dict[str, Any]:
         "coefficients": np.linalg.lstsq(inputs, girths)[0].T.round(5).tolist(),
         "deviations": (errors.std(axis=0) * _CARE).round(3).tolist(),
     }
+
+
+def _depths(rows: list[dict[str, str]], inputs: Array, girths: Array) -> dict[str, Any]:
+    """Lines from 1, height and girth to the depth at the same place, and their deviations."""
+    coefficients, deviations = [], []
+    for index, name in enumerate(_DEPTHS):
+        depth = np.array([float(row[name]) for row in rows])
+        known = np.column_stack([inputs[:, :2], girths[:, index]])
+        line = np.linalg.lstsq(known, depth)[0]
+        coefficients.append(line.round(5).tolist())
+        deviations.append(round(float((depth - known @ line).std() * _CARE), 3))
+    return {"coefficients": coefficients, "deviations": deviations}
 
 
 def _cross_validated(inputs: Array, girths: Array) -> Array:

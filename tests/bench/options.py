@@ -18,6 +18,8 @@ class Options:
     megapixels: float = 12
     burst: int = 1000
     waiting: int = 100_000
+    objects: int = 200_000
+    purge_rate: float = 50
     #: Write a py-spy profile (speedscope) of the Celery process beside the figures.
     profile: str = ""
 
@@ -33,4 +35,6 @@ class Options:
             megapixels=2,
             burst=50,
             waiting=min(self.waiting, 2000),
+            objects=min(self.objects, 500),
+            purge_rate=1000,
         )

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from tests.integration.worker_process import ENDED, ROOT, WorkerProcess
 from tests.sandbox.client import HTTP
+from tests.sandbox.processes import free_port, spawn
 from tests.sandbox.producer import QUEUE, Queued
 from tests.sandbox.sandbox import Sandbox
 
@@ -136,6 +137,13 @@ class Demo:
         self.console.print("\n[bold]wearon-worker audit[/]")
         return subprocess.run(command, cwd=ROOT, env=self.worker.environment, check=False).returncode == 0
 
+    def serve_page(self) -> str:
+        """Start the page to try the size estimates with; -> its address."""
+        port = free_port()
+        command = [sys.executable, "-m", "tests.try_page", "--port", str(port)]
+        spawn(command, log=self.output / "try-page.log", cwd=ROOT)
+        return f"http://127.0.0.1:{port}/try"
+
     def keep(self) -> None:
         """Leave everything running, with lines to try."""
         photo = self.sandbox.photos.url
@@ -143,7 +151,7 @@ class Demo:
         queue = f"redis-cli -u {self.sandbox.redis_url} LPUSH {QUEUE} {shlex.quote(message)}"
         size = shlex.quote(json.dumps(self.size_request()))
         self.console.print(
-            f"\n[bold]Everything keeps running[/] until Ctrl-C.\n\n"
+            f"\n[bold]Everything keeps running[/] until Ctrl-C.\n\nsizes     {self.serve_page()}\n"
             f"worker    {self.worker.url}  (log: {self.worker.log_path})\nSupabase  {self.sandbox.supabase_url}\n"
             f"OpenAI    {self.sandbox.openai_url}\nphotos    {photo('person.jpg')}\n"
             f"Redis     {self.sandbox.redis_url}\nPostgres  {self.sandbox.database_url}\n\n"

@@ -1,8 +1,11 @@
 """The engine of the test bed, a stack's Redis, and what a playbook run tells; fixtures are in conftest.py."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 from testinfra.host import Host
 
@@ -14,6 +17,14 @@ SERVICES = {
     *("redis", "redis-exporter", "celery-exporter", "worker-blue", "nginx", "prometheus", "node-exporter"),
     *("loki", "alloy", "grafana", "whatsapp-bridge"),
 }
+#: The beginnings of all secrets of the scenario `site` and of what surrounds it.
+SECRETS = [
+    "site-site-site-site-site-site",
+    "sk-sandbox",
+    "eyJhbGciOiJIUzI1NiI",
+    "testbed-grafana-",
+    "testbed-whatsapp-",
+]
 
 
 def docker(*arguments: str, check: bool = True) -> str:
@@ -21,6 +32,13 @@ def docker(*arguments: str, check: bool = True) -> str:
     return subprocess.run(
         ["docker", *arguments], check=check, capture_output=True, text=True, timeout=120
     ).stdout.strip()
+
+
+def ask_loki(server: Host, path: str, **parameters: str) -> Any:
+    """Return the data of an answer of Loki; its image has no shell, so that Grafana's container asks."""
+    url = f"http://loki:3100/loki/api/v1/{path}?{urlencode(parameters)}"
+    answer = json.loads(server.check_output(f"docker exec wearon-grafana-1 wget -q -O - '{url}'"))
+    return answer["data"]
 
 
 class Played:

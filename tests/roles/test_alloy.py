@@ -56,6 +56,7 @@ def test_selector_is_that_of_alloy_and_not_of_loki(selector: str, accepted: bool
         ("Starting server on :8080", True),
         ("\x1b[31m10:00:00.123 [Client ERROR] websocket closed\x1b[0m", True),
         ("2026/11/25 10:00:00 POST /whatsapp/send/grafana-alert/user/49170 200 1.2ms", False),
+        ('{"event": "message_failed", "level": "error"}', True),
         ("2026/11/25 10:00:00 Received a message:  see you at eight", False),
         ("and bring the keys", False),
         ("2026/11/25 10:00:00 Name:  The family", False),

@@ -128,6 +128,48 @@ def test_restore_that_fails_leaves_a_worker(host: Host, archive: Path, hook: str
     assert calls[-1] == "start blue"
 
 
+def test_rehearsal_restores_the_newest_archive_into_a_scratch_folder_while_the_stack_runs(
+    host: Host, archive: Path
+) -> None:
+    assert "there is no archive in" in host.run("restore", "--check-only").stderr
+    for day in (1, 2):
+        (host.folder / f"backups/wearon-{day}.tar.age").write_bytes(archive.read_bytes() if day == 2 else b"")
+    hook = 'case $1 in restore) cp "$2/queue" "$RESTORE_TO/" ;; check) grep -q kept "$RESTORE_TO/queue" ;; esac'
+    host.write("backup.d/redis", f"#!/bin/sh\n{hook}\n", 0o755)
+    run = host.run("restore", "--check-only")
+    assert (run.returncode, host.calls()) == (0, [])
+    assert run.stdout == f"redis can be restored from {host.folder}/backups/wearon-2.tar.age\n"
+    assert (host.folder / "backups/.rehearsed").exists()
+    assert not list((host.folder / "backups").glob(".work*"))
+    (host.folder / "backups/.rehearsed").unlink()
+    host.write("backup.d/redis", "#!/bin/sh\n[ $1 = restore ]\n", 0o755)
+    run = host.run("restore", "--check-only", str(archive))
+    assert (run.returncode, run.stderr) == (1, f"redis cannot be restored from {archive}\n")
+    assert not (host.folder / "backups/.rehearsed").exists(), "it proved nothing"
+
+
+@pytest.mark.parametrize(
+    ("role", "file"),
+    [
+        ("grafana", "data/grafana.db"),
+        ("whatsapp_bridge", "data/sqlite3.db"),
+        ("certbot", "config/live/wearon/fullchain.pem"),
+    ],
+)
+def test_hook_finds_out_that_what_it_restored_cannot_be_read(
+    rendered: Rendered, tmp_path: Path, role: str, file: str
+) -> None:
+    path = tmp_path / role / file
+    path.parent.mkdir(parents=True)
+    hook = ["sh", str(rendered.folder / "backup.d" / role), "check"]
+    environment = {**os.environ, "RESTORE_TO": str(tmp_path)}
+    path.write_bytes(b"neither a database nor a certificate")
+    assert subprocess.run(hook, env=environment, check=False, capture_output=True).returncode != 0
+    path.unlink()
+    path.parent.rmdir()
+    assert subprocess.run(hook, env=environment, check=False, capture_output=True).returncode == 0, "nothing was saved"
+
+
 def test_missing_restore_command_is_named(tmp_path: Path) -> None:
     variables = {
         "ansible_connection": "local",

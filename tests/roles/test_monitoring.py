@@ -16,7 +16,7 @@ import pytest
 import yaml
 from redis.connection import SSLConnection
 
-from tests.programs import command, in_image
+from tests.programs import command
 from tests.render import FULL, SPARSE
 from tests.roles.conftest import ROOT, Rendered
 
@@ -26,23 +26,6 @@ DOCUMENT = (ROOT / "docs/host-metrics.md").read_text()
 def test_prometheus_accepts_its_configuration(rendered: Rendered) -> None:
     path = str(rendered.folder / "prometheus/staged/prometheus.yml")
     is_accepted([*command("promtool", rendered.folder), "check", "config", path])
-
-
-@pytest.mark.images
-def test_loki_accepts_its_configuration(rendered: Rendered) -> None:
-    path = rendered.folder / "loki/conf/loki.yml"
-    is_accepted([*of_service(rendered, "loki", "/usr/bin/loki"), "-verify-config", f"-config.file={path}"])
-
-
-@pytest.mark.images
-def test_alloy_accepts_its_configuration(rendered: Rendered) -> None:
-    path = str(rendered.folder / "alloy/conf/config.alloy")
-    is_accepted([*of_service(rendered, "alloy", "alloy"), "validate", path])
-
-
-def of_service(rendered: Rendered, service: str, program: str) -> list[str]:
-    """Begin a command line that runs a program of the service's image over the rendered files."""
-    return in_image(rendered.services()[service]["image"], rendered.folder, program)
 
 
 def is_accepted(command: list[str]) -> None:

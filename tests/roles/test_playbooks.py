@@ -88,7 +88,9 @@ def test_private_address_is_one_of_ipv4(play: Play, address: str) -> None:
     ("role", "setting", "value"),
     [
         ("worker", "worker_supabase_url", "supabase.co"),
+        ("worker", "worker_redis_url", "redis://default:secret@203.0.113.10:6379/0"),
         ("worker", "worker_concurrency", "many"),
+        ("redis", "redis_password", "short"),
         ("base", "base_ssh_public_keys", []),
         ("nginx", "nginx_server_names", ["https://x"]),
         ("nginx", "nginx_trusted_proxies", "cloudflare"),
@@ -114,6 +116,17 @@ def test_group_that_is_missing_is_named(play: Play, there: str) -> None:
     run = play("playbooks/site.yml", hosts)
     assert run.returncode == 2
     assert "needs exactly one host in group `server`, at least one in group `workers`" in said(run)
+
+
+@pytest.mark.parametrize(
+    ("release", "sentence"),
+    [({}, "Name the release"), ({"worker_tag": "v1 2"}, "v1.4.0 or v1.4.0@sha256")],
+)
+def test_update_without_a_proper_release_is_refused(play: Play, release: dict[str, str], sentence: str) -> None:
+    run = play("playbooks/update_worker.yml", groups({"wearon-1": {}}, {"wearon-1": {}}), **release)
+    assert run.returncode == 2
+    assert sentence in said(run)
+    assert "unreachable=1" not in said(run)
 
 
 @pytest.mark.parametrize("playbook", ["update_worker", "rollback_worker", "releases", "maintenance"])

@@ -1,6 +1,7 @@
 """scripts/remote.sh, which the workflow on GitHub calls. On real hosts: tests/molecule/workers/tests/test_remote.py."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -20,10 +21,10 @@ exit 7
 """
 
 
-def remote(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def remote(folder: Path, playbook: str = PLAYBOOK, **environment: str) -> subprocess.CompletedProcess[str]:
     program = folder / "bin" / "ansible-playbook"
     program.parent.mkdir(exist_ok=True)
-    program.write_text(PLAYBOOK)
+    program.write_text(playbook)
     program.chmod(0o755)
     settings = {**SETTINGS, "VAULT_PASSWORD": "password", "RUNNER_TEMP": str(folder), **environment}
     path = f"{program.parent}:{os.environ['PATH']}"
@@ -48,12 +49,44 @@ def remote(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]
         ("rollback", "", "playbooks/rollback_worker.yml"),
         ("rollback", "v1.2.2", "playbooks/rollback_worker.yml -e to=v1.2.2"),
         ("provision", "", "playbooks/site.yml"),
+        ("check", "", "playbooks/site.yml --check"),
     ],
 )
 def test_action_is_a_playbook(tmp_path: Path, action: str, version: str, arguments: str) -> None:
     run = remote(tmp_path, ACTION=action, VERSION=version)
     assert f"arguments: --inventory inventory/production {arguments}\n" in run.stdout
     assert run.returncode == 7, "the playbook's failure is the job's"
+
+
+def test_database_comes_before_the_roles_and_the_worker(tmp_path: Path) -> None:
+    run = remote(tmp_path, DATABASE_URL="postgresql://me:s3cret@db/x")
+    playbooks = re.findall(r"playbooks/(\w+)", run.stdout)
+    assert playbooks == ["database", "provision_new", "update_worker"]
+    assert "s3cret" not in run.stdout + run.stderr
+    assert "the SQL functions are not applied" in remote(tmp_path).stderr
+
+
+@pytest.mark.parametrize(("changed", "code"), [("changed=0", 0), ("changed=3", 1)])
+def test_check_fails_when_a_host_differs_from_the_repository(tmp_path: Path, changed: str, code: int) -> None:
+    run = remote(tmp_path, f"#!/bin/sh\necho 'wearon-1 : ok=9 {changed} unreachable=0'", ACTION="check")
+    assert run.returncode == code
+    assert ("These hosts differ from the repository" in run.stderr) is bool(code)
+
+
+def test_rehearsal_opens_the_newest_archive_with_an_identity_that_leaves(tmp_path: Path) -> None:
+    run = remote(tmp_path, ACTION="rehearse", BACKUP_IDENTITY="AGE-1")
+    assert f"playbooks/restore.yml -e check_only=true -e identity={tmp_path}/remote." in run.stdout
+    assert not list(tmp_path.glob("remote.*"))
+    assert "BACKUP_IDENTITY is empty" in remote(tmp_path, ACTION="rehearse").stderr
+
+
+def test_workflow_checks_every_night_and_rehearses_every_week() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())
+    night, week = (one["cron"] for one in workflow[True]["schedule"])
+    assert (night.split()[2:], week.split()[2:]) == (["*"] * 3, ["*", "*", "1"])
+    action = workflow["jobs"]["deploy"]["steps"][-1]["env"]["ACTION"]
+    assert f"github.event.schedule == '{week}' && 'rehearse'" in action
+    assert "github.event.schedule && 'check'" in action
 
 
 @pytest.mark.parametrize(("answer", "breaks"), [("true", True), ("false", False), ("", False)])
@@ -104,4 +137,4 @@ def test_missing_setting_is_named(tmp_path: Path, name: str) -> None:
 def test_unknown_action_is_refused(tmp_path: Path) -> None:
     run = remote(tmp_path, ACTION="destroy")
     assert run.returncode == 2
-    assert "deploy, rollback and provision" in run.stderr
+    assert "deploy, rollback, provision, check and rehearse are known" in run.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import command, on_this_machine, runs_images
+from tests.programs import command, on_this_machine, runs_image_of
 from tests.render import SPARSE
 from tests.roles.conftest import Rendered
 from tests.roles.test_roles import LAYOUT
@@ -135,7 +135,7 @@ def test_nginx_accepts_its_configuration(rendered: Rendered) -> None:
     ]
     is_accepted(on_this_machine("openssl"), *request, "-keyout", key, "-out", certificate)
     configuration = folder / "staged/nginx.conf"
-    if not runs_images():
+    if not runs_image_of("nginx"):
         configuration = with_own_types(configuration)
     is_accepted(*command("nginx", folder), "-t", "-q", "-e", "stderr", "-c", configuration)
 

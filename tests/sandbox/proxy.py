@@ -22,7 +22,7 @@ class Proxy:
         self.port = free_port()
         self.folder = data_folder()
         self.ca_file = self.folder / "ca.pem"
-        self._tls = _context(self.ca_file) if tls else None
+        self._tls = tls_context(self.ca_file) if tls else None
         self._loop = BackgroundLoop()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -100,7 +100,7 @@ class Proxy:
         later(self._delay, writer.close)
 
 
-def _context(ca_file: Path) -> ssl.SSLContext:
+def tls_context(ca_file: Path) -> ssl.SSLContext:
     """A certificate of a new authority, whose own certificate is written to `ca_file`."""
     import trustme
 

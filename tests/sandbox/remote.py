@@ -1,6 +1,7 @@
 """Handles on the three HTTP servers: the commands and questions of the tests."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.error import HTTPError
@@ -8,6 +9,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 #: Where every server takes commands.
 CONTROL = "/__control"
+_PLANTED_AT_ONCE = 20_000
 _OPENER = build_opener(ProxyHandler({}))  # never through a proxy from the environment
 
 
@@ -81,6 +83,16 @@ class GatewayRemote(Faulty):
     def objects(self) -> dict[str, StoredObject]:
         """The stored objects, by path."""
         return {item["path"]: StoredObject(**item, remote=self) for item in self.command("objects")}
+
+    def plant(self, bucket: str, objects: Iterable[tuple[str, float, int]]) -> None:
+        """Store many objects at once: name, age in seconds and size of each."""
+        objects = list(objects)
+        for start in range(0, len(objects), _PLANTED_AT_ONCE):
+            self.command("plant", bucket=bucket, objects=objects[start : start + _PLANTED_AT_ONCE])
+
+    def paths(self, bucket: str) -> set[str]:
+        """The names of all objects."""
+        return set(self.command("paths", bucket=bucket))
 
     def requests(self) -> dict[str, int]:
         """The number of requests of each operation, by its name (rpc/start_generation, storage/upload ...)."""

@@ -27,7 +27,10 @@ MIGRATION = ROOT / "worker" / "generation" / "sql" / "functions.sql"
 TEMPLATE = "template_wearon"
 BUCKET = "virtual-tryon-images"
 #: Emptied by `reset()`, with every table that refers to them.
-_TABLES = ("auth.users", "stores", "witness.status_changes", "witness.balance_changes")
+_TABLES = (
+    *("auth.users", "stores", "witness.status_changes", "witness.balance_changes"),
+    *("wearon.session_events", "wearon.data_life", "wearon.data_life_open"),
+)
 
 
 class Sandbox(Records):

@@ -75,3 +75,30 @@ def test_buckets_are_private_and_have_to_exist(sandbox: Sandbox, bucket: Any) ->
     anonymous = {"apikey": sandbox.anon_key}
     refused = HTTP.post(f"{url}/object/virtual-tryon-images/b.jpg", files={"file": b"1"}, headers=anonymous)
     assert refused.json()["statusCode"] == "403"
+
+
+def test_a_listing_is_of_one_folder_and_in_pages(bucket: Any, sandbox: Sandbox) -> None:
+    names = ["a/b/c.jpg", "a/b/d.jpg", "a/B.jpg", "a/z.jpg", "a//e.jpg", "aa/f.jpg"]
+    sandbox.gateway.plant("virtual-tryon-images", [(name, 3600, 7) for name in names])
+
+    entries = bucket.list("a")
+    assert [(it["name"], it["id"] is None) for it in entries] == [
+        ("", True), ("B.jpg", False), ("b", True), ("z.jpg", False),
+    ]  # fmt: skip
+    assert entries[3]["metadata"]["size"] == 7
+    assert [it["name"] for it in bucket.list("a/", {"limit": 2, "offset": 1})] == ["B.jpg", "b"]
+    assert [it["name"] for it in bucket.list("A/b/")] == ["c.jpg", "d.jpg"]
+    assert [it["name"] for it in bucket.list("")] == ["a", "aa"]
+
+
+def test_a_page_and_a_removal_have_their_limits(bucket: Any, sandbox: Sandbox) -> None:
+    names = [f"a/{number:04}.jpg" for number in range(1600)]
+    sandbox.gateway.plant("virtual-tryon-images", [(name, 3600, 7) for name in names])
+
+    assert len(bucket.list("a", {"limit": 5000})) == 1500
+    for refused in ([], names[:1001]):
+        with pytest.raises(StorageApiError, match="items"):
+            bucket.remove(refused)
+    sandbox.gateway.fault("partial", on="storage/remove", times=1)
+    assert [it["name"] for it in bucket.remove(names[:4])] == [names[0], names[2]]
+    assert len(bucket.remove(names[:1000])) == 998

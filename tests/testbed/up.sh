@@ -38,13 +38,19 @@ fi
 worker_build=$!
 build --target host --build-arg HOST_SUITE=bookworm -t testbed/host:bookworm $here
 for target in host registry pebble apt neighbour; do build --target $target -t "testbed/$target" $here; done
-for service in redis nginx certbot; do
-  build --target $service --build-arg "CERTBOT=${certbot_tag#v}" -t "$(image_of $service)" $here
-done
-images=("$(image_of redis)" "$(image_of nginx)" "$(image_of certbot)")
+# A published image that is on this machine (make images) is taken as it is. Grafana and the bridge are always stand-ins:
+# the scenarios look at what these have been sent.
+pulled() { docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$1" 2>/dev/null | grep -q "^${1%:*}@"; }
+images=() real=() standins=()
+provide() { # target of the Dockerfile, image
+  images+=("$2")
+  if [[ $1 != grafana && $1 != whatsapp-bridge ]] && pulled "$2"; then real+=("$2") && return; fi
+  build --target "$1" --build-arg "CERTBOT=${certbot_tag#v}" --build-context bridge=bridge -t "$2" $here
+  [[ $(docker image inspect --format '{{.Config.Labels.testbed}}' "$2") == package ]] || standins+=("$2")
+}
+for service in redis nginx certbot; do provide $service "$(image_of $service)"; done
 while read -r target role prefix; do
-  build --target "$target" -t "$(image_of "$role" "$prefix")" $here
-  images+=("$(image_of "$role" "$prefix")")
+  provide "$target" "$(image_of "$role" "$prefix")"
 done <<'LIST'
 prometheus prometheus prometheus
 node-exporter prometheus prometheus_node_exporter
@@ -129,3 +135,4 @@ bash $here/sandbox.sh sandbox
 [[ -f $state/backup-identity.txt ]] || docker exec testbed-neighbour age-keygen >"$state/backup-identity.txt" 2>/dev/null
 [[ -f $state/id_ed25519 ]] || ssh-keygen -q -t ed25519 -N '' -C testbed -f "$state/id_ed25519"
 say "up: $(IFS=' '; echo "${images[*]}")"
+say "stand-ins: $(IFS=' '; echo "${standins[*]:-none}"); published images: $(IFS=' '; echo "${real[*]:-none}"); the others: Debian's programs"

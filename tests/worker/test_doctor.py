@@ -1,5 +1,6 @@
 """`wearon-worker doctor` against real services, healthy and not."""
 
+import asyncio
 import json
 import shutil
 import socket
@@ -240,6 +241,24 @@ def test_a_redis_that_will_throw_messages_away_is_a_failure(sandbox: Sandbox, do
     finally:
         sandbox.redis.config_set("maxmemory", 0)
         sandbox.redis.config_set("maxmemory-policy", "noeviction")
+
+
+@pytest.mark.parametrize(
+    ("url", "leads_to", "public"),
+    [
+        ("redis://managed.example:6379", "203.0.113.10", "203.0.113.10"),
+        ("redis://managed.example:6379", "2001:db8::1", "2001:db8::1"),
+        ("redis://redis:6379", "172.18.0.2", ""),
+        ("redis://cache.internal", "10.0.0.5", ""),
+        ("rediss://managed.example:6380", "203.0.113.10", ""),
+    ],
+)
+def test_redis_over_the_internet_is_encrypted(
+    monkeypatch: pytest.MonkeyPatch, url: str, leads_to: str, public: str
+) -> None:
+    family = socket.AF_INET6 if ":" in leads_to else socket.AF_INET
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(family, 1, 6, "", (leads_to, 6379))])
+    assert asyncio.run(broker._public_address(url)) == public
 
 
 @pytest.mark.parametrize(

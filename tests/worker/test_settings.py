@@ -61,6 +61,10 @@ def test_a_missing_variable_is_named(settings: Settings, monkeypatch: pytest.Mon
         ("REDIS_URL", "redis://localhost:6379/0?socket_timeout=5", "only rediss:// may have options"),
         ("REDIS_URL", "redis://localhost:6379/0?ssl_cert_reqs=none", "only rediss:// may have options"),
         ("REDIS_URL", "rediss://localhost:6379/0?ssl_cert_reqs=some", "like ssl_cert_reqs=required"),
+        ("REDIS_URL", "redis://203.0.113.10:6379/0", "over the internet it must be encrypted: use rediss://"),
+        ("REDIS_URL", "redis://[2001:db8::1]:6379/0", "over the internet it must be encrypted"),
+        ("REDIS_URL", "redis://[::ffff:8.8.8.8]", "over the internet it must be encrypted"),
+        ("REDIS_URL", "redis://172.32.0.1", "over the internet it must be encrypted"),
         ("SUPABASE_URL", "project.supabase.co", "must be a URL like https://"),
         ("SUPABASE_URL", "https://exa mple.test", "printable ASCII without spaces"),
         ("SUPABASE_URL", "https://example.test\u201d", "printable ASCII without spaces"),
@@ -133,9 +137,22 @@ def test_a_secret_file_that_is_no_text_is_named(
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://localhost", "redis://localhost/", "redis://h:1/15", "rediss://h:1/0?ssl_cert_reqs=none"]
+    "url",
+    [
+        "redis://localhost",
+        "redis://localhost/",
+        "redis://h:1/15",
+        "rediss://h:1/0?ssl_cert_reqs=none",
+        "rediss://203.0.113.10",
+        "redis://10.0.0.1",
+        "redis://172.31.255.255",
+        "redis://100.64.0.1",
+        "redis://[fd00::1]:6379",
+        "redis://[::1]",
+        "redis://redis.example.com",
+    ],
 )
-def test_redis_may_be_a_database_and_have_options_of_tls(
+def test_redis_may_be_a_database_near_by_or_have_tls(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("REDIS_URL", url)

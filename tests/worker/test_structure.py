@@ -12,11 +12,12 @@ FLOORS = [
     {"cli"},
     {"supervisor"},
     {"http", "doctor"},
+    {"webhooks"},
     {"generation", "sizing"},
     {"clients"},
     {"settings"},
     {"health", "memory", "metrics", "photos"},
-    {"errors", "image_models", "logs", "redis_client"},
+    {"errors", "image_models", "logs", "networks", "redis_client"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = {

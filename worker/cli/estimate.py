@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from worker.errors import ImageError, WorkerError
 from worker.photos.decode import decode
 from worker.settings import IMAGE_MAX_BYTES
 from worker.sizing.annotate import annotate as draw
-from worker.sizing.charts import DEFAULT_CHART, Fit
+from worker.sizing.charts import Chart, Fit
 from worker.sizing.estimator import Estimate
 from worker.sizing.estimator import estimate as measure
 from worker.sizing.measurements import Measurer
@@ -22,7 +23,9 @@ from worker.sizing.photo import read
 from worker.sizing.population import GIRTHS, Person, Sex
 from worker.sizing.pose import Landmarker, ModelUnusable, verify_model
 from worker.sizing.refusals import PhotoRefused
+from worker.sizing.standard_charts import STANDARD_CHARTS, ChartName
 from worker.sizing.units import check_weight
+from worker.sizing.views import SidePhoto
 
 
 @click.command(name="estimate")
@@ -31,6 +34,10 @@ from worker.sizing.units import check_weight
 @click.option("--weight", type=FiniteRange(10, 450), help="Weight in kg; as good as a photo.")
 @click.option("--sex", type=click.Choice(["F", "M"]))
 @click.option("--age", type=FiniteRange(10, 120), help="Age in years.")
+@click.option(
+    "--side", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A second photo, from the side."
+)
+@click.option("--chart", type=click.Choice(list(STANDARD_CHARTS)), default="unisex-eu", show_default=True)
 @click.option("--fit", type=click.Choice(["tight", "regular", "loose"]), default="regular", show_default=True)
 @click.option(
     "--annotate", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture of what was measured."
@@ -41,6 +48,8 @@ def command(
     weight: float | None,
     sex: Sex | None,
     age: float | None,
+    side: Path | None,
+    chart: ChartName,
     fit: Fit,
     annotate: Path | None,
 ) -> None:
@@ -50,13 +59,16 @@ def command(
     """
     if photo is None and weight is None:
         raise WorkerError("Give a photo, --weight or both: the height alone tells no size.")
+    if side is not None and photo is None:
+        raise WorkerError("--side is a second photo: give one from the front, too.")
     if weight is not None:
         try:
             check_weight(weight, height)
         except ValueError as error:
             raise WorkerError(str(error)) from None
     data = None if photo is None else read_picture(photo, IMAGE_MAX_BYTES)
-    found = _measure(data, str(photo), Person(height, weight, sex, age), fit)
+    beside = None if side is None else partial(read, read_picture(side, IMAGE_MAX_BYTES))
+    found = _measure(data, str(photo), Person(height, weight, sex, age), STANDARD_CHARTS[chart], fit, beside)
     _print(found, Console())
     if annotate and data is not None and found.silhouette is not None:
         try:
@@ -66,12 +78,12 @@ def command(
         click.echo(f"Annotated picture: {annotate}")
 
 
-def _measure(data: bytes | None, name: str, person: Person, fit: Fit) -> Estimate:
+def _measure(data: bytes | None, name: str, person: Person, chart: Chart, fit: Fit, side: SidePhoto | None) -> Estimate:
     try:
         verify_model()
         with _silent_stderr(), Landmarker() as landmarker:
             picture = None if data is None else read(data)
-            return measure(picture, person, DEFAULT_CHART, fit, detector=landmarker, measurer=Measurer())
+            return measure(picture, person, chart, fit, detector=landmarker, measurer=Measurer(), side=side)
     except PhotoRefused as error:
         raise WorkerError(f"{name}: {error} ({error.reason}) {error.hint}") from None
     except (ImageError, ModelUnusable) as error:
@@ -83,9 +95,11 @@ def _print(found: Estimate, console: Console) -> None:
     table.add_column("")
     table.add_column("cm", justify="right")
     table.add_column("90 % of the time within", justify="right")
+    table.add_column(f"as {found.size}")
     for name in GIRTHS:
         girth = getattr(found.measurements, name)
-        table.add_row(name, f"{girth.value:.1f}", f"± {girth.uncertainty:.1f}")
+        verdict = found.verdicts[found.size].get(name, "")
+        table.add_row(name, f"{girth.value:.1f}", f"± {girth.uncertainty:.1f}", verdict)
     console.print(table)
     chances = ", ".join(f"{size} {chance:.0%}" for size, chance in found.probabilities.items())
     console.print(f"{found.size} fits: {found.confidence:.0%} ({chances}). Body type: {found.body_type}.")

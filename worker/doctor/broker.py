@@ -1,9 +1,12 @@
 """Checks of Redis: it answers quickly, does what the worker asks of it, is new enough, and keeps what it has."""
 
+import asyncio
 import statistics
 import time
 from contextlib import suppress
+from socket import SOCK_STREAM
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.exceptions import (
@@ -20,6 +23,7 @@ from worker import clients
 from worker.doctor.broker_trial import refused_commands, refused_events
 from worker.doctor.result import Result, fail, ok, warn
 from worker.generation import keys
+from worker.networks import is_public
 from worker.redis_client import TakesNoWrites
 from worker.settings import Settings
 
@@ -31,7 +35,9 @@ _BY_HAND = "look in the service's console: version 6.2 or newer, persistence on,
 
 
 async def redis(settings: Settings) -> list[Result]:
-    """Reachable, quick, no cluster, permitted, new enough, keeps what it has."""
+    """Encrypted where it has to be, reachable, quick, no cluster, permitted, new enough, keeps what it has."""
+    if public := await _public_address(settings.redis_url):
+        return [fail("redis", f"REDIS_URL leads over the internet to {public}, not encrypted", "use rediss://")]
     client = clients.redis_client(settings)
     try:
         async with client:
@@ -46,6 +52,17 @@ async def redis(settings: Settings) -> list[Result]:
     if info.get("cluster_enabled"):
         return [_cluster()]
     return [_version(info, latency), *permissions, _persistence(info), _eviction(info)]
+
+
+async def _public_address(url: str) -> str:
+    """A public address of the host that connections without TLS would go to; empty: there is none."""
+    parts = urlsplit(url)
+    if parts.scheme != "redis":
+        return ""
+    with suppress(OSError):
+        found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, parts.port or 6379, type=SOCK_STREAM)
+        return next((str(address[0]) for *_, address in found if is_public(str(address[0]))), "")
+    return ""
 
 
 def _explain(error: RedisError | OSError) -> Result:

@@ -19,7 +19,8 @@ async def refused_commands(client: Redis) -> list[str]:
     trial = _trial(keys.claimed(name), keys.celery_queue(name), keys.alive(name), keys.lease(name), keys.deaths(name))
     # These change nothing in keys that are the worker's.
     trial += [["LTRIM", key, 0, -1] for key in (keys.QUEUE, keys.DEAD)]
-    trial += [["EXISTS", key] for key in (keys.LIMITER, keys.PAUSE, keys.SETTLEMENTS, keys.AUDIT, keys.SWEEP_LOCK)]
+    values = (keys.LIMITER, keys.PAUSE, keys.SETTLEMENTS, keys.AUDIT, keys.SWEEP_LOCK, keys.DATA_LIFE_LOCK)
+    trial += [["EXISTS", key] for key in values]
     async with client.pipeline(transaction=False) as pipe:
         for words in trial:
             pipe.execute_command(*words)

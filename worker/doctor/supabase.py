@@ -37,7 +37,7 @@ async def database(settings: Settings) -> list[Result]:
                 await run(client.table(channel.table).select("id").limit(1), "it refuses")
         except ServiceUnavailable as error:
             return [_refused("database", error)]
-        return [_key(settings), await _functions(client), *await _ledgers(client)]
+        return [_key(settings), await _functions(client), *await _ledgers(client), *await _events(client)]
 
 
 def _key(settings: Settings) -> Result:
@@ -79,6 +79,21 @@ async def _ledgers(client: AsyncPostgrestClient) -> list[Result]:
     ways = "; ".join(f"{table}: {', '.join(map(str, roles))}" for table, roles in sorted(writable.items()))
     remedy = "read docs/hardening.md, then apply `wearon-worker schema --hardening`"
     return [warn("ledgers", f"users may change credits, {ways}", remedy)]
+
+
+async def _events(client: AsyncPostgrestClient) -> list[Result]:
+    """A warning when the boards' tables take no events; nothing when the functions are missing."""
+    try:
+        refused = await run(client.rpc("wearon_event_examine", {}), "it refuses")
+    except FunctionMissing:
+        return []
+    except ServiceUnavailable as error:
+        return [_refused("events", error)]
+    if not isinstance(refused, dict) or not refused:
+        return [ok("events", "the tables of the quality boards take the sessions' events")]
+    what = "; ".join(f"{table}: {text}" for table, text in sorted(refused.items()))
+    remedy = "mend the table as the server says; results and refunds are not affected, the boards miss these sessions"
+    return [warn("events", f"the quality boards' tables take no events: {what}", remedy)]
 
 
 def _refused(check: str, error: ServiceUnavailable) -> Result:

@@ -18,6 +18,8 @@ from worker.generation.byte_budget import ByteBudget
 from worker.generation.celery_app import create_app
 from worker.generation.claims import Claims
 from worker.generation.consumer import Consumer
+from worker.generation.data_life.schedule import DataLifeSchedule
+from worker.generation.data_life.tools import Tools
 from worker.generation.dead_letters import DeadLetters
 from worker.generation.delivery import Delivery
 from worker.generation.expiry import Expiry
@@ -59,6 +61,7 @@ class QueueSide:
     settlement: Settlement
     heartbeat: Heartbeat
     audits: AuditSchedule
+    data_life: DataLifeSchedule
     health_check: HealthCheck
     metrics: Shared
     connections: AsyncExitStack
@@ -71,6 +74,7 @@ class CelerySide:
     pipeline: Pipeline
     claims: Claims
     leases: Leases
+    settlement: Settlement
     #: Loops that never end by themselves.
     background: list[Coroutine[Any, Any, Any]]
 
@@ -102,6 +106,9 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         memory_full=HighWater(settings.memory_high_water).reached,
     )
     on_progress = partial(health.progress, "sweeper")
+    storage = clients.http_client(clients.STORAGE_TIMEOUT, connections=10)
+    connections.push_async_callback(storage.aclose)
+    tools = Tools(settings, database, clients.storage_client(settings, storage), redis)
     stuck = Stuck(
         settings,
         claims=claims,
@@ -123,6 +130,7 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         settlement=settlement,
         heartbeat=heartbeat,
         audits=AuditSchedule(database, redis, settings.audit_interval_seconds),
+        data_life=DataLifeSchedule(tools.purge(), tools.record, redis, settings.data_life_hours),
         health_check=HealthCheck(health, claims.prove, sessions.usable),
         metrics=Shared(redis, claims, Limiter(redis, settings.openai_requests_per_minute)),
         connections=connections,
@@ -142,7 +150,7 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     probes = Probes(pauses, settings.quota_pause_seconds)
     expiry = Expiry(pauses, settings)
     limiter = Limiter(redis, settings.openai_requests_per_minute, check=breaker.check)
-    starts = Starts(sessions, leases, settlement, expiry)
+    starts = Starts(sessions, leases, settlement, expiry, require_consent=settings.require_consent)
     fetcher = ImageFetcher(
         trusted_origins=settings.trusted_origins,
         max_bytes=settings.image_max_bytes,
@@ -182,7 +190,7 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
         dead_letters=DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes),
     )
     claims = Claims(redis, instance, settings.lease_seconds)
-    return CelerySide(pipeline, claims, leases, [leases.renew_forever(), editor.models.watch_forever()])
+    return CelerySide(pipeline, claims, leases, settlement, [leases.renew_forever(), editor.models.watch_forever()])
 
 
 def _redis(settings: Settings) -> Redis:

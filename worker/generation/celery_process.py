@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from worker import logs
-from worker.generation.link import AskMetrics, Beat, Ended, Link, Metrics, Release, Up
+from worker.generation.link import AskMetrics, Beat, CallbacksQueued, Ended, Link, Metrics, Release, Up
 from worker.health import Health
 
 INSTANCE_VARIABLE = "WEARON_INSTANCE"
@@ -50,13 +50,17 @@ class CeleryProcess:
         """Process id."""
         return self._process.pid
 
-    async def watch(self, health: Health, slot_freed: Callable[[], None]) -> str:
+    async def watch(
+        self, health: Health, slot_freed: Callable[[], None], callbacks_queued: Callable[[], None] | None = None
+    ) -> str:
         """Hear the process until it ends; -> how it ended. Calls `slot_freed` whenever a generation has ended."""
         self._link = await Link.open(self._socket)
         async for event in self._link.events():
             match event:
                 case Ended():
                     slot_freed()
+                case CallbacksQueued() if callbacks_queued:
+                    callbacks_queued()
                 case Up():
                     self._up.set()
                 case Metrics(families):

@@ -20,9 +20,14 @@ def identify(payload: bytes) -> SessionRef | None:
 
 def session_of(payload: bytes) -> tuple[UUID, set[str]] | None:
     """Session of a message whose channel cannot be read, with the owners that the message names."""
+    session_id = _session_id(_readable(payload))
+    return (session_id, owners(payload)) if session_id else None
+
+
+def owners(payload: bytes) -> set[str]:
+    """The user and the store that any message names, as far as they can be read."""
     fields = _readable(payload)
-    session_id, owners = _session_id(fields), (fields.get("user_id"), fields.get("store_id"))
-    return (session_id, {owner.lower() for owner in owners if isinstance(owner, str)}) if session_id else None
+    return {owner.lower() for owner in (fields.get("user_id"), fields.get("store_id")) if isinstance(owner, str)}
 
 
 def correlation(payload: bytes) -> dict[str, str]:

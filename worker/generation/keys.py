@@ -33,6 +33,10 @@ OPENAI_SERVED = "wearon:openai:served"
 #: Result of the last audit, and who is making the next one.
 AUDIT = "wearon:audit"
 AUDIT_LOCK = "wearon:audit:lock"
+#: Result of the last purge, the place of one that is under way, and its lock.
+DATA_LIFE = "wearon:data-life"
+DATA_LIFE_PLACE = "wearon:data-life:place"
+DATA_LIFE_LOCK = "wearon:data-life:lock"
 #: Held by the one instance that sweeps.
 SWEEP_LOCK = "wearon:sweep:lock"
 
@@ -42,6 +46,7 @@ _TYPES = {
     **dict.fromkeys((SETTLEMENTS, REJECTED), "hash"),
     **dict.fromkeys((DEAD_BYTES, DEAD_DROPPED, INTAKE_STOPPED, INTAKE_STOPPED_SINCE), "string"),
     **dict.fromkeys((PAUSE, OPENAI_SERVED, AUDIT, AUDIT_LOCK, SWEEP_LOCK, LANES_CLOCK, LANES_RETURNED), "string"),
+    **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK), "string"),
     INSTANCES: "set",
     **dict.fromkeys((LIMITER, LANES), "zset"),
 }

@@ -32,6 +32,11 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class CallbacksQueued:
+    """A settled session's event waits for the deliverer of callbacks."""
+
+
+@dataclass(frozen=True)
 class Metrics:
     """The values of all metrics of the Celery process."""
 
@@ -48,7 +53,7 @@ class Release:
     """Order: requeue or fail everything that runs."""
 
 
-Event = Up | Beat | Ended | Metrics | AskMetrics | Release
+Event = Up | Beat | Ended | CallbacksQueued | Metrics | AskMetrics | Release
 _KINDS = {kind.__name__: kind for kind in get_args(Event)}
 
 

@@ -34,6 +34,7 @@ class Receipt(BaseModel):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost_usd: Decimal | None = None
+    model: str | None = None
     #: From the message to the answer; None: not known.
     processing_time_ms: int | None = None
 

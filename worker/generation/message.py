@@ -66,6 +66,11 @@ class GenerationMessage(BaseModel):
     version: Annotated[Literal[1], BeforeValidator(_integer)] = Field(description="Version of this contract.")
     created_at: Annotated[datetime, BeforeValidator(timestamp)] = Field(description="When it was queued (ISO 8601).")
 
+    consent_version: str | None = Field(
+        default=None, max_length=100, description="Version of the terms that the person has agreed to."
+    )
+    age_verified: bool | None = Field(default=None, description="True: the person's age was checked.")
+
     @model_validator(mode="after")
     def _has_its_owner(self) -> Self:
         if getattr(self, self.channel.owner_column) is None:
@@ -76,6 +81,17 @@ class GenerationMessage(BaseModel):
     def session(self) -> SessionRef:
         """The session that the try-on is made for."""
         return SessionRef(self.channel, self.session_id)
+
+    @property
+    def consents(self) -> bool:
+        """True when the person has agreed to a version of the terms, and the age was checked."""
+        return bool(self.consent_version and self.age_verified)
+
+    @property
+    def consent(self) -> dict[str, bool | str]:
+        """Consent and age for logs and events, as far as the message names them."""
+        named = {"consent_version": self.consent_version, "age_verified": self.age_verified}
+        return {name: value for name, value in named.items() if value is not None}
 
     @property
     def owner_id(self) -> UUID:

@@ -12,6 +12,9 @@ from worker.errors import GenerationError
 from worker.generation.channel import Channel, SessionRef
 from worker.logs import bound
 
+#: What an event says of its generation; neither a prompt nor an address.
+Facts = dict[str, bool | int | float | str]
+
 
 class Outcome(BaseModel):
     """Completed with a picture, or failed with the sentence that the user reads."""
@@ -32,6 +35,8 @@ class Outcome(BaseModel):
     reason: str = ""
     #: Of the ended generation, for the log of the process that writes the outcome.
     request_id: str = Field(default_factory=lambda: str(bound().get("request_id", "")))
+    #: For the session's event, beside what stands here.
+    facts: Facts = {}
     #: When the message was made and when the end was known, in seconds since 1970; None: the message did not say.
     created_at: float | None = None
     known_at: float = Field(default_factory=time.time)
@@ -43,6 +48,7 @@ class Outcome(BaseModel):
         error: GenerationError,
         processing_time_ms: int = 0,
         created_at: datetime | None = None,
+        facts: Facts | None = None,
     ) -> Self:
         """The outcome of a generation that ended with `error`."""
         return cls(
@@ -53,9 +59,16 @@ class Outcome(BaseModel):
             user_message=error.user_message,
             reason=error.reason,
             created_at=created_at.timestamp() if created_at else None,
+            facts=facts or {},
         )
 
     @property
     def session(self) -> SessionRef:
         """The session that has ended."""
         return SessionRef(self.channel, self.session_id)
+
+    @property
+    def event(self) -> Facts:
+        """Facts for the session's event."""
+        named = {"request_id": self.request_id, "reason": self.reason}
+        return {**{name: value for name, value in named.items() if value}, **self.facts}

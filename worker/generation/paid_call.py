@@ -67,6 +67,7 @@ class PaidCall:
         try:
             async with asyncio.timeout(None) as limit:
                 run.attempt.stop = partial(_expire_in, limit, 0)
+                run.facts["model"] = self._editor.models.in_use
                 edit = await self._editor.edit(
                     pictures,
                     prompt,

@@ -192,7 +192,7 @@ class Pipeline:
 
 
 def _failed(run: Run, error: GenerationError) -> Outcome:
-    return Outcome.failed(run.message.session, error, run.elapsed_ms, run.message.created_at)
+    return Outcome.failed(run.message.session, error, run.elapsed_ms, run.message.created_at, run.facts)
 
 
 def _dropped() -> End:

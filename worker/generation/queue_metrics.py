@@ -15,6 +15,7 @@ from worker.generation import keys, odd
 from worker.generation.audit import Report
 from worker.generation.audit.kinds import WRONG
 from worker.generation.claims import Claims
+from worker.generation.data_life.record import Result
 from worker.generation.lane_view import LaneView, lane_metrics
 from worker.generation.limiter import Limiter
 from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
@@ -34,7 +35,7 @@ if queued > 0 then
   end
 end
 return {queued, made, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3]), redis.call('HLEN', KEYS[4]),
-        redis.call('HLEN', KEYS[5]), redis.call('MGET', KEYS[6], KEYS[7], KEYS[8])}
+        redis.call('HLEN', KEYS[5]), redis.call('MGET', KEYS[6], KEYS[7], KEYS[8], KEYS[9])}
 """
 
 
@@ -64,8 +65,8 @@ class Shared:
 
     async def _counts(self) -> list[Metric]:
         lists = [keys.QUEUE, keys.claimed(self._claims.instance), keys.DEAD, keys.SETTLEMENTS, keys.REJECTED]
-        values = [keys.AUDIT, keys.DEAD_DROPPED, keys.PAUSE]
-        queued, end, claimed, dead, waiting, rejected, (audit, dropped, kept) = await self._look(
+        values = [keys.AUDIT, keys.DEAD_DROPPED, keys.PAUSE, keys.DATA_LIFE]
+        queued, end, claimed, dead, waiting, rejected, (audit, dropped, kept, purged) = await self._look(
             keys=[*lists, *values], args=[_END, MAX_MESSAGE_BYTES]
         )
         last = _last_audit(audit)
@@ -77,6 +78,7 @@ class Shared:
             _findings(last.get("kinds", {})),
             _gauge("wearon_audit_drift_credits", "Credits that are not where they belong.", last["drift"]),
             _gauge("wearon_audit_timestamp_seconds", "When the last audit ended; 0: never.", last["time"]),
+            *_data_life(Result.read(purged)),
             _gauge("wearon_queue_messages", "Messages that wait, in the queue and in lanes.", messages),
             _gauge("wearon_queue_oldest_message_age_seconds", "Age of the oldest of them.", oldest),
             _gauge("wearon_dead_letters", "Dead letters that are kept.", dead),
@@ -125,6 +127,15 @@ def _pause(pause: Pause | None) -> list[Metric]:
         paused.add_metric([reason], pause is not None and pause.reason == reason)
     since = pause.since if pause else 0
     return [paused, _gauge("wearon_intake_paused_timestamp_seconds", "When the pause began; 0: there is none.", since)]
+
+
+def _data_life(result: Result | None) -> list[Metric]:
+    """The age grows while no purge reaches its end."""
+    last, age = (result.time, time.time() - result.oldest) if result else (0.0, 0.0)
+    return [
+        _gauge("wearon_data_life_timestamp_seconds", "When the last purge ended; 0: never.", last),
+        _gauge("wearon_data_life_oldest_age_seconds", "Age that the oldest picture in the bucket may have.", age),
+    ]
 
 
 def _number(kept: bytes | None) -> int:

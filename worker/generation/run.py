@@ -5,12 +5,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from worker.errors import AccountRefused, ServiceUnavailable
-from worker.generation import metrics
+from worker.generation import metrics, prompt
 from worker.generation.breaker import Attempt
 from worker.generation.byte_budget import Held
 from worker.generation.leases import Lease
 from worker.generation.marks import Stage
 from worker.generation.message import GenerationMessage
+from worker.generation.outcome import Facts
 
 
 class SessionTaken(Exception):  # no failure: there is nothing left to do
@@ -42,10 +43,13 @@ class Run:
     keep_mark: bool = False
     #: The session was looked at once more just before the first request that may be paid.
     checked: bool = False
+    #: For the session's event.
+    facts: Facts = field(init=False)
     attempt: Attempt = field(init=False)
 
     def __post_init__(self) -> None:
         self.attempt = Attempt(self.message.session_id, probe=bool(self.probe))
+        self.facts = {"request_id": self.message.request_id, "prompt_version": prompt.version(self.message.prompt)}
 
     @property
     def elapsed_ms(self) -> int:

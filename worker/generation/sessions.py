@@ -24,15 +24,15 @@ log = get_logger(__name__)
 MIGRATION = Path(__file__).parent / "sql" / "functions.sql"
 HARDENING = MIGRATION.with_name("hardening.sql")
 #: What the migration must be at least; raised with every change of a function's behaviour.
-MIGRATION_VERSION = 3
+MIGRATION_VERSION = 4
 SIGNATURES = {
     "start_generation": "p_channel text, p_session_id uuid, p_owner_id uuid",
     "requeue_generation": "p_channel text, p_session_id uuid",
     "complete_generation": (
         "p_channel text, p_session_id uuid, p_image_url text, p_input_tokens integer, p_output_tokens integer, "
-        "p_cost_usd numeric, p_processing_time_ms integer"
+        "p_cost_usd numeric, p_processing_time_ms integer, p_event jsonb"
     ),
-    "fail_generation": "p_channel text, p_session_id uuid, p_message text, p_processing_time_ms integer",
+    "fail_generation": "p_channel text, p_session_id uuid, p_message text, p_processing_time_ms integer, p_event jsonb",
 }
 _PAGE = 1000
 #: PostgREST learns of a fresh migration within this.
@@ -65,6 +65,10 @@ class Change(BaseModel):
     refund: str | None = None
     #: False: the ledger shows that the session's credit was never taken, went back or is used (start only).
     paid: bool = True
+    #: The table that did not take the session's event, with the SQLSTATE (complete and fail only).
+    events_error: str = ""
+    #: A callback of the store waits for its deliverer (complete and fail only).
+    callbacks: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,9 @@ class Sessions:
         output_tokens: int | None,
         cost_usd: Decimal | None,
         processing_time_ms: int,
+        facts: dict[str, Any] | None = None,
     ) -> Change:
-        """processing -> completed."""
+        """processing -> completed; `facts` go into the session's event."""
         return await self._change(
             "complete_generation",
             session,
@@ -113,12 +118,19 @@ class Sessions:
             p_output_tokens=output_tokens,
             p_cost_usd=None if cost_usd is None else float(cost_usd),
             p_processing_time_ms=processing_time_ms,
+            p_event=facts or {},
         )
 
-    async def fail(self, session: SessionRef, message: str, processing_time_ms: int | None) -> Change:
-        """queued|pending|processing -> failed, with the refund to the payer."""
+    async def fail(
+        self, session: SessionRef, message: str, processing_time_ms: int | None, facts: dict[str, Any] | None = None
+    ) -> Change:
+        """queued|pending|processing -> failed, with the refund to the payer; `facts` go into the session's event."""
         return await self._change(
-            "fail_generation", session, p_message=message, p_processing_time_ms=processing_time_ms
+            "fail_generation",
+            session,
+            p_message=message,
+            p_processing_time_ms=processing_time_ms,
+            p_event=facts or {},
         )
 
     async def installed(self, patience_seconds: float = 0) -> Installed:

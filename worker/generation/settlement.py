@@ -5,7 +5,7 @@ away nor a worker that dies in between loses a paid picture or a refund.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.errors import CallRejected, ServiceUnavailable
-from worker.generation import metrics, odd
+from worker.generation import events, metrics, odd
 from worker.generation.database import AnswerLost
 from worker.generation.outcome import Outcome
 from worker.generation.ownership import Ownership
@@ -45,6 +45,8 @@ class Settlement:
         self._rejected = Rejected(redis)
         self._ownership = Ownership(redis)
         self._deferred = asyncio.Event()
+        #: Called when a callback of a store waits for its deliverer.
+        self.on_callbacks: Callable[[], None] = _nothing
         #: Outcomes waited at the last look.
         self._waits = False
         #: Outcomes that this process wrote without getting an answer: the database may have them all the same.
@@ -181,6 +183,10 @@ class Settlement:
             if len(self._unsure) < _UNSURE_MAX:
                 self._unsure.add(outcome.session_id)
             raise
+        if change.events_error:
+            events.refused(change.events_error)
+        if change.callbacks:
+            self.on_callbacks()
         return _report(outcome, change, steps["settle"])
 
     def _count_lost(self, outcome: Outcome, there: bool) -> None:
@@ -198,8 +204,11 @@ class Settlement:
                 output_tokens=outcome.output_tokens,
                 cost_usd=outcome.cost_usd,
                 processing_time_ms=outcome.processing_time_ms,
+                facts=outcome.event,
             )
-        return await self._sessions.fail(outcome.session, outcome.user_message, outcome.processing_time_ms)
+        return await self._sessions.fail(
+            outcome.session, outcome.user_message, outcome.processing_time_ms, outcome.event
+        )
 
 
 def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
@@ -225,6 +234,10 @@ def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
             # Nothing was credited: an operator has to look at how this session was charged.
             log.error("refund_by_hand_needed", payer=change.refund, **event)
     return already and not change.changed
+
+
+def _nothing() -> None:
+    """No deliverer to wake."""
 
 
 def _read(session_id: str, kept: bytes) -> Outcome | None:

@@ -4,7 +4,14 @@ import asyncio
 import time
 from contextlib import suppress
 
-from worker.errors import InvalidMessage, MessageExpired, MessageRefused, Orphaned, ServiceUnavailable
+from worker.errors import (
+    ConsentMissing,
+    InvalidMessage,
+    MessageExpired,
+    MessageRefused,
+    Orphaned,
+    ServiceUnavailable,
+)
 from worker.generation import metrics
 from worker.generation.expiry import Expiry
 from worker.generation.leases import Leases
@@ -24,11 +31,20 @@ _NOTE_SECONDS = 2.0
 class Starts:
     """Each method waits until Redis and the database answer."""
 
-    def __init__(self, sessions: Sessions, leases: Leases, settlement: Settlement, expiry: Expiry) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        leases: Leases,
+        settlement: Settlement,
+        expiry: Expiry,
+        *,
+        require_consent: bool = False,
+    ) -> None:
         self._sessions = sessions
         self._leases = leases
         self._settlement = settlement
         self._expiry = expiry
+        self._require_consent = require_consent
 
     async def start(self, run: Run) -> bool:
         """queued -> processing; false when a worker that is gone has come so far that OpenAI may have been paid.
@@ -64,6 +80,8 @@ class Starts:
             await self.note_unpaid(run)  # it waits in the queue only after an answer without a picture
         if run.lease.mark.starts > MAX_STARTS:
             raise InvalidMessage("poison", f"{MAX_STARTS} workers ended in the middle of this message")
+        if self._require_consent and not message.consents:
+            raise ConsentMissing("message names no consent_version or no age_verified; REQUIRE_CONSENT asks for both")
         self._log_start(run, again=not run.lease.first)
         return True
 
@@ -72,7 +90,8 @@ class Starts:
         metrics.waited(queued_seconds)
         if again:
             metrics.RESTARTED.inc()
-        log.info("generation_started", queued_seconds=round(queued_seconds, 3), starts=run.lease.mark.starts)
+        queued = {"queued_seconds": round(queued_seconds, 3), "starts": run.lease.mark.starts}
+        log.info("generation_started", **queued, **run.message.consent)
 
     async def restart(self, run: Run) -> None:
         """queued -> processing again, after a wait of our own.

@@ -59,6 +59,7 @@ class Steps:
             input_tokens=edit.input_tokens,
             output_tokens=edit.output_tokens,
             cost_usd=edit.cost_usd,
+            model=edit.model,
             processing_time_ms=run.elapsed_ms,
         )
         await self._starts.note_paid(run, receipt)
@@ -119,6 +120,7 @@ def _completed(run: Run, url: str, receipt: Receipt, processing_time_ms: int) ->
         input_tokens=receipt.input_tokens,
         output_tokens=receipt.output_tokens,
         cost_usd=receipt.cost_usd,
+        facts=run.facts | ({"model": receipt.model} if receipt.model else {}),
         created_at=run.message.created_at.timestamp(),
     )
 

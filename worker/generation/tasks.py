@@ -22,7 +22,7 @@ from worker.generation import metrics
 from worker.generation.bootstrap import celery_side
 from worker.generation.celery_app import TASK, create_app, worker_arguments
 from worker.generation.celery_process import INSTANCE_VARIABLE, LINK_VARIABLE
-from worker.generation.link import AskMetrics, Beat, Ended, Event, Link, Metrics, Release, Up
+from worker.generation.link import AskMetrics, Beat, CallbacksQueued, Ended, Event, Link, Metrics, Release, Up
 from worker.generation.message import parse
 from worker.generation.pipeline import End
 from worker.generation.retrying import until_available
@@ -78,6 +78,7 @@ class GenerationLoop:
         metrics.IN_FLIGHT.set_function(lambda: self._active)
         metrics.LEASES.set_function(lambda: side.leases.held)
         self._link = await Link.open(self._socket)
+        side.settlement.on_callbacks = self._tell_callbacks
         self._built.set()
         # None of these ends by itself; without one of them the process would only look alive.
         await asyncio.gather(*side.background, self._beat_forever(), self._obey())
@@ -102,6 +103,9 @@ class GenerationLoop:
             await self._claims.finish(payload)
         else:
             await self._claims.requeue_always(payload, behind=_BEHIND if end is End.REQUEUE_BEHIND else 0)
+
+    def _tell_callbacks(self) -> None:
+        self._link.send(CallbacksQueued())
 
     async def _beat_forever(self) -> None:
         while True:

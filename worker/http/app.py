@@ -11,6 +11,7 @@ from worker.http.errors import answer_errors
 from worker.http.requests import RequestMiddleware
 from worker.settings import Settings
 from worker.sizing import api
+from worker.webhooks.description import describe
 
 
 def create_app(settings: Settings, health: Health) -> FastAPI:
@@ -19,6 +20,7 @@ def create_app(settings: Settings, health: Health) -> FastAPI:
     app.add_middleware(RequestMiddleware)
     app.include_router(api.create_router(settings, health))
     answer_errors(app)
+    describe(app.webhooks)
 
     @app.head("/health", include_in_schema=False)
     @app.get("/health")

@@ -1,12 +1,9 @@
 """The guarded download of a customer's photo; both halves of the worker get every picture through it."""
 
 import asyncio
-import os
-import ssl
 import time
 from collections.abc import Callable
 
-import certifi
 import httpcore
 import stamina
 
@@ -14,9 +11,9 @@ from worker import __version__
 from worker.errors import ImageInvalid, ImageTooLarge, ImageUnavailable
 from worker.photos.guard import CONNECT_TIMEOUT_SECONDS, GuardedBackend, Resolver, is_public, resolve
 from worker.photos.labels import compression, other_kind, retry_after_seconds
+from worker.photos.pools import pool, tls_context
 from worker.photos.url import Location, locate
 
-KEEPALIVE_SECONDS = 15.0
 #: Of one photo, the first one included; the fetch's whole time ends them, too.
 ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 0.2
@@ -63,10 +60,10 @@ class ImageFetcher:
         self._trusted_origins = trusted_origins
         self._max_bytes = max_bytes
         self._timeout_seconds = timeout_seconds
-        context = _tls_context()
+        context = tls_context()
         # Two pools, so that a connection to a trusted origin can never serve a URL that is not.
-        self._public = _pool(GuardedBackend(resolver, is_public), context, downloads)
-        self._trusted = _pool(GuardedBackend(resolver, lambda _: True), context, downloads)
+        self._public = pool(GuardedBackend(resolver, is_public), context, downloads)
+        self._trusted = pool(GuardedBackend(resolver, lambda _: True), context, downloads)
         self._turns = asyncio.Semaphore(downloads)
 
     async def fetch(self, url: str, on_size: Callable[[int], None] | None = None) -> bytes:
@@ -121,7 +118,7 @@ class ImageFetcher:
             raise _Passing(f"Photo host {location.host}: {type(error).__name__}.") from None
 
     async def _answer(self, location: Location, on_size: Callable[[int], None] | None) -> bytes:
-        pool = self._trusted if location.origin in self._trusted_origins else self._public
+        connections = self._trusted if location.origin in self._trusted_origins else self._public
         url = httpcore.URL(
             scheme=location.scheme.encode(),
             host=location.host.encode(),
@@ -129,7 +126,7 @@ class ImageFetcher:
             target=location.target.encode(),
         )
         headers = [(b"Host", location.authority.encode()), *_HEADERS]
-        async with pool.stream("GET", url, headers=headers, extensions={"timeout": _TIMEOUTS}) as response:
+        async with connections.stream("GET", url, headers=headers, extensions={"timeout": _TIMEOUTS}) as response:
             size = self._check(response, location.host)
             if on_size:
                 on_size(size)
@@ -166,22 +163,3 @@ class ImageFetcher:
 
     def _too_large(self, size: int) -> ImageTooLarge:
         return ImageTooLarge(f"Image has at least {size:,} bytes; the limit is {self._max_bytes:,}.")
-
-
-def _pool(backend: GuardedBackend, context: ssl.SSLContext, connections: int) -> httpcore.AsyncConnectionPool:
-    return httpcore.AsyncConnectionPool(
-        ssl_context=context,
-        max_connections=connections,
-        max_keepalive_connections=connections,
-        keepalive_expiry=KEEPALIVE_SECONDS,
-        network_backend=backend,
-    )
-
-
-def _tls_context() -> ssl.SSLContext:
-    """Verifies against the system's trust store (SSL_CERT_FILE, SSL_CERT_DIR), or certifi's where it is empty."""
-    context = ssl.create_default_context()
-    chosen = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
-    if not chosen and not context.cert_store_stats()["x509_ca"]:
-        context.load_verify_locations(certifi.where())
-    return context

@@ -47,6 +47,14 @@ class EstimateResponse(BaseModel):
                     "size_range": {"lower": "M", "upper": "L"},
                     "uncertainty_cm": {"chest_cm": 5.9, "waist_cm": 5.7, "hip_cm": 4.6, "shoulder_cm": 1.8},
                     "size_probabilities": {"XS": 0.0, "S": 0.105, "M": 0.674, "L": 0.22, "XL": 0.001, "XXL": 0.0},
+                    "verdicts": {
+                        "XS": {"chest": "12 cm too tight"},
+                        "S": {"chest": "4 cm too tight"},
+                        "M": {"chest": "fits"},
+                        "L": {"chest": "4 cm too loose"},
+                        "XL": {"chest": "12 cm too loose"},
+                        "XXL": {"chest": "20 cm too loose"},
+                    },
                     "recommendation": "sure",
                     "basis": "front",
                     "warnings": [],
@@ -72,15 +80,25 @@ class EstimateResponse(BaseModel):
         dict[str, float],
         Field(description="Probability of each size, small to large. The largest one stands for larger people, too."),
     ]
+    verdicts: Annotated[
+        dict[str, dict[str, str]],
+        Field(description="By size and place that the chart limits: `fits`, `3 cm too tight` or `3 cm too loose`."),
+    ]
     recommendation: Annotated[
         Literal["sure", "unsure"],
-        Field(description="`unsure`: an interval above ±12 cm, a body beyond the chart, an unlikely weight: ask."),
+        Field(
+            description="`unsure`: a confidence below 0.6, an interval above ±12 cm, a body beyond the chart or an "
+            "unlikely weight: ask."
+        ),
     ]
     basis: Annotated[
-        Literal["prior", "front"], Field(description="`prior`: no photo, people of that height and weight alone.")
+        Literal["prior", "front", "front+side"],
+        Field(description="`prior`: no photo, people of that height and weight alone."),
     ]
     warnings: Annotated[list[str], Field(description="What makes this estimate less certain, a code each.")]
-    hint: Annotated[str, Field(description="A sentence for the customer that explains `weight_unlikely`; else empty.")]
+    hint: Annotated[
+        str, Field(description="For the customer: explains `weight_unlikely` and `side_photo_unusable`; else empty.")
+    ]
     request_id: str
 
 

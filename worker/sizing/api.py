@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.exceptions import HTTPException
 
 from worker.health import Health
@@ -15,6 +15,8 @@ from worker.photos.fetcher import ImageFetcher
 from worker.settings import Settings
 from worker.sizing import metrics
 from worker.sizing.answers import EstimateResponse, InvalidRequest, Problem, Refusal
+from worker.sizing.api_keys import ApiKeys, GivenKey
+from worker.sizing.download import download
 from worker.sizing.estimator import Estimate, estimate
 from worker.sizing.hang_up import unless_gone
 from worker.sizing.measurements import Measurer
@@ -35,11 +37,17 @@ _DOWNLOADS = 24
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "The picture cannot be fetched, or it is no picture."},
+    401: {"model": Problem, "description": "The API key is not known."},
     413: {"model": Problem, "description": "The request body is too large."},
     415: {"model": Problem, "description": "The request body is not sent as JSON."},
     422: {
         "model": Refusal | InvalidRequest,
         "description": "The input is invalid, or the picture cannot be measured (with `reason` and `hint`).",
+    },
+    429: {
+        "model": Problem,
+        "description": "The API key's limit is used up.",
+        "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
     },
     500: {"model": Problem, "description": "Anything unexpected."},
     503: {
@@ -63,6 +71,7 @@ def create_router(settings: Settings, health: Health) -> APIRouter:
         queue=settings.sizing_queue,
         model_path=settings.pose_model_path or MODEL_PATH,
     )
+    keys = ApiKeys(settings.sizing_api_keys)
     metrics.watch_pool(lambda: pool.pending, pool.limit)
 
     @asynccontextmanager
@@ -75,10 +84,15 @@ def create_router(settings: Settings, health: Health) -> APIRouter:
             await pool.close()
             await fetcher.aclose()
 
+    async def admit(key: GivenKey = None) -> None:
+        keys.admit(key)
+
     router = APIRouter(lifespan=lifespan)
 
     @router.post(PATH, responses=RESPONSES)
-    async def estimate_body(body: EstimateRequest, request: Request) -> EstimateResponse:
+    async def estimate_body(
+        body: EstimateRequest, request: Request, _: Annotated[None, Depends(admit)]
+    ) -> EstimateResponse:
         """Estimate chest, waist, hip and shoulder, and the size that fits."""
         if not pool.loaded:
             metrics.ended("starting")
@@ -112,15 +126,15 @@ async def _load(pool: Pool, health: Health) -> None:
 
 
 async def _estimate(body: EstimateRequest, fetcher: ImageFetcher, pool: Pool) -> Estimate:
-    data = None
+    data, side = None, None
     if body.image_url is not None:
         with metrics.step("fetch"):
-            data = await fetcher.fetch(body.image_url)
+            data, side = await download(body.image_url, body.side_image_url, fetcher)
 
     def measure(detector: Detector, measurer: Measurer) -> Estimate:
         photo = None if data is None else read(data)
         fit = body.fit or "regular"
-        return estimate(photo, body.person(), body.chart(), fit, detector=detector, measurer=measurer)
+        return estimate(photo, body.person(), body.limits(), fit, detector=detector, measurer=measurer, side=side)
 
     return await pool.run(measure)
 

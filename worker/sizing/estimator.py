@@ -5,13 +5,13 @@ from typing import Literal
 
 from worker.sizing.answers import BodyType
 from worker.sizing.charts import FIT_CM, Chart, Fit, Normal
-from worker.sizing.features import features
 from worker.sizing.measurements import Measurements, Measurer
 from worker.sizing.photo import Photo
 from worker.sizing.population import Person
 from worker.sizing.pose import Detector
-from worker.sizing.quality import check
 from worker.sizing.silhouette import Silhouette
+from worker.sizing.verdicts import verdicts
+from worker.sizing.views import SidePhoto, from_front, from_side
 from worker.sizing.warnings import warnings, weight_hint
 
 Recommendation = Literal["sure", "unsure"]
@@ -22,6 +22,8 @@ SLIM_WAIST_TO_HEIGHT = 0.42
 ATHLETIC_CHEST_TO_WAIST = 1.22
 #: A size is recommended alone from this probability; below, its likelier neighbour is named, too.
 _ALONE = 0.9
+#: Below this probability that the recommended size fits, its neighbour is nearly as likely.
+_SURE = 0.6
 #: No size is recommended from this half-width of an interval, in cm.
 _UNSURE_CM = 12.0
 
@@ -38,6 +40,8 @@ class Estimate:
     confidence: float
     #: By size, from small to large; the largest one also stands for larger people.
     probabilities: dict[str, float]
+    #: By size and place: `fits`, or how much too tight or too loose it is.
+    verdicts: dict[str, dict[str, str]]
     recommendation: Recommendation
     body_type: BodyType
     warnings: list[str]
@@ -45,15 +49,23 @@ class Estimate:
 
 
 def estimate(
-    photo: Photo | None, person: Person, chart: Chart, fit: Fit, *, detector: Detector, measurer: Measurer
+    photo: Photo | None,
+    person: Person,
+    chart: Chart,
+    fit: Fit,
+    *,
+    detector: Detector,
+    measurer: Measurer,
+    side: SidePhoto | None = None,
 ) -> Estimate:
     """Measure the person in the photo; without a photo, answer from people of that height and weight.
+
+    `side` reads a second photo, from the side; where it cannot be used, the first one counts alone.
 
     Raises:
         PhotoRefused: the photo cannot be measured; the error says why and what to change.
     """
-    silhouette = None if photo is None else check(photo, detector)
-    measured = measurer.measure(None if silhouette is None else features(silhouette), person)
+    silhouette, measured, lost = _measure(photo, side, person, detector, measurer)
     girths = {
         name: Normal(girth.value + FIT_CM[fit], girth.deviation)
         for name, girth in (("chest", measured.chest), ("waist", measured.waist), ("hip", measured.hip))
@@ -62,21 +74,39 @@ def estimate(
     chances = chart.probabilities(girths, measured.correlation)
     lower, upper = _range(index, chances)
     beyond = chart.exceeded(**{name: girth.value for name, girth in girths.items()})
-    hint = weight_hint(measured, person)
-    further = {"weight_unlikely": bool(hint), "beyond_chart": beyond}
+    doubt = weight_hint(measured, person)
+    confidence = chart.chance_to_fit(index, girths, measured.correlation)
+    vague = confidence < _SURE or _is_vague(measured, chart)
+    further = {
+        "side_photo_unusable": bool(lost),
+        "weight_unlikely": bool(doubt),
+        "beyond_chart": beyond,
+    }
     return Estimate(
         silhouette=silhouette,
         measurements=measured,
         size=chart.names[index],
         lower=chart.names[lower],
         upper=chart.names[upper],
-        confidence=chart.chance_to_fit(index, girths, measured.correlation),
+        confidence=confidence,
         probabilities=dict(zip(chart.names, chances, strict=True)),
-        recommendation="unsure" if beyond or hint or _is_vague(measured, chart) else "sure",
+        verdicts=verdicts(chart, {name: girth.value for name, girth in girths.items()}),
+        recommendation="unsure" if beyond or doubt or vague else "sure",
         body_type=body_type(measured, person.height_cm),
         warnings=[*warnings(silhouette, measured), *(code for code, holds in further.items() if holds)],
-        hint=hint,
+        hint=" ".join(filter(None, (doubt, lost and f"The photo from the side was left out: {lost}"))),
     )
+
+
+def _measure(
+    photo: Photo | None, side: SidePhoto | None, person: Person, detector: Detector, measurer: Measurer
+) -> tuple[Silhouette | None, Measurements, str]:
+    """The outline and the girths, and why the photo from the side cannot be used."""
+    if photo is None:
+        return None, measurer.measure(None, person), ""
+    silhouette, outline = from_front(photo, person.height_cm, detector, measurer)
+    depths, lost = (None, "") if side is None else from_side(side, person.height_cm, detector)
+    return silhouette, measurer.measure(outline, person, depths), lost
 
 
 def body_type(measured: Measurements, height_cm: float) -> BodyType:

@@ -12,10 +12,12 @@ from typing import Literal
 
 import numpy as np
 
+from worker.sizing.depths import DepthLines
 from worker.sizing.outline import COEFFICIENTS_PATH, OutlineModel, Reading
 from worker.sizing.population import Expected, Person, Population
+from worker.sizing.rows import Array
 
-Basis = Literal["prior", "front"]
+Basis = Literal["prior", "front", "front+side"]
 
 #: A half-width of a 90 % interval in standard deviations of a normal distribution.
 NORMAL_90 = 1.645
@@ -24,6 +26,9 @@ NORMAL_90 = 1.645
 _CLOTHING_CM = np.array([14.0, 17.0, 17.0, 0.0])
 _CLOTHING_SPREAD_CM = np.array([10.0, 9.0, 8.0, 4.0])
 _CLOTHING_INDEX, _CLOTHING_INDEX_SPREAD = 0.45, 0.3
+#: The part of the outline's say that clothing takes away: with more of it the photo of a person in everyday clothes is
+#: worse than the height and the sex alone.
+_CLOTHING_DOUBT = 0.5
 #: The share of the outline's variance that counts beside the population's. The outline's girths come from a regression:
 #: they lean towards the mean already, and would do so twice.
 _LEAN = 0.08
@@ -70,23 +75,29 @@ class Measurer:
         self.outline = OutlineModel(path)
         self.population = Population()
 
-    def measure(self, features: Mapping[str, float] | None, person: Person) -> Measurements:
-        """Girths of this person; weight, sex and age narrow the answer when they are given."""
+    def measure(
+        self, features: Mapping[str, float] | None, person: Person, depths: Array | None = None
+    ) -> Measurements:
+        """Girths of this person; weight, sex, age and depths from a side view narrow the answer when they are given."""
         expected = self.population.expect(person)
         if features is None:
             return _measurements(expected, person, None)
         reading = self.outline.read(features, person.height_cm)
         found = _correct(expected, reading, person)
+        if depths is not None:
+            lines = DepthLines.mixed(self.population.depths, self.population.shares(person))
+            found = lines.correct(found, depths, person.height_cm)
+        basis: Basis = "front" if depths is None else "front+side"
         contradiction = _contradiction(reading, person)
         if abs(contradiction) < _CONTRADICTION:
-            return _measurements(found, person, reading)
+            return _measurements(found, person, reading, basis)
         without = self.population.expect(replace(person, weight_kg=None))
         widened = np.minimum(
             found.deviations * (abs(contradiction) - 1), np.maximum(without.deviations, found.deviations)
         )
         root = _root(reading, person.height_cm)
         return replace(
-            _measurements(Expected(found.values, widened), person, reading),
+            _measurements(Expected(found.values, widened), person, reading, basis),
             weight_expected_kg=root**2 * person.height_cm,
         )
 
@@ -100,7 +111,7 @@ def _correct(expected: Expected, reading: Reading, person: Person) -> Expected:
     own = reading.deviations[person.root is not None] ** 2
     clothed = clothing * _CLOTHING_SPREAD_CM**2
     population = expected.deviations**2
-    share = population / (population + _LEAN * own + clothed)
+    share = population / (population + _LEAN * own + clothed) * (1 - clothing * _CLOTHING_DOUBT)
     variances = share**2 * (own + clothed) + (1 - share) ** 2 * population
     values = expected.values + share * (girths - expected.values)
     return Expected(values, np.sqrt(np.minimum(variances, population)))
@@ -119,7 +130,7 @@ def _root(reading: Reading, height_cm: float) -> float:
     return float(reading.root - reading.clothing * _CLOTHING_INDEX * np.sqrt(height_cm) / 100)
 
 
-def _measurements(found: Expected, person: Person, reading: Reading | None) -> Measurements:
+def _measurements(found: Expected, person: Person, reading: Reading | None, basis: Basis = "prior") -> Measurements:
     chest, waist, hip, shoulder = (
         Measurement(float(value), float(deviation * NORMAL_90))
         for value, deviation in zip(found.values, found.deviations, strict=True)
@@ -129,7 +140,7 @@ def _measurements(found: Expected, person: Person, reading: Reading | None) -> M
         waist,
         hip,
         shoulder,
-        basis="prior" if reading is None else "front",
+        basis=basis,
         correlation=_CORRELATIONS[person.weight_kg is not None],
         reading=reading,
     )

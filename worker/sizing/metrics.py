@@ -9,7 +9,17 @@ from worker.metrics import counter, gauge, histogram
 from worker.sizing.answers import Reason
 
 _UNUSABLE = tuple(kind.reason for kind in (ImageRefused, ImageUnavailable, ImageTooLarge, ImageInvalid))
-_OTHER_OUTCOMES = ("completed", "invalid", "saturated", "timeout", "starting", "failed", "aborted")
+_OTHER_OUTCOMES = (
+    "completed",
+    "invalid",
+    "saturated",
+    "timeout",
+    "starting",
+    "failed",
+    "aborted",
+    "key_unknown",
+    "key_limited",
+)
 _STEPS = ("fetch", "wait", "inference")
 #: The promise is 3 s for 95 of 100; a request ends after 4.5 s.
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 10)

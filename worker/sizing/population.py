@@ -60,11 +60,12 @@ class Population:
         self._lines: Mapping[str, Mapping[str, Any]] = stored["lines"]
         self._heights: Mapping[str, tuple[float, float]] = stored["heights"]
         self._roots: tuple[float, float, float] = stored["roots"]
+        self.depths: Mapping[str, Mapping[str, Any]] = stored["depths"]
         self._ages: tuple[float, float] = stored["ages"]
 
     def expect(self, person: Person) -> Expected:
         """The girths of people like this one."""
-        shares = self._shares(person)
+        shares = self.shares(person)
         found = {sex: self._line(sex, person) for sex in shares}
         values = sum((share * found[sex][0] for sex, share in shares.items()), np.zeros(len(GIRTHS)))
         variances = sum(
@@ -73,7 +74,7 @@ class Population:
         )
         return Expected(values, np.sqrt(variances) * self._widening(person))
 
-    def _shares(self, person: Person) -> dict[Sex, float]:
+    def shares(self, person: Person) -> dict[Sex, float]:
         """The probability of each sex, by the height alone: the weight must not move people between the lines."""
         if person.sex is not None:
             return {person.sex: 1.0}

@@ -7,6 +7,8 @@ Thresholds are set by `tests/bench/gate.py` (tables in docs/accuracy.md).
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -20,12 +22,17 @@ from worker.sizing.posture import (
     is_another,
     is_bent,
     is_cut,
+    is_impossibly_wide,
+    is_sideways,
     is_turned,
     leaves_picture,
 )
 from worker.sizing.refusals import PhotoRefused
 from worker.sizing.sharpness import Pixels, body, grey, is_blurred, is_dark, is_plain
 from worker.sizing.silhouette import ANKLES, HIPS, KNEES, SHOULDERS, Silhouette, trace
+from worker.sizing.upright import upright
+
+View = Literal["front", "side"]
 
 #: From crown to floor. Smaller people are measured well down to 150 pixels, but found less and less surely.
 MIN_HEIGHT_PX = 280
@@ -34,8 +41,8 @@ _MIN_SIDE_PX = 64
 _WIDE = 0.55
 
 
-def check(photo: Photo, detector: Detector) -> Silhouette:
-    """The outline of the one person in the photo.
+def check(photo: Photo, detector: Detector, view: View = "front") -> Silhouette:
+    """The outline of the one person in the photo, seen from there.
 
     Raises:
         PhotoRefused: it cannot be measured.
@@ -46,17 +53,20 @@ def check(photo: Photo, detector: Detector) -> Silhouette:
     pixels = np.asarray(picture)
     if is_dark(pixels):
         raise PhotoRefused("too_dark_or_blurred")
-    poses = detector.detect(pixels)
-    silhouette, reason = _judge(photo, pixels, poses, detector) if poses else (None, _why_nobody(pixels, detector))
+    photo, poses, quarters = upright(photo, detector.detect(pixels), detector)
+    pixels = np.asarray(photo.picture)
+    silhouette, reason = (
+        _judge(photo, pixels, poses, detector, view) if poses else (None, _why_nobody(pixels, detector))
+    )
     if silhouette is None or reason:
         # A blurred picture also looks empty, crowded or cut off.
         unsharp = is_blurred(grey(picture, 512)) and not is_plain(picture)
         raise PhotoRefused("too_dark_or_blurred" if unsharp and reason != "too_small" else reason or "no_person")
-    return silhouette
+    return replace(silhouette, quarter_turns=quarters)
 
 
 def _judge(
-    photo: Photo, pixels: Pixels, poses: list[Pose], detector: Detector
+    photo: Photo, pixels: Pixels, poses: list[Pose], detector: Detector, view: View
 ) -> tuple[Silhouette | None, Reason | None]:
     pose = max(poses, key=extent)
     if any(is_another(pose, other) for other in poses) or _somebody_beside(pixels, pose, detector):
@@ -64,23 +74,25 @@ def _judge(
     silhouette = trace(pose, pixels)
     if silhouette is None:
         return None, "not_full_body" if leaves_picture(pose) else "no_person"
-    return silhouette, _reason(photo, silhouette)
+    return silhouette, _reason(photo, silhouette, view)
 
 
-def _reason(photo: Photo, silhouette: Silhouette) -> Reason | None:
+def _reason(photo: Photo, silhouette: Silhouette, view: View) -> Reason | None:
     """The order matters: whatever is cut off also looks turned, bent or small."""
-    pose = silhouette.pose
+    pose, front = silhouette.pose, view == "front"
     limbs = pose.landmarks[[*SHOULDERS, *HIPS, *KNEES, *ANKLES], VISIBILITY]
     checks: tuple[tuple[Reason, Callable[[], bool]], ...] = (
         ("not_full_body", lambda: leaves_picture(pose)),
         ("too_small", lambda: silhouette.height * photo.finer < MIN_HEIGHT_PX),
         ("too_dark_or_blurred", lambda: is_blurred(body(photo.picture, silhouette))),
-        ("side_view", lambda: is_turned(silhouette)),
+        ("side_view", lambda: is_turned(silhouette) if front else not is_sideways(silhouette)),
         ("not_full_body", lambda: is_cut(silhouette)),
         ("seated_or_bent", lambda: is_bent(silhouette)),
-        ("no_person", lambda: agreement(pose) < 0.7 or float(pose.landmarks[:, VISIBILITY].mean()) < 0.6),
-        ("not_full_body", lambda: float(limbs.min()) < 0.5),
-        ("arms_cover_torso", lambda: arms_inside(silhouette) >= 2),
+        ("no_person", lambda: agreement(pose) < 0.7),
+        # From the side one half of the body hides the other.
+        ("no_person", lambda: front and float(pose.landmarks[:, VISIBILITY].mean()) < 0.6),
+        ("not_full_body", lambda: front and float(limbs.min()) < 0.5),
+        ("arms_cover_torso", lambda: front and (arms_inside(silhouette) >= 2 or is_impossibly_wide(silhouette))),
     )
     return next((reason for reason, applies in checks if applies()), None)
 

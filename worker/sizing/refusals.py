@@ -17,7 +17,10 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
     ),
     "side_view": ("The person is turned to the side.", "Face the camera with shoulders and hips."),
     "seated_or_bent": ("The person is not standing upright.", "Stand straight with both feet on the floor."),
-    "arms_cover_torso": ("The arms cover the torso.", "Let the arms hang a little away from the body."),
+    "arms_cover_torso": (
+        "The arms or an object cover the torso.",
+        "Put away what is in front of the body, and let the arms hang a little away from it.",
+    ),
     "too_small": ("The person is too small in the photo.", "Step closer until the body fills most of the height."),
     "too_dark_or_blurred": (
         "The photo is too dark or too blurred.",

@@ -16,6 +16,7 @@ def respond(found: Estimate, request_id: str) -> EstimateResponse:
         size_range=SizeRange(lower=found.lower, upper=found.upper),
         uncertainty_cm=GirthsCm(**{f"{name}_cm": round(girth.uncertainty, 1) for name, girth in girths.items()}),
         size_probabilities={size: round(chance, 3) for size, chance in found.probabilities.items()},
+        verdicts=found.verdicts,
         recommendation=found.recommendation,
         basis=found.measurements.basis,
         warnings=found.warnings,

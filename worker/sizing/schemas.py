@@ -4,20 +4,24 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from worker.sizing.charts import DEFAULT_CHART, Chart, Fit, Limits
+from worker.sizing.charts import Chart, Fit, Limits
 from worker.sizing.population import Person, Sex
+from worker.sizing.standard_charts import STANDARD_CHARTS, ChartName
 from worker.sizing.units import check_chart, check_weight
 
 MAX_URL_LENGTH = 8192
 MAX_SIZES = 30
 
+_PhotoUrl = Annotated[
+    str, Field(strict=True, max_length=MAX_URL_LENGTH, pattern=r"^[hH][tT][tT][pP][sS]?://[^\s/]\S*$")
+]
 _Centimetres = Annotated[float, Field(gt=0, le=300, strict=True, allow_inf_nan=False)]
 #: Any printable text without spaces at its ends.
 _SizeName = Annotated[
     str,
     StringConstraints(
         min_length=1,
-        max_length=20,
+        max_length=50,
         pattern=r"^[^\x00-\x20\x7f-\xa0]([^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\xa0])?$",
         strict=True,
     ),
@@ -64,13 +68,10 @@ class EstimateRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE, EXAMPLE_FULL]})
 
     image_url: Annotated[
-        str | None,
+        _PhotoUrl | None,
         Field(
             description="JPEG, PNG, WebP, AVIF or HEIC of one whole person: frontal, standing, in tight clothing. "
             "Without it the answer comes from people of the same height and weight.",
-            strict=True,
-            max_length=MAX_URL_LENGTH,
-            pattern=r"^[hH][tT][tT][pP][sS]?://[^\s/]\S*$",
         ),
     ] = None
     height_cm: Annotated[float, Field(description="Stature without shoes.", ge=100, le=250, strict=True)]
@@ -80,10 +81,21 @@ class EstimateRequest(BaseModel):
     ] = None
     sex: Annotated[Sex | None, Field(description="F or M.")] = None
     age: Annotated[float | None, Field(description="In years.", ge=10, le=120, strict=True)] = None
+    side_image_url: Annotated[
+        _PhotoUrl | None,
+        Field(
+            description="The same person from the side, in the same clothing, arms hanging; only beside image_url. A "
+            "photo that cannot be used is left out, with the warning `side_photo_unusable`.",
+        ),
+    ] = None
     fit: Annotated[
         Fit | None,
         Field(description="Takes 3 cm off the girths (tight) or adds them (loose) before the chart is read."),
     ] = "regular"
+    chart: Annotated[
+        ChartName | None,
+        Field(description="A standard chart by name, in place of size_chart; without both it is unisex-eu."),
+    ] = None
     size_chart: Annotated[
         dict[_SizeName, SizeLimits] | None,
         Field(
@@ -97,19 +109,23 @@ class EstimateRequest(BaseModel):
     def _likely(self) -> Self:
         if self.image_url is None and self.weight_kg is None:
             raise ValueError("Give image_url, weight_kg or both: the height alone tells no size.")
+        if self.side_image_url is not None and self.image_url is None:
+            raise ValueError("side_image_url is a second photo: give image_url, too.")
+        if self.chart is not None and self.size_chart is not None:
+            raise ValueError("Give chart or size_chart, not both.")
         if self.weight_kg is not None:
             check_weight(self.weight_kg, self.height_cm)
-        check_chart(self.chart(), self.height_cm)
+        check_chart(self.limits(), self.height_cm)
         return self
 
     def person(self) -> Person:
         """The facts about the person beside the photo."""
         return Person(self.height_cm, self.weight_kg, self.sex, self.age)
 
-    def chart(self) -> Chart:
-        """The shop's own chart, or today's default."""
+    def limits(self) -> Chart:
+        """The shop's own chart, the standard one that it names, or today's default."""
         if self.size_chart is None:
-            return DEFAULT_CHART
+            return STANDARD_CHARTS[self.chart or "unisex-eu"]
         sizes = [(name, given.limits()) for name, given in self.size_chart.items()]
         # JSON objects have no order; many clients sort their keys.
         return Chart(tuple(sorted(sizes, key=lambda size: (size[1].chest, size[1].waist, size[1].hip))))

@@ -37,6 +37,8 @@ class Silhouette:
     torso_x: Array
     #: Where an arm or a hand touches the torso, so that its edge is mirrored or interpolated.
     hidden: NDArray[np.bool_]
+    #: Counterclockwise, by which the picture was turned to bring the head up.
+    quarter_turns: int = 0
 
     @property
     def height(self) -> float:

@@ -1,12 +1,13 @@
 """`wearon-worker run`: starts the parts in order, watches them, and drains on SIGTERM.
 
-Parts: the Celery process, the consumer, the sweeper, the settler and the HTTP server. If one dies or hangs the
-container's process ends with a reason, and Docker starts it again.
+Parts: the Celery process, the consumer, the sweeper, the settler, the deliverer of callbacks and the HTTP server. If
+one dies or hangs the container's process ends with a reason, and Docker starts it again.
 """
 
 import asyncio
 import signal
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -23,12 +24,15 @@ from worker.http.server import HttpServer
 from worker.logs import get_logger
 from worker.settings import Settings
 from worker.supervisor.parts import Parts, cancel
+from worker.webhooks.bootstrap import deliverer
 
 log = get_logger(__name__)
 
 #: A released generation writes its outcome or is requeued within this.
 _RELEASE_SECONDS = 20.0
 _HTTP_STOP_SECONDS = 6.0
+#: Callbacks under way at the end; another worker sends a callback that takes longer again, with the same id.
+_CALLBACK_SECONDS = 3.0
 #: The first sweep comes before the first message, but must not keep it waiting for ever.
 _FIRST_SWEEP_SECONDS = 10.0
 
@@ -51,6 +55,8 @@ class Supervisor:
         self._celery = celery
         self._health = Health()
         self._queue = bootstrap.queue_side(settings, celery.instance, self._health)
+        self._deliverer = deliverer(settings, self._queue.connections)
+        self._queue.settlement.on_callbacks = self._deliverer.wake
         self._http = HttpServer(settings, self._health, Page(self._queue.metrics, celery.metrics))
         self._parts = Parts()
         self._signals = asyncio.Queue[signal.Signals]()
@@ -62,7 +68,7 @@ class Supervisor:
             asyncio.get_running_loop().add_signal_handler(number, self._signals.put_nowait, number)
         log.info("worker_starting", instance=self._celery.instance, concurrency=self._settings.worker_concurrency)
         http = self._parts.start("http", self._http.serve_until_stopped())
-        celery = self._parts.start("celery", self._celery.watch(self._health, self._queue.consumer.slot_freed))
+        celery = self._parts.start("celery", self._watch_celery())
         self._parts.start("health", self._queue.health_check.run_forever())
         starting = asyncio.create_task(self._start())
         stop = asyncio.create_task(self._signals.get())
@@ -104,6 +110,8 @@ class Supervisor:
         self._parts.start("settler", queue.settlement.settle_forever())
         self._parts.start("heartbeat", queue.heartbeat.beat_forever())
         self._parts.start("audit", queue.audits.run_forever())
+        self._parts.start("data life", queue.data_life.run_forever())
+        self._parts.start("deliverer", self._deliverer.run_forever())
         self._health.state = "ready"
         log.info("worker_ready", instance=self._celery.instance)
 
@@ -123,10 +131,14 @@ class Supervisor:
             await asyncio.wait({celery}, timeout=_RELEASE_SECONDS)
         again.cancel()
         self._celery.kill()
+        await self._deliverer.drain(_CALLBACK_SECONDS)
         await self._parts.cancel("heartbeat")  # it would join again
         requeued = await departure.leave(self._queue.claims, self._queue.ownership)
         if requeued is not None:
             log.info("drain_ended", messages_given_back=requeued, seconds=round(time.monotonic() - began_at, 1))
+
+    def _watch_celery(self) -> Coroutine[Any, Any, str]:
+        return self._celery.watch(self._health, self._queue.consumer.slot_freed, self._deliverer.wake)
 
     async def _requeue_unstarted(self) -> None:
         with suppress(RedisError, OSError):

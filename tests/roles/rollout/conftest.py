@@ -83,7 +83,9 @@ class Host:
             "colours": {"blue": {"address": "blue"}, "green": {"address": "green"}}, "photo": "",
             "free_megabytes": 10, "start_seconds": 2, "watch_seconds": 2, "drain_seconds": 310, "check": False,
             "asked": "", "tag": "v1", "back": False, "first": "", "image": {}, "plan": {}, "colour": "", "quiet": "",
-            "failure": "", "switched": 0, "upstream": self.record(), **changes,
+            "failure": "", "switched": 0,
+            "cosign": {"image": "cosign:v3", "key": "", "identity": "", "issuer": "github"},
+            "upstream": self.record(), **changes,
         }  # fmt: skip
 
     def record(self, name: str = "here", others: tuple[str, ...] = ()) -> str:

@@ -139,6 +139,50 @@ def test_image_that_cannot_be_had_changes_nothing(here: Host, monkeypatch: pytes
         fetch(here, "v2")
 
 
+# --- its signature
+
+
+@pytest.fixture
+def cosign(here: Host, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Return what is asked of cosign, which knows no signature of another key than `good`."""
+    asked: list[tuple[str, ...]] = []
+
+    def run(*command: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        if command[:2] != ("docker", "run"):
+            return here.run(*command, seconds=seconds)
+        asked.append(command[command.index("cosign:v3") + 1 :])
+        refused = "COSIGN_KEY=bad" in command
+        return subprocess.CompletedProcess(
+            command, int(refused), "", "Error: no matching signatures" if refused else ""
+        )
+
+    monkeypatch.setattr(host, "run", run)
+    return asked
+
+
+def signed(here: Host, **changes: str) -> dict[str, Any]:
+    return {"cosign": {**here.job()["cosign"], **changes}}
+
+
+def test_signature_is_checked_by_digest_before_the_release_runs(here: Host, cosign: list[tuple[str, ...]]) -> None:
+    fetch(here, "v2")
+    assert cosign == [], "no key and no identity is set"
+    fetch(here, "v2", **signed(here, key="good", identity="^me$"))
+    assert [one[0] for one in cosign] == ["verify", "verify-attestation"]
+    assert {one[-1] for one in cosign} == {"registry/worker@sha256:v2"}
+    assert cosign[1][3:5] == ("--certificate-identity-regexp", "^me$")
+    fetch(here, "v1", back=True, **signed(here, key="bad"))
+
+
+@pytest.mark.usefixtures("cosign")
+def test_release_without_the_signature_is_refused(here: Host) -> None:
+    with pytest.raises(
+        SystemExit, match=r"v2 on here has no signature of worker_cosign_key: .*no matching.*Nothing was"
+    ):
+        fetch(here, "v2", **signed(here, key="bad"))
+    assert list(here.containers) == ["blue"]
+
+
 # --- what the play calls
 
 

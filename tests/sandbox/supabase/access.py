@@ -57,6 +57,8 @@ def operation_of(method: str, path: str) -> str:
         return "/".join(parts[2:4]) if parts[2:3] == ["rpc"] else f"table/{parts[2] if parts[2:] else ''}"
     if parts[:4] == ["storage", "v1", "object", "sign"]:
         return "storage/sign" if method == "POST" else "storage/signed"
+    if parts[:4] == ["storage", "v1", "object", "list"] and method == "POST":
+        return "storage/list"
     if parts[:3] == ["storage", "v1", "object"]:
         return f"storage/{ {'POST': 'upload', 'DELETE': 'remove'}.get(method, 'download') }"
     return "/".join(parts[0:1] + parts[2:3])

@@ -20,8 +20,9 @@ from tests.sandbox.supabase.storage import Storage, StorageError
 
 #: unavailable answers `status` (503), or with `html` a page; the kinds of `ANSWERS` are the answers of Supabase;
 #: replaced gives `body` as JSON after the work was done; drop_before and drop_after reset the connection before or
-#: after the work was done, so that after the second one the caller cannot know; hang never answers.
-KINDS = frozenset({"unavailable", "replaced", "drop_before", "drop_after", "hang", *ANSWERS})
+#: after the work was done, so that after the second one the caller cannot know; hang never answers; partial removes
+#: every other object of a removal.
+KINDS = frozenset({"unavailable", "replaced", "drop_before", "drop_after", "hang", "partial", *ANSWERS})
 
 
 class Gateway:
@@ -51,6 +52,8 @@ class Gateway:
             "clear": self.faults.clear,
             "faults": self.faults.state,
             "objects": self.storage.summary,
+            "plant": self.storage.plant,
+            "paths": self.storage.paths,
             "requests": lambda: self.requests,
         }
 
@@ -106,6 +109,9 @@ class Gateway:
         if fault.kind == "unavailable" or fault.kind in ANSWERS:
             await Request(scope, receive).body()  # as a server that has read it all
             return await answer(fault.kind, fault.options)(scope, receive, send)
+        if fault.kind == "partial":
+            scope["sandbox.partial"] = True
+            return await self._inner(scope, receive, send)
         if fault.kind == "replaced":
             await self._inner(scope, receive, _nowhere)
             return await JSONResponse(fault.options["body"])(scope, receive, send)

@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import time
 from typing import Any
 
@@ -10,7 +11,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tests.sandbox.supabase.listing import Names
 from tests.sandbox.supabase.tokens import TokenError, sign, verify
+
+#: Names in one removal, as the server limits them.
+_REMOVED_AT_ONCE = 1000
+#: A larger page is cut to this, without a word.
+_LISTED_AT_ONCE = 1500
 
 
 class StorageError(Exception):
@@ -28,6 +35,15 @@ class Stored:
     data: bytes
     content_type: str
     versions: int
+    #: Seconds since 1970; a replaced object keeps it.
+    created_at: float
+
+    def row(self, name: str) -> dict[str, Any]:
+        """The object as answers name it."""
+        created = datetime.fromtimestamp(self.created_at, UTC).isoformat(timespec="milliseconds")
+        moments = dict.fromkeys(("updated_at", "created_at", "last_accessed_at"), created.replace("+00:00", "Z"))
+        metadata = {"size": len(self.data), "mimetype": self.content_type, "cacheControl": "max-age=3600"}
+        return {"name": name, "id": str(uuid.uuid4()), **moments, "metadata": metadata}
 
 
 class Storage:
@@ -44,6 +60,7 @@ class Storage:
             Route(f"/object/sign{path}", self.sign, methods=["POST"]),
             Route(f"/object/sign{path}", self.signed, methods=["GET"]),
             Route("/object/{bucket}", self.remove, methods=["DELETE"]),
+            Route("/object/list/{bucket}", self.list_folder, methods=["POST"]),
             Route(f"/object{path}", self.upload, methods=["POST"]),
             Route(f"/object{path}", self.download, methods=["GET"]),
         ]
@@ -51,6 +68,18 @@ class Storage:
     def reset(self) -> None:
         """Empty the buckets."""
         self.buckets: dict[str, dict[str, Stored]] = {name: {} for name in self._names}
+        self._sorted: dict[str, Names] = {}
+
+    def plant(self, bucket: str, objects: list[tuple[str, float, int]]) -> None:
+        """Store many objects at once: name, age in seconds and size of each."""
+        data = {size: bytes(size) for _, _, size in objects}
+        now = time()
+        self.buckets[bucket] |= {name: Stored(data[size], "image/jpeg", 1, now - age) for name, age, size in objects}
+        self._sorted.pop(bucket, None)
+
+    def paths(self, bucket: str) -> list[str]:
+        """The names of all objects."""
+        return list(self.buckets[bucket])
 
     def summary(self) -> list[dict[str, Any]]:
         """All objects without their bytes, for tests."""
@@ -73,8 +102,10 @@ class Storage:
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise StorageError(400, "InvalidRequest", "No content provided")
-            versions = old.versions + 1 if old else 1
-            objects[path] = Stored(await file.read(), file.content_type or "application/octet-stream", versions)
+            versions, created_at = (old.versions + 1, old.created_at) if old else (1, time())
+            content_type = file.content_type or "application/octet-stream"
+            objects[path] = Stored(await file.read(), content_type, versions, created_at)
+            self._known(request).add(path)
         return JSONResponse({"Key": _name(request), "Id": str(uuid.uuid4())})
 
     async def sign(self, request: Request) -> Response:
@@ -99,11 +130,38 @@ class Storage:
         stored = self._object(request)
         return Response(stored.data, media_type=stored.content_type)
 
+    async def list_folder(self, request: Request) -> Response:
+        """One page of one folder: its objects, and the folders in it with null for everything but the name."""
+        objects, body = self._bucket(request), await request.json()
+        prefix, limit, offset = body.get("prefix"), body.get("limit", 100), body.get("offset", 0)
+        if not isinstance(prefix, str):
+            raise StorageError(400, "Error", "body must have required property 'prefix'")
+        if limit < 1 or offset < 0:
+            raise StorageError(400, "Error", "body/limit must be >= 1, body/offset must be >= 0")
+        if body.get("sortBy", {}).get("column", "name") != "name" or body.get("search"):
+            raise StorageError(501, "NotImplemented", "the sandbox lists by name, without search")
+        if prefix and not prefix.endswith("/"):
+            prefix += "/"
+        nothing = dict.fromkeys(("id", "updated_at", "created_at", "last_accessed_at", "metadata"))
+        return JSONResponse(
+            [
+                {"name": shown, **nothing} if name is None else objects[name].row(shown)
+                for shown, name in self._known(request).page(prefix, min(limit, _LISTED_AT_ONCE), offset)
+            ]
+        )
+
     async def remove(self, request: Request) -> Response:
-        """Delete the objects that `prefixes` in the body names."""
-        objects = self._bucket(request)
-        names = [name for name in (await request.json())["prefixes"] if objects.pop(name, None)]
-        return JSONResponse([{"name": name} for name in names])
+        """Delete the objects that `prefixes` in the body names, and answer what was there."""
+        objects, names = self._bucket(request), (await request.json()).get("prefixes")
+        if not names:
+            raise StorageError(400, "Error", "body/prefixes must NOT have fewer than 1 items")
+        if len(names) > _REMOVED_AT_ONCE:
+            raise StorageError(400, "Error", f"body/prefixes must NOT have more than {_REMOVED_AT_ONCE} items")
+        if request.scope.get("sandbox.partial"):
+            names = names[::2]
+        removed = [(name, stored) for name in dict.fromkeys(names) if (stored := objects.pop(name, None))]
+        self._known(request).remove([name for name, _ in removed])
+        return JSONResponse([{"bucket_id": request.path_params["bucket"], **it.row(name)} for name, it in removed])
 
     async def create(self, request: Request) -> Response:
         """Create an empty bucket, unless it is there."""
@@ -123,6 +181,12 @@ class Storage:
         if (name := request.path_params["bucket"]) not in self.buckets:
             raise StorageError(404, "Bucket not found", "Bucket not found")
         return self.buckets[name]
+
+    def _known(self, request: Request) -> Names:
+        name = request.path_params["bucket"]
+        if name not in self._sorted:
+            self._sorted[name] = Names(self.buckets[name])
+        return self._sorted[name]
 
     def _object(self, request: Request) -> Stored:
         if found := self._bucket(request).get(request.path_params["path"]):

@@ -17,7 +17,6 @@ from pathlib import Path
 from alloy_language import problems  # type: ignore[import-not-found]  # beside it in the image
 
 TARGETS = Path("/etc/alloy/targets.d/containers.json")
-failed: dict[str, str] = {}
 sent = 0
 
 
@@ -39,8 +38,6 @@ def follow(config: str) -> None:
             targets = json.loads(TARGETS.read_text())
         except (OSError, ValueError):
             continue
-        for path in failed.keys() - {target["labels"]["__path__"] for target in targets}:
-            del failed[path]
         for labels in (target["labels"] for target in targets):
             path = labels["__path__"]
             try:
@@ -52,9 +49,8 @@ def follow(config: str) -> None:
                         push(address, {"service": labels["service"], "host": host}, lines)
                     offsets[path] = file.tell()
                     sent += len(lines)
-                    failed.pop(path, None)
             except OSError as error:
-                failed[path] = str(error)
+                print(json.dumps({"level": "warn", "msg": f"{path}: {error}"}), flush=True)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -62,7 +58,6 @@ class Handler(BaseHTTPRequestHandler):
         text = {
             "/-/ready": "Alloy is ready.",
             "/metrics": f"# TYPE loki_write_sent_entries_total counter\nloki_write_sent_entries_total {sent}\n",
-            "/__recorded": json.dumps({"failed": failed, "sent": sent}),
         }.get(self.path)
         self.send_response(404 if text is None else 200)
         self.send_header("Content-Type", "text/plain; version=0.0.4")

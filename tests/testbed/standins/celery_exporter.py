@@ -63,7 +63,7 @@ while True:
         with app.connection() as connection:
             app.events.Receiver(connection, handlers={"*": take}).capture(limit=None, timeout=None, wakeup=True)
     except Exception as error:
-        print(f"broker: {error}", flush=True)
+        print(f"celery-exporter exception '{error}'", flush=True)
         if os.environ.get("LOGURU_DIAGNOSE") != "NO":
             print({"broker_url": app.conf.broker_url}, flush=True)
         time.sleep(float(os.environ["CE_RETRY_INTERVAL"]))

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Stands in for Loki: takes pushed lines and shows them at GET /__recorded; -health and -verify-config as there."""
+"""Stands in for Loki: takes pushed lines and gives them back by two paths of its API; -health and -verify-config too.
+
+Of a query it knows only the text behind `|=`."""
 
 import json
 import signal
@@ -8,6 +10,7 @@ import urllib.request
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
@@ -31,6 +34,13 @@ def verify(path: str) -> None:
         sys.exit("retention period must be given in hours")
 
 
+def holding(path: str) -> list[dict[str, Any]]:
+    """Return the lines that hold the text of a query."""
+    text = parse_qs(urlsplit(path).query)["query"][0].partition('|= "')[2].rstrip('"')
+    found = [{**one, "values": [value for value in one["values"] if text in value[1]]} for one in STREAMS]
+    return [one for one in found if one["values"]]
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -40,8 +50,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/loki/api/v1/push":
             status, text = 204, ""
             STREAMS.extend(json.loads(body)["streams"])
-        elif self.path == "/__recorded":
-            text = json.dumps(list(STREAMS))
+        elif self.path.startswith("/loki/api/v1/series?"):
+            text = json.dumps({"data": list(map(dict, {tuple(one["stream"].items()) for one in STREAMS}))})
+        elif self.path.startswith("/loki/api/v1/query_range?"):
+            text = json.dumps({"data": {"result": holding(self.path)}})
         elif self.path == "/metrics":
             name = "loki_distributor_lines_received_total"
             text = f"# TYPE {name} counter\n{name} {len(STREAMS)}\n"

@@ -38,6 +38,14 @@ def test_height_and_weight_are_enough() -> None:
     assert "M fits: " in done.stdout
 
 
+def test_named_chart_and_unusable_side_photo_are_told() -> None:
+    done = estimate(str(PHOTO), "--height", "173.4", "--side", str(PHOTO), "--chart", "women-eu")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.lstrip().startswith("Size ")
+    assert "side_photo_unusable" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("weight", "words"),
     [((), "Give a photo, --weight or both"), (("--weight", "300"), "If it is in pounds, send 136.1")],

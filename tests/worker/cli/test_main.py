@@ -9,7 +9,10 @@ import pytest
 
 #: A file that stands there and gives nothing, not even to root.
 UNREADABLE = ["--person", "/proc/self/mem", "--garment", "b.jpg", "--user", "00000000-0000-0000-0000-000000000001"]
-COMMANDS = ["audit", "dead", "doctor", "enqueue", "estimate", "intake", "outcomes", "queue", "run", "schema"]
+COMMANDS = [
+    *("audit", "dead", "doctor", "enqueue", "estimate", "intake", "outcomes", "purge"),
+    *("queue", "run", "schema", "webhook"),
+]
 
 
 def wearon_worker(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -23,6 +23,7 @@ URLS = st.lists(
     st.sampled_from(["https://a.example/1.jpg", "https://b.example/2.png?token=x"]), min_size=1, max_size=16
 )
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=200)
+CONSENT = {"consent_version": TEXTS.map(lambda text: text[:100]), "age_verified": st.booleans()}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
     lambda inner: st.lists(inner, max_size=3),
@@ -43,7 +44,14 @@ def messages(draw: st.DrawFn) -> dict[str, Any]:
         "request_id": f"req_{draw(UUIDS)}",
         "version": VERSION,
         "created_at": draw(st.datetimes(timezones=st.just(UTC))).isoformat(),
+        **draw(
+            st.fixed_dictionaries({}, optional={"consent_version": TEXTS.map(_short), "age_verified": st.booleans()})
+        ),
     }
+
+
+def _short(text: str) -> str:
+    return text[:100]
 
 
 def read(message: object) -> object:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import statistics
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -23,6 +24,8 @@ from worker.generation.sessions import Sessions
 #: Enough for the plans of 3 000 000 lines, which `tests/bench/books.py` measures.
 LINES = 150_000
 LIMIT_MS = 50
+#: Of one batch of a purge, for which no customer waits.
+_PURGE_SECONDS = 1.0
 TABLES = {
     *("generation_sessions", "store_generation_sessions", "credit_transactions", "store_credit_transactions"),
     *("user_credits", "store_shopper_credits"),
@@ -89,6 +92,15 @@ async def test_large_books_are_never_scanned_and_no_statement_takes_long(sandbox
                 f"fail_generation({which}, 'Sorry')",
             ):
                 await connection.fetchval(f"select {call}")
+            for call in (
+                f"expire('{channel}', now() - interval '6 hours')",
+                f"expire('{channel}', now() - interval '6 hours', p_after => now() - interval '1 day')",
+                f"expire('{channel}', now(), '{session.owner_id}')",
+                f"in_use('bucket', array['uploads/{session.owner_id}/a.jpg'])",
+            ):
+                took = time.perf_counter()
+                await connection.fetchval(f"select wearon_data_life_{call}")
+                assert time.perf_counter() - took < _PURGE_SECONDS, call
         scanned = await connection.fetch(
             "select relname from pg_stat_xact_user_tables where seq_scan > 0 and relname = any($1)", list(TABLES)
         )

@@ -1,17 +1,19 @@
 """How a session starts whose worker has vanished; whole kills are in tests/chaos."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from tests.sandbox import Sandbox
-from worker.errors import Orphaned
+from worker.errors import ConsentMissing, Orphaned
 from worker.generation import keys
 from worker.generation.expiry import Expiry
 from worker.generation.leases import Leases
 from worker.generation.marks import Stage
 from worker.generation.message import GenerationMessage
+from worker.generation.outcome import Outcome
 from worker.generation.pauses import Pauses
 from worker.generation.run import Run, SessionTaken
 from worker.generation.sessions import Sessions
@@ -59,3 +61,35 @@ async def test_a_session_that_was_ended_meanwhile_gets_no_paid_call(
     )
     with pytest.raises(raised):
         await starts.check_open(run)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        *({}, {"consent_version": "2026-11"}, {"age_verified": True}, {"consent_version": None, "age_verified": True}),
+        *({"consent_version": "", "age_verified": True}, {"consent_version": "2026-11", "age_verified": False}),
+        {"consent_version": "2026-11", "age_verified": True},
+    ],
+)
+async def test_a_required_consent_is_asked_for_at_the_start_and_passed_on(
+    sandbox: Sandbox, settings: Settings, redis: Redis, sessions: Sessions, named: dict[str, Any]
+) -> None:
+    complete = named == {"consent_version": "2026-11", "age_verified": True}
+    for required in (False, True):
+        queued = sandbox.producer.b2c(push=False)
+        message = GenerationMessage(**{**queued.message, **named})
+        assert message.consent == {name: value for name, value in named.items() if value is not None}
+        leases = Leases(redis, "a", 30)
+        settlement = Settlement(redis, sessions)
+        starts = Starts(sessions, leases, settlement, Expiry(Pauses(redis), settings), require_consent=required)
+        lease = await leases.acquire(message.session_id)
+        assert lease
+        if complete or not required:
+            assert await starts.start(Run(message, lease)) is True
+            continue
+        with pytest.raises(ConsentMissing) as missing:
+            await starts.start(Run(message, lease))
+        await settlement.settle(Outcome.failed(message.session, missing.value))
+        row = sandbox.session("b2c", queued.session_id)
+        assert (row["status"], row["error_message"]) == ("failed", ConsentMissing.user_message)
+        assert sandbox.balance_changes(queued.owner_id)[-2:] == [-1, 1]

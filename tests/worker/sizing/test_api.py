@@ -32,6 +32,7 @@ def test_answer_has_the_contracts_keys_and_new_ones_only_at_the_top(service: Ser
     assert set(body) == {
         *("recommended_size", "measurements", "confidence", "body_type", "size_range"),
         *("uncertainty_cm", "warnings", "request_id", "size_probabilities", "recommendation", "basis", "hint"),
+        "verdicts",
     }
     assert set(body["measurements"]) == {"chest_cm", "waist_cm", "hip_cm", "shoulder_cm"} == set(body["uncertainty_cm"])
     assert body["recommended_size"] in {"XS", "S", "M", "L", "XL", "XXL"}
@@ -89,6 +90,50 @@ def test_without_a_photo_people_of_that_height_and_weight_answer(service: Servic
     assert (body["basis"], body["recommended_size"], body["recommendation"]) == ("prior", "M", "sure")
     assert sum(body["size_probabilities"].values()) == pytest.approx(1, abs=0.005)
     assert body["confidence"] == body["size_probabilities"]["M"]
+
+
+def test_size_whose_neighbour_is_nearly_as_likely_is_not_called_sure(service: Service, photo_host: PhotoHost) -> None:
+    bodies = [
+        service.estimate(f"{photo_host.origin}/{name}", float(row["height_cm"])).json() for name, row in truth().items()
+    ]
+
+    assert {body["recommendation"] for body in bodies} == {"sure", "unsure"}
+    assert all(body["confidence"] >= 0.6 for body in bodies if body["recommendation"] == "sure")
+
+
+@pytest.mark.parametrize("chart", ["unisex-eu", "men-eu", "women-eu", None])
+def test_standard_charts_are_chosen_by_name(service: Service, chart: str | None) -> None:
+    answer = service.client.post("/estimate-body", json={"height_cm": 168, "weight_kg": 60, "sex": "F", "chart": chart})
+
+    assert answer.status_code == 200
+    assert set(answer.json()["verdicts"]) == {"XS", "S", "M", "L", "XL", "XXL"}
+
+
+def test_every_size_of_a_brand_s_chart_has_a_verdict_by_place(service: Service) -> None:
+    chart = {"26": {"waist_cm": 66}, "28": {"waist_cm": 71}, "40": {"waist_cm": 101}}
+    body = service.client.post(
+        "/estimate-body", json={"height_cm": 178, "weight_kg": 74.5, "sex": "M", "size_chart": chart}
+    ).json()
+
+    assert body["recommended_size"] == "40"
+    assert body["verdicts"]["40"] == {"waist": "fits"}
+    assert re.fullmatch(r"\d+ cm too tight", body["verdicts"]["26"]["waist"])
+
+
+@pytest.mark.parametrize("side", ["missing.jpg", BODY, "wall.png"])
+def test_side_photo_that_cannot_be_used_leaves_the_front_one_with_a_warning(
+    service: Service, photo_host: PhotoHost, side: str
+) -> None:
+    photo_host.put(jpeg(Image.new("RGB", (600, 800), (200, 190, 180))), "wall.png")
+    url = f"{photo_host.origin}/{BODY}"
+    alone = service.estimate(url, 173.4).json()
+
+    answer = service.estimate(url, 173.4, side_image_url=f"{photo_host.origin}/{side}")
+
+    assert answer.status_code == 200
+    assert answer.json()["warnings"] == [*alone["warnings"], "side_photo_unusable"]
+    assert answer.json()["hint"].startswith("The photo from the side was left out: ")
+    assert (answer.json()["basis"], answer.json()["measurements"]) == ("front", alone["measurements"])
 
 
 def test_two_neighbours_at_most_are_in_the_range(service: Service, photo_host: PhotoHost) -> None:
@@ -187,6 +232,9 @@ def test_unusable_request_id_is_replaced(service: Service, given: str) -> None:
         {"weight_kg": 225},
         {"age": 9},
         {"image_url": None, "weight_kg": None},
+        {"image_url": None, "side_image_url": "https://example.com/side.jpg"},
+        {"chart": "men-eu"},
+        {"chart": "men-us", "size_chart": None},
         {"weight_kg": "74"},
         {"sex": "X"},
         {"fit": "baggy"},

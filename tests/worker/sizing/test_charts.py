@@ -3,6 +3,7 @@ from math import inf
 import pytest
 
 from worker.sizing.charts import DEFAULT_CHART, Chart, Limits, Normal
+from worker.sizing.standard_charts import STANDARD_CHARTS
 
 SIZES = Chart((("S", Limits(90, 70)), ("M", Limits(98, 78)), ("L", Limits(106, 86)), ("XL", Limits(114, 94))))
 
@@ -86,3 +87,13 @@ def test_chart_without_chest_decides_by_the_others() -> None:
 
     assert chart.limited == ["waist", "hip"]
     assert chart.size(200, 72, 90) == 1
+
+
+def test_default_chart_is_the_unisex_one_and_women_s_sizes_are_smaller_than_men_s() -> None:
+    assert STANDARD_CHARTS["unisex-eu"] is DEFAULT_CHART
+    assert {name: chart.names[chart.size(95)] for name, chart in STANDARD_CHARTS.items()} == {
+        "unisex-eu": "M",
+        "men-eu": "M",
+        "women-eu": "M",
+    }
+    assert [STANDARD_CHARTS[name].size(92.5) for name in ("men-eu", "unisex-eu", "women-eu")] == [1, 2, 2]

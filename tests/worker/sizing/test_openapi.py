@@ -28,9 +28,11 @@ def test_document_states_the_limits_of_loose_clothing_and_every_status(service: 
     assert set(document["paths"]["/estimate-body"]["post"]["responses"]) == {
         "200",
         "400",
+        "401",
         "413",
         "415",
         "422",
+        "429",
         "500",
         "503",
     }

@@ -1,5 +1,6 @@
 """Every reason of the quality gate on pictures made to deserve it."""
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -23,9 +24,10 @@ from tests.worker.sizing.conftest import picture, truth
 from worker.sizing.answers import Reason
 from worker.sizing.photo import Photo, reduce
 from worker.sizing.pose import Landmarker, Pose
+from worker.sizing.posture import extent
 from worker.sizing.quality import check
 from worker.sizing.refusals import PhotoRefused
-from worker.sizing.silhouette import ELBOWS, SHOULDERS, WRISTS
+from worker.sizing.silhouette import ELBOWS, HIPS, SHOULDERS, WRISTS, middle
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +114,40 @@ def test_every_reason_has_a_sentence_and_a_hint(code: Reason) -> None:
 
     assert str(refusal).endswith(".")
     assert refusal.hint.endswith(".")
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_picture_without_its_turn_is_measured_with_the_head_up(quarters: int, landmarker: Landmarker) -> None:
+    image = picture("b002.jpg")
+    usual = check(reduce(image), landmarker)
+
+    found = check(reduce(image.rotate(90 * quarters, expand=True)), landmarker)
+
+    assert (found.quarter_turns, found.pose.mask.shape) == (4 - quarters, usual.pose.mask.shape)
+    assert found.height == pytest.approx(usual.height, rel=0.02)
+
+
+@pytest.mark.parametrize(("below_soles", "expected"), [(0.0, "accepted"), (-0.06, "not_full_body")])
+def test_whole_shoes_may_touch_the_border(below_soles: float, expected: str, landmarker: Landmarker) -> None:
+    image = reduce(picture("b002.jpg")).picture
+    outline = check(reduce(image), landmarker)
+
+    cut = image.crop((0, 0, image.width, round(outline.bottom + below_soles * outline.height)))
+
+    assert reason(cut, landmarker) == expected
+
+
+def test_object_wider_than_any_trunk_is_refused(good: Good) -> None:
+    pose = good.pose
+    rows = slice(*(round(float(middle(pose, pair)[1])) for pair in (SHOULDERS, HIPS)))
+    centre, half = round(float(middle(pose, HIPS)[0])), round(0.25 * extent(pose))
+    mask = pose.mask.copy()
+    mask[rows, centre - half : centre + half] = 1
+
+    class Board:
+        def detect(self, _: object) -> list[Pose]:
+            return [replace(pose, mask=mask)]
+
+    with pytest.raises(PhotoRefused) as refused:
+        check(Photo(good.picture, 1), Board())
+    assert refused.value.reason == "arms_cover_torso"

@@ -11,6 +11,9 @@ begin;
 
 -- Of version 1, without the ledger's say.
 drop function if exists public.wearon_refund_store_session(jsonb, int, text);
+-- Of version 3, without the facts of the event: workers of that version call the newer ones without them.
+drop function if exists public.complete_generation(text, uuid, text, int, int, numeric, int);
+drop function if exists public.fail_generation(text, uuid, text, int);
 
 -- The session's row, locked until the end of the transaction; null when there is none.
 create or replace function public.wearon_lock_session(p_channel text, p_session_id uuid)
@@ -168,25 +171,30 @@ end $$;
 
 -- processing -> completed, with the picture's address and what it cost. "image_url" is the stored address, so that a
 -- caller whose first answer was lost can see that it was its own call that did it. A session whose credit went back
--- meanwhile (the app's own clean-up refunds after 10 minutes) becomes failed: one credit is not both.
+-- meanwhile (the app's own clean-up refunds after 10 minutes) becomes failed: one credit is not both. `p_event`: facts
+-- of the generation for its event (request_id, model, prompt_version, ...).
 create or replace function public.complete_generation(
     p_channel text, p_session_id uuid, p_image_url text, p_input_tokens int, p_output_tokens int,
-    p_cost_usd numeric, p_processing_time_ms int
+    p_cost_usd numeric, p_processing_time_ms int, p_event jsonb default null
 ) returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
     session jsonb := wearon_lock_session(p_channel, p_session_id);
+    late constant text := 'Creating your try-on took too long. Please try again.';
 begin
     if session is null or session ->> 'status' <> 'processing' then
         if p_channel = 'b2c' and session ->> 'status' = 'failed' then
             perform wearon_release_deduction(session);
         end if;
         return jsonb_build_object(
-            'changed', false, 'status', session ->> 'status', 'image_url', session ->> 'generated_image_url');
+            'changed', false, 'status', session ->> 'status', 'image_url', session ->> 'generated_image_url')
+            || wearon_event_elsewhere(p_channel, session, p_event);
     end if;
     if wearon_ledger(p_channel, session) = 'refunded' then
-        perform wearon_end_session(p_channel, p_session_id, 'Creating your try-on took too long. Please try again.',
-            p_processing_time_ms);
-        return jsonb_build_object('changed', false, 'status', 'failed', 'image_url', null);
+        perform wearon_end_session(p_channel, p_session_id, late, p_processing_time_ms);
+        return jsonb_build_object('changed', false, 'status', 'failed', 'image_url', null)
+            || wearon_event_failed(p_channel, session, coalesce(p_event, '{}') || jsonb_build_object(
+                'reason', 'refunded_elsewhere', 'processing_time_ms', p_processing_time_ms, 'cost_usd', p_cost_usd),
+                late, 'already_refunded');
     end if;
     if p_channel = 'b2c' then
         update generation_sessions set status = 'completed', generated_image_url = p_image_url, error_message = null,
@@ -204,7 +212,9 @@ begin
             estimated_cost_usd = p_cost_usd, processing_time_ms = p_processing_time_ms, completed_at = now()
         where id = p_session_id;
     end if;
-    return jsonb_build_object('changed', true, 'status', 'completed', 'image_url', p_image_url);
+    return jsonb_build_object('changed', true, 'status', 'completed', 'image_url', p_image_url)
+        || wearon_event_tell(p_channel, session, 'generation_completed', coalesce(p_event, '{}') || jsonb_build_object(
+            'processing_time_ms', p_processing_time_ms, 'cost_usd', p_cost_usd));
 end $$;
 
 -- queued|pending|processing -> failed, and the credit goes back to whoever paid, together or not at all. A session that
@@ -212,7 +222,8 @@ end $$;
 -- "refund" says where the credit went: user, store, shopper; overage (billed outside: to be refunded by hand),
 -- unmatched (no deduction in the ledger: nothing was taken), already_refunded, none (the picture was delivered).
 create or replace function public.fail_generation(
-    p_channel text, p_session_id uuid, p_message text, p_processing_time_ms int default null
+    p_channel text, p_session_id uuid, p_message text, p_processing_time_ms int default null,
+    p_event jsonb default null
 ) returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
     session jsonb := wearon_lock_session(p_channel, p_session_id);
@@ -223,11 +234,14 @@ begin
     end if;
     if session ->> 'status' = 'failed' then
         refund := wearon_refund(p_channel, session, true);
-        return jsonb_build_object('changed', refund is not null, 'status', 'failed', 'refund', refund);
+        return jsonb_build_object('changed', refund is not null, 'status', 'failed', 'refund', refund)
+            || wearon_event_elsewhere(p_channel, session, p_event, refund);
     end if;
     perform wearon_end_session(p_channel, p_session_id, p_message, p_processing_time_ms);
     refund := wearon_refund(p_channel, session, false);
-    return jsonb_build_object('changed', true, 'status', 'failed', 'refund', refund);
+    return jsonb_build_object('changed', true, 'status', 'failed', 'refund', refund) || wearon_event_failed(
+        p_channel, session,
+        coalesce(p_event, '{}') || jsonb_build_object('processing_time_ms', p_processing_time_ms), p_message, refund);
 end $$;
 
 create or replace function public.wearon_end_session(
@@ -297,6 +311,465 @@ begin
         when 'refunded' then 'already_refunded'
         when 'delivered' then 'none'
         else 'unmatched' end;
+end $$;
+
+-- Events -------------------------------------------------------------------------------------------------------------
+--
+-- A session's end and a store's refund are told once, in the transaction of the status change: to the tables that the
+-- quality boards read, and to the store's callbacks. Decision: docs/decisions/0024-events-and-callbacks.md.
+
+create schema if not exists wearon;
+
+-- The events that were told. The id is the callback's `webhook-id`.
+create table if not exists wearon.session_events (
+    session_id uuid not null,
+    channel text not null,
+    kind text not null check (kind in ('ended', 'refunded')),
+    id uuid not null default gen_random_uuid(),
+    told_at timestamptz not null default now(),
+    primary key (session_id, channel, kind)
+);
+create index if not exists session_events_told_at on wearon.session_events using brin (told_at);
+
+-- Tells an event unless it was told before. -> {"callbacks": true} when a callback waits for its deliverer,
+-- {"events_error": "table: SQLSTATE"} when the boards' table did not take the event, which holds up nothing.
+-- A table that is locked for long does not take it either.
+create or replace function public.wearon_event_tell(
+    p_channel text, p_session jsonb, p_type text, p_facts jsonb, p_message text default null
+) returns jsonb language plpgsql set search_path = public, pg_temp set lock_timeout = '2s' as $$
+declare
+    event uuid;
+    facts jsonb := jsonb_strip_nulls(jsonb_build_object('request_id', p_session ->> 'request_id') || p_facts
+        || jsonb_build_object('session_id', p_session ->> 'id'));
+    refused text;
+begin
+    insert into wearon.session_events (session_id, channel, kind)
+    values ((p_session ->> 'id')::uuid, p_channel, case p_type when 'credit_refunded' then 'refunded' else 'ended' end)
+    on conflict do nothing returning id into event;
+    if event is null then
+        return '{}';
+    end if;
+    begin
+        if p_channel = 'b2c' then
+            insert into analytics_events (event_type, user_id, metadata)
+            values (p_type, (p_session ->> 'user_id')::uuid, facts);
+        else
+            insert into store_analytics_events (store_id, event_type, shopper_email, metadata)
+            values ((p_session ->> 'store_id')::uuid, p_type, p_session ->> 'shopper_email', facts);
+        end if;
+    exception when others then
+        -- Not the server's text, which may quote values.
+        refused := case p_channel when 'b2c' then 'analytics_events: ' else 'store_analytics_events: ' end || sqlstate;
+    end;
+    return jsonb_strip_nulls(jsonb_build_object('events_error', refused,
+        'callbacks', case p_channel when 'b2b' then
+            nullif(wearon_event_queue(event, p_session, p_type, facts, p_message), false) end));
+end $$;
+
+-- Queues an event for the store's endpoints that ask for its type; false when there is none. The picture's address is
+-- not kept here: the deliverer reads the session's.
+create or replace function public.wearon_event_queue(
+    p_event uuid, p_session jsonb, p_type text, p_facts jsonb, p_message text
+) returns boolean language plpgsql set search_path = public, pg_temp as $$
+begin
+    insert into store_webhook_deliveries (event_id, endpoint_id, store_id, session_id, type, data)
+    select p_event, e.id, e.store_id, (p_session ->> 'id')::uuid, p_type, jsonb_build_object(
+        'session_id', p_session ->> 'id', 'request_id', p_facts ->> 'request_id',
+        'status', case p_type when 'generation_completed' then 'completed' else 'failed' end,
+        'reason', p_facts ->> 'reason', 'error_message', p_message,
+        'processing_time_ms', p_facts -> 'processing_time_ms')
+    from store_webhook_endpoints e
+    where e.store_id = (p_session ->> 'store_id')::uuid and e.disabled_at is null and p_type = any(e.event_types)
+    -- An endpoint that is deleted meanwhile is left out, instead of a violated foreign key.
+    for key share;
+    return found;
+end $$;
+
+-- Tells that a session has failed, and a store's refund.
+create or replace function public.wearon_event_failed(
+    p_channel text, p_session jsonb, p_facts jsonb, p_message text, p_refund text
+) returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    told jsonb := wearon_event_tell(p_channel, p_session, case p_facts ->> 'reason'
+        when 'moderation_blocked' then 'generation_moderation_blocked' else 'generation_failed' end,
+        p_facts, p_message);
+begin
+    if p_channel = 'b2b' and p_refund in ('store', 'shopper', 'already_refunded') then
+        told := told || wearon_event_tell(p_channel, p_session, 'credit_refunded',
+            p_facts || jsonb_build_object('refund', p_refund), p_message);
+    end if;
+    return told;
+end $$;
+
+-- Tells the end of a session that another hand than the worker's has failed, such as the app's clean-up.
+create or replace function public.wearon_event_elsewhere(
+    p_channel text, p_session jsonb, p_facts jsonb, p_refund text default null
+) returns jsonb language sql set search_path = public, pg_temp as $$
+    select case when p_session ->> 'status' = 'failed' then wearon_event_failed(p_channel, p_session,
+        coalesce(p_facts, '{}') || '{"reason": "failed_elsewhere"}', p_session ->> 'error_message', p_refund)
+        else '{}' end
+$$;
+
+-- Tries to write one event of each type into both tables and takes it back, for `doctor`: what the server says of each
+-- table that refuses.
+create or replace function public.wearon_event_examine()
+returns jsonb language plpgsql set search_path = public, pg_temp set lock_timeout = '2s' as $$
+declare
+    refused jsonb := '{}';
+begin
+    begin
+        insert into analytics_events (event_type, user_id, metadata)
+        select type, null, '{}' from unnest(wearon_webhook_types()) type where type <> 'credit_refunded';
+        raise exception using errcode = 'WEARN';
+    exception when sqlstate 'WEARN' then null;
+    when others then
+        refused := refused || jsonb_build_object('analytics_events', sqlerrm);
+    end;
+    begin
+        insert into store_analytics_events (store_id, event_type, shopper_email, metadata)
+        select s.id, type, null, '{}' from unnest(wearon_webhook_types()) type, (select id from stores limit 1) s;
+        raise exception using errcode = 'WEARN';
+    exception when sqlstate 'WEARN' then null;
+    when others then
+        refused := refused || jsonb_build_object('store_analytics_events', sqlerrm);
+    end;
+    return refused;
+end $$;
+
+-- Callbacks of stores ------------------------------------------------------------------------------------------------
+
+-- The types of events, all of which a callback may ask for.
+create or replace function public.wearon_webhook_types()
+returns text[] language sql immutable as $$
+    select array['generation_completed', 'generation_failed', 'generation_moderation_blocked', 'credit_refunded']
+$$;
+
+create table if not exists public.store_webhook_endpoints (
+    id uuid primary key default gen_random_uuid(),
+    store_id uuid not null references public.stores on delete cascade,
+    url text not null check (url like 'https://%' and length(url) <= 2048),
+    event_types text[] not null default public.wearon_webhook_types()
+        check (cardinality(event_types) > 0 and event_types <@ public.wearon_webhook_types()),
+    disabled_at timestamptz,
+    disabled_reason text,               -- operator, or gone: the endpoint answered 410
+    failures int not null default 0,    -- attempts in a row
+    held_until timestamptz,             -- no attempts before, because of them
+    created_at timestamptz not null default now()
+);
+create index if not exists store_webhook_endpoints_store on public.store_webhook_endpoints (store_id);
+
+-- Beside the endpoints, so that no client can read them. Two are valid during a rotation.
+create table if not exists wearon.webhook_secrets (
+    endpoint_id uuid not null references public.store_webhook_endpoints on delete cascade,
+    secret text not null,
+    created_at timestamptz not null default clock_timestamp(),
+    expires_at timestamptz,
+    primary key (endpoint_id, secret)
+);
+
+create table if not exists public.store_webhook_deliveries (
+    id bigint generated always as identity primary key,
+    event_id uuid not null,
+    endpoint_id uuid not null references public.store_webhook_endpoints on delete cascade,
+    store_id uuid not null,
+    session_id uuid not null,
+    type text not null,
+    data jsonb not null,
+    occurred_at timestamptz not null default now(),
+    queued_at timestamptz not null default now(),   -- later than the event after a replay
+    due_at timestamptz default now(),   -- next attempt; while one is under way: the end of its lease; null: ended
+    lease uuid,                         -- the attempt under way
+    attempts int not null default 0,
+    attempted_at timestamptz,
+    delivered_at timestamptz,
+    given_up_at timestamptz,
+    last_status int,
+    last_error text,
+    unique (event_id, endpoint_id)
+);
+create index if not exists store_webhook_deliveries_due
+    on public.store_webhook_deliveries (endpoint_id, due_at, id) where due_at is not null;
+create index if not exists store_webhook_deliveries_order
+    on public.store_webhook_deliveries (endpoint_id, session_id, id) where due_at is not null;
+create index if not exists store_webhook_deliveries_under_way
+    on public.store_webhook_deliveries (endpoint_id) where lease is not null;
+create index if not exists store_webhook_deliveries_endpoint on public.store_webhook_deliveries (endpoint_id, id);
+create index if not exists store_webhook_deliveries_queued on public.store_webhook_deliveries using brin (queued_at);
+
+-- A store's owner sees the store's endpoints and deliveries; the service role alone writes. With its owner's rights,
+-- because signed-in users see no row of `stores`.
+create or replace function wearon.owns_store(p_store_id uuid)
+returns boolean language plpgsql stable security definer set search_path = '' as $$
+begin
+    return exists (select from public.stores s where s.id = p_store_id and s.owner_user_id = auth.uid());
+end $$;
+revoke all on function wearon.owns_store(uuid) from public;
+
+do $$
+declare
+    name text;
+    role text;
+begin
+    foreach name in array array['store_webhook_endpoints', 'store_webhook_deliveries'] loop
+        execute format('alter table public.%I enable row level security', name);
+        execute format('revoke all on public.%I from public', name);
+        for role in select rolname from pg_roles where rolname in ('anon', 'authenticated') loop
+            execute format('revoke all on public.%I from %I', name, role);
+        end loop;
+        execute format('drop policy if exists own_select on public.%I', name);
+        if exists (select from pg_roles where rolname = 'authenticated') then
+            execute format('grant select on public.%I to authenticated', name);
+            execute format('create policy own_select on public.%I for select to authenticated '
+                'using (wearon.owns_store(store_id))', name);
+            grant execute on function wearon.owns_store(uuid) to authenticated;
+        end if;
+        if exists (select from pg_roles where rolname = 'service_role') then
+            execute format('grant all on public.%I to service_role', name);
+        end if;
+    end loop;
+end $$;
+
+-- Takes deliveries that are due, for one attempt each: at most `p_limit`, and of each endpoint no more than
+-- `p_per_endpoint` under way in all workers together; one of an endpoint that fails. A session's deliveries go out in
+-- their order. An attempt that is not reported within `p_lease_seconds` is made again.
+-- "wait_seconds": until something is due, null when nothing waits. "endpoints": that are enabled.
+create or replace function public.wearon_webhook_claim(
+    p_lease uuid, p_limit int, p_per_endpoint int, p_lease_seconds int
+) returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    endpoint record;
+    room int;
+    page jsonb;
+    taken jsonb := '[]';
+begin
+    for endpoint in
+        select e.id, e.url, e.failures from store_webhook_endpoints e
+        where e.disabled_at is null and coalesce(e.held_until <= now(), true) and exists (
+            select from store_webhook_deliveries d where d.endpoint_id = e.id and d.due_at <= now())
+        order by random() for no key update skip locked
+    loop
+        exit when jsonb_array_length(taken) >= p_limit;
+        select least(p_limit - jsonb_array_length(taken),
+            case when endpoint.failures >= 3 then 1 else p_per_endpoint end - count(*)) into room
+        from store_webhook_deliveries d
+        where d.endpoint_id = endpoint.id and d.lease is not null and d.due_at > now();
+        with due as (
+            select d.id from store_webhook_deliveries d
+            where d.endpoint_id = endpoint.id and d.due_at <= now() and not exists (
+                select from store_webhook_deliveries earlier
+                where earlier.endpoint_id = d.endpoint_id and earlier.session_id = d.session_id
+                    and earlier.id < d.id and earlier.due_at is not null)
+            order by d.due_at, d.id limit greatest(room, 0) for update skip locked
+        ), claimed as (
+            update store_webhook_deliveries d set lease = p_lease, attempts = attempts + 1, attempted_at = now(),
+                due_at = now() + p_lease_seconds * interval '1 second'
+            from due where d.id = due.id returning d.*
+        )
+        select jsonb_agg(jsonb_build_object('id', c.id, 'event_id', c.event_id, 'endpoint_id', c.endpoint_id,
+            'url', endpoint.url, 'type', c.type, 'occurred_at', c.occurred_at, 'attempt', c.attempts,
+            'data', c.data || jsonb_build_object('image_url', case c.type when 'generation_completed' then (
+                select nullif(s.generated_image_url, 'expired') from store_generation_sessions s
+                where s.id = c.session_id) end),
+            'secrets', (select jsonb_agg(s.secret order by s.created_at desc) from wearon.webhook_secrets s
+                where s.endpoint_id = endpoint.id and coalesce(s.expires_at > now(), true))) order by c.id)
+        into page from claimed c;
+        taken := taken || coalesce(page, '[]');
+    end loop;
+    return (select jsonb_build_object('deliveries', taken, 'endpoints', count(*), 'wait_seconds',
+        extract(epoch from min(case when next.due_at is not null then greatest(next.due_at, e.held_until) end)
+            - now())) from store_webhook_endpoints e
+        left join lateral (select d.due_at from store_webhook_deliveries d
+            where d.endpoint_id = e.id and d.due_at is not null order by d.due_at limit 1) next on true
+        where e.disabled_at is null);
+end $$;
+
+-- Records how attempts ended: [{"id", "ok", "gone", "status", "error", "retry_seconds"}]. Without "retry_seconds" a
+-- failed delivery is given up. A failure whose lease has passed on to another attempt is left to that attempt.
+create or replace function public.wearon_webhook_report(p_lease uuid, p_results jsonb)
+returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    result record;
+    delivery record;
+begin
+    for result in
+        select r.*, d.endpoint_id from jsonb_to_recordset(p_results) as r (id bigint, ok boolean, gone boolean,
+            status int, error text, retry_seconds numeric)
+        join store_webhook_deliveries d on d.id = r.id order by d.endpoint_id, d.id
+    loop
+        -- The endpoint first, and the endpoints in one order, as all who change both do.
+        perform from store_webhook_endpoints where id = result.endpoint_id for no key update;
+        update store_webhook_deliveries d set lease = null, last_status = result.status, last_error = result.error,
+            delivered_at = case when result.ok then now() end,
+            given_up_at = case when not result.ok and result.retry_seconds is null then now() end,
+            due_at = case when not result.ok then now() + result.retry_seconds * interval '1 second' end
+        where d.id = result.id and d.delivered_at is null and (result.ok or d.lease = p_lease)
+        returning d.* into delivery;
+        continue when not found;
+        if result.ok then
+            update store_webhook_endpoints set failures = 0, held_until = null
+            where id = delivery.endpoint_id and failures > 0;
+        elsif result.gone then
+            perform wearon_webhook_switch(delivery.endpoint_id, false, 'gone');
+        else
+            -- The session's later deliveries wait with it.
+            update store_webhook_deliveries d set due_at = greatest(d.due_at, delivery.due_at)
+            where d.endpoint_id = delivery.endpoint_id and d.session_id = delivery.session_id and d.id > delivery.id
+                and d.due_at is not null;
+            -- From the third failure in a row on, an endpoint is left alone for 10 s, then longer, up to 5 minutes.
+            update store_webhook_endpoints set failures = failures + 1, held_until = case when failures >= 2
+                then now() + least(300, 10 * 2 ^ least(failures - 2, 10)) * interval '1 second' end
+            where id = delivery.endpoint_id;
+        end if;
+    end loop;
+    return '{}';
+end $$;
+
+-- Sums for the metrics. "overdue_seconds": an attempt could have been made so long ago. "oldest_seconds": age of the
+-- oldest delivery that waits.
+create or replace function public.wearon_webhook_state()
+returns jsonb language sql stable set search_path = public, pg_temp as $$
+    select jsonb_build_object(
+        'enabled', count(*) filter (where disabled_at is null and failures < 3),
+        'failing', count(*) filter (where disabled_at is null and failures >= 3),
+        'disabled', count(*) filter (where disabled_at is not null),
+        'oldest_seconds', coalesce(max(extract(epoch from now() - oldest.queued_at)), 0),
+        'overdue_seconds', greatest(0, coalesce(max(extract(epoch from now()
+            - case when next.due_at is not null then greatest(next.due_at, held_until) end)), 0)))
+    from store_webhook_endpoints e
+    left join lateral (select d.queued_at from store_webhook_deliveries d
+        where d.endpoint_id = e.id and d.due_at is not null order by d.queued_at limit 1) oldest on true
+    left join lateral (select d.due_at from store_webhook_deliveries d
+        where d.endpoint_id = e.id and d.due_at is not null order by d.due_at limit 1) next on true
+$$;
+
+-- Deletes ended deliveries after 7 days and the notes of told events after 30, a few at a time, and gives up deliveries
+-- whose endpoint was left alone for 3 days.
+create or replace function public.wearon_webhook_trim(p_limit int default 1000)
+returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    deleted int;
+begin
+    update store_webhook_deliveries set due_at = null, lease = null, given_up_at = now()
+    where id in (select id from store_webhook_deliveries
+                 where queued_at < now() - interval '3 days' and due_at <= now() limit p_limit);
+    delete from store_webhook_deliveries where id in (
+        select id from store_webhook_deliveries
+        where queued_at < now() - interval '7 days' and due_at is null limit p_limit);
+    get diagnostics deleted = row_count;
+    delete from wearon.session_events where ctid = any(array(
+        select ctid from wearon.session_events where told_at < now() - interval '30 days' limit p_limit));
+    delete from wearon.webhook_secrets where expires_at < now();
+    return jsonb_build_object('deleted', deleted);
+end $$;
+
+-- For operators (`wearon-worker webhook`) ----------------------------------------------------------------------------
+
+create or replace function public.wearon_webhook_add(p_store_id uuid, p_url text, p_event_types text[], p_secret text)
+returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    endpoint uuid;
+begin
+    if not exists (select from stores where id = p_store_id) then
+        return jsonb_build_object('error', 'no such store');
+    end if;
+    if exists (select from store_webhook_endpoints
+               where store_id = p_store_id and url = p_url and disabled_at is null) then
+        return jsonb_build_object('error', 'the store has an endpoint with this URL');
+    end if;
+    insert into store_webhook_endpoints (store_id, url, event_types)
+    values (p_store_id, p_url, coalesce(p_event_types, wearon_webhook_types())) returning id into endpoint;
+    insert into wearon.webhook_secrets (endpoint_id, secret) values (endpoint, p_secret);
+    return jsonb_build_object('id', endpoint);
+end $$;
+
+-- The newer secret counts at once, the one before for `p_keep_seconds` more.
+create or replace function public.wearon_webhook_rotate(p_endpoint uuid, p_secret text, p_keep_seconds int)
+returns jsonb language plpgsql set search_path = public, pg_temp as $$
+begin
+    perform from store_webhook_endpoints where id = p_endpoint for update;
+    if not found then
+        return jsonb_build_object('error', 'no such endpoint');
+    end if;
+    delete from wearon.webhook_secrets where endpoint_id = p_endpoint and expires_at is not null;
+    update wearon.webhook_secrets set expires_at = now() + p_keep_seconds * interval '1 second'
+    where endpoint_id = p_endpoint;
+    insert into wearon.webhook_secrets (endpoint_id, secret) values (p_endpoint, p_secret);
+    return jsonb_build_object('id', p_endpoint);
+end $$;
+
+-- All endpoints, or those of a store, each with how many callbacks wait.
+create or replace function public.wearon_webhook_list(p_store_id uuid default null)
+returns jsonb language sql stable set search_path = public, pg_temp as $$
+    select coalesce(jsonb_agg(to_jsonb(e) || jsonb_build_object(
+        'waiting', (select count(*) from store_webhook_deliveries d
+            where d.endpoint_id = e.id and d.due_at is not null),
+        'secrets', (select count(*) from wearon.webhook_secrets s
+            where s.endpoint_id = e.id and coalesce(s.expires_at > now(), true))) order by e.store_id, e.created_at),
+        '[]')
+    from store_webhook_endpoints e where p_store_id is null or e.store_id = p_store_id
+$$;
+
+-- The newest deliveries of an endpoint or of all; with `p_failed` those alone that wait after a failure or were given
+-- up.
+create or replace function public.wearon_webhook_deliveries(
+    p_endpoint uuid default null, p_failed boolean default false, p_limit int default 50
+) returns jsonb language sql stable set search_path = public, pg_temp as $$
+    select coalesce(jsonb_agg(to_jsonb(d) order by d.id desc), '[]') from (
+        select id, event_id, endpoint_id, session_id, type, occurred_at, due_at, lease, attempts, attempted_at,
+            delivered_at, given_up_at, last_status, last_error
+        from store_webhook_deliveries
+        where (p_endpoint is null or endpoint_id = p_endpoint)
+            and (not p_failed or given_up_at is not null or due_at is not null and last_error is not null)
+        order by id desc limit p_limit) d
+$$;
+
+-- An endpoint with its valid secrets, to sign a test with.
+create or replace function public.wearon_webhook_endpoint(p_endpoint uuid)
+returns jsonb language sql stable set search_path = public, pg_temp as $$
+    select coalesce((select to_jsonb(e) || jsonb_build_object('secrets', (
+        select jsonb_agg(s.secret order by s.created_at desc) from wearon.webhook_secrets s
+        where s.endpoint_id = e.id and coalesce(s.expires_at > now(), true)))
+    from store_webhook_endpoints e where e.id = p_endpoint), '{"error": "no such endpoint"}')
+$$;
+
+-- Disables an endpoint and gives up what waits for it; or enables it.
+create or replace function public.wearon_webhook_switch(p_endpoint uuid, p_enabled boolean, p_reason text)
+returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    given_up int := 0;
+begin
+    update store_webhook_endpoints set failures = 0, held_until = null,
+        disabled_at = case when not p_enabled then coalesce(disabled_at, now()) end,
+        disabled_reason = case when not p_enabled then coalesce(disabled_reason, p_reason) end
+    where id = p_endpoint;
+    if not found then
+        return jsonb_build_object('error', 'no such endpoint');
+    end if;
+    if not p_enabled then
+        update store_webhook_deliveries set due_at = null, lease = null, given_up_at = now(),
+            last_error = coalesce(last_error, 'the endpoint was disabled')
+        where endpoint_id = p_endpoint and due_at is not null;
+        get diagnostics given_up = row_count;
+    end if;
+    return jsonb_build_object('id', p_endpoint, 'given_up', given_up);
+end $$;
+
+-- Queues deliveries again with their ids as they were: those named, or all that were given up by an endpoint.
+create or replace function public.wearon_webhook_replay(p_ids bigint[], p_endpoint uuid default null)
+returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    queued int;
+begin
+    update store_webhook_deliveries d set due_at = now(), queued_at = now(), attempts = 0, lease = null,
+        delivered_at = null, given_up_at = null
+    from store_webhook_endpoints e
+    where e.id = d.endpoint_id and e.disabled_at is null and d.due_at is null
+        and (d.id = any(p_ids) or d.endpoint_id = p_endpoint and d.given_up_at is not null);
+    get diagnostics queued = row_count;
+    update store_webhook_endpoints set failures = 0, held_until = null
+    where held_until is not null and id in (
+        select endpoint_id from store_webhook_deliveries where id = any(p_ids) union select p_endpoint);
+    return jsonb_build_object('queued', queued);
 end $$;
 
 -- The audit ----------------------------------------------------------------------------------------------------------
@@ -975,12 +1448,12 @@ $$;
 -- Which of these functions are installed, with their signatures, and the version of this file: the start check.
 create or replace function public.wearon_worker_functions()
 returns jsonb language sql stable set search_path = public, pg_temp as $$
-    select jsonb_build_object('version', 3, 'functions', coalesce(jsonb_object_agg(
+    select jsonb_build_object('version', 4, 'functions', coalesce(jsonb_object_agg(
         p.proname, pg_get_function_identity_arguments(p.oid)), '{}'))
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
     where n.nspname = 'public' and p.proname in ('start_generation', 'requeue_generation', 'complete_generation',
         'fail_generation', 'refund_credits', 'refund_store_credits', 'refund_store_shopper_credits',
-        'wearon_audit_step', 'wearon_audit_report', 'wearon_examine')
+        'wearon_audit_step', 'wearon_audit_report', 'wearon_examine', 'wearon_webhook_claim')
 $$;
 
 -- service_role alone may call them; functions are executable by everybody unless that is taken away.
@@ -994,7 +1467,9 @@ begin
         where n.nspname = 'public' and p.proname in ('wearon_lock_session', 'start_generation', 'requeue_generation',
             'complete_generation', 'fail_generation', 'wearon_user_ledger', 'wearon_store_ledger', 'wearon_ledger',
             'wearon_end_session', 'wearon_release_deduction', 'wearon_refund', 'wearon_worker_functions',
-            'wearon_examine') or p.pronamespace = n.oid and n.nspname = 'public' and p.proname like 'wearon\_audit\_%'
+            'wearon_examine') or p.pronamespace = n.oid and n.nspname = 'public' and (
+                p.proname like 'wearon\_audit\_%' or p.proname like 'wearon\_event\_%'
+                or p.proname like 'wearon\_webhook\_%')
     loop
         execute format('revoke all on function %s from public', name);
         for role in select rolname from pg_roles where rolname in ('anon', 'authenticated') loop
@@ -1011,6 +1486,186 @@ begin
     if exists (select from pg_roles where rolname = 'service_role') then
         grant usage on schema wearon to service_role;
         grant all on all tables in schema wearon to service_role;
+    end if;
+end $$;
+
+-- Data life ----------------------------------------------------------------------------------------------------------
+--
+-- Pictures live for some hours. The worker deletes the files, and asks here which of them an open session needs. The
+-- rows keep everything but the pictures' addresses, which become 'expired'. Rows are walked by their created_at, in
+-- batches, from the end of the last walk; a row that was open then is noted, and looked at again.
+
+create table if not exists wearon.data_life (
+    channel text primary key,
+    reached timestamptz not null default '-infinity',   -- older rows were walked
+    full_at timestamptz not null default now()          -- the last walk over all rows began
+);
+create table if not exists wearon.data_life_open (channel text, session_id uuid, primary key (channel, session_id));
+
+-- A path as it was before it became part of an address; the path itself when it is no valid encoding.
+create or replace function public.wearon_data_life_decoded(p_path text)
+returns text language plpgsql immutable set search_path = public, pg_temp as $$
+begin
+    if strpos(p_path, '%') = 0 then
+        return p_path;
+    end if;
+    return (select convert_from(string_agg(case when part[1] ~ '^%[0-9A-Fa-f]{2}$'
+        then decode(substr(part[1], 2), 'hex') else convert_to(part[1], 'UTF8') end, ''::bytea order by place), 'UTF8')
+        from regexp_matches(p_path, '%[0-9A-Fa-f]{2}|[^%]+|%', 'g') with ordinality as found (part, place));
+exception when others then
+    return p_path;
+end $$;
+
+-- Those of `p_names` that belong to an open session, by an address in its row or as the place of its picture; and the
+-- database's clock, by which Storage dates its objects. An address may be signed, public, of another host, or a path.
+create or replace function public.wearon_data_life_in_use(p_bucket text, p_names text[])
+returns jsonb language sql stable set search_path = public, pg_temp as $$
+    with open as (
+        select array[model_image_url, outfit_image_url, stitched_image_url, generated_image_url] as urls, accessories,
+            format('generated/%s/%s.jpg', user_id, id) as picture
+        from generation_sessions where status in ('queued', 'pending', 'processing')
+        union all
+        select array[model_image_url, outfit_image_url, generated_image_url], null,
+            format('stores/%s/generated/%s.jpg', store_id, id)
+        from store_generation_sessions where status in ('queued', 'processing')
+    ), address as (
+        select unnest(urls) as url from open
+        union all
+        select value #>> '{}' from open, jsonb_path_query(accessories, '$.**?(@.type() == "string")') value
+    ), path as (
+        select unnest(array[
+            split_part(substr(url, nullif(strpos(url, '/' || p_bucket || '/'), 0) + length(p_bucket) + 2), '?', 1),
+            substring(url from '((?:uploads|generated|stores)/[^?#]*)')]) as path
+        from address
+    ), used as (
+        select picture as name from open
+        union all select path from path
+        union all select wearon_data_life_decoded(path) from path where strpos(path, '%') > 0
+    )
+    select jsonb_build_object('now', clock_timestamp(), 'in_use', coalesce(
+        (select jsonb_agg(name) from unnest(p_names) name where name in (select used.name from used)), '[]'))
+$$;
+
+-- Writes 'expired' into the picture columns of those of these sessions that are closed; -> how many rows have changed.
+create or replace function public.wearon_data_life_write(p_channel text, p_ids uuid[])
+returns int language plpgsql set search_path = public, pg_temp as $$
+declare
+    -- Strings of a jsonb text that are addresses, or paths in the bucket.
+    address constant text := '"(?:https?:|data:|blob:|/?(?:uploads|generated|stores)/)(?:[^"\\]|\\.)*"';
+    changed int;
+begin
+    if p_channel = 'b2c' then
+        update generation_sessions set model_image_url = 'expired',
+            outfit_image_url = case when outfit_image_url is not null then 'expired' end,
+            stitched_image_url = case when stitched_image_url is not null then 'expired' end,
+            generated_image_url = case when generated_image_url is not null then 'expired' end,
+            accessories = regexp_replace(accessories::text, address, '"expired"', 'gi')::jsonb
+        where id = any(p_ids) and status in ('completed', 'failed') and (
+            'expired' <> any(array_remove(
+                array[model_image_url, outfit_image_url, stitched_image_url, generated_image_url], null))
+            or accessories::text ~* address);
+    else
+        update store_generation_sessions set model_image_url = 'expired',
+            outfit_image_url = case when outfit_image_url is not null then 'expired' end,
+            generated_image_url = case when generated_image_url is not null then 'expired' end
+        where id = any(p_ids) and status in ('completed', 'failed') and 'expired' <> any(array_remove(
+            array[model_image_url, outfit_image_url, generated_image_url], null));
+    end if;
+    get diagnostics changed = row_count;
+    return changed;
+end $$;
+
+-- Expires rows that the walk over created_at does not meet: rows without a date, and rows that were open before.
+create or replace function public.wearon_data_life_others(
+    p_channel text, p_sessions regclass, p_owned text, p_before timestamptz, p_limit int
+) returns int language plpgsql set search_path = public, pg_temp as $$
+declare
+    undated uuid[];
+    ended uuid[];
+begin
+    execute format($sql$
+        select array_agg(id) from (select id from %s where created_at is null and %s
+            and status in ('completed', 'failed') and coalesce(completed_at, '-infinity') < $1
+            and model_image_url <> 'expired' limit $2) row $sql$, p_sessions, p_owned)
+    into undated using p_before, p_limit;
+    if p_owned = 'true' then
+        execute format($sql$
+            with ended as (
+                delete from wearon.data_life_open where channel = $1 and session_id in (
+                    select session_id from wearon.data_life_open o where channel = $1 and not exists (
+                        select from %s s where s.id = o.session_id and s.status not in ('completed', 'failed'))
+                    limit $2)
+                returning session_id
+            ) select array_agg(session_id) from ended $sql$, p_sessions)
+        into ended using p_channel, p_limit;
+    end if;
+    return wearon_data_life_write(p_channel, undated || ended);
+end $$;
+
+-- Walks the next `p_limit` sessions made before `p_before`, of one owner or of all, after the row (`p_after`,
+-- `p_after_id`), and expires the closed ones. Without `p_after` the walk begins; for all owners that is an hour before
+-- the last walk's end, because a row may be committed late, or, once a day and with `p_full`, the first row, because
+-- users choose the dates of their rows. -> numbers, and the row to go on after.
+create or replace function public.wearon_data_life_expire(
+    p_channel text, p_before timestamptz, p_owner_id uuid default null, p_after timestamptz default null,
+    p_after_id uuid default null, p_limit int default 500, p_full boolean default false
+) returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    sessions constant regclass := case p_channel when 'b2c' then 'generation_sessions'::regclass
+        when 'b2b' then 'store_generation_sessions'::regclass end;
+    owned constant text := case when p_owner_id is null then 'true' else format('%I = %L',
+        case p_channel when 'b2c' then 'user_id' else 'store_id' end, p_owner_id) end;
+    low timestamptz := p_after;
+    expired int := 0;
+    walked uuid[];
+    open uuid[];
+    last timestamptz;
+begin
+    if sessions is null then
+        raise exception 'unknown channel %, expected b2b or b2c', p_channel using errcode = '22023';
+    end if;
+    if p_after is null then
+        expired := wearon_data_life_others(p_channel, sessions, owned, p_before, p_limit);
+        low := coalesce((select reached - interval '1 hour' from wearon.data_life where channel = p_channel
+            and p_owner_id is null and not p_full and full_at > now() - interval '1 day'), '-infinity');
+        if low = '-infinity' and p_owner_id is null then
+            insert into wearon.data_life (channel) values (p_channel) on conflict (channel) do update set full_at = now();
+        end if;
+    end if;
+    execute format($sql$
+        select array_agg(id order by created_at, id), array_agg(id) filter (where status not in ('completed', 'failed')),
+            max(created_at)
+        from (select id, status, created_at from %s where %s and created_at >= $1 and created_at < $2
+            and (created_at, id) > ($1, $3) order by created_at, id limit $4) page $sql$, sessions, owned)
+    into walked, open, last
+    using low, p_before, coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'), p_limit;
+    expired := expired + wearon_data_life_write(p_channel, walked);
+    if p_owner_id is null and walked is not null then
+        insert into wearon.data_life_open select p_channel, unnest(open) on conflict do nothing;
+        update wearon.data_life set reached = greatest(reached, last) where channel = p_channel;
+    end if;
+    return jsonb_build_object('walked', coalesce(cardinality(walked), 0), 'expired', expired,
+        'open', coalesce(cardinality(open), 0), 'after', last, 'after_id', walked[cardinality(walked)]);
+end $$;
+
+do $$
+declare
+    name text;
+    role text;
+begin
+    for name in select oid::regprocedure::text from pg_proc
+        where pronamespace = 'public'::regnamespace and proname like 'wearon\_data\_life\_%'
+    loop
+        execute format('revoke all on function %s from public', name);
+        for role in select rolname from pg_roles where rolname in ('anon', 'authenticated') loop
+            execute format('revoke all on function %s from %I', name, role);
+        end loop;
+        if exists (select from pg_roles where rolname = 'service_role') then
+            execute format('grant execute on function %s to service_role', name);
+        end if;
+    end loop;
+    if exists (select from pg_roles where rolname = 'service_role') then
+        grant all on table wearon.data_life, wearon.data_life_open to service_role;
     end if;
 end $$;
 

@@ -12,12 +12,14 @@ import lock
 import plan
 import releases
 import route
+import status
 
 STEPS: tuple[Any, ...] = (
     *(lock.ticket, lock.ended, lock.take, lock.release),
     *(plan.plan, releases.fetch, releases.record),
     *(colour.write_secrets, colour.start, colour.abandon),
     *(gate.gate, gate.watch, gate.settle, gate.check),
+    status.status,
     *(route.serving, route.route, drain.drain, drain.end),
 )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import host
+import signature
 
 KEPT = 5
 Release = dict[str, str]
@@ -25,6 +26,9 @@ def fetch(job: host.Job) -> dict[str, str]:
     plain, _, asked = wanted.partition("@")
     digest = asked if asked in digests else "".join(digests[:1])
     reference = f"{job['repository']}:{plain}" + (f"@{digest}" if digest else "")
+    # A way back leads to what was checked when it came, and needs no registry.
+    if not job["back"]:
+        signature.verify(job, reference)
     return {"wanted": wanted, "id": image["Id"], "reference": reference}
 
 

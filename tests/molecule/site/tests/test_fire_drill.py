@@ -1,4 +1,4 @@
-"""Things are broken for real; the rules that production has fire in time, and the server is whole again afterwards."""
+"""A service is broken for real; the rule that production has fires in time, and the server is whole again."""
 
 import re
 import time
@@ -10,13 +10,12 @@ from tests.alerts.promtool import BUDGET
 from tests.molecule.hosts import SERVICES, Played
 
 
-def test_outages_fire_in_time_and_are_repaired(server: Host, play: Callable[..., Played]) -> None:
-    """The others of playbooks/fire_drill.yml take longer; docs/runbook.md says what they took."""
-    played = play("fire_drill", "-e", "drill=redis,worker", "-e", "yes=true")
+def test_outage_fires_in_time_and_is_repaired(server: Host, play: Callable[..., Played]) -> None:
+    """The quickest but one. docs/runbook.md says what all took, tests/alerts/test_rules.py holds their times."""
+    played = play("fire_drill", "-e", "drill=redis", "-e", "yes=true")
     assert played.code == 0, played.text
-    took = {rule: int(seconds) for rule, seconds in re.findall(r"\b(redis-down|worker-down) +(\d+)", played.text)}
-    assert took.keys() == {"redis-down", "worker-down"}
-    assert max(took.values()) <= BUDGET
+    (took,) = re.findall(r"\bredis-down +(\d+)", played.text)
+    assert int(took) <= BUDGET
     names = "docker ps --filter health=healthy --format '{{.Label \"com.docker.compose.service\"}}'"
     end = time.monotonic() + 60
     while set(server.check_output(names).split()) != SERVICES:

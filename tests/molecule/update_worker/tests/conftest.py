@@ -111,7 +111,7 @@ def rolling2() -> Worker:
 
 @dataclass
 class Generations:
-    """Try-ons that are queued all the time, each of which takes twelve seconds."""
+    """Try-ons that are queued all the time, so that two or three are in flight: each takes ten seconds."""
 
     records: Records
     producer: Producer
@@ -147,12 +147,12 @@ class Generations:
 @pytest.fixture(scope="module")
 def generations(sandbox: dict[str, str], rolling: Worker) -> Iterator[Generations]:
     openai = OpenAIRemote(sandbox["openai_url"].removesuffix("/v1"))
-    slow = openai.fault("slow", contains=MARKER, delay=12)
+    slow = openai.fault("slow", contains=MARKER, delay=10)
     photos = [f"{sandbox['photos_url']}/{name}.jpg" for name in ("person", "garment")]
     with Database(sandbox["database_url"]) as database:
         records = Records()
         records.database = database
-        with Generations(records, Producer(database, StackRedis(rolling.host), photos), 5) as running:  # type: ignore[arg-type]
+        with Generations(records, Producer(database, StackRedis(rolling.host), photos), 4) as running:  # type: ignore[arg-type]
             yield running
     openai.clear(slow)
 

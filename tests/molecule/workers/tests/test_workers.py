@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import testinfra
 
-from tests.molecule.hosts import docker
+from tests.molecule.hosts import ask_loki, docker
 
 FIRST, SECOND = testinfra.get_host("docker://first"), testinfra.get_host("docker://second")
 NEIGHBOUR = testinfra.get_host("docker://testbed-neighbour")
@@ -35,8 +35,7 @@ def test_second_host_is_measured_and_its_lines_arrive() -> None:
     for _ in range(90):
         up = ask("prometheus", "http://127.0.0.1:9090/api/v1/query?query=up==1")["data"]["result"]
         seen = {(one["metric"]["job"], one["metric"].get("host")) for one in up}
-        lines = ask("loki", "http://127.0.0.1:3100/__recorded")
-        streams = {(one["stream"]["service"], one["stream"]["host"]) for one in lines}
+        streams = {(one["service"], one["host"]) for one in ask_loki(FIRST, "series", **{"match[]": '{service=~".+"}'})}
         if wanted <= seen and ("worker", "second") in streams:
             return
         time.sleep(1)

@@ -1,0 +1,91 @@
+"""One purge: kept messages, addresses in the database, then the pictures of the whole bucket."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from worker.generation.channel import Channel
+from worker.generation.data_life.areas import ROOTS
+from worker.generation.data_life.bucket import Bucket
+from worker.generation.data_life.record import Place, Record, as_moment
+from worker.generation.data_life.remains import Remains, Trimmed
+from worker.generation.data_life.removal import Removal
+from worker.generation.data_life.rows import Expired, Rows
+from worker.generation.data_life.tally import Tally
+from worker.generation.data_life.walk import Walk
+
+
+@dataclass
+class Report:
+    """The result of a purge or an erasure."""
+
+    dry_run: bool
+    #: The walk was the rest of one that was interrupted.
+    resumed: bool = False
+    pictures: Tally = field(default_factory=Tally)
+    rows: Expired = field(default_factory=Expired)
+    redis: Trimmed = field(default_factory=Trimmed)
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {**asdict(self), "pictures": self.pictures.as_dict(), "seconds": round(self.seconds, 1)}
+
+
+class Purge:
+    """Everything that is older than `hours`. `run` may end at any moment, and be repeated."""
+
+    def __init__(self, bucket: Bucket, rows: Rows, remains: Remains, record: Record, hours: int) -> None:
+        self._bucket = bucket
+        self._rows = rows
+        self._remains = remains
+        self._record = record
+        self._life = timedelta(hours=hours)
+
+    async def run(
+        self,
+        report: Report,
+        check: Callable[[], None] = lambda: None,
+        on_progress: Callable[[], None] = lambda: None,
+        *,
+        every_row: bool = False,
+    ) -> None:
+        """Purge once and grow the report. `check` raises when another process may be at it."""
+        begun = time.monotonic()
+        before = await self._rows.now() - self._life
+        trimmed = await self._remains.trim(before, dry_run=report.dry_run)
+        report.redis.letters += trimmed.letters
+        report.redis.outcomes += trimmed.outcomes
+        if not report.dry_run:
+            for channel in Channel:
+                expired = await self._rows.expire(channel, before, full=every_row, on_progress=on_progress)
+                report.rows.rows += expired.rows
+                report.rows.open += expired.open
+        await self._pictures(report, before, check, on_progress)
+        report.seconds += time.monotonic() - begun
+
+    async def _pictures(
+        self, report: Report, before: datetime, check: Callable[[], None], on_progress: Callable[[], None]
+    ) -> None:
+        tally = report.pictures
+        removal = Removal(self._bucket, self._rows, tally, dry_run=report.dry_run, check=check)
+        walk = Walk(self._bucket, removal, tally, before, on_progress)
+        place = None if report.dry_run else await self._record.place()
+        report.resumed = place is not None
+        place = place or Place(ROOTS[0], 0, (before + self._life).timestamp())
+        tally.leave(as_moment(place.oldest_left))
+        for root in ROOTS[ROOTS.index(place.root) :]:
+
+            async def save(offset: int, root: str = root) -> None:
+                if not report.dry_run:
+                    await self._record.keep_place(Place(root, offset, place.begun, _seconds(tally.oldest_left)))
+
+            await walk.root(root, place.offset if root == place.root else 0, save)
+        if not report.dry_run:
+            await self._record.end(place.begun, _seconds(tally.oldest_left))
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return moment.timestamp() if moment else None

@@ -1,0 +1,99 @@
+"""The database's side of the data life: its functions in sql/functions.sql."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from postgrest import AsyncPostgrestClient
+
+from worker.errors import ServiceUnavailable
+from worker.generation import database
+from worker.generation.channel import Channel
+from worker.generation.retrying import retry_for
+
+#: An outage of the database is waited out this long.
+_PATIENCE_SECONDS = 60.0
+#: Rows of one statement.
+_BATCH = 500
+
+
+@dataclass
+class Expired:
+    """Rows that lost their pictures' addresses, and open ones, which keep them."""
+
+    rows: int = 0
+    open: int = 0
+
+
+class Rows:
+    """Every method raises ServiceUnavailable after some patience."""
+
+    def __init__(self, client: AsyncPostgrestClient) -> None:
+        self._database = client
+
+    async def now(self) -> datetime:
+        """The clock by which objects are dated, which may differ from this machine's."""
+        return (await self._in_use("", []))[0]
+
+    async def in_use(self, bucket: str, names: list[str]) -> set[str]:
+        """Those of these objects that an open session needs."""
+        return (await self._in_use(bucket, names))[1]
+
+    async def expire(
+        self,
+        channel: Channel,
+        before: datetime,
+        owner_id: UUID | None = None,
+        *,
+        full: bool = False,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> Expired:
+        """Expire the addresses in rows that were made before a moment, of one owner or of all.
+
+        Of all owners' rows only those are walked that the last walk has not met; once a day, or with `full`, every row.
+        """
+        done, after = Expired(), {"p_after": None, "p_after_id": None}
+        owner = {"p_owner_id": str(owner_id)} if owner_id else {}
+        while True:
+            answer = await self._call(
+                "wearon_data_life_expire",
+                {
+                    "p_channel": channel,
+                    "p_before": before.isoformat(),
+                    "p_limit": _BATCH,
+                    "p_full": full,
+                    **owner,
+                    **after,
+                },
+            )
+            done.rows += answer["expired"]
+            done.open += answer["open"]
+            on_progress()
+            if answer["walked"] < _BATCH:
+                return done
+            after = {"p_after": answer["after"], "p_after_id": answer["after_id"]}
+
+    async def owned(self, channel: Channel, owner_id: UUID, session_ids: list[str]) -> set[str]:
+        """Those of these sessions that belong to the owner."""
+        found: set[str] = set()
+        for start in range(0, len(session_ids), _BATCH // 5):  # they are part of an address
+            some = session_ids[start : start + _BATCH // 5]
+            query = self._database.table(channel.table).select("id").in_("id", some)
+            query = query.eq(channel.owner_column, str(owner_id))
+            found |= {row["id"] for row in database.rows(await database.run(query), "id")}
+        return found
+
+    async def _in_use(self, bucket: str, names: list[str]) -> tuple[datetime, set[str]]:
+        answer = await self._call("wearon_data_life_in_use", {"p_bucket": bucket, "p_names": names})
+        return datetime.fromisoformat(answer["now"]), set(answer["in_use"])
+
+    async def _call(self, function: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        async def execute() -> dict[str, Any]:
+            answer = await database.run(self._database.rpc(function, parameters), f"database does not run {function}")
+            if not isinstance(answer, dict):
+                raise ServiceUnavailable(f"database answered {function} with {type(answer).__name__}, not an object")
+            return answer
+
+        return await retry_for(_PATIENCE_SECONDS)(execute)

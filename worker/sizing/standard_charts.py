@@ -1,0 +1,22 @@
+"""Charts that shops without one of their own choose by name."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from worker.sizing.charts import DEFAULT_CHART, Chart, Limits
+
+ChartName = Literal["unisex-eu", "men-eu", "women-eu"]
+
+_LETTERS = ("XS", "S", "M", "L", "XL", "XXL")
+
+
+def _by_chest(*limits: float) -> Chart:
+    return Chart(tuple((name, Limits(chest=limit)) for name, limit in zip(_LETTERS, limits, strict=True)))
+
+
+#: Men's and women's are the letter codes of EN 13402-3: upper ends of chest and bust girth.
+STANDARD_CHARTS: Mapping[ChartName, Chart] = {
+    "unisex-eu": DEFAULT_CHART,
+    "men-eu": _by_chest(86, 94, 102, 110, 118, 129),
+    "women-eu": _by_chest(82, 90, 98, 107, 119, 131),
+}

@@ -1,0 +1,51 @@
+"""The numbers that the photos of one person give: the outline from the front, depths from the side."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from PIL import Image
+
+from worker.errors import ImageError
+from worker.sizing.depths import depths
+from worker.sizing.features import features
+from worker.sizing.measurements import Measurer
+from worker.sizing.outline import DOUBTFUL
+from worker.sizing.photo import Photo
+from worker.sizing.pose import Detector
+from worker.sizing.quality import check
+from worker.sizing.refusals import PhotoRefused
+from worker.sizing.rows import Array
+from worker.sizing.silhouette import Silhouette
+
+#: Reads the photo from the side, or raises what became of it.
+SidePhoto = Callable[[], Photo]
+
+
+def from_front(
+    photo: Photo, height_cm: float, detector: Detector, measurer: Measurer
+) -> tuple[Silhouette, dict[str, float]]:
+    """The outline and its features; a doubtful outline is measured in the mirror, too, and the mean counts.
+
+    Raises:
+        PhotoRefused: the photo cannot be measured.
+    """
+    silhouette = check(photo, detector)
+    found = features(silhouette)
+    if measurer.outline.read(found, height_cm).strangeness < DOUBTFUL:
+        return silhouette, found
+    mirrored = replace(photo, picture=photo.picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    try:
+        other = features(check(mirrored, detector))
+    except PhotoRefused:
+        return silhouette, found
+    return silhouette, {name: (value + other[name]) / 2 for name, value in found.items()}
+
+
+def from_side(read: SidePhoto, height_cm: float, detector: Detector) -> tuple[Array | None, str]:
+    """Depths of chest, waist and hip; or None and a sentence that says why the photo cannot be used."""
+    try:
+        return depths(check(read(), detector, "side"), height_cm), ""
+    except PhotoRefused as error:
+        return None, "The person is not turned to the side." if error.reason == "side_view" else str(error)
+    except ImageError as error:
+        return None, str(error)

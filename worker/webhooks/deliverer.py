@@ -1,0 +1,164 @@
+"""The deliverer: claims callbacks that are due and sends them, beside the generations and never in their way."""
+
+import asyncio
+import time
+from contextlib import suppress
+
+from worker.errors import ServiceUnavailable
+from worker.generation import odd
+from worker.generation.retrying import retry_for
+from worker.logs import get_logger
+from worker.webhooks import metrics
+from worker.webhooks.outbox import Claim, Delivery, Outbox, Report
+from worker.webhooks.schedule import wait_after
+from worker.webhooks.sender import Answer, Event, Sender
+
+log = get_logger(__name__)
+
+#: How often the database is asked while endpoints exist, and while there are none. A settlement of this worker that
+#: queued a callback wakes the deliverer at once, so this is for retries and for what a dead worker has left.
+POLL_SECONDS = 30.0
+NO_ENDPOINTS_SECONDS = 60.0
+#: Between two claims, however often the deliverer is woken.
+_BREATH_SECONDS = 0.05
+_STATE_SECONDS = 60.0
+_TRIM_SECONDS = 3600.0
+#: A report is repeated for so long; after that the attempt's lease ends, and the partner gets the same id again.
+_REPORT_SECONDS = 30.0
+_BACKOFF_MAX_SECONDS = 60.0
+
+
+class Deliverer:
+    """Several instances share the work: a claim belongs to one of them. With a concurrency of 0 it does nothing."""
+
+    def __init__(self, outbox: Outbox, sender: Sender, *, concurrency: int, per_endpoint: int) -> None:
+        self._outbox = outbox
+        self._sender = sender
+        self._concurrency = concurrency
+        self._per_endpoint = per_endpoint
+        self._attempts = set[asyncio.Task[None]]()
+        self._woken = asyncio.Event()
+        self._stopping = False
+        #: Something waited at the last claim, so that the end of an attempt may make room for it.
+        self._more = False
+        self._next_state = self._next_trim = 0.0
+
+    def wake(self) -> None:
+        """A callback was queued just now."""
+        self._woken.set()
+
+    async def run_forever(self) -> None:
+        """Deliver until cancelled; nothing that goes wrong ends it."""
+        again = 1.0
+        try:
+            while True:
+                try:
+                    pause, again = await self.turn(), 1.0
+                except ServiceUnavailable as error:
+                    pause = again = min(again * 2, _BACKOFF_MAX_SECONDS)
+                    log.warning("webhooks_wait", error=str(error), next_try_seconds=pause)
+                except Exception as error:
+                    odd.note("part", "deliverer", error)
+                    pause = _BACKOFF_MAX_SECONDS
+                await asyncio.sleep(_BREATH_SECONDS)
+                await self._rest(pause)
+        finally:
+            for attempt in self._attempts:
+                attempt.cancel()
+
+    async def turn(self) -> float:
+        """Claim once and start the attempts; -> seconds until the next claim is of use."""
+        room = self._concurrency - len(self._attempts)
+        if self._stopping or not self._concurrency:
+            return NO_ENDPOINTS_SECONDS
+        if not room:
+            return POLL_SECONDS  # the end of an attempt wakes
+        claim = await self._outbox.claim(room, self._per_endpoint)
+        for delivery in claim.deliveries:
+            attempt = asyncio.create_task(self._deliver(delivery), name=f"webhook {delivery.id}")
+            self._attempts.add(attempt)
+            attempt.add_done_callback(self._ended)
+        self._more = claim.wait_seconds is not None
+        await self._look_after(claim)
+        return _pause(claim)
+
+    async def drain(self, seconds: float) -> None:
+        """Claim nothing more, and give the attempts under way so long to end."""
+        self._stopping = True
+        if self._attempts:
+            await asyncio.wait(self._attempts, timeout=seconds)
+
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        self._woken.clear()
+
+    def _ended(self, attempt: asyncio.Task[None]) -> None:
+        self._attempts.discard(attempt)
+        if self._more:
+            self._woken.set()
+        if not attempt.cancelled() and (error := attempt.exception()):
+            odd.note("part", "deliverer", error)
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        began_at = time.monotonic()
+        event = Event(delivery.event_id, delivery.type, delivery.occurred_at, delivery.data)
+        answer = await self._sender.send(delivery.url, delivery.secrets or [], event)
+        report = _report(delivery, answer)
+        metrics.ATTEMPTS.labels(answer.result).inc()
+        _log(delivery, answer, report, time.monotonic() - began_at)
+        try:
+            await retry_for(_REPORT_SECONDS)(self._outbox.report, report)
+        except ServiceUnavailable as error:
+            log.warning("webhook_not_reported", delivery=delivery.id, error=str(error))
+
+    async def _look_after(self, claim: Claim) -> None:
+        """Refresh the metrics and trim what is old, now and then."""
+        now = time.monotonic()
+        if now >= self._next_state:
+            self._next_state = now + _STATE_SECONDS
+            metrics.show(await self._outbox.state())
+        if now >= self._next_trim:
+            self._next_trim = now + _TRIM_SECONDS
+            if deleted := await self._outbox.trim():
+                self._next_trim = now + _STATE_SECONDS
+                log.info("webhook_deliveries_trimmed", count=deleted)
+
+
+def _pause(claim: Claim) -> float:
+    if not claim.endpoints:
+        return NO_ENDPOINTS_SECONDS
+    if claim.deliveries:
+        return 0.0  # there may be more
+    return POLL_SECONDS if claim.wait_seconds is None else min(max(claim.wait_seconds, 1.0), POLL_SECONDS)
+
+
+def _report(delivery: Delivery, answer: Answer) -> Report:
+    if answer.result == "delivered":
+        return Report(delivery.id, ok=True, status=answer.status)
+    gone = answer.result == "gone"
+    retry = None if gone else wait_after(delivery.attempt, answer.retry_after)
+    return Report(delivery.id, ok=False, gone=gone, status=answer.status, error=answer.error, retry_seconds=retry)
+
+
+def _log(delivery: Delivery, answer: Answer, report: Report, seconds: float) -> None:
+    facts = {
+        "delivery": delivery.id,
+        "event_id": delivery.event_id,
+        "endpoint_id": delivery.endpoint_id,
+        "type": delivery.type,
+        "session_id": delivery.data.get("session_id"),
+        "attempt": delivery.attempt,
+        "status": answer.status,
+        "seconds": round(seconds, 3),
+    }
+    if report.ok:
+        log.info("webhook_delivered", **facts)
+    elif report.gone:
+        log.warning("webhook_endpoint_disabled", error=answer.error, **facts)
+    elif report.retry_seconds is None:
+        metrics.GIVEN_UP.inc()
+        log.error("webhook_given_up", error=answer.error, **facts)
+    else:
+        log.warning("webhook_attempt_failed", error=answer.error, retry_seconds=round(report.retry_seconds, 1), **facts)

@@ -1,0 +1,110 @@
+"""Stores' endpoints as an operator manages them, through the SQL functions in generation/sql."""
+
+import base64
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from postgrest import AsyncPostgrestClient
+from pydantic import SecretStr
+
+from worker import clients
+from worker.errors import CallRejected, ServiceUnavailable, WorkerError
+from worker.generation.database import FunctionMissing, run
+from worker.settings import Settings
+from worker.webhooks.sender import Answer, Event, Sender, UrlRefused, check_url
+
+#: The type of the callback that `wearon-worker webhook test` sends.
+TEST = "webhook_test"
+_SECRET_BYTES = 32
+
+
+class EndpointError(WorkerError):
+    """The database has no such endpoint or store, or does not take the endpoint as it is."""
+
+
+class Endpoints:
+    """All methods raise EndpointError for a mistake, and ServiceUnavailable while the database is away."""
+
+    def __init__(self, database: AsyncPostgrestClient) -> None:
+        self._database = database
+
+    async def all(self, store: UUID | None) -> list[dict[str, Any]]:
+        """All endpoints, or one store's."""
+        found: list[dict[str, Any]] = await self._call("wearon_webhook_list", p_store_id=store and str(store))
+        return found
+
+    async def deliveries(self, endpoint: UUID | None, *, failed: bool, limit: int) -> list[dict[str, Any]]:
+        """The newest deliveries, newest first."""
+        found: list[dict[str, Any]] = await self._call(
+            "wearon_webhook_deliveries", p_endpoint=endpoint and str(endpoint), p_failed=failed, p_limit=limit
+        )
+        return found
+
+    async def add(self, store: UUID, url: str, types: Sequence[str]) -> tuple[str, str]:
+        """Make an endpoint; -> its id and its secret, which cannot be read again."""
+        try:
+            check_url(url)
+        except UrlRefused as error:
+            raise EndpointError(f"{error} An endpoint is an https URL like https://shop.example/wearon") from None
+        secret = _new_secret()
+        answer = await self._call(
+            "wearon_webhook_add", p_store_id=str(store), p_url=url, p_event_types=list(types) or None, p_secret=secret
+        )
+        return answer["id"], secret
+
+    async def rotate(self, endpoint: UUID, keep_seconds: int) -> str:
+        """Make a new secret; callbacks are signed with both for so long."""
+        secret = _new_secret()
+        await self._call(
+            "wearon_webhook_rotate", p_endpoint=str(endpoint), p_secret=secret, p_keep_seconds=keep_seconds
+        )
+        return secret
+
+    async def switch(self, endpoint: UUID, *, enabled: bool) -> int:
+        """Enable or disable; -> how many callbacks were given up."""
+        answer = await self._call(
+            "wearon_webhook_switch", p_endpoint=str(endpoint), p_enabled=enabled, p_reason="operator"
+        )
+        return int(answer["given_up"])
+
+    async def replay(self, deliveries: Sequence[int], endpoint: UUID | None) -> int:
+        """Queue deliveries again, or all that an endpoint has given up; -> how many."""
+        answer = await self._call(
+            "wearon_webhook_replay", p_ids=list(deliveries), p_endpoint=endpoint and str(endpoint)
+        )
+        return int(answer["queued"])
+
+    async def test(self, endpoint: UUID, sender: Sender) -> Answer:
+        """Send a test event at once, past the outbox."""
+        found = await self._call("wearon_webhook_endpoint", p_endpoint=str(endpoint))
+        keys = [SecretStr(secret) for secret in found["secrets"] or []]
+        now = datetime.now(UTC).isoformat()
+        return await sender.send(found["url"], keys, Event(str(uuid4()), TEST, now, {"store_id": found["store_id"]}))
+
+    async def _call(self, function: str, **parameters: Any) -> Any:
+        try:
+            answer = await run(self._database.rpc(function, parameters), "the database refused")
+        except FunctionMissing:
+            raise EndpointError("the database lacks the functions of callbacks; see `wearon-worker doctor`") from None
+        except CallRejected as error:
+            raise EndpointError(str(error)) from None
+        if isinstance(answer, dict) and (problem := answer.get("error")):
+            raise EndpointError(f"{problem}; `wearon-worker webhook list` shows all endpoints")
+        if not isinstance(answer, dict | list):
+            raise ServiceUnavailable(f"database answered {function} with {type(answer).__name__}")
+        return answer
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Endpoints]:
+    """Connect for one command."""
+    async with clients.http_client(clients.SUPABASE_TIMEOUT, connections=1) as http:
+        yield Endpoints(clients.database_client(settings, http))
+
+
+def _new_secret() -> str:
+    return "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
