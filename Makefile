@@ -52,7 +52,7 @@ bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst image
 
 .PHONY: accuracy
 accuracy: $(READY) ## How far the size API is off (DATA=<folder with images/ and truth.csv>; default: the tests' pictures)
-	@$(BIN)/python -m tests.bench.accuracy $(DATA)
+	@$(BIN)/python -m tests.bench.accuracy $(DATA) $(ARGS)
 
 .PHONY: chaos
 chaos: $(READY) ## Kill, freeze and cut off workers while they work, at length; prints what became of every session

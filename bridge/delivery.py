@@ -44,8 +44,10 @@ class Deliveries:
             for message_id in message_ids:
                 if self._pending.pop(message_id, None) is not None:
                     self._count_delivery()
-                elif len(self._early) < MAXIMUM_PENDING:
+                else:
                     self._early[message_id] = None
+            while len(self._early) > MAXIMUM_PENDING:
+                del self._early[next(iter(self._early))]
 
     def undelivered_seconds(self) -> float:
         """Age of the oldest message without a receipt; 0 if there is none."""

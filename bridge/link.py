@@ -59,17 +59,24 @@ class Link:
             raise NotLinkedError(self.reason)
         job: Future[str] = self._sender.submit(client.send, kind, to, text)
         job.add_done_callback(self._count)
-        job.result(timeout=SEND_TIMEOUT_SECONDS)
+        try:
+            job.result(timeout=SEND_TIMEOUT_SECONDS)
+        except TimeoutError:
+            job.cancel()  # Grafana sends it again; what has begun goes on
+            raise
 
     def pair(self, phone: str = "") -> None:
         """Begin a pairing by QR, or by the code that the phone asks for."""
         with self._lock:
             if self.state in {"linked", "connecting", "disconnected"}:
                 raise NotLinkedError("The bridge is linked already; remove that link first (-e forget=true).")
+            running = self._client if self.state == "pairing" else None
             self.attempt = Attempt(phone.lstrip("+"), self.data.parent / "out" / "qr.png")
             self.report("pairing")
-        self._wake.set()
-        self._disconnect()
+        if running:
+            running.continue_pairing()  # the library must not be stopped between two codes
+        else:
+            self._wake.set()
 
     def report(self, state: State, detail: str = "") -> None:
         """Take over what the library has reported."""
@@ -84,6 +91,17 @@ class Link:
                 self.attempt.end()
         if state in SETTLED:
             threading.Thread(target=self._disconnect, daemon=True).start()  # not from the library's own thread
+
+    def end_login(self, word: str) -> None:
+        """Take over how a pairing has ended, in whatsmeow's words."""
+        log("login_ended", word=word)
+        if word == "success":
+            self.report("connecting")
+        elif word == "err-client-outdated":
+            self.report("outdated")
+        else:
+            self._end_pairing("No phone was linked within 3 minutes." if word == "timeout" else word)
+            self._disconnect()
 
     def _keep_connected(self) -> None:
         while not self._ended.is_set():
@@ -103,25 +121,26 @@ class Link:
                 return None
             if not pairing and self.state not in SETTLED:
                 self.report("connecting")
-            self._client = Client(self.data, self)
+            self._client = Client(self.data, self, pairing)
             timer = self._expire_pairing() if pairing else None
             self._client.run()
             if timer:
                 timer.cancel()
         except Exception as error:
             log("connection_failed", level="warning", error=str(error))
-            self.report("disconnected", str(error))
-            if pairing and self.attempt:
-                self.attempt.refuse(f"WhatsApp cannot be reached: {error}")
+            if pairing:
+                self._end_pairing(f"WhatsApp cannot be reached: {error}")
+            else:
+                self.report("disconnected", str(error))
         if self.state == "pairing" and not self._wake.is_set():
             self._end_pairing("The connection to WhatsApp ended before the phone was linked.")
         return REFUSED_RETRY_SECONDS if self.state in SETTLED else LOST_RETRY_SECONDS
 
     def _expire_pairing(self) -> threading.Timer:
-        attempt = self.attempt
+        client = self._client
 
         def expire() -> None:
-            if self.state == "pairing" and self.attempt is attempt:
+            if self.state == "pairing" and self._client is client:
                 self._end_pairing("No phone was linked within 3 minutes.")
                 self._disconnect()
 

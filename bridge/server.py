@@ -8,6 +8,7 @@ GET  /metrics    Prometheus                                      GET, POST /pair
 import hmac
 import json
 import re
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -33,10 +34,19 @@ class RefusedError(Exception):
 def serve(port: int, secret: str, link: Link, deliveries: Deliveries) -> ThreadingHTTPServer:
     """Listen from now on; requests are answered in threads."""
     handler = type("BridgeHandler", (Handler,), {"secret": secret, "link": link, "deliveries": deliveries})
-    server = ThreadingHTTPServer(("", port), handler)
-    server.daemon_threads = False  # a message in flight is sent before the process ends
+    server = Server(("", port), handler)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
     return server
+
+
+class Server(ThreadingHTTPServer):
+    """The listening server."""
+
+    daemon_threads = False  # a message in flight is sent before the process ends
+
+    def handle_error(self, *_: object) -> None:
+        """Log a client that went away in one line."""
+        log("request_broken", level="warning", error=type(sys.exception()).__name__)
 
 
 class Handler(BaseHTTPRequestHandler):

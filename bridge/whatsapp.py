@@ -4,9 +4,11 @@ No handler for incoming messages is registered, so that their text never reaches
 which names phones and groups, is switched off.
 """
 
+import ctypes
 import itertools
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ from bridge.logs import log
 
 if TYPE_CHECKING:
     from bridge.link import Link
+    from bridge.pairing import Attempt
 
 logging.disable(logging.CRITICAL)
 
@@ -51,16 +54,31 @@ def is_paired(data: Path) -> bool:
     return bool(ClientFactory.get_all_devices_from_db(database(data)))
 
 
+class Library(NewClient):  # type: ignore[misc]
+    """The library's client; tells how a pairing has ended, which the library itself only prints."""
+
+    on_login_status: Callable[[str], None]
+
+    def _NewClient__onLoginStatus(self, _: int, status: int) -> None:
+        self.on_login_status(ctypes.string_at(status).decode())
+
+
 class Client:
     """One connection, from its beginning to its end."""
 
-    def __init__(self, data: Path, link: "Link") -> None:
+    def __init__(self, data: Path, link: "Link", pairing: bool) -> None:
         self._link = link
-        self._asked = False
-        self._library = NewClient(database(data), props=DEVICE, uuid=f"bridge-{next(NUMBERS)}")
+        self._over = threading.Event()
+        self._error: Exception | None = None
+        #: A client that has not been linked yet cannot be stopped: the library would dereference nil. It is left alone.
+        self._stoppable = not pairing
+        self._asked = ""
+        self._newest = b""
+        self._library = Library(database(data), props=DEVICE, uuid=f"bridge-{next(NUMBERS)}")
+        self._library.on_login_status = link.end_login
         self._library.qr(self._on_qr)
-        handlers = {
-            ConnectedEv: lambda *_: link.report("linked"),
+        handlers: dict[Any, Callable[..., None]] = {
+            ConnectedEv: self._on_connected,
             DisconnectedEv: lambda *_: link.report("disconnected"),
             LoggedOutEv: lambda *_: link.report("logged_out"),
             ClientOutdatedEv: lambda *_: link.report("outdated"),
@@ -75,36 +93,56 @@ class Client:
 
     def run(self) -> None:
         """Connect and stay so until `stop`."""
-        self._library.connect()
+        threading.Thread(target=self._connect, name="whatsapp", daemon=True).start()
+        self._over.wait()
+        if self._error:
+            raise self._error
 
     def stop(self) -> None:
         """End `run`."""
-        self._library.stop()
+        self._over.set()
+        if self._stoppable:
+            self._library.stop()
+
+    def _connect(self) -> None:
+        try:
+            self._library.connect()  # does not return from a pairing that has failed
+        except Exception as error:
+            self._error = error
+        self._over.set()
 
     def send(self, kind: str, to: str, text: str) -> str:
         """Send a text to a phone or a group; the id of the message once WhatsApp's server has it."""
         jid = build_jid(to, server="g.us" if kind == "group" else "s.whatsapp.net")
         return str(self._library.send_message(jid, text).ID)
 
+    def continue_pairing(self) -> None:
+        """Serve another attempt with the connection of the last one."""
+        self._asked = ""
+        if self._newest:
+            self._on_qr(None, self._newest)
+
     def _on_qr(self, _: Any, content: bytes) -> None:
+        self._newest = content
         attempt = self._link.attempt
         if not attempt:
             return
         if not attempt.phone:
             attempt.show_qr(content)
-        elif not self._asked:  # from the first QR code on, WhatsApp takes the request for a code
-            self._asked = True
-            threading.Thread(target=self._ask_for_code, daemon=True).start()
+        elif self._asked != attempt.phone:  # from the first QR code on, WhatsApp takes the request for a code
+            self._asked = attempt.phone
+            threading.Thread(target=self._ask_for_code, args=(attempt,), daemon=True).start()
 
-    def _ask_for_code(self) -> None:
-        attempt = self._link.attempt
-        if not attempt:
-            return
+    def _ask_for_code(self, attempt: "Attempt") -> None:
         try:
             attempt.show_code(self._library.PairPhone(attempt.phone, True, ClientName.LINUX, ClientType.CHROME))
         except Exception as error:
             log("pairing_refused", level="warning", error=str(error))
             attempt.refuse(str(error))
+
+    def _on_connected(self, *_: Any) -> None:
+        self._stoppable = True
+        self._link.report("linked")
 
     def _on_pair_status(self, _: Any, event: Any) -> None:
         if event.Error:

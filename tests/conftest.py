@@ -7,14 +7,15 @@ import pytest
 
 from tests.sandbox import Sandbox
 
-#: Folders of tests that read or render files and start no server, unless they use the sandbox.
+#: Folders of tests that read or render files, and their modules that start a server and have to be on time.
 FILES = {Path(__file__).with_name(name) for name in ("alerts", "documents", "roles")}
+SERVERS = {"test_nginx.py", "test_panels.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that `.ci/run` may run beside other work: `-m files`."""
     for item in items:
-        if not FILES.isdisjoint(item.path.parents) and "world" not in getattr(item, "fixturenames", ()):
+        if not FILES.isdisjoint(item.path.parents) and item.path.name not in SERVERS:
             item.add_marker("files")
 
 

@@ -128,6 +128,19 @@ BOARD = Dashboard(
             },
         ),
         Panel(
+            "Do partners get their callbacks?",
+            "Attempts in an hour, by what came of them.",
+            "short",
+            {"{{result}}": "sum by (result) (increase(wearon_webhook_attempts_total[1h]))"},
+            kind="stacked",
+        ),
+        Panel(
+            "How long do callbacks wait?",
+            "The oldest one; a partner that does not answer gets 8 attempts within 24 hours.",
+            "s",
+            {"oldest": "max(wearon_webhook_oldest_age_seconds)", "overdue": "max(wearon_webhook_overdue_seconds)"},
+        ),
+        Panel(
             "How old is the oldest picture?",
             "In the storage; the promise is 6 hours. It grows while no purge reaches its end.",
             "s",

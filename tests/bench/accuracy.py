@@ -1,7 +1,8 @@
 """`make accuracy`: the errors of the size API on people with truth: `python -m tests.bench.accuracy [FOLDER]`.
 
 FOLDER holds `truth.csv` and, for pictures, `images/`; without one, the ten pictures of the tests are used. The columns
-`file` and `shoulder_cm` may be missing, and so may any picture: such people count for the prior alone.
+`file` and `shoulder_cm` may be missing, and so may any picture: such people count for the prior alone. The column
+`side_file` names a second picture in `images/`, taken from the side.
 """
 
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from tests.bench.accuracy_plots import plot
 from tests.bench.accuracy_tables import Result, calibration, misses, subgroups, table
 from tests.bench.bodies import Body, bodies
 from worker.sizing.charts import DEFAULT_CHART
@@ -23,14 +25,18 @@ from worker.sizing.refusals import PhotoRefused
 
 COMMITTED = Path(__file__).parent.parent / "worker" / "sizing" / "pictures"
 
-#: With a photo, with the weight, with the sex.
+#: What is known beside the height.
 _KNOWN = {
-    "height": (True, False, False),
-    "height, sex": (True, False, True),
-    "height, weight": (True, True, False),
-    "height, weight, sex": (True, True, True),
-    "no photo: height, weight": (False, True, False),
-    "no photo: height, weight, sex": (False, True, True),
+    "height": {"photo"},
+    "height, sex": {"photo", "sex"},
+    "height, weight": {"photo", "weight"},
+    "height, weight, sex": {"photo", "weight", "sex"},
+    "height, side view": {"photo", "side"},
+    "height, sex, side view": {"photo", "side", "sex"},
+    "height, weight, sex, side view": {"photo", "side", "weight", "sex"},
+    "no photo: height, sex (no answer, for comparison)": {"sex"},
+    "no photo: height, weight": {"weight"},
+    "no photo: height, weight, sex": {"weight", "sex"},
 }
 
 
@@ -44,14 +50,15 @@ class Remembered:
     def detect(self, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> list[Pose]:
         key = pixels.tobytes()
         if key not in self._known:
-            # Poses hold masks: those of the last picture are enough.
-            self._known = {key: self._landmarker.detect(pixels)}
+            # Poses hold masks: those of the last pictures are enough.
+            self._known = {**dict(list(self._known.items())[-3:]), key: self._landmarker.detect(pixels)}
         return self._known[key]
 
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, path_type=Path), default=COMMITTED)
-def accuracy(folder: Path) -> None:
+@click.option("--plots", type=click.Path(path_type=Path), help="Write plots of the estimates by height to this folder.")
+def accuracy(folder: Path, plots: Path | None) -> None:
     """Print the tables; exit code 1 when more than 30 pictures miss what the service must reach."""
     console = Console()
     people = bodies(folder)
@@ -60,12 +67,13 @@ def accuracy(folder: Path) -> None:
     with Landmarker() as landmarker:
         detector, measurer = Remembered(landmarker), Measurer()
         for body in track(people, description="Measuring", console=console, transient=True):
-            photo = read(body.path.read_bytes()) if body.path.is_file() else None
-            for known, (with_photo, with_weight, with_sex) in _KNOWN.items():
-                if with_photo and photo is None:
+            views = _views(body)
+            for known, facts in _KNOWN.items():
+                if {"photo", "side"} & facts - set(views):
                     continue
-                person = _person(body, with_weight=with_weight, with_sex=with_sex)
-                result = _measure(body, photo if with_photo else None, person, detector, measurer)
+                person = _person(body, with_weight="weight" in facts, with_sex="sex" in facts)
+                used = {name: views[name] for name in {"photo", "side"} & facts}
+                result = _measure(body, used, person, detector, measurer)
                 refused += result is None and known == "height"
                 by_known[known] += [result] if result else []
     console.print(f"{len(people)} people, {refused} pictures refused")
@@ -74,6 +82,9 @@ def accuracy(folder: Path) -> None:
         if by_known[known]:
             console.print(table(subgroups(by_known[known]), title=f"By subgroup, {known}"))
             console.print(calibration(by_known[known], known))
+    if plots and by_known["height"]:
+        for path in plot(by_known["height"], "photo, height", plots):
+            console.print(f"Plot: {path}")
     if len(by_known["height"]) > 30 and misses(by_known["height"]):
         raise SystemExit(1)
 
@@ -84,11 +95,27 @@ def _person(body: Body, *, with_weight: bool, with_sex: bool) -> Person:
     return Person(body.number("height_cm"), weight, sex if with_sex else None)
 
 
+def _views(body: Body) -> dict[str, Photo]:
+    """The pictures that are there."""
+    side = body.path.parent / (body.truth.get("side_file") or "none")
+    paths = {"photo": body.path, "side": side}
+    return {name: read(path.read_bytes()) for name, path in paths.items() if path.is_file()}
+
+
 def _measure(
-    body: Body, photo: Photo | None, person: Person, detector: Remembered, measurer: Measurer
+    body: Body, views: dict[str, Photo], person: Person, detector: Remembered, measurer: Measurer
 ) -> Result | None:
+    side = views.get("side")
     try:
-        found = estimate(photo, person, DEFAULT_CHART, "regular", detector=detector, measurer=measurer)
+        found = estimate(
+            views.get("photo"),
+            person,
+            DEFAULT_CHART,
+            "regular",
+            detector=detector,
+            measurer=measurer,
+            side=None if side is None else lambda: side,
+        )
     except PhotoRefused:
         return None
     return Result(body, found)

@@ -31,7 +31,7 @@ class Bridge:
             self.port = free.getsockname()[1]
         path = os.pathsep.join([*([str(STANDIN)] if standin else []), str(ROOT)])
         environment = {"BRIDGE_DATA": str(self.data), "BRIDGE_PORT": str(self.port), "WEBHOOK_SECRET": secret}
-        self.environment = {**os.environ, **environment, "PYTHONPATH": path, "CODE_SECONDS": "5"}
+        self.environment = {**os.environ, **environment, "PYTHONPATH": path, "CODE_SECONDS": "3"}
         self.log = folder / "log"
         self.start()
 

@@ -50,6 +50,17 @@ def test_code_is_shown_and_a_refusal_says_why(bridge: Bridge) -> None:
     bridge.wait_for("linked")
 
 
+def test_codes_that_run_out_are_told_and_a_new_attempt_works(bridge: Bridge) -> None:
+    bridge.wait_for("unlinked")
+    assert bridge.post("/pair").status_code == 200
+    bridge.wait(lambda: bridge.get("/pair").json()["refusal"] == "No phone was linked within 3 minutes.")
+    assert bridge.state() == "unlinked"
+    assert bridge.post("/pair").status_code == 200
+    bridge.wait(lambda: bool(bridge.get("/pair").json()["lines"]))
+    (bridge.data / "scanned").touch()
+    bridge.wait_for("linked")
+
+
 def test_pairing_is_closed_to_who_has_no_secret(bridge: Bridge) -> None:
     bridge.wait_for("unlinked")
     assert bridge.post("/pair", secret="wrong").status_code == 401

@@ -48,7 +48,7 @@ class Worker(WorkerProcess):
             ["sh", "-c", f"read _; kill -9 -- -{self.process.pid}"], stdin=subprocess.PIPE, start_new_session=True
         )
         if ready:
-            wait_for(self.is_ready, 60, lambda: f"worker is not ready:\n{self.output()[-3000:]}")
+            wait_for(self.is_ready, 90, lambda: f"worker is not ready:\n{self.output()[-3000:]}")
         return self
 
     @property

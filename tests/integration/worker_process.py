@@ -42,7 +42,7 @@ class WorkerProcess:
             cwd=ROOT,
         )
         if ready:
-            wait_for(self.is_ready, 30, lambda: f"worker is not ready:\n{self.output()[-3000:]}")
+            wait_for(self.is_ready, 90, lambda: f"worker is not ready:\n{self.output()[-3000:]}")
         return self
 
     def is_ready(self) -> bool:

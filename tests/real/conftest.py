@@ -12,6 +12,7 @@ WORDS = {
     "image": "real: its published image",
     "package": "real: the program of Debian's package, in an image of the test bed",
     "stand-in": "NOT REAL: a stand-in of the test bed",
+    "unknown": "UNKNOWN: an image that was built and not pulled",
     "missing": "NOT REAL: no image (`make images`)",
     "unmountable": "NOT RUN: this machine's / is no shared mount",
 }

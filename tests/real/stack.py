@@ -33,9 +33,14 @@ def docker(*words: str | Path, check: bool = True) -> str:
 
 
 def kind(image: str) -> str:
-    """Tell what stands behind the name of an image: `image`, `package` or `stand-in` (tests/testbed), or `missing`."""
-    labels = docker("image", "inspect", "--format", "{{json .Config.Labels}}", image, check=False)
-    return str((json.loads(labels) or {}).get("testbed", "image")) if labels else "missing"
+    """Tell what an image is: `image` if it was pulled; `package` or `stand-in` if tests/testbed has built it."""
+    inspected = docker("image", "inspect", image, check=False)
+    if inspected in {"", "[]"}:
+        return "missing"
+    (found,) = json.loads(inspected)
+    if any(digest.startswith(f"{image.rpartition(':')[0]}@") for digest in found["RepoDigests"] or []):
+        return "image"
+    return str((found["Config"]["Labels"] or {}).get("testbed", "unknown"))
 
 
 class Stack:
@@ -57,7 +62,11 @@ class Stack:
             self._prepare(service)
         for service in {"prometheus", "grafana"} & set(self.here):
             self.script(f"activate-{service}")
-        docker(*self._compose, "up", "--detach", "--pull", "never", "--no-deps", "--wait", *self.here)
+        try:
+            docker(*self._compose, "up", "--detach", "--pull", "never", "--no-deps", "--wait", *self.here)
+        except BaseException:
+            self.script("explain-stack")
+            raise
         self.script("list-logs")
 
     def down(self) -> None:
@@ -84,9 +93,10 @@ class Stack:
         os.chown(path, owner, 0)
 
     def script(self, name: str, *words: str | Path) -> None:
-        """Run a script that a role brings to the host."""
+        """Run a script that a role brings to the host; what it says is in the report of a failed test."""
         command = ["sh", self.folder / "bin" / name, *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        print(name, done.stdout, done.stderr)
         assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
 
     def container(self, service: str) -> dict[str, Any]:

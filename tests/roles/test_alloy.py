@@ -26,6 +26,12 @@ def test_running_alloy_builds_every_stage(config: str) -> None:
     assert problems(config) == []
 
 
+@pytest.mark.parametrize("broken", ["logging {", "logging {}\n}", 'logging {\n level = "}"\n'])
+def test_brace_without_the_other_one_is_refused(broken: str) -> None:
+    with pytest.raises(ValueError, match="braces"):
+        problems(broken)
+
+
 @pytest.mark.parametrize(
     ("selector", "accepted"),
     [

@@ -67,6 +67,7 @@ def host(render: Callable[..., Rendered], tmp_path: Path) -> Host:
     for path in (stack / "bin").iterdir():
         text = path.read_text().replace(str(stack), str(tmp_path)).replace("/var/backups/wearon", f"{tmp_path}/backups")
         one.write(f"bin/{path.name}", text)
+    one.write("prometheus/probes.d/reboot", (stack / "prometheus/probes.d/reboot").read_text())
     (tmp_path / "backups").mkdir()
     one.program("age", AGE)
     one.engine("")
@@ -328,3 +329,69 @@ def test_certificate_of_another_authority_is_replaced_at_once(host: Host) -> Non
     wanted = yaml.safe_load((ROOT / "inventory/local/group_vars/all/main.yml").read_text())["certbot_acme_url"]
     assert "--force-renewal" in renewal(wanted.replace("-staging", ""))
     assert "--keep-until-expiring" in renewal(wanted)
+
+
+# --- reboots
+
+
+@pytest.fixture
+def due(host: Host) -> Host:
+    """An update waits for a reboot; the worker's container is called blue."""
+    for name in ("reboot-host", "probe"):
+        source = (
+            host.folder / "bin/reboot-host" if name == "reboot-host" else host.folder / "prometheus/probes.d/reboot"
+        )
+        host.write(f"bin/{name}", source.read_text().replace("/run/", f"{host.folder}/run/"))
+    host.write("run/reboot-required", "")
+    host.program("systemctl", f'echo "systemctl $*" >>{host.folder}/calls')
+    host.program("sleep", "")
+    host.engine('case "$*" in "ps --quiet"*) echo blue ;; esac')
+    return host
+
+
+def test_reboot_drains_the_worker_first_and_starts_it_afterwards(due: Host) -> None:
+    assert due.run("reboot-host").returncode == 0
+    assert due.calls()[1:] == ["stop blue", "systemctl reboot"]
+    run = due.run("reboot-host", "--after")
+    assert (run.returncode, run.stdout) == (0, "Every service is healthy after the reboot\n")
+    assert due.calls()[0] == "start blue"
+    assert due.run("reboot-host", "--after").stdout == "", "the next start is an ordinary one"
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_reboot_waits_for_an_update_and_for_playbooks(due: Host, missing: bool) -> None:
+    if missing:
+        (due.folder / "run/reboot-required").unlink()
+    else:
+        due.write("rollout.lock", "{}")
+    run = due.run("reboot-host")
+    assert (run.returncode, due.calls()) == (0, [])
+    assert ("deploy lock" in run.stderr) is not missing
+
+
+def test_worker_that_cannot_be_stopped_goes_on(due: Host) -> None:
+    due.engine('case "$*" in "ps --quiet"*) echo blue ;; stop*) exit 1 ;; esac')
+    run = due.run("reboot-host")
+    assert run.returncode == 1
+    assert "no reboot" in run.stderr
+    assert due.calls()[1:] == ["stop blue", "start blue"]
+    assert due.run("reboot-host", "--after").stdout == ""
+
+
+def test_service_that_is_not_healthy_after_the_reboot_is_named(due: Host) -> None:
+    due.run("reboot-host")
+    due.engine('case "$*" in "ps --format"*) echo wearon-loki-1 ;; esac')
+    run = due.run("reboot-host", "--after")
+    assert (run.returncode, run.stderr) == (1, "Not healthy after the reboot: wearon-loki-1\n")
+
+
+def test_reboot_that_is_due_is_counted_from_its_first_day(due: Host) -> None:
+    def since() -> int:
+        return int(due.run("probe").stdout.split()[-1])
+
+    first = since()
+    assert first > 1_700_000_000
+    due.write("run/wearon-reboot-required", "1700000000\n")
+    assert since() == 1_700_000_000
+    (due.folder / "run/reboot-required").unlink()
+    assert since() == 0

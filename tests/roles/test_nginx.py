@@ -410,3 +410,14 @@ def test_description_is_public_only_when_wanted() -> None:
         set(re.findall(r"location = (\S+)", template.render(worker_public_docs=wanted))) for wanted in (False, True)
     ]
     assert paths[1] - paths[0] == {"/docs", "/openapi.json"}
+
+
+def test_line_of_a_long_request_is_shorter_than_what_the_engine_splits(start: Callable[..., Nginx]) -> None:
+    """At 16 KB; what comes in may have 8 KB for each field, and some letters become six in JSON."""
+    nginx = start()
+    answer = nginx.ask("/" + "%01" * 2600, headers={"X-Request-Id": "req_long_line", "User-Agent": '"' * 7000})
+    assert answer.status == 404
+    line = nginx.line("req_long_line")
+    assert len(json.dumps(line)) < 8192
+    assert 1000 <= len(line["path"]) <= 3000
+    assert line["user_agent"].startswith('""')

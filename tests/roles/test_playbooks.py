@@ -72,6 +72,8 @@ def said(run: subprocess.CompletedProcess[str]) -> str:
 def test_input_that_is_right_passes(play: Play) -> None:
     run = play("playbooks/site.yml", groups({"wearon-1": TWO["wearon-1"]}, TWO), preflight_roles=["base"])
     assert "unreachable=1 failed=0" in said(run)
+    gaps = "grafana_heartbeat_url (no call when the server itself is gone); backup_age_recipient (no backups are made)"
+    assert f"Not set: {gaps}" in said(run)
 
 
 @pytest.mark.parametrize("address", ["fd00::2", "not an address", "10.0.0.256"])
@@ -142,10 +144,15 @@ def test_inventory_without_workers_is_a_failure(play: Play, playbook: str) -> No
     [
         ({"grafana_smtp_from": ""}, "grafana_smtp_host needs grafana_smtp_from, the sender's e-mail address"),
         ({"grafana_smtp_user": "wearon"}, "grafana_smtp_user needs grafana_smtp_password"),
+        ({"whatsapp_transport": "cloud_api"}, "whatsapp_transport cloud_api needs grafana_whatsapp_token"),
+        (
+            {"whatsapp_transport": "cloud_api", "grafana_whatsapp_token": "EAAG" * 8},
+            "whatsapp_transport cloud_api needs grafana_whatsapp_number_id",
+        ),
     ],
 )
-def test_mail_that_no_server_takes_is_refused(play: Play, settings: dict[str, str], sentence: str) -> None:
-    """Without a sender Grafana takes admin@grafana.localhost."""
+def test_contact_point_that_cannot_work_is_refused(play: Play, settings: dict[str, str], sentence: str) -> None:
+    """Without a sender Grafana takes admin@grafana.localhost; Meta refuses what has no token."""
     run = play(
         "playbooks/site.yml", groups({"wearon-1": {}}, {"wearon-1": {}}), preflight_roles=["grafana"], **settings
     )
@@ -156,6 +163,7 @@ def test_mail_that_no_server_takes_is_refused(play: Play, settings: dict[str, st
 # --- what brings a host to its end
 
 
+@pytest.mark.timeout(600)  # several playbooks
 def test_host_is_new_until_site_has_ended(play: Play, tmp_path: Path) -> None:
     """A first provisioning that failed after the stack was up has left neither a release nor a certificate."""
     (tmp_path / "group_vars").symlink_to(ROOT / "playbooks/group_vars")
@@ -219,6 +227,7 @@ def deploy(play: Play, tmp_path: Path) -> Callable[..., str]:
     return run
 
 
+@pytest.mark.timeout(600)  # several playbooks
 def test_deployment_is_logged_and_releases_its_lock_however_it_ends(
     deploy: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

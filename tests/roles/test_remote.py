@@ -1,5 +1,6 @@
 """scripts/remote.sh, which the workflow on GitHub calls. On real hosts: tests/molecule/workers/tests/test_remote.py."""
 
+import json
 import os
 import re
 import subprocess
@@ -138,3 +139,16 @@ def test_unknown_action_is_refused(tmp_path: Path) -> None:
     run = remote(tmp_path, ACTION="destroy")
     assert run.returncode == 2
     assert "deploy, rollback, provision, check and rehearse are known" in run.stderr
+
+
+def test_shell_logs_in_as_ansible_does(tmp_path: Path) -> None:
+    """`make shell` and `make logs` take address, user, port and key from the inventory."""
+    host = {"ansible_host": "192.0.2.1", "ansible_port": 2222, "ansible_user": "deploy"}
+    listed = {"server": {"hosts": ["wearon-1"]}, "_meta": {"hostvars": {"wearon-1": host}}}
+    for name, body in {"ansible-inventory": f"echo '{json.dumps(listed)}'", "ssh": 'echo "$*"'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = ["bash", "scripts/ssh.sh", "sudo", "docker", "ps"]
+    asked = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert asked == "-t -p 2222 -l deploy 192.0.2.1 sudo docker ps\n"

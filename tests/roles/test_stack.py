@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,18 @@ def test_no_secret_stands_in_a_fragment(rendered: Rendered) -> None:
     for path in rendered.folder.rglob("*"):
         if path.is_file() and path.parent.name != "tls":
             assert not re.search("dummy-dummy|CHANGE_ME", path.read_text()), path
+
+
+def test_api_keys_reach_the_worker_as_hashes_and_get_a_limit_of_their_own(render: Callable[..., Rendered]) -> None:
+    """The limit per address without a key stays."""
+    with_keys, without = render("local"), render("production")
+    keys = json.loads(with_keys.services()["worker-blue"]["environment"]["SIZING_API_KEYS"])
+    limits = [(one.folder / "nginx").rglob("worker.conf") for one in (with_keys, without)]
+    texts = ["".join(path.read_text() for path in found) for found in limits]
+
+    assert keys == {"app": {"sha256": sha256(b"-".join([b"dummy"] * 7)).hexdigest(), "per_minute": 600}}
+    assert ["zone=worker_estimate_key:" in text for text in texts] == [True, False]
+    assert all("zone=worker_estimate:" in text for text in texts)
 
 
 def test_managed_redis_leaves_no_own_one_and_needs_no_password_of_ours(render: Callable[..., Rendered]) -> None:

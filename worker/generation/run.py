@@ -49,7 +49,11 @@ class Run:
 
     def __post_init__(self) -> None:
         self.attempt = Attempt(self.message.session_id, probe=bool(self.probe))
-        self.facts = {"request_id": self.message.request_id, "prompt_version": prompt.version(self.message.prompt)}
+        self.facts = {
+            "request_id": self.message.request_id,
+            "prompt_version": prompt.version(self.message.prompt),
+            **self.message.consent,
+        }
 
     @property
     def elapsed_ms(self) -> int:

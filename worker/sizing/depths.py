@@ -19,8 +19,8 @@ _WAIST = (TORSO_LEVELS > 0.39) & (TORSO_LEVELS < 0.76)
 _HIP = (TORSO_LEVELS > 0.89) & (TORSO_LEVELS < 1.26)
 #: What clothing, arms and hands add to the depths of chest, waist and hip, in cm, and its spread: measured persons in
 #: everyday clothes, docs/accuracy.md.
-_SURPLUS = np.array([2.4, 3.2, 7.1])
-_SURPLUS_SPREAD = np.array([2.5, 2.2, 3.8])
+_SURPLUS = np.array([2.5, 2.8, 7.6])
+_SURPLUS_SPREAD = np.array([2.6, 2.6, 4.6])
 
 
 def depths(silhouette: Silhouette, height_cm: float) -> Array:

@@ -103,10 +103,10 @@ def _measure(
 ) -> tuple[Silhouette | None, Measurements, str]:
     """The outline and the girths, and why the photo from the side cannot be used."""
     if photo is None:
-        return None, measurer.measure(None, person), ""
-    silhouette, outline = from_front(photo, person.height_cm, detector, measurer)
+        return None, measurer.combine(None, person), ""
+    silhouette, reading = from_front(photo, person.height_cm, detector, measurer)
     depths, lost = (None, "") if side is None else from_side(side, person.height_cm, detector)
-    return silhouette, measurer.measure(outline, person, depths), lost
+    return silhouette, measurer.combine(reading, person, depths), lost
 
 
 def body_type(measured: Measurements, height_cm: float) -> BodyType:

@@ -79,10 +79,14 @@ class Measurer:
         self, features: Mapping[str, float] | None, person: Person, depths: Array | None = None
     ) -> Measurements:
         """Girths of this person; weight, sex, age and depths from a side view narrow the answer when they are given."""
+        reading = None if features is None else self.outline.read(features, person.height_cm)
+        return self.combine(reading, person, depths)
+
+    def combine(self, reading: Reading | None, person: Person, depths: Array | None = None) -> Measurements:
+        """The same for an outline that has been read."""
         expected = self.population.expect(person)
-        if features is None:
+        if reading is None:
             return _measurements(expected, person, None)
-        reading = self.outline.read(features, person.height_cm)
         found = _correct(expected, reading, person)
         if depths is not None:
             lines = DepthLines.mixed(self.population.depths, self.population.shares(person))

@@ -23,8 +23,6 @@ NEIGHBOURS = 5
 _TIGHT, _LOOSE = 0.9, 1.05
 #: Clothing makes no trunk narrower than the limbs let expect: such a strange outline is that of a rare body.
 _SLENDER = (-0.5, -0.2)
-#: From here on the two mirrors of one picture differ by up to 10 cm, and a mean of both counts.
-DOUBTFUL = 0.85
 
 
 @dataclass(frozen=True)

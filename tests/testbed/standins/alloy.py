@@ -69,10 +69,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 configuration = Path(sys.argv[2]).read_text()
-if configuration.count("{") != configuration.count("}"):
-    sys.exit(f"Error: {sys.argv[2]}: braces do not match")
+try:
+    found = problems(configuration)
+except ValueError as error:
+    sys.exit(f"Error: {sys.argv[2]}: {error}")
 if sys.argv[1] == "run":
-    if found := problems(configuration):
+    if found:
         sys.exit(f"Error: {sys.argv[2]}: " + "; ".join(found))
     storage = Path(next(word for word in sys.argv if word.startswith("--storage.path=")).partition("=")[2])
     storage.mkdir(exist_ok=True)

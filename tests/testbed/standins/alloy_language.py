@@ -31,7 +31,7 @@ def problems(configuration: str) -> list[str]:
 
 
 def attributes(configuration: str) -> Iterator[tuple[str, str, str]]:
-    """Yield block, name and value of each attribute that is a string."""
+    """Yield block, name and value of each attribute that is a string; raises where a brace has no other one."""
     blocks: list[str] = []
     name, assigned = "", False
     for token in _CONFIG.finditer(configuration):
@@ -41,11 +41,15 @@ def attributes(configuration: str) -> Iterator[tuple[str, str, str]]:
             assigned = True
         elif token["mark"] == "{":
             blocks.append(f"{name} =" if assigned else name)
+        elif token["mark"] == "}" and not blocks:
+            raise ValueError("braces do not match")
         elif token["mark"] == "}":
             blocks.pop()
         elif token["text"] and assigned:
             yield blocks[-1] if blocks else "", name, unquoted(token["text"])
             assigned = False
+    if blocks:
+        raise ValueError("braces do not match")
 
 
 def unquoted(text: str) -> str:

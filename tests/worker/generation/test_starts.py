@@ -85,7 +85,9 @@ async def test_a_required_consent_is_asked_for_at_the_start_and_passed_on(
         lease = await leases.acquire(message.session_id)
         assert lease
         if complete or not required:
-            assert await starts.start(Run(message, lease)) is True
+            run = Run(message, lease)
+            assert await starts.start(run) is True
+            assert message.consent.items() <= run.facts.items()  # for the session's event
             continue
         with pytest.raises(ConsentMissing) as missing:
             await starts.start(Run(message, lease))

@@ -1,5 +1,6 @@
 """The database's side of the data life: its functions in sql/functions.sql."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,8 @@ from worker.generation.retrying import retry_for
 _PATIENCE_SECONDS = 60.0
 #: Rows of one statement.
 _BATCH = 500
+#: After each of them: realtime passes every changed row on to browsers.
+_PAUSE_SECONDS = 0.25
 
 
 @dataclass
@@ -73,6 +76,8 @@ class Rows:
             on_progress()
             if answer["walked"] < _BATCH:
                 return done
+            if answer["expired"]:
+                await asyncio.sleep(_PAUSE_SECONDS)
             after = {"p_after": answer["after"], "p_after_id": answer["after_id"]}
 
     async def owned(self, channel: Channel, owner_id: UUID, session_ids: list[str]) -> set[str]:

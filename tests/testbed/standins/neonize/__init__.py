@@ -2,9 +2,11 @@
 
 Files in the folder of the session play the phone and WhatsApp: `scanned` scans the code (or types it in); `fate` holds
 a word: no-network, outdated, logged-out, banned, refuse-code, no-receipt. `recorded.jsonl` gets what was sent.
-As in the library, handlers run in another thread, `connect` blocks until `stop`, and a refused message raises.
+As in the library, handlers run in another thread, `connect` blocks until `stop`, and a refused message raises. A failed
+pairing says so only by its login status, and never returns; `stop` during a pairing ends the process.
 """
 
+import ctypes
 import json
 import os
 import sqlite3
@@ -56,6 +58,7 @@ class NewClient:
         self.data = Path(name).parent
         self.handlers: dict[type, Callable[..., None]] = {}
         self.stopped = threading.Event()
+        self.pairing = False
 
     def qr(self, handler: Callable[..., None]) -> None:
         self.show_qr = handler
@@ -66,7 +69,9 @@ class NewClient:
     def connect(self) -> None:
         if self.fate("no-network"):
             raise NeonizeError("failed to dial whatsapp web websocket: no such host")
-        if not self.refused() and (ClientFactory.get_all_devices_from_db(self.name) or self.pair()):
+        if not ClientFactory.get_all_devices_from_db(self.name) and not self.pair():
+            threading.Event().wait()
+        if not self.refused():
             self.fire("Connected")
             while not self.stopped.wait(0.05) and not self.refused():
                 pass
@@ -83,7 +88,19 @@ class NewClient:
                 return True
         return False
 
+    def __onLoginStatus(self, _uuid: int, status: int) -> None:
+        print(status)
+
+    def end_login(self, word: bytes) -> bool:
+        self.pairing = False
+        buffer = ctypes.create_string_buffer(word)
+        self.__onLoginStatus(0, ctypes.addressof(buffer))
+        return word == b"success"
+
     def pair(self) -> bool:
+        self.pairing = True
+        if self.fate("outdated"):
+            return self.end_login(b"err-client-outdated")
         for number in range(CODES):
             self.show_qr(self, b"2@code-%d,of,a,real,length,%s" % (number, b"x" * 150))
             end = time.monotonic() + CODE_SECONDS
@@ -93,8 +110,8 @@ class NewClient:
                     with sqlite3.connect(self.name) as session:
                         session.execute("insert into whatsmeow_device values ('4900000000:1@s.whatsapp.net')")
                     self.fire("PairStatus", Error="")
-                    return True
-        return False
+                    return self.end_login(b"success")
+        return self.end_login(b"timeout")
 
     def PairPhone(self, phone: str, _show: bool, _name: Any, _type: Any) -> str:
         if self.fate("refuse-code"):
@@ -116,6 +133,8 @@ class NewClient:
         return answer
 
     def stop(self) -> None:
+        if self.pairing:
+            os._exit(2)
         self.stopped.set()
 
     def fate(self, word: str) -> bool:
