@@ -14,7 +14,7 @@ include make/ci.mk
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-$(READY): requirements/dev.txt pyproject.toml scripts/setup.sh
+$(READY): requirements/dev.txt requirements/bridge.txt pyproject.toml scripts/setup.sh
 	@PYTHON=$(PYTHON) bash scripts/setup.sh $(VENV)
 	@touch $@
 

@@ -31,4 +31,5 @@ fi
 echo "Installing Python packages into $venv"
 # Compiled once here, not by every worker that a test starts (2 s of processor time each where nothing may be cached).
 VIRTUAL_ENV=$PWD/$venv "$uv" pip install --quiet --compile-bytecode --require-hashes -r requirements/dev.txt
+VIRTUAL_ENV=$PWD/$venv "$uv" pip install --quiet --target "$venv/bridge" --require-hashes -r requirements/bridge.txt
 VIRTUAL_ENV=$PWD/$venv "$uv" pip install --quiet --no-deps --editable .

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fetches the programs that read the rendered files: nginx, prometheus, promtool, amtool and docker-compose.
 # Debian and Ubuntu get them out of Debian's packages, unpacked: no package is installed and no service starts, so that
-# root is not needed. Root also gets openssl, node and npm installed. Other systems get the command to type.
+# root is not needed. Root also gets openssl, node, npm and a browser installed. Other systems get the command to type.
 # usage: programs.sh <folder>
 set -euo pipefail
 folder=${1:?usage: programs.sh <folder>}
@@ -34,6 +34,8 @@ require_system_packages() {
   command -v node >/dev/null || lacking+=(nodejs)
   command -v npm >/dev/null || lacking+=(npm)
   [[ -f $keyring ]] || lacking+=(debian-archive-keyring)
+  [[ $(missing chromium google-chrome | wc -w) -lt 2 ]] || lacking+=(chromium) # the page to try estimates
+  compgen -G "/usr/lib/*/libmagic.so.1" >/dev/null || lacking+=(libmagic1) # neonize, in the bridge
   ((${#lacking[@]} == 0)) || install_from_own_suite "${lacking[@]}"
 }
 

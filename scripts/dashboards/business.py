@@ -148,7 +148,7 @@ BOARD = Dashboard(
         ),
         Panel(
             "How many pictures were deleted?",
-            "In an hour, because of their age; failures are pictures that stayed, and purges that did not reach their end.",
+            "In an hour, because of their age; failures are pictures that stayed, and purges that did not end.",
             "short",
             {
                 "deleted": "sum(increase(wearon_data_life_deleted_objects_total[1h]))",

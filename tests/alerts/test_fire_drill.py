@@ -43,12 +43,9 @@ def drill(tmp_path: Path) -> Drill:
 
     def run(**variables: object) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/fire_drill.yml"]
-        command += [
-            "-i",
-            str(tmp_path / "hosts.json"),
-            "-e",
-            json.dumps({"fire_drill_dir": str(tmp_path), **variables}),
-        ]
+        places = {"fire_drill_dir": str(tmp_path), "project_dir": str(tmp_path)}
+        places["__worker_programs"] = f"{tmp_path}/programs"
+        command += ["-i", str(tmp_path / "hosts.json"), "-e", json.dumps({**places, **variables})]
         environment = {
             **os.environ,
             "PATH": f"{tmp_path}:{os.environ['PATH']}",

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
+LIBRARY = Path(sys.prefix) / "bridge"  # scripts/setup.sh
 STANDIN = ROOT / "tests/testbed/standins"
 SECRET = "a-secret-of-the-bridge-0123456789"
 ALERT = "/whatsapp/send/grafana-alert"
@@ -29,7 +30,7 @@ class Bridge:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        path = os.pathsep.join([*([str(STANDIN)] if standin else []), str(ROOT)])
+        path = os.pathsep.join([str(STANDIN if standin else LIBRARY), str(ROOT)])
         environment = {"BRIDGE_DATA": str(self.data), "BRIDGE_PORT": str(self.port), "WEBHOOK_SECRET": secret}
         self.environment = {**os.environ, **environment, "PYTHONPATH": path, "CODE_SECONDS": "3"}
         self.log = folder / "log"

@@ -42,7 +42,7 @@ def test_what_is_waited_for_has_bounds(tmp_path: Path, monkeypatch: pytest.Monke
 def test_phone_that_is_off_for_a_day_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deliveries = Deliveries(tmp_path)
     now = 1_000_000.0
-    monkeypatch.setattr(delivery.time, "time", lambda: now)
+    monkeypatch.setattr("bridge.delivery.time.time", lambda: now)
     deliveries.sent("a")
     now += 400
     assert deliveries.undelivered_seconds() == 400

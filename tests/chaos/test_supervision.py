@@ -63,7 +63,7 @@ def test_a_start_without_the_sql_functions_names_them_and_the_command(sandbox: S
     try:
         with_functions_missing = Worker(sandbox).start(ready=False)
         try:
-            assert with_functions_missing.wait(20) == 1
+            assert with_functions_missing.wait(60) == 1
         finally:
             with_functions_missing.kill()
     finally:
@@ -80,13 +80,13 @@ def test_a_start_waits_for_redis_and_for_supabase_and_answers_health_meanwhile(s
     away = sandbox.gateway.fault("unavailable")
     worker = Worker(sandbox).start(ready=False)
     try:
-        wait_for(lambda: ready(worker) == 503, 15, "/ready does not say 503")
+        wait_for(lambda: ready(worker) == 503, 60, "/ready does not say 503")
         _stays_unready(worker, redis_connected=False)
         sandbox.valkey.start()
-        wait_for(lambda: worker.health()["redis_connected"], 15, "Redis is not found again")
+        wait_for(lambda: worker.health()["redis_connected"], 60, "Redis is not found again")
         _stays_unready(worker, database_connected=False)
         sandbox.gateway.clear(away)
-        wait_for(lambda: ready(worker) == 200, 15, "not ready")
+        wait_for(lambda: ready(worker) == 200, 60, "not ready")
         ended(sandbox, load.all, 20)
         assert worker.stop() == 0
     finally:
@@ -110,7 +110,7 @@ def test_sigterm_while_it_waits_at_the_start_ends_it_in_order(sandbox: Sandbox) 
     sandbox.gateway.fault("unavailable")
     worker = Worker(sandbox).start(ready=False)
     try:
-        wait_for(lambda: ready(worker) == 503, 15, "/ready does not say 503")
+        wait_for(lambda: ready(worker) == 503, 60, "/ready does not say 503")
         assert worker.stop(20) == 0
     finally:
         worker.kill()

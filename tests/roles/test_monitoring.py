@@ -16,6 +16,8 @@ import pytest
 import yaml
 from redis.connection import SSLConnection
 
+from bridge import metrics
+from bridge.delivery import Deliveries
 from tests.programs import command
 from tests.render import FULL, SPARSE
 from tests.roles.conftest import ROOT, Rendered
@@ -128,14 +130,17 @@ def host_metrics() -> Any:
     return module
 
 
-def test_host_metrics_are_those_that_are_documented(host_metrics: Any, rendered: Rendered) -> None:
-    """Those of the program itself, and what the probes of the roles print."""
+def test_host_metrics_are_those_that_are_documented(host_metrics: Any, rendered: Rendered, tmp_path: Path) -> None:
+    """Those of the program itself, and what the probes of the roles print; one hands on the bridge's own page."""
     rows = [row for row in DOCUMENT.splitlines() if row.startswith("| `wearon_")]
     documented = {
         name: row.split("|")[2].strip() for row in rows for name in re.findall(r"wearon_\w+", row.split("|")[1])
     }
     probes = [path.read_text() for path in (rendered.folder / "prometheus/probes.d").iterdir()]
-    printed = dict(re.findall(r"# TYPE (\w+) (\w+)", "".join(probes)))
+    deliveries = Deliveries(tmp_path)
+    deliveries.sent("a")
+    deliveries.delivered(["a"])
+    printed = dict(re.findall(r"# TYPE (\w+) (\w+)", "".join([*probes, metrics.page("linked", deliveries)])))
     assert documented == {**host_metrics.TYPES, **printed}
 
 

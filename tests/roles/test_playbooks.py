@@ -221,7 +221,8 @@ def deploy(play: Play, tmp_path: Path) -> Callable[..., str]:
     hosts = {name: {"hosts": {"here": here}} for name in ("server", "workers")}
 
     def run(*arguments: str, broken: bool = False) -> str:
-        variables = {"project_dir": str(tmp_path / "wearon"), "broken": broken}
+        places = {"project_dir": str(tmp_path / "wearon"), "__worker_programs": str(tmp_path / "programs")}
+        variables = {**places, "broken": broken}
         return said(play(str(tmp_path / "site.yml"), hosts, *arguments, **variables))
 
     return run

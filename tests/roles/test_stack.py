@@ -8,14 +8,17 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.programs import command, on_this_machine, runs_image_of
-from tests.render import SPARSE
+from tests.render import FULL, SPARSE
 from tests.roles.conftest import Rendered
 from tests.roles.test_roles import LAYOUT
 
 #: A 4 GB host, without what the system itself needs; during a rollout its swap (roles/base) counts, too.
 STEADY_LIMIT_MB, ROLLOUT_LIMIT_MB = 3400, 4300
+#: 1.8 GB; while a rollout runs two workers, the swap file helps.
+SMALL_LIMIT_MB = 1700
 
 
 def megabytes(limit: str) -> int:
@@ -164,3 +167,27 @@ def with_own_types(configuration: Path) -> Path:
 def is_accepted(*command: str | Path) -> None:
     result = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_small_stack_fits_a_host_of_2_gb(render: Callable[..., Rendered]) -> None:
+    small = render("local", stack_size="small", **FULL)
+    included = {Path(one["path"]).stem for one in yaml.safe_load(small.project().read_text())["include"]}
+    assert {"loki", "alloy"} & included == set()
+    fragments = [yaml.safe_load((small.folder / f"compose.d/{name}.yml").read_text()) for name in included]
+    services = {name: one for fragment in fragments for name, one in fragment["services"].items() if name != "certbot"}
+    limits = {name: megabytes(one["mem_limit"]) for name, one in services.items()}
+    assert {"grafana", "prometheus", "redis", "nginx", "whatsapp-bridge", "worker-blue"} < set(limits)
+    assert sum(limits.values()) - limits["worker-green"] <= SMALL_LIMIT_MB
+    redis = re.search(r"^maxmemory (\d+)mb$", (small.folder / "redis/conf/redis.conf").read_text(), re.M)
+    assert redis
+    assert int(redis[1]) <= 0.65 * limits["redis"]
+
+
+def test_small_stack_asks_loki_nothing(render: Callable[..., Rendered]) -> None:
+    """A rule or a data source without a Loki would be an alert for ever."""
+    small = render("local", stack_size="small", **FULL)
+    provisioning = small.folder / "grafana/staged/provisioning"
+    for path in provisioning.rglob("*.yml"):
+        assert "datasourceUid: loki" not in path.read_text(), path
+        assert "url: http://loki" not in path.read_text(), path
+    assert "loki-down" not in (provisioning / "alerting/rules.yml").read_text()

@@ -71,6 +71,7 @@ class Partner:
         self._tls: ssl.SSLContext = tls_context(self.ca_file)
         self._loop = BackgroundLoop()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._answering: set[asyncio.Task[None]] = set()
 
     @property
     def origin(self) -> str:
@@ -81,7 +82,7 @@ class Partner:
         return self.origin + path
 
     def at(self, path: str) -> list[Received]:
-        """What came to this path."""
+        """Callbacks that came to this path."""
         return [each for each in self.received if each.path == path]
 
     def environment(self) -> dict[str, str]:
@@ -101,9 +102,15 @@ class Partner:
         self._server.close()
         for writer in self._writers:
             abort(writer.transport)
+        for task in self._answering:
+            task.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task
+        self._answering.add(task)
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             first, *lines = head.strip().split("\r\n")
@@ -120,6 +127,7 @@ class Partner:
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass
         finally:
+            self._answering.discard(task)
             self._writers.discard(writer)
             writer.close()
 

@@ -82,7 +82,7 @@ def test_a_healthy_world_has_no_failure(doctor: Doctor) -> None:
     assert {name: status for name, (status, _, _) in checks.items() if status != "ok"} == {"ledgers": "warn"}
     assert list(checks) == [
         *("settings", "dns", "redis", "redis permissions", "redis persistence", "redis eviction"),
-        *("database", "functions", "ledgers", "bucket"),
+        *("database", "functions", "ledgers", "events", "bucket"),
         *("openai model", "openai fallback", "clock", "disk", "pose model"),
     ]
 
@@ -99,7 +99,7 @@ def test_people_read_a_line_for_each_check(doctor: Doctor) -> None:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert all(line.startswith(("ok    ", "warn  ")) for line in lines)
-    assert len(lines) == 15
+    assert len(lines) == 16
 
 
 def test_the_json_keys_are_stable(doctor: Doctor) -> None:
@@ -391,6 +391,17 @@ def test_credits_that_users_may_change_are_worth_a_warning(sandbox: Sandbox, doc
     assert what == f"users may change credits, {ways}"
     sandbox.gateway.fault("replaced", on="rpc/wearon_examine", body={})
     assert doctor()["ledgers"][0] == "ok"
+
+
+def test_a_table_that_takes_no_events_is_a_warning(doctor: Doctor, sandbox: Sandbox) -> None:
+    sandbox.database.execute("alter table analytics_events rename to gone")
+    try:
+        status, what, remedy = doctor()["events"]
+    finally:
+        sandbox.database.execute("alter table gone rename to analytics_events")
+    assert status == "warn"
+    assert 'analytics_events: relation "analytics_events" does not exist' in what
+    assert "results and refunds are not affected" in remedy
 
 
 def test_a_missing_bucket_is_a_failure(doctor: Doctor) -> None:

@@ -1,7 +1,7 @@
 """`wearon-worker webhook`: endpoints that stores want callbacks at, their secrets and their deliveries."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -32,7 +32,7 @@ def command() -> None:
 def list_endpoints(store: UUID | None) -> None:
     """List endpoints with their state and how many callbacks wait."""
     found = _run(lambda endpoints: endpoints.all(store))
-    rows = [("endpoint", "store", "state", "waiting", "secrets", "types", "url")]
+    rows: list[tuple[str, ...]] = [("endpoint", "store", "state", "waiting", "secrets", "types", "url")]
     for each in found:
         types = "all" if set(each["event_types"]) == set(TYPES) else ",".join(each["event_types"])
         numbers = (str(each["waiting"]), str(each["secrets"]))
@@ -100,7 +100,7 @@ def enable(endpoint: UUID) -> None:
 def deliveries(endpoint: UUID | None, failed: bool, limit: int) -> None:
     """List the newest deliveries."""
     found = _run(lambda endpoints: endpoints.deliveries(endpoint, failed=failed, limit=limit))
-    rows = [("id", "time", "type", "session", "state", "tries", "last answer")]
+    rows: list[tuple[str, ...]] = [("id", "time", "type", "session", "state", "tries", "last answer")]
     for each in found:
         answer = _shown(str(each["last_error"] or each["last_status"] or ""))
         what = (str(each["id"]), each["occurred_at"][:19], each["type"], each["session_id"], _progress(each))
@@ -158,7 +158,7 @@ def _shown(text: str) -> str:
     return plain.partition("?")[0] + ("?..." if "?" in plain else "")
 
 
-def _print(rows: list[tuple[str, ...]], summary: str) -> None:
+def _print(rows: Sequence[tuple[str, ...]], summary: str) -> None:
     """Columns as wide as they have to be: an id that is cut off cannot be copied."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows if rows[1:] else []:

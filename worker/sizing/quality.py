@@ -56,7 +56,7 @@ def check(photo: Photo, detector: Detector, view: View = "front") -> Silhouette:
     photo, poses, quarters = upright(photo, detector.detect(pixels), detector)
     pixels = np.asarray(photo.picture)
     silhouette, reason = (
-        _judge(photo, pixels, poses, detector, view) if poses else (None, _why_nobody(pixels, detector))
+        _judge(photo, pixels, poses, detector, view) if poses else (None, _why_nobody(pixels, detector, view))
     )
     if silhouette is None or reason:
         # A blurred picture also looks empty, crowded or cut off.
@@ -97,9 +97,12 @@ def _reason(photo: Photo, silhouette: Silhouette, view: View) -> Reason | None:
     return next((reason for reason, applies in checks if applies()), None)
 
 
-def _why_nobody(pixels: Pixels, detector: Detector) -> Reason:
-    """The model overlooks people of less than a third of the height, so look again at parts of the picture."""
-    for parts in (2, 3):
+def _why_nobody(pixels: Pixels, detector: Detector, view: View) -> Reason:
+    """The model overlooks people of less than a third of the height, so look again at parts of the picture.
+
+    A second photo is not worth these many inferences.
+    """
+    for parts in (2, 3) if view == "front" else ():
         height, width = pixels.shape[0] // parts, pixels.shape[1] // parts
         steps = range(2 * parts - 1)
         for row, column in itertools.product(steps, steps):

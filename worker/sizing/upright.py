@@ -20,9 +20,8 @@ def upright(photo: Photo, poses: list[Pose], detector: Detector) -> tuple[Photo,
 
     The photo stays as it is where no turn shows a whole person with the head up.
     """
-    if any(_stands(pose) for pose in poses):
-        return photo, poses, 0
-    for quarters in _likely(poses):
+    quarters = 0 if not poses or any(_stands(pose) for pose in poses) else _quarters(poses[0])
+    if quarters:
         turned = replace(photo, picture=photo.picture.transpose(_TURNS[quarters - 1]))
         found = detector.detect(np.asarray(turned.picture))
         if any(_stands(pose) and _is_sure(pose) for pose in found):
@@ -35,14 +34,12 @@ def _stands(pose: Pose) -> bool:
     return down > _STEEP * abs(across)
 
 
-def _likely(poses: list[Pose]) -> tuple[int, ...]:
-    """The turns to try: the one that a found body asks for, or both sideways ones where none was found."""
-    if not poses:
-        return (1, 3)
-    across, down = _trunk(poses[0])
+def _quarters(pose: Pose) -> int:
+    """The turn that a body asks for; the model finds lying and inverted people, too."""
+    across, down = _trunk(pose)
     if abs(across) > _STEEP * abs(down):
-        return (3,) if across > 0 else (1,)
-    return (2,) if down < -_STEEP * abs(across) else ()
+        return 3 if across > 0 else 1
+    return 2 if down < -_STEEP * abs(across) else 0
 
 
 def _trunk(pose: Pose) -> tuple[float, float]:

@@ -23,7 +23,8 @@ sent = 0
 def push(address: str, labels: dict[str, str], lines: list[str]) -> None:
     values = [[str(time.time_ns()), json.loads(line)["log"].rstrip("\n")] for line in lines]
     body = json.dumps({"streams": [{"stream": labels, "values": values}]}).encode()
-    urllib.request.urlopen(urllib.request.Request(address, body), timeout=5).close()
+    headers = {"Content-Type": "application/json"}  # Loki takes any other body for protobuf
+    urllib.request.urlopen(urllib.request.Request(address, body, headers), timeout=5).close()
 
 
 def follow(config: str) -> None:

@@ -47,7 +47,9 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         status, text = 200, "ready"
-        if self.path == "/loki/api/v1/push":
+        if self.path == "/loki/api/v1/push" and self.headers["Content-Type"] != "application/json":
+            status, text = 400, "snappy: corrupt input"
+        elif self.path == "/loki/api/v1/push":
             status, text = 204, ""
             STREAMS.extend(json.loads(body)["streams"])
         elif self.path.startswith("/loki/api/v1/series?"):

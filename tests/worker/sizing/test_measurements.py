@@ -33,7 +33,7 @@ def outline(landmarker: Landmarker) -> Outline:
 @pytest.fixture(scope="module")
 def clothed(outline: Outline) -> Outline:
     """The same man in clothing that hides him."""
-    return {name: value * 1.3 for name, value in outline.items()}
+    return {name: value * 1.3 + 0.02 * name.startswith("torso_") for name, value in outline.items()}
 
 
 def values(measured: Measurements) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -99,6 +99,17 @@ def test_outline_counts_less_the_stranger_the_clothing_makes_it(
     assert (tight.reading.clothing, wide.reading.clothing) == (0, 1)
     assert (halves(wide)[:3] > halves(tight)[:3]).all()
     assert abs(values(wide) - prior)[0] < 0.35 * abs(wide.reading.girths - prior)[0]
+
+
+def test_strange_outline_with_a_slender_trunk_is_a_rare_body_and_no_clothing(
+    clothed: Outline, measurer: Measurer
+) -> None:
+    slender = {name: value - 0.06 * name.startswith("torso_") for name, value in clothed.items()}
+
+    wide, rare = (measurer.outline.read(seen, 175) for seen in (clothed, slender))
+
+    assert min(wide.strangeness, rare.strangeness) > 1.05
+    assert (wide.clothing, rare.clothing) == (1, 0)
 
 
 def test_hidden_flanks_widen_the_interval(outline: Outline, measurer: Measurer) -> None:

@@ -19,7 +19,7 @@ def claim(sandbox: Sandbox, limit: int = 10, per_endpoint: int = 10) -> dict[str
 
 
 def rows_as(sandbox: Sandbox, user: str, table: str) -> int:
-    """How many rows of the table a signed-in user sees."""
+    """Number of rows of the table that a signed-in user sees."""
     claims = json.dumps({"role": "authenticated", "sub": user})
     count = f"do $$ begin raise exception 'rows %', (select count(*) from {table}); end $$"
     with pytest.raises(asyncpg.RaiseError) as raised:

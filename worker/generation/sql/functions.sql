@@ -1518,32 +1518,43 @@ end $$;
 
 -- Those of `p_names` that belong to an open session, by an address in its row or as the place of its picture; and the
 -- database's clock, by which Storage dates its objects. An address may be signed, public, of another host, or a path.
+-- Of a long queue only the addresses are taken apart that end like one of the names, or end encoded; every picture's
+-- name has nine characters at least.
 create or replace function public.wearon_data_life_in_use(p_bucket text, p_names text[])
 returns jsonb language sql stable set search_path = public, pg_temp as $$
-    with open as (
-        select array[model_image_url, outfit_image_url, stitched_image_url, generated_image_url] as urls, accessories,
-            format('generated/%s/%s.jpg', user_id, id) as picture
-        from generation_sessions where status in ('queued', 'pending', 'processing')
-        union all
-        select array[model_image_url, outfit_image_url, generated_image_url], null,
-            format('stores/%s/generated/%s.jpg', store_id, id)
-        from store_generation_sessions where status in ('queued', 'processing')
+    with wanted as materialized (
+        select name, right(name, 9) as ending,
+            substring(name from '/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.jpg$')::uuid as session_id
+        from unnest(p_names) name
     ), address as (
-        select unnest(urls) as url from open
+        select url from generation_sessions, unnest(array[
+            model_image_url, outfit_image_url, stitched_image_url, generated_image_url]) url
+        where status in ('queued', 'pending', 'processing')
         union all
-        select value #>> '{}' from open, jsonb_path_query(accessories, '$.**?(@.type() == "string")') value
+        select value #>> '{}' from generation_sessions, jsonb_path_query(accessories, '$.**?(@.type() == "string")') value
+        where status in ('queued', 'pending', 'processing') and accessories <> '[]'
+        union all
+        select url from store_generation_sessions, unnest(array[
+            model_image_url, outfit_image_url, generated_image_url]) url
+        where status in ('queued', 'processing')
+    ), likely as materialized (
+        select url from (select url, split_part(split_part(url, '?', 1), '#', 1) as shown from address) each
+        where strpos(right(shown, 11), '%') > 0 or right(shown, 9) in (select ending from wanted)
     ), path as (
         select unnest(array[
             split_part(substr(url, nullif(strpos(url, '/' || p_bucket || '/'), 0) + length(p_bucket) + 2), '?', 1),
             substring(url from '((?:uploads|generated|stores)/[^?#]*)')]) as path
-        from address
+        from likely
     ), used as (
-        select picture as name from open
-        union all select path from path
+        select path as name from path
         union all select wearon_data_life_decoded(path) from path where strpos(path, '%') > 0
+        union all select name from wanted join generation_sessions s on s.id = session_id
+            where s.status in ('queued', 'pending', 'processing') and name = format('generated/%s/%s.jpg', user_id, id)
+        union all select name from wanted join store_generation_sessions s on s.id = session_id
+            where s.status in ('queued', 'processing') and name = format('stores/%s/generated/%s.jpg', store_id, id)
     )
     select jsonb_build_object('now', clock_timestamp(), 'in_use', coalesce(
-        (select jsonb_agg(name) from unnest(p_names) name where name in (select used.name from used)), '[]'))
+        (select jsonb_agg(name) from wanted where name in (select used.name from used)), '[]'))
 $$;
 
 -- Writes 'expired' into the picture columns of those of these sessions that are closed; -> how many rows have changed.
