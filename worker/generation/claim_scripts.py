@@ -32,19 +32,26 @@ return 1
 """
 )
 #: The same even if the claim is gone: one message too many is dropped, one too few is lost. Behind ARGV[2] others: in
-#: its lane, or in the queue when the lane has fewer.
+#: its lane, or in the queue when the lane has fewer. KEYS 5 and 6: messages of all lanes, their clock.
 REQUEUE_ALWAYS = (
     UNCOUNT
     + """
-local message, behind = ARGV[1], tonumber(ARGV[2])
-if redis.call('LREM', KEYS[1], 1, message) == 1 then uncount(KEYS[1], KEYS[2], message) end
-local list, length = lane_key(lane_of(message)), behind > 0 and redis.call('LLEN', lane_key(lane_of(message))) or 0
-if length < behind or behind == 0 then list, behind = KEYS[3], behind - length end
-local ahead = behind > 0 and redis.call('RPOP', list, behind) or {}
-redis.call('RPUSH', list, message)
-for place = #ahead, 1, -1 do redis.call('RPUSH', list, ahead[place]) end
-local returned = tonumber(redis.call('GET', KEYS[4]) or 0) or 0
-if list == KEYS[3] and #ahead <= returned then redis.call('INCR', KEYS[4]) end
+local claimed, running, queue, returned, messages, clock = unpack(KEYS)
+local message, behind, name = ARGV[1], tonumber(ARGV[2]), lane_of(ARGV[1])
+if redis.call('LREM', claimed, 1, message) == 1 then uncount(claimed, running, message) end
+local ahead = behind > 0 and oldest(messages, name, behind) or {}
+if behind > 0 and #ahead == behind then
+  put(messages, clock, name, message, 'first', -1)
+  for place = #ahead, 1, -1 do
+    redis.call('ZREM', messages, ahead[place])
+    put(messages, clock, name, message_of(name, ahead[place]), 'first', -1)
+  end
+  return
+end
+ahead = behind > 0 and redis.call('RPOP', queue, behind - #ahead) or {}
+redis.call('RPUSH', queue, message)
+for place = #ahead, 1, -1 do redis.call('RPUSH', queue, ahead[place]) end
+if #ahead <= (tonumber(redis.call('GET', returned) or 0) or 0) then redis.call('INCR', returned) end
 """
 )
 #: Newest first, so that the oldest ends up nearest to the taking end again.

@@ -78,10 +78,13 @@ class Claims:
 
     async def take(self, timeout_seconds: int) -> bytes | None:
         """The message whose turn it is, now on this instance's claimed list; None when none came."""
-        taken = await self.lanes.choose(self.instance)
+        taken = await self._choose()
         if taken is None and await self._wait(timeout_seconds):
-            taken = await self.lanes.choose(self.instance)
+            taken = await self._choose()
         return taken
+
+    async def _choose(self) -> bytes | None:
+        return await self.lanes.choose(self.instance, (other.name for other in self.neighbours))
 
     async def _wait(self, seconds: int) -> bool:
         """Wait until a message is in the queue; its place does not change."""
@@ -119,7 +122,7 @@ class Claims:
 
     async def requeue_always(self, payload: bytes, *, behind: int = 0) -> None:
         """Requeue the message even if its claim is gone, because its session waits again; behind so many others."""
-        await self._requeue_always(keys=self._return, args=[payload, behind])
+        await self._requeue_always(keys=[*self._return, keys.LANES_MESSAGES, keys.LANES_CLOCK], args=[payload, behind])
 
     async def requeue_all(self) -> int:
         """Requeue everything that this instance has claimed, in order; -> how many messages."""

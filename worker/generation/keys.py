@@ -4,9 +4,11 @@ from uuid import UUID
 
 #: The producers' list: LPUSH there, taken from the right end.
 QUEUE = "wearon:tasks:generation"
-#: Lanes with waiting messages (sorted set, by whose turn it is), the turn that was last, and how many messages at the
-#: taking end of QUEUE were requeued since the queue was last sorted into lanes (see `lanes`).
+#: Lanes with waiting messages (sorted set, by whose turn it is), the messages, the turn that was last and the places of
+#: the last and the first message, and how many messages at the taking end of QUEUE were requeued since the queue was
+#: last sorted into lanes (see `lanes`).
 LANES = "wearon:lanes"
+LANES_MESSAGES = "wearon:lanes:messages"
 LANES_CLOCK = "wearon:lanes:clock"
 LANES_RETURNED = "wearon:lanes:returned"
 #: Messages that could not be used, newest first, their size, and how many of the oldest had to make room.
@@ -43,16 +45,16 @@ SWEEP_LOCK = "wearon:sweep:lock"
 
 _TYPES = {
     **dict.fromkeys((QUEUE, DEAD, PAUSES, OPENAI_ANSWERS), "list"),
-    **dict.fromkeys((SETTLEMENTS, REJECTED), "hash"),
+    **dict.fromkeys((SETTLEMENTS, REJECTED, LANES_CLOCK), "hash"),
     **dict.fromkeys((DEAD_BYTES, DEAD_DROPPED, INTAKE_STOPPED, INTAKE_STOPPED_SINCE), "string"),
-    **dict.fromkeys((PAUSE, OPENAI_SERVED, AUDIT, AUDIT_LOCK, SWEEP_LOCK, LANES_CLOCK, LANES_RETURNED), "string"),
+    **dict.fromkeys((PAUSE, OPENAI_SERVED, AUDIT, AUDIT_LOCK, SWEEP_LOCK, LANES_RETURNED), "string"),
     **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK), "string"),
     INSTANCES: "set",
-    **dict.fromkeys((LIMITER, LANES), "zset"),
+    **dict.fromkeys((LIMITER, LANES, LANES_MESSAGES), "zset"),
 }
 #: Of keys for one instance or session.
 _FAMILIES = {"claimed": "list", "celery": "list", "alive": "string", "lease": "string", "begun": "string"}
-_FAMILIES |= {"deaths": "set", "failures": "hash", "lane": "list", "running": "hash", "ended": "hash"}
+_FAMILIES |= {"deaths": "set", "failures": "hash", "running": "hash", "ended": "hash"}
 
 
 def type_of(name: str) -> str:
@@ -65,11 +67,6 @@ def type_of(name: str) -> str:
 def claimed(instance: str) -> str:
     """List of what this instance took from the queue and has not finished, newest first."""
     return f"wearon:claimed:{instance}"
-
-
-def lane(name: str) -> str:
-    """List of the messages that wait in a lane, newest first."""
-    return f"wearon:lane:{name}"
 
 
 def running(instance: str) -> str:

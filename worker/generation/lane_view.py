@@ -65,7 +65,9 @@ class LaneView:
         since = {lane_of(message): _created_at(message) for message in queue}
         lanes = []
         for page in _pages(sorted({*(name.decode(errors="replace") for name in names), *running, *unsorted})):
-            for name, (waiting, oldest) in zip(page, await self._measure(keys=[*map(keys.lane, page)]), strict=True):
+            for name, (waiting, oldest) in zip(
+                page, await self._measure(keys=[keys.LANES_MESSAGES], args=[*page]), strict=True
+            ):
                 made = oldest.decode(errors="replace") if oldest else since.get(name, "")
                 rate = ended[name] / (60 * RATE_MINUTES)
                 lanes.append(Lane(name, waiting + unsorted[name], running[name], made, rate))

@@ -6,6 +6,7 @@ message is chosen by weighted round robin over the lanes that have one. docs/dec
 
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -25,7 +26,7 @@ _MERGE_BATCH = 100
 RATE_MINUTES = 10
 _RATE_SECONDS = (RATE_MINUTES + 2) * 60
 _B2B, _STORE_ID = re.compile(rb'"channel"\s*:\s*"b2b"'), re.compile(rb'"store_id"\s*:\s*"([0-9A-Fa-f-]{36})"')
-_QUEUE = [keys.QUEUE, keys.LANES, keys.LANES_CLOCK, keys.LANES_RETURNED]
+_QUEUE = [keys.QUEUE, keys.LANES, keys.LANES_CLOCK, keys.LANES_RETURNED, keys.LANES_MESSAGES]
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,10 @@ class Lanes:
         self._choose = redis.register_script(CHOOSE)
         self._merge = redis.register_script(MERGE)
 
-    async def choose(self, instance: str) -> bytes | None:
+    async def choose(self, instance: str, others: Iterable[str] = ()) -> bytes | None:
         """Move the message whose turn it is to the instance's claimed list; None when none waits."""
-        chosen = await self._choose(
-            keys=[*_QUEUE, keys.claimed(instance), keys.running(instance), keys.INSTANCES],
-            args=[SORT_BATCH, *self._arguments],
-        )
+        names = [keys.claimed(instance), *(keys.running(name) for name in (instance, *others))]
+        chosen = await self._choose(keys=[*_QUEUE, *names], args=[SORT_BATCH, *self._arguments])
         return chosen if isinstance(chosen, bytes) else None
 
     async def sort(self) -> int:
@@ -82,10 +81,9 @@ class Lanes:
 
     async def waiting(self) -> int:
         """Number of messages that wait, in the queue and in lanes."""
-        names = await self._redis.zrange(keys.LANES, 0, -1)
         async with self._redis.pipeline(transaction=True) as pipe:
-            for name in (keys.QUEUE, *(keys.lane(name.decode()) for name in names)):
-                pipe.llen(name)
+            pipe.llen(keys.QUEUE)
+            pipe.zcard(keys.LANES_MESSAGES)
             return sum(await pipe.execute())
 
 
