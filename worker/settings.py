@@ -26,6 +26,9 @@ SECRETS_DIR = Path("/run/secrets")
 #: The upload limit of the producer: 10 MiB.
 IMAGE_MAX_BYTES = 10 * 1024 * 1024
 
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_LIGHTEST, _HEAVIEST = 0.01, 100.0
+
 _Commas = BeforeValidator(
     lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 )
@@ -35,7 +38,7 @@ def _json(value: object) -> object:
     try:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError:
-        raise ValueError('must be a JSON object like {"model": {"text_in": 5, ...}}') from None
+        raise ValueError("must be a JSON object, like in docs/deploy.md") from None
 
 
 _Json = BeforeValidator(_json)
@@ -99,6 +102,10 @@ class Settings(BaseSettings):
     #: From created_at, without pauses of the intake (0: messages do not expire), and with them.
     message_ttl_seconds: int = Field(default=600, ge=0)
     message_ttl_max_seconds: int = Field(default=3600, ge=0)
+    #: Weight by lane: `b2c` (all users of the app), a store's id, `store` (every other store); 1 when there is none.
+    lane_weights: Annotated[dict[str, float], NoDecode, _Json] = {"b2c": 5}
+    #: Most share of all slots for one lane while others wait.
+    lane_max_running: float = Field(default=0.5, gt=0, le=1)
     #: A message without a consent_version, or without age_verified, is failed and refunded before any download.
     require_consent: bool = False
     #: While this file exists nothing is taken from the queue: a rollout's new container waits until it has passed.
@@ -163,6 +170,16 @@ class Settings(BaseSettings):
     @classmethod
     def _http(cls, value: str) -> str:
         return _url(value, {"http", "https"}, "https://host").rstrip("/")
+
+    @field_validator("lane_weights")
+    @classmethod
+    def _weights(cls, value: dict[str, float]) -> dict[str, float]:
+        for lane, weight in value.items():
+            if lane not in ("b2c", "store") and not _UUID.fullmatch(lane):
+                raise ValueError(f"the lane {lane!r} is neither b2c nor store nor a store's id in small letters")
+            if not _LIGHTEST <= weight <= _HEAVIEST:
+                raise ValueError(f"the weight of {lane} is {weight:g}; it must be {_LIGHTEST:g} to {_HEAVIEST:g}")
+        return value
 
     @field_validator("fetch_trusted_origins", "webhook_trusted_origins")
     @classmethod

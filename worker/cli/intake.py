@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from worker.cli.options import opened_redis
 from worker.generation import keys
 from worker.generation.intake import Intake
+from worker.generation.lanes import Lanes, Rules
 from worker.generation.pauses import Pause, Pauses
 from worker.settings import load
 
@@ -85,7 +86,7 @@ async def _look(redis: Redis) -> dict[str, Any]:
         "intake_paused": state.reason or None,
         "paused_seconds": round(times.now - since) if state.reason and since else None,
         "probe": _probe(state.pause, times.now) if state.pause else None,
-        "messages_waiting": await redis.llen(keys.QUEUE),
+        "messages_waiting": await Lanes(redis, Rules()).waiting(),
         "messages_taken": sum([await redis.llen(keys.claimed(name)) for name in instances]),
     }
 

@@ -18,6 +18,7 @@ _COMMANDS = {
     "intake": "Pause or resume taking messages from the queue.",
     "outcomes": "List, show, retry or drop outcomes that the database rejects.",
     "purge": "Delete what is older than DATA_LIFE_HOURS, or everything of one user or store.",
+    "queue": "Show the lanes: what waits and runs for each payer.",
     "run": "Run the worker: queue, size API and health in one process group, until SIGTERM.",
     "schema": "Print the queue message's JSON Schema, or the producer's TypeScript type.",
     "webhook": "Manage stores' callbacks: endpoints, secrets, deliveries.",

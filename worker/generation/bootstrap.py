@@ -25,6 +25,7 @@ from worker.generation.delivery import Delivery
 from worker.generation.expiry import Expiry
 from worker.generation.heartbeat import Heartbeat
 from worker.generation.intake import Intake
+from worker.generation.lanes import Rules
 from worker.generation.leases import Leases
 from worker.generation.limiter import Limiter
 from worker.generation.openai_images import ImageEditor
@@ -87,7 +88,7 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
     connections.push_async_callback(redis.aclose)
     database = clients.database_client(settings, http)
     sessions = Sessions(database)
-    claims = Claims(redis, instance, settings.lease_seconds)
+    claims = Claims(redis, instance, settings.lease_seconds, Rules.of(settings))
     settlement = Settlement(redis, sessions)
     dead_letters = DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes)
     ownership, pauses = Ownership(redis), Pauses(redis)

@@ -12,10 +12,13 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
 from worker.generation import keys, odd
-from worker.generation.claim_scripts import JOIN, REQUEUE, REQUEUE_ALL, REQUEUE_ALWAYS, TAKE
+from worker.generation.claim_scripts import FINISH, JOIN, REQUEUE, REQUEUE_ALL, REQUEUE_ALWAYS
+from worker.generation.lanes import Lanes, Rules, ended_now
 
 #: Full: BLMOVE is refused and cannot wait in a script; look again after so many seconds at most.
 _FULL_SECONDS = 1.0
+#: The sign of life of a version that serves lanes; before, it was "1".
+_ALIVE = b"lanes"
 
 
 @dataclass(frozen=True)
@@ -24,23 +27,28 @@ class Instance:
 
     name: str
     alive: bool
+    #: Its version serves lanes.
+    lanes: bool = False
 
 
 class Claims:
     """The claimed list of one instance, and what any instance may do with those of dead ones."""
 
-    def __init__(self, redis: Redis, instance: str, lease_seconds: float) -> None:
+    def __init__(self, redis: Redis, instance: str, lease_seconds: float, rules: Rules | None = None) -> None:
         self._redis = redis
         # redis-py's annotations know only text; the payloads here are bytes.
         self._lists: Any = redis
         self.instance = instance
         #: Redis refused the last heartbeat or message for want of memory.
         self.redis_full = False
-        self._list = keys.claimed(instance)
+        self._list, self._running = keys.claimed(instance), keys.running(instance)
+        self._return = [self._list, self._running, keys.QUEUE, keys.LANES_RETURNED]
         #: Other instances at the last look.
         self.neighbours: list[Instance] = []
         self._lease_seconds = lease_seconds
-        self._take = redis.register_script(TAKE)
+        self._rules = rules or Rules()
+        self.lanes = Lanes(redis, self._rules)
+        self._finish = redis.register_script(FINISH)
         self._join = redis.register_script(JOIN)
         self._requeue = redis.register_script(REQUEUE)
         self._requeue_always = redis.register_script(REQUEUE_ALWAYS)
@@ -48,19 +56,19 @@ class Claims:
 
     def of(self, instance: str) -> "Claims":
         """The claims of another instance."""
-        return Claims(self._redis, instance, self._lease_seconds)
+        return Claims(self._redis, instance, self._lease_seconds, self._rules)
 
     async def heartbeat(self) -> bool:
         """Say that this instance lives; false when it had been taken for dead (or said so for the first time)."""
         alive, milliseconds = keys.alive(self.instance), int(self._lease_seconds * 1000)
         try:
-            before = await self._redis.set(alive, 1, xx=True, px=milliseconds)
+            before = await self._redis.set(alive, _ALIVE, xx=True, px=milliseconds)
             self.redis_full = False
         except OutOfMemoryError:
             self.redis_full = True
             before = await self._redis.pexpire(alive, milliseconds)
         if not before:
-            await self._join(keys=[keys.INSTANCES, alive], args=[self.instance, milliseconds])
+            await self._join(keys=[keys.INSTANCES, alive], args=[self.instance, milliseconds, _ALIVE])
         return bool(before)
 
     async def prove(self) -> None:
@@ -69,15 +77,23 @@ class Claims:
         await self._redis.pexpire(keys.alive(self.instance), int(self._lease_seconds * 1000))
 
     async def take(self, timeout_seconds: int) -> bytes | None:
-        """The oldest message of the queue, now on this instance's claimed list; None when none came."""
+        """The message whose turn it is, now on this instance's claimed list; None when none came."""
+        taken = await self._choose()
+        if taken is None and await self._wait(timeout_seconds):
+            taken = await self._choose()
+        return taken
+
+    async def _choose(self) -> bytes | None:
+        return await self.lanes.choose(self.instance, (other.name for other in self.neighbours))
+
+    async def _wait(self, seconds: int) -> bool:
+        """Wait until a message is in the queue; its place does not change."""
         try:
-            taken = await self._redis.blmove(keys.QUEUE, self._list, timeout_seconds, "RIGHT", "LEFT")
+            return bool(await self._redis.blmove(keys.QUEUE, keys.QUEUE, seconds, "RIGHT", "RIGHT"))
         except OutOfMemoryError:
             self.redis_full = True
-            taken = await self._take(keys=[keys.QUEUE, self._list])
-            if taken is None:
-                await asyncio.sleep(min(timeout_seconds, _FULL_SECONDS))
-        return taken if isinstance(taken, bytes) else None
+            await asyncio.sleep(min(seconds, _FULL_SECONDS))
+            return True
 
     async def held(self) -> list[bytes]:
         """All messages that this instance has claimed, newest first: no more than it has slots."""
@@ -97,19 +113,20 @@ class Claims:
 
     async def finish(self, payload: bytes) -> None:
         """The message's generation has ended."""
-        await self._lists.lrem(self._list, 1, payload)
+        ended, seconds = ended_now()
+        await self._finish(keys=[self._list, self._running, ended], args=[payload, seconds])
 
     async def requeue(self, payload: bytes) -> bool:
         """Requeue the message where it is taken next; false if its claim is gone."""
-        return bool(await self._requeue(keys=[self._list, keys.QUEUE], args=[payload]))
+        return bool(await self._requeue(keys=self._return, args=[payload]))
 
     async def requeue_always(self, payload: bytes, *, behind: int = 0) -> None:
         """Requeue the message even if its claim is gone, because its session waits again; behind so many others."""
-        await self._requeue_always(keys=[self._list, keys.QUEUE], args=[payload, behind])
+        await self._requeue_always(keys=[*self._return, keys.LANES_MESSAGES, keys.LANES_CLOCK], args=[payload, behind])
 
     async def requeue_all(self) -> int:
         """Requeue everything that this instance has claimed, in order; -> how many messages."""
-        return int(await self._requeue_all(keys=[self._list, keys.QUEUE]))
+        return int(await self._requeue_all(keys=self._return))
 
     async def abandon(self) -> None:
         """Declare this instance dead: another one takes over what it has claimed."""
@@ -119,7 +136,7 @@ class Claims:
         """Clear away what this instance leaves in Redis; its claimed list must be empty."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.srem(keys.INSTANCES, self.instance)
-            pipe.delete(keys.alive(self.instance), keys.celery_queue(self.instance))
+            pipe.delete(keys.alive(self.instance), keys.celery_queue(self.instance), self._running)
             await pipe.execute()
 
     async def instances(self) -> list[Instance]:
@@ -145,7 +162,7 @@ class Claims:
     async def _look(self, found: set[str]) -> list[Instance]:
         names = sorted(found)
         alive = await self._redis.mget([keys.alive(name) for name in names]) if names else []
-        return [Instance(name, value is not None) for name, value in zip(names, alive, strict=True)]
+        return [Instance(name, value is not None, value == _ALIVE) for name, value in zip(names, alive, strict=True)]
 
     async def is_alive(self, instance: str) -> bool:
         """Tell if an instance still says that it lives."""
@@ -153,12 +170,12 @@ class Claims:
 
     async def are_all_empty(self) -> bool:
         """Tell if there was a moment at which no message waited in the queue or was claimed by any instance."""
-        if await self._lists.llen(keys.QUEUE):
+        if await self._redis.exists(keys.QUEUE, keys.LANES):
             return False
         names = await self._members()
         async with self._lists.pipeline(transaction=True) as pipe:
             pipe.smembers(keys.INSTANCES)
-            pipe.llen(keys.QUEUE)
+            pipe.exists(keys.QUEUE, keys.LANES)
             for name in names:
                 pipe.llen(keys.claimed(name.decode()))
             now, *lengths = await pipe.execute()

@@ -109,6 +109,8 @@ class Consumer:
             return
         if not await self._has_room():
             self._state = None  # a pause shows in /health while all slots wait for its end
+            while await self._claims.lanes.sort() and not self._freed.is_set():
+                pass  # so that the next free slot is given in turn, however many messages came at once
             await _wait(self._freed, _FULL_SECONDS)
             return
         if state.pause and not await self._intake.pauses.take_probe(self._claims.instance):

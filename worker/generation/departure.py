@@ -19,6 +19,8 @@ async def leave(claims: Claims, ownership: Ownership) -> int | None:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             await _release_leases(claims, ownership)
             requeued = await claims.requeue_all()
+            if not any(other.alive and other.lanes for other in await claims.others()):
+                await claims.lanes.merge()  # the next version to start here may know no lanes
             await claims.leave()
             return requeued
     return None

@@ -4,6 +4,13 @@ from uuid import UUID
 
 #: The producers' list: LPUSH there, taken from the right end.
 QUEUE = "wearon:tasks:generation"
+#: Lanes with waiting messages (sorted set, by whose turn it is), the messages, the turn that was last and the places of
+#: the last and the first message, and how many messages at the taking end of QUEUE were requeued since the queue was
+#: last sorted into lanes (see `lanes`).
+LANES = "wearon:lanes"
+LANES_MESSAGES = "wearon:lanes:messages"
+LANES_CLOCK = "wearon:lanes:clock"
+LANES_RETURNED = "wearon:lanes:returned"
 #: Messages that could not be used, newest first, their size, and how many of the oldest had to make room.
 DEAD = f"{QUEUE}:dead"
 DEAD_BYTES = f"{QUEUE}:dead:bytes"
@@ -38,16 +45,16 @@ SWEEP_LOCK = "wearon:sweep:lock"
 
 _TYPES = {
     **dict.fromkeys((QUEUE, DEAD, PAUSES, OPENAI_ANSWERS), "list"),
-    **dict.fromkeys((SETTLEMENTS, REJECTED), "hash"),
+    **dict.fromkeys((SETTLEMENTS, REJECTED, LANES_CLOCK), "hash"),
     **dict.fromkeys((DEAD_BYTES, DEAD_DROPPED, INTAKE_STOPPED, INTAKE_STOPPED_SINCE), "string"),
-    **dict.fromkeys((PAUSE, OPENAI_SERVED, AUDIT, AUDIT_LOCK, SWEEP_LOCK), "string"),
+    **dict.fromkeys((PAUSE, OPENAI_SERVED, AUDIT, AUDIT_LOCK, SWEEP_LOCK, LANES_RETURNED), "string"),
     **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK), "string"),
     INSTANCES: "set",
-    LIMITER: "zset",
+    **dict.fromkeys((LIMITER, LANES, LANES_MESSAGES), "zset"),
 }
 #: Of keys for one instance or session.
 _FAMILIES = {"claimed": "list", "celery": "list", "alive": "string", "lease": "string", "begun": "string"}
-_FAMILIES |= {"deaths": "set", "failures": "hash"}
+_FAMILIES |= {"deaths": "set", "failures": "hash", "running": "hash", "ended": "hash"}
 
 
 def type_of(name: str) -> str:
@@ -60,6 +67,16 @@ def type_of(name: str) -> str:
 def claimed(instance: str) -> str:
     """List of what this instance took from the queue and has not finished, newest first."""
     return f"wearon:claimed:{instance}"
+
+
+def running(instance: str) -> str:
+    """Hash of lane to how many of its messages are on the claimed list of this instance."""
+    return f"wearon:running:{instance}"
+
+
+def ended(minute: int | str) -> str:
+    """Hash of lane to how many of its generations have ended in this minute of the epoch."""
+    return f"wearon:ended:{minute}"
 
 
 def alive(instance: str) -> str:

@@ -8,6 +8,7 @@ from worker.errors import GenerationError, Paused, Postponed, RateLimited, Servi
 from worker.generation import metrics
 from worker.generation.breaker import Breaker
 from worker.generation.expiry import Expiry
+from worker.generation.marks import Stage
 from worker.generation.openai_images import ImageEditor
 from worker.generation.openai_request import Edit
 from worker.generation.pauses import OPENAI, STORAGE
@@ -92,6 +93,9 @@ class PaidCall:
     async def _before_request(self, run: Run, limit: asyncio.Timeout) -> None:
         """Stop here if this process stood still so long that another worker may have made the request."""
         await self._expiry.check(run.message)
+        if run.stage is Stage.STARTED and not run.checked:
+            run.checked = True
+            await self._starts.check_open(run)
         if not await self._starts.note_call(run):
             log.warning("message_dropped", why="another worker took the session over")
             raise SessionTaken

@@ -16,6 +16,7 @@ from worker.generation.audit import Report
 from worker.generation.audit.kinds import WRONG
 from worker.generation.claims import Claims
 from worker.generation.data_life.record import Result
+from worker.generation.lane_view import LaneView, lane_metrics
 from worker.generation.limiter import Limiter
 from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
 from worker.generation.metrics import PAUSES
@@ -51,6 +52,7 @@ class Shared:
         self._redis: Any = redis
         self._claims = claims
         self._limiter = limiter
+        self._lanes = LaneView(redis)
         self._look = redis.register_script(_LOOK)
 
     async def read(self) -> list[Metric]:
@@ -68,13 +70,17 @@ class Shared:
             keys=[*lists, *values], args=[_END, MAX_MESSAGE_BYTES]
         )
         last = _last_audit(audit)
+        lanes = await self._lanes.look(self._names(), _END)
+        messages = max(0, queued - _END) + sum(lane.waiting for lane in lanes)
+        oldest = max([_age(end), *(lane.age for lane in lanes)])
         return [
+            *lane_metrics(lanes),
             _findings(last.get("kinds", {})),
             _gauge("wearon_audit_drift_credits", "Credits that are not where they belong.", last["drift"]),
             _gauge("wearon_audit_timestamp_seconds", "When the last audit ended; 0: never.", last["time"]),
             *_data_life(Result.read(purged)),
-            _gauge("wearon_queue_messages", "Messages on the producers' list.", queued),
-            _gauge("wearon_queue_oldest_message_age_seconds", "Age of the oldest of them.", _age(end)),
+            _gauge("wearon_queue_messages", "Messages that wait, in the queue and in lanes.", messages),
+            _gauge("wearon_queue_oldest_message_age_seconds", "Age of the oldest of them.", oldest),
             _gauge("wearon_dead_letters", "Dead letters that are kept.", dead),
             CounterMetricFamily(
                 "wearon_dead_letters_dropped",
@@ -86,6 +92,10 @@ class Shared:
             *_pause(Pause.read(kept)),
             *await self._instances(claimed),
         ]
+
+    def _names(self) -> list[str]:
+        """This instance and those that the last sweep saw."""
+        return [self._claims.instance, *(other.name for other in self._claims.neighbours)]
 
     async def _instances(self, claimed: int) -> list[Metric]:
         """`claimed` is what this instance has; others are those that the last sweep saw."""

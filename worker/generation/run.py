@@ -41,6 +41,8 @@ class Run:
     steps: dict[str, float] = field(default_factory=dict)
     #: The session is as the vanished worker before left it, and its mark still tells how.
     keep_mark: bool = False
+    #: The session was looked at once more just before the first request that may be paid.
+    checked: bool = False
     #: For the session's event.
     facts: Facts = field(init=False)
     attempt: Attempt = field(init=False)

@@ -170,6 +170,12 @@ class Sessions:
         channels = [channel for channel in found if len(found) == 1 or found[channel] in owner_ids]
         return SessionRef(channels[0], session_id) if len(channels) == 1 else None
 
+    async def status(self, session: SessionRef) -> str:
+        """The session's status now; empty when there is no such session."""
+        query = self._database.table(session.channel.table).select("status").eq("id", str(session.id)).limit(1)
+        found = rows(await run(query), "status")
+        return str(found[0]["status"]) if found else ""
+
     async def open(
         self,
         statuses: list[str],

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 from worker.errors import (
     ConsentMissing,
@@ -66,7 +67,7 @@ class Starts:
             raise SessionTaken
         if not change.changed:
             if change.status != "processing" or await self._settlement.is_waiting(message.session_id):
-                raise _no_start(change)
+                raise _no_start(change.status)
             if run.lease.first and not run.perhaps_started:
                 # Redis lost the mark, or the session's worker uses another Redis: the sweep ends it after its deadline.
                 log.warning("message_dropped", why="a worker without a mark here has the session")
@@ -115,6 +116,13 @@ class Starts:
         metrics.REQUEUED.labels(reason).inc()
         return True
 
+    async def check_open(self, run: Run) -> None:
+        """Raise what `start` raises if the session has ended meanwhile; a database that is away holds up nothing."""
+        with suppress(ServiceUnavailable):
+            status = await self._sessions.status(run.message.session)
+            if status != "processing":
+                raise _no_start(status)
+
     async def note_call(self, run: Run) -> bool:
         """Note before a request to OpenAI that it may be paid; false when the session is not ours any more."""
         if not await until_available(self._leases.note, run.lease, Stage.CALLING):
@@ -160,10 +168,10 @@ class Starts:
             raise
 
 
-def _no_start(change: Change) -> Exception:
-    """The reason why a session that has ended, or whose end only has to be written, is not started."""
-    log.info("message_dropped", why="nothing to do", status=change.status)
-    if change.status == "failed":
+def _no_start(status: str | None) -> Exception:
+    """The reason why nothing is done for a session that has ended, or whose end only has to be written."""
+    log.info("message_dropped", why="nothing to do", status=status)
+    if status == "failed":
         # A store's uninstall fails its sessions without a refund.
-        return Orphaned("the session was failed before its message came")
+        return Orphaned("the session was failed before its picture was asked for")
     return SessionTaken()

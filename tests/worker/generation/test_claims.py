@@ -10,6 +10,7 @@ from redis.exceptions import OutOfMemoryError
 
 from worker.generation import keys
 from worker.generation.claims import Claims
+from worker.generation.lanes import Lanes, Rules
 
 
 @pytest.fixture
@@ -23,7 +24,8 @@ async def queue(redis: Redis, *payloads: bytes) -> None:
 
 
 async def queued(redis: Redis) -> list[bytes]:
-    """Oldest first."""
+    """Oldest first, lanes included."""
+    await Lanes(redis, Rules()).merge()
     return list(reversed(await redis.lrange(keys.QUEUE, 0, -1)))  # type: ignore[arg-type]
 
 

@@ -54,11 +54,11 @@ async def test_what_other_instances_have_counts_from_the_sweep_that_saw_them(red
     assert value(families, "wearon_instances") == 2
 
 
-async def test_a_scrape_of_an_instance_that_is_alone_costs_two_commands(redis: Redis, shared: Shared) -> None:
+async def test_a_scrape_of_an_instance_that_is_alone_costs_three_commands(redis: Redis, shared: Shared) -> None:
     await shared.read()
     before = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
     total = (await redis.info("stats"))["total_commands_processed"]
     await shared.read()
     after = await redis.info("commandstats")
-    assert after["cmdstat_evalsha"]["calls"] - before == 2
-    assert (await redis.info("stats"))["total_commands_processed"] - total < 15
+    assert after["cmdstat_evalsha"]["calls"] - before == 3
+    assert (await redis.info("stats"))["total_commands_processed"] - total < 35

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.sandbox import Sandbox
-from worker.errors import ConsentMissing
+from worker.errors import ConsentMissing, Orphaned
 from worker.generation import keys
 from worker.generation.expiry import Expiry
 from worker.generation.leases import Leases
@@ -15,7 +15,7 @@ from worker.generation.marks import Stage
 from worker.generation.message import GenerationMessage
 from worker.generation.outcome import Outcome
 from worker.generation.pauses import Pauses
-from worker.generation.run import Run
+from worker.generation.run import Run, SessionTaken
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
 from worker.generation.starts import Starts
@@ -39,6 +39,28 @@ async def test_a_picture_that_a_vanished_worker_paid_for_is_rescued_however_old_
     again = await leases.acquire(message.session_id)
     assert again
     assert await starts.start(Run(message, again)) is False
+
+
+@pytest.mark.parametrize(
+    ("status", "raised"), [("failed", Orphaned), ("completed", SessionTaken), ("queued", SessionTaken)]
+)
+async def test_a_session_that_was_ended_meanwhile_gets_no_paid_call(
+    sandbox: Sandbox, settings: Settings, redis: Redis, sessions: Sessions, status: str, raised: type[Exception]
+) -> None:
+    queued = sandbox.producer.b2b(push=False)
+    message = GenerationMessage(**queued.message)
+    leases = Leases(redis, "one", 30)
+    lease = await leases.acquire(message.session_id)
+    assert lease
+    run = Run(message, lease)
+    starts = Starts(sessions, leases, Settlement(redis, sessions), Expiry(Pauses(redis), settings))
+    assert await starts.start(run)
+    await starts.check_open(run)
+    sandbox.database.execute(
+        "update store_generation_sessions set status = $2 where id = $1", queued.session_id, status
+    )
+    with pytest.raises(raised):
+        await starts.check_open(run)
 
 
 @pytest.mark.parametrize(
