@@ -20,7 +20,7 @@ from worker.settings import Settings
 #: The lane of all users of the app, and the word for every store without a weight of its own.
 USERS, STORE = "b2c", "store"
 #: Messages that one script sorts, so that no other client of Redis waits for longer than moments.
-SORT_BATCH = 20
+SORT_BATCH = 10
 _MERGE_BATCH = 100
 #: An estimate of a wait looks so many whole minutes back.
 RATE_MINUTES = 10
