@@ -182,6 +182,20 @@ def test_program_on_a_public_port_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     assert list(ports.programs(Path("/proc"))) == []
 
 
+@pytest.mark.parametrize(("name", "told"), [("dockerd", 0), ("docker-proxy", 0), ("apache2", 2)])
+def test_ports_that_the_engine_holds_are_those_of_containers(tmp_path: Path, name: str, told: int) -> None:
+    head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+    rows = [
+        f"   {row}: 00000000:{port:04X} 00000000:0000 0A 0:0 0:0 0 0 0 77{row}\n" for row, port in enumerate((80, 443))
+    ]
+    write(tmp_path, "net/tcp", head + "".join(rows))
+    write(tmp_path, "4/comm", f"{name}\n")
+    (tmp_path / "4/fd").mkdir()
+    for row in range(2):
+        (tmp_path / f"4/fd/{row}").symlink_to(f"socket:[77{row}]")
+    assert len(list(program("nginx").programs(tmp_path))) == told
+
+
 @pytest.mark.parametrize(("owner", "taken"), [("wearon", False), ("shop", True), ("", True)])
 def test_container_of_others_on_a_public_port_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: str, taken: bool

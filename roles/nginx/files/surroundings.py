@@ -9,6 +9,8 @@ from pathlib import Path
 
 PORTS = (80, 443)
 LISTENS = "0A"
+#: Hold the ports of containers, which are looked at by themselves; the engine does without its proxy when told to.
+DOCKER = {"docker-proxy", "dockerd"}
 
 
 def main(proc: Path, project: str) -> None:
@@ -17,10 +19,10 @@ def main(proc: Path, project: str) -> None:
 
 
 def programs(proc: Path) -> Iterator[str]:
-    """Sentences about processes that listen; Docker's own proxy stands for a container."""
+    """Sentences about processes that listen."""
     for port in PORTS:
         sockets = {inode for table in ("tcp", "tcp6") for inode in listening(proc / "net" / table, port)}
-        names = {name for name in owners(proc, sockets) if name != "docker-proxy"}
+        names = {*owners(proc, sockets)} - DOCKER
         if names:
             name = sorted(names)[0]
             yield f"Port {port} is taken by {name}, and the stack needs it: `sudo systemctl disable --now {name}`."
