@@ -74,7 +74,8 @@ def _host() -> Iterator[tuple[str, dict[str, frozenset[str]]]]:
         cells = line.strip("|").split(" | ")
         if line.startswith("| `wearon_"):
             for name in re.findall(r"`(\w+)`", cells[0]):
-                yield name, {"service": services} if "service" in cells[2] else {}
+                labels = re.findall(r"`(\w+)`", cells[2])
+                yield name, {label: services if label == "service" else frozenset() for label in labels}
 
 
 def problems(expression: str, metrics: dict[str, Known]) -> list[str]:

@@ -193,7 +193,7 @@ def test_host_is_new_until_site_has_ended(play: Play, tmp_path: Path) -> None:
 
 
 #: These change nothing on a host, or are a part of another playbook; an archive has a lock of its own.
-UNLOCKED = {"backup", "database", "releases", "status"}
+UNLOCKED = {"backup", "database", "pair_whatsapp", "releases", "status"}
 
 
 def test_every_playbook_that_changes_a_host_takes_the_deploy_lock_and_releases_it() -> None:
