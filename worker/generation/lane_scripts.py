@@ -7,7 +7,7 @@ from worker.generation.message import MAX_MESSAGE_BYTES
 #:
 #: All waiting messages are one sorted set with equal scores, in the order of their bytes: lane, place in the lane (16
 #: digits), message. A list for each lane would be a key that no script can declare, which some managed Redis refuse.
-_MESSAGES = f"""
+MESSAGES = f"""
 local function lane_of(message)
   if #message > {MAX_MESSAGE_BYTES} or not string.find(message, '"channel"%s*:%s*"b2b"') then return 'b2c' end
   local store = string.match(message, '"store_id"%s*:%s*"([%x-]+)"')
@@ -38,7 +38,7 @@ end
 
 #: A message has left the claimed list.
 UNCOUNT = (
-    _MESSAGES
+    MESSAGES
     + """
 local function uncount(claimed, running, message)
   if redis.call('LLEN', claimed) == 0 then redis.call('DEL', running) return end
@@ -94,7 +94,7 @@ end
 """
 #: -> how many messages are still unsorted.
 SORT = (
-    _MESSAGES
+    MESSAGES
     + """
 -- Nothing to do, as in most of the seconds in which all slots are taken: a single message stays where it is.
 local length = redis.call('LLEN', KEYS[1])
@@ -109,7 +109,7 @@ return unsorted
 
 #: KEYS 6 to 7: claimed, running; then what runs on other instances. -> the message, now on the claimed list.
 CHOOSE = (
-    _MESSAGES
+    MESSAGES
     + """
 -- Nothing waits. Some services bill the commands of scripts, too.
 if redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[5]) == 0 then return false end
@@ -187,7 +187,7 @@ return message_of(name, member)
 #: Back to the queue, the oldest nearest to the taking end, for a version without lanes. KEYS as above. ARGV: most
 #: messages to move. -> how many lanes are left.
 MERGE = (
-    _MESSAGES
+    MESSAGES
     + """
 redis.call('PERSIST', KEYS[1])
 for _ = 1, ARGV[1] do
@@ -205,36 +205,5 @@ end
 local left = redis.call('ZCARD', KEYS[2])
 if left == 0 then redis.call('DEL', KEYS[3], KEYS[4]) end
 return left
-"""
-)
-_MADE = f"""
-local function made(message)
-  return message and #message <= {MAX_MESSAGE_BYTES} and string.match(message, '"created_at"%s*:%s*"([^"]*)"') or false
-end
-"""
-#: KEYS: queue, lanes, hashes. ARGV: messages to read. -> lane and moment of the queue's next messages, which may be
-#: large, the lanes' names, each hash flat.
-VIEW = (
-    _MESSAGES
-    + _MADE
-    + """
-local queue = redis.call('LRANGE', KEYS[1], -ARGV[1], -1)
-for place, message in ipairs(queue) do queue[place] = {lane_of(message), made(message)} end
-local found = {queue, redis.call('ZRANGE', KEYS[2], 0, -1)}
-for place = 3, #KEYS do found[place] = redis.call('HGETALL', KEYS[place]) end
-return found
-"""
-)
-#: KEYS: messages. ARGV: lanes. -> for each, how many messages it has and when the next one was made.
-MEASURE = (
-    _MESSAGES
-    + _MADE
-    + """
-local found = {}
-for place, name in ipairs(ARGV) do
-  local member = oldest(KEYS[1], name, 1)[1]
-  found[place] = {redis.call('ZLEXCOUNT', KEYS[1], '[' .. name .. ':', '(' .. name .. ';'), made(member)}
-end
-return found
 """
 )

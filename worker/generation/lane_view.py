@@ -11,15 +11,47 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from redis.asyncio import Redis
 
 from worker.generation import keys, odd
-from worker.generation.lane_scripts import MEASURE, VIEW
+from worker.generation.lane_scripts import MESSAGES
 from worker.generation.lanes import RATE_MINUTES
-from worker.generation.message import timestamp
+from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
 
 #: Lanes that one script measures.
 _PAGE = 100
 #: Lanes that have series of their own: a shop system with thousands of stores is no thousand series.
 _SHOWN = 20
 OTHER = "other"
+
+_MADE = f"""
+local function made(message)
+  return message and #message <= {MAX_MESSAGE_BYTES} and string.match(message, '"created_at"%s*:%s*"([^"]*)"') or false
+end
+"""
+#: KEYS: queue, lanes, hashes. ARGV: messages to read. -> lane and moment of the queue's next messages, which may be
+#: large, the lanes' names, each hash flat.
+_VIEW = (
+    MESSAGES
+    + _MADE
+    + """
+local queue = redis.call('LRANGE', KEYS[1], -ARGV[1], -1)
+for place, message in ipairs(queue) do queue[place] = {lane_of(message), made(message)} end
+local found = {queue, redis.call('ZRANGE', KEYS[2], 0, -1)}
+for place = 3, #KEYS do found[place] = redis.call('HGETALL', KEYS[place]) end
+return found
+"""
+)
+#: KEYS: messages. ARGV: lanes. -> for each, how many messages it has and when the next one was made.
+_MEASURE = (
+    MESSAGES
+    + _MADE
+    + """
+local found = {}
+for place, name in ipairs(ARGV) do
+  local member = oldest(KEYS[1], name, 1)[1]
+  found[place] = {redis.call('ZLEXCOUNT', KEYS[1], '[' .. name .. ':', '(' .. name .. ';'), made(member)}
+end
+return found
+"""
+)
 
 
 @dataclass(frozen=True)
@@ -46,8 +78,8 @@ class LaneView:
     """The lanes of one Redis. Raises what Redis raises."""
 
     def __init__(self, redis: Redis) -> None:
-        self._view: Any = redis.register_script(VIEW)
-        self._measure: Any = redis.register_script(MEASURE)
+        self._view: Any = redis.register_script(_VIEW)
+        self._measure: Any = redis.register_script(_MEASURE)
 
     async def look(self, instances: Iterable[str], unsorted_max: int) -> list[Lane]:
         """Every lane with a waiting or running message, the longest first.
