@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 import socket
 import threading
@@ -27,7 +28,7 @@ from tests.sandbox.processes import end, free_port, spawn
 from tests.sandbox.sandbox import MIGRATION, SCHEMA
 from tests.sandbox.valkey import _program
 from worker.cli.doctor import command
-from worker.doctor import broker, examination, supabase
+from worker.doctor import broker, broker_trial, examination, supabase
 from worker.generation.sessions import SIGNATURES
 from worker.settings import load
 from worker.sizing import pose
@@ -177,6 +178,7 @@ def test_a_redis_user_with_the_workers_keys_alone_is_enough(sandbox: Sandbox, do
         (["~wearon:tasks:*", "+@all"], "LPUSH, RPUSH, BLMOVE"),
         (["%R~wearon:*", "+@all"], "LPUSH, RPUSH, BLMOVE"),
         (["~wearon:*", "+@all", "-@blocking"], "BLMOVE, BRPOP"),
+        (["~wearon:*", "+@all", "-zrevrangebylex"], "ZREVRANGEBYLEX"),
         (["~wearon:*", "+@all", "-@scripting"], "EVAL"),
         (["~wearon:*", "+@all", "-@transaction"], "MULTI"),
         (["~wearon:*", "+@all", "-hset", "-zadd"], "HSET, ZADD"),
@@ -190,6 +192,14 @@ def test_a_redis_user_that_may_not_do_what_the_worker_does_is_a_failure(
     assert status == "fail"
     assert what.startswith(f"its user may not run: {refused}")
     assert "~wearon:*" in remedy
+
+
+def test_each_command_of_a_script_is_tried() -> None:
+    """A script ends at the first command that its user may not run, and with it the intake."""
+    sources = Path(broker_trial.__file__).parents[1].rglob("*.py")
+    called = {name for source in sources for name in re.findall(r"redis\.p?call\('([A-Z]+)'", source.read_text())}
+    tried = {words[0] for words in broker_trial._trial(*"abcde")}
+    assert called - tried == {"LTRIM"}  # tried with the worker's own lists
 
 
 def test_what_a_managed_redis_does_not_say_is_a_warning(sandbox: Sandbox, doctor: Doctor) -> None:

@@ -19,7 +19,8 @@ async def refused_commands(client: Redis) -> list[str]:
     trial = _trial(keys.claimed(name), keys.celery_queue(name), keys.alive(name), keys.lease(name), keys.deaths(name))
     # These change nothing in keys that are the worker's.
     trial += [["LTRIM", key, 0, -1] for key in (keys.QUEUE, keys.DEAD)]
-    values = (keys.LIMITER, keys.PAUSE, keys.SETTLEMENTS, keys.AUDIT, keys.SWEEP_LOCK, keys.DATA_LIFE_LOCK)
+    lanes = (keys.LANES, keys.LANES_MESSAGES, keys.LANES_CLOCK, keys.LANES_RETURNED, keys.running(name), keys.ended(0))
+    values = (*lanes, keys.LIMITER, keys.PAUSE, keys.SETTLEMENTS, keys.AUDIT, keys.SWEEP_LOCK, keys.DATA_LIFE_LOCK)
     trial += [["EXISTS", key] for key in values]
     async with client.pipeline(transaction=False) as pipe:
         for words in trial:
@@ -58,8 +59,11 @@ def _trial(one: str, two: str, text: str, table: str, members: str) -> list[list
         ["PEXPIRE", text, 1000],
         ["EXPIRE", text, 1],
         ["INCRBY", text, 1],
+        ["DECRBY", text, 1],
         ["DEL", text],
+        ["LINDEX", one, 0],
         ["HSET", table, "a", "1"],
+        ["HGET", table, "a"],
         ["HMGET", table, "a"],
         ["HGETALL", table],
         ["HLEN", table],
@@ -74,6 +78,10 @@ def _trial(one: str, two: str, text: str, table: str, members: str) -> list[list
         ["ZCARD", members],
         ["ZCOUNT", members, 0, 1],
         ["ZRANGE", members, 0, 0, "WITHSCORES"],
+        ["ZRANGEBYLEX", members, "-", "+"],
+        ["ZREVRANGEBYLEX", members, "+", "-"],
+        ["ZLEXCOUNT", members, "-", "+"],
+        ["ZINCRBY", members, 1, "a"],
         ["ZREMRANGEBYSCORE", members, 0, 0],
         ["ZREM", members, "a"],
         ["TIME"],

@@ -15,19 +15,26 @@ FINISH = (
     + """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
 uncount(KEYS[1], KEYS[2], ARGV[1])
-redis.call('HINCRBY', KEYS[3], lane_of(ARGV[1]), 1)
+add(KEYS[3], lane_of(ARGV[1]), 1)
 redis.call('EXPIRE', KEYS[3], ARGV[2])
 return 1
 """
 )
+#: A key of another type ends the script here, before the message has left its list.
+_LOOK = """
+redis.call('HLEN', KEYS[2])
+redis.call('LLEN', KEYS[3])
+local returned = math.floor(number(redis.call('GET', KEYS[4])))
+"""
 #: Back to the taking end of the queue, unless the message is gone from the claimed list already.
 REQUEUE = (
     UNCOUNT
+    + _LOOK
     + """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
 uncount(KEYS[1], KEYS[2], ARGV[1])
 redis.call('RPUSH', KEYS[3], ARGV[1])
-redis.call('INCR', KEYS[4])
+redis.call('SET', KEYS[4], returned + 1)
 return 1
 """
 )
@@ -35,8 +42,9 @@ return 1
 #: its lane, or in the queue when the lane has fewer. KEYS 5 and 6: messages of all lanes, their clock.
 REQUEUE_ALWAYS = (
     UNCOUNT
+    + _LOOK
     + """
-local claimed, running, queue, returned, messages, clock = unpack(KEYS)
+local claimed, running, queue, _, messages, clock = unpack(KEYS)
 local message, behind, name = ARGV[1], tonumber(ARGV[2]), lane_of(ARGV[1])
 if redis.call('LREM', claimed, 1, message) == 1 then uncount(claimed, running, message) end
 local ahead = behind > 0 and oldest(messages, name, behind) or {}
@@ -51,15 +59,19 @@ end
 ahead = behind > 0 and redis.call('RPOP', queue, behind - #ahead) or {}
 redis.call('RPUSH', queue, message)
 for place = #ahead, 1, -1 do redis.call('RPUSH', queue, ahead[place]) end
-if #ahead <= (tonumber(redis.call('GET', returned) or 0) or 0) then redis.call('INCR', returned) end
+if #ahead <= returned then redis.call('SET', KEYS[4], returned + 1) end
 """
 )
 #: Newest first, so that the oldest ends up nearest to the taking end again.
-REQUEUE_ALL = """
+REQUEUE_ALL = (
+    UNCOUNT
+    + _LOOK
+    + """
 redis.call('PERSIST', KEYS[1])
 local moved = 0
 while redis.call('LMOVE', KEYS[1], KEYS[3], 'LEFT', 'RIGHT') do moved = moved + 1 end
 redis.call('DEL', KEYS[2])
-if moved > 0 then redis.call('INCRBY', KEYS[4], moved) end
+if moved > 0 then redis.call('SET', KEYS[4], returned + moved) end
 return moved
 """
+)

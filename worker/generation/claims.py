@@ -170,12 +170,13 @@ class Claims:
 
     async def are_all_empty(self) -> bool:
         """Tell if there was a moment at which no message waited in the queue or was claimed by any instance."""
-        if await self._redis.exists(keys.QUEUE, keys.LANES):
+        waiting = keys.QUEUE, keys.LANES, keys.LANES_MESSAGES
+        if await self._redis.exists(*waiting):
             return False
         names = await self._members()
         async with self._lists.pipeline(transaction=True) as pipe:
             pipe.smembers(keys.INSTANCES)
-            pipe.exists(keys.QUEUE, keys.LANES)
+            pipe.exists(*waiting)
             for name in names:
                 pipe.llen(keys.claimed(name.decode()))
             now, *lengths = await pipe.execute()

@@ -27,7 +27,7 @@ from worker.logs import bind, get_logger
 
 log = get_logger(__name__)
 
-#: How long one wait for a message lasts: each costs two commands. The same pause shows in /health within this.
+#: How long one wait for a message lasts: each costs three commands. The same pause shows in /health within this.
 _BLOCK_SECONDS = 7
 _FULL_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
@@ -109,9 +109,7 @@ class Consumer:
             return
         if not await self._has_room():
             self._state = None  # a pause shows in /health while all slots wait for its end
-            while await self._claims.lanes.sort() and not self._freed.is_set():
-                pass  # so that the next free slot is given in turn, however many messages came at once
-            await _wait(self._freed, _FULL_SECONDS)
+            await self._sort()
             return
         if state.pause and not await self._intake.pauses.take_probe(self._claims.instance):
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -143,6 +141,17 @@ class Consumer:
             self._freed.clear()
             self._room = self._slots - await self._claims.count()
         return self._room > 0
+
+    async def _sort(self) -> None:
+        """Sort messages, so that the next free slot is given in turn; wait for it once all are sorted.
+
+        Returns soon: with 100 000 messages this would take minutes, and the consumer would look hung.
+        """
+        end = time.monotonic() + _FULL_SECONDS
+        while await self._claims.lanes.sort():
+            if self._freed.is_set() or time.monotonic() > end:
+                return
+        await _wait(self._freed, _FULL_SECONDS)
 
     def _show(self, reason: str) -> None:
         if reason != self._health.intake_paused:

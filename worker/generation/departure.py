@@ -15,15 +15,28 @@ _PATIENCE_SECONDS = 5.0
 
 async def leave(claims: Claims, ownership: Ownership) -> int | None:
     """Requeue everything that the instance still claims, in order; -> how many messages, None: Redis is away."""
+    requeued = None
     with suppress(RedisError, OSError, TimeoutError):
         async with asyncio.timeout(_PATIENCE_SECONDS):
             await _release_leases(claims, ownership)
-            requeued = await claims.requeue_all()
-            if not any(other.alive and other.lanes for other in await claims.others()):
-                await claims.lanes.merge()  # the next version to start here may know no lanes
+            count = await claims.requeue_all()
             await claims.leave()
-            return requeued
-    return None
+        requeued = count
+        # After it has left: of instances that leave at once, the last one sees no other.
+        while await _merge_some(claims):
+            pass
+    return requeued
+
+
+async def _merge_some(claims: Claims) -> int:
+    """Move waiting messages out of lanes, unless others serve these: the next version to start may know no lanes.
+
+    A step of its own, with its own patience: 100 000 messages take half a minute.
+    """
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        if any(other.alive and other.lanes for other in await claims.others()):
+            return 0
+        return await claims.lanes.merge()
 
 
 async def abandon(claims: Claims, ownership: Ownership) -> None:

@@ -1,6 +1,5 @@
 """What waits and runs in each lane, for people and for metrics; changes nothing."""
 
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,16 +11,47 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from redis.asyncio import Redis
 
 from worker.generation import keys, odd
-from worker.generation.lane_scripts import MEASURE, VIEW
-from worker.generation.lanes import RATE_MINUTES, lane_of
+from worker.generation.lane_scripts import MESSAGES
+from worker.generation.lanes import RATE_MINUTES
 from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
 
-_CREATED = re.compile(rb'"created_at"\s*:\s*"([^"]*)"')
 #: Lanes that one script measures.
 _PAGE = 100
 #: Lanes that have series of their own: a shop system with thousands of stores is no thousand series.
 _SHOWN = 20
 OTHER = "other"
+
+_MADE = f"""
+local function made(message)
+  return message and #message <= {MAX_MESSAGE_BYTES} and string.match(message, '"created_at"%s*:%s*"([^"]*)"') or false
+end
+"""
+#: KEYS: queue, lanes, hashes. ARGV: messages to read. -> lane and moment of the queue's next messages, which may be
+#: large, the lanes' names, each hash flat.
+_VIEW = (
+    MESSAGES
+    + _MADE
+    + """
+local queue = redis.call('LRANGE', KEYS[1], -ARGV[1], -1)
+for place, message in ipairs(queue) do queue[place] = {lane_of(message), made(message)} end
+local found = {queue, redis.call('ZRANGE', KEYS[2], 0, -1)}
+for place = 3, #KEYS do found[place] = redis.call('HGETALL', KEYS[place]) end
+return found
+"""
+)
+#: KEYS: messages. ARGV: lanes. -> for each, how many messages it has and when the next one was made.
+_MEASURE = (
+    MESSAGES
+    + _MADE
+    + """
+local found = {}
+for place, name in ipairs(ARGV) do
+  local member = oldest(KEYS[1], name, 1)[1]
+  found[place] = {redis.call('ZLEXCOUNT', KEYS[1], '[' .. name .. ':', '(' .. name .. ';'), made(member)}
+end
+return found
+"""
+)
 
 
 @dataclass(frozen=True)
@@ -48,8 +78,8 @@ class LaneView:
     """The lanes of one Redis. Raises what Redis raises."""
 
     def __init__(self, redis: Redis) -> None:
-        self._view: Any = redis.register_script(VIEW)
-        self._measure: Any = redis.register_script(MEASURE)
+        self._view: Any = redis.register_script(_VIEW)
+        self._measure: Any = redis.register_script(_MEASURE)
 
     async def look(self, instances: Iterable[str], unsorted_max: int) -> list[Lane]:
         """Every lane with a waiting or running message, the longest first.
@@ -61,14 +91,14 @@ class LaneView:
         past = [keys.ended(minute - back) for back in range(1, RATE_MINUTES + 1)]
         queue, names, *counts = await self._view(keys=[keys.QUEUE, keys.LANES, *ours, *past], args=[unsorted_max])
         running, ended = _sum(counts[: len(ours)]), _sum(counts[len(ours) :])
-        unsorted = Counter(lane_of(message) for message in queue)
-        since = {lane_of(message): _created_at(message) for message in queue}
+        unsorted = Counter(name.decode() for name, _ in queue)
+        since = {name.decode(): made for name, made in queue}
         lanes = []
         for page in _pages(sorted({*(name.decode(errors="replace") for name in names), *running, *unsorted})):
             for name, (waiting, oldest) in zip(
                 page, await self._measure(keys=[keys.LANES_MESSAGES], args=[*page]), strict=True
             ):
-                made = oldest.decode(errors="replace") if oldest else since.get(name, "")
+                made = (oldest or since.get(name) or b"").decode(errors="replace")
                 rate = ended[name] / (60 * RATE_MINUTES)
                 lanes.append(Lane(name, waiting + unsorted[name], running[name], made, rate))
         return sorted(lanes, key=lambda lane: (-lane.waiting, -lane.running, lane.name))
@@ -85,11 +115,6 @@ def lane_metrics(lanes: list[Lane]) -> list[Metric]:
         running.add_metric([name], sum(lane.running for lane in part))
         oldest.add_metric([name], max(lane.age for lane in part))
     return [waiting, running, oldest]
-
-
-def _created_at(message: bytes) -> str:
-    found = _CREATED.search(message) if len(message) <= MAX_MESSAGE_BYTES else None
-    return found[1].decode(errors="replace") if found else ""
 
 
 def _pages(names: Sequence[str]) -> Iterator[Sequence[str]]:

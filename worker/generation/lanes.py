@@ -4,7 +4,6 @@ Messages leave the producers' list for the lane of their payer: all users of the
 message is chosen by weighted round robin over the lanes that have one. docs/decisions/0026-lanes.md
 """
 
-import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ from redis.asyncio import Redis
 
 from worker.generation import keys
 from worker.generation.lane_scripts import CHOOSE, MERGE, SORT
-from worker.generation.message import MAX_MESSAGE_BYTES
 from worker.settings import Settings
 
 #: The lane of all users of the app, and the word for every store without a weight of its own.
@@ -25,7 +23,6 @@ _MERGE_BATCH = 100
 #: An estimate of a wait looks so many whole minutes back.
 RATE_MINUTES = 10
 _RATE_SECONDS = (RATE_MINUTES + 2) * 60
-_B2B, _STORE_ID = re.compile(rb'"channel"\s*:\s*"b2b"'), re.compile(rb'"store_id"\s*:\s*"([0-9A-Fa-f-]{36})"')
 _QUEUE = [keys.QUEUE, keys.LANES, keys.LANES_CLOCK, keys.LANES_RETURNED, keys.LANES_MESSAGES]
 
 
@@ -73,11 +70,10 @@ class Lanes:
         """Sort the next messages of the queue into lanes; -> how many are left unsorted."""
         return int(await self._sort(keys=_QUEUE, args=[SORT_BATCH, *self._arguments]))
 
-    async def merge(self) -> None:
-        """Move all lanes back into the queue, the oldest messages nearest to the taking end."""
+    async def merge(self) -> int:
+        """Move the next messages of all lanes back into the queue, newest first; -> how many lanes are left."""
         await self._sort(keys=_QUEUE, args=[0, *self._arguments])  # what was requeued is older than what waits
-        while await self._merge(keys=_QUEUE, args=[_MERGE_BATCH]):
-            pass
+        return int(await self._merge(keys=_QUEUE, args=[_MERGE_BATCH]))
 
     async def waiting(self) -> int:
         """Number of messages that wait, in the queue and in lanes."""
@@ -85,14 +81,6 @@ class Lanes:
             pipe.llen(keys.QUEUE)
             pipe.zcard(keys.LANES_MESSAGES)
             return sum(await pipe.execute())
-
-
-def lane_of(message: bytes) -> str:
-    """Lane of a message, as the scripts find it."""
-    if len(message) > MAX_MESSAGE_BYTES or not _B2B.search(message):
-        return USERS
-    store = _STORE_ID.search(message)
-    return store[1].decode().lower() if store else USERS
 
 
 def ended_now() -> tuple[str, int]:

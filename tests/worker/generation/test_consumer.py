@@ -48,6 +48,24 @@ async def test_no_message_is_taken_above_the_mark_of_memory_while_generations_ru
     await cancel({running})
 
 
+async def test_a_flood_that_is_sorted_for_minutes_does_not_let_the_consumer_look_hung(
+    queue: QueueSide, health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container that looks hung is ended with its paid calls; 100 000 messages at a far Redis take minutes."""
+    monkeypatch.setattr(queue.consumer, "_slots", 0)
+
+    async def sort() -> int:
+        await asyncio.sleep(0.01)
+        return 1
+
+    monkeypatch.setattr(queue.claims.lanes, "sort", sort)
+    running = asyncio.create_task(queue.consumer.run())
+    async with asyncio.timeout(5):
+        while "consumer" not in health.parts:
+            await asyncio.sleep(0.05)
+    await cancel({running})
+
+
 async def test_the_drain_leaves_a_message_alone_whose_generation_is_just_ending(
     sandbox: Sandbox, redis: Redis, queue: QueueSide
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from contextlib import suppress
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,11 +16,12 @@ from redis.exceptions import ResponseError
 
 from tests.sandbox import Sandbox
 from worker import clients
-from worker.generation import keys
-from worker.generation.claims import Claims
+from worker.generation import departure, keys
+from worker.generation.claims import Claims, Instance
 from worker.generation.lane_view import LaneView
-from worker.generation.lanes import SORT_BATCH, Lanes, Rules, lane_of
+from worker.generation.lanes import SORT_BATCH, Lanes, Rules
 from worker.generation.odd import set_aside_wrong_keys
+from worker.generation.ownership import Ownership
 from worker.settings import Settings
 
 STORES = [str(UUID(int=number)) for number in range(1, 5)]
@@ -54,6 +56,11 @@ async def taken(claims: Claims, count: int) -> list[str]:
 
 async def sort_all(claims: Claims) -> None:
     while await claims.lanes.sort():
+        pass
+
+
+async def merge_all(lanes: Lanes) -> None:
+    while await lanes.merge():
         pass
 
 
@@ -151,7 +158,6 @@ async def test_what_ends_or_goes_back_leaves_room_for_its_lane(redis: Redis) -> 
 )
 async def test_a_message_without_a_payer_waits_with_the_users(redis: Redis, odd: bytes) -> None:
     claims = worker(redis)
-    assert lane_of(odd) == "b2c"
     await push(redis, odd, message(STORES[0]))
     await claims.lanes.sort()
     assert set(await redis.zrange(keys.LANES, 0, -1)) == {b"b2c", STORES[0].encode()}
@@ -183,10 +189,104 @@ async def test_the_last_worker_of_this_version_leaves_one_queue_in_order(redis: 
     first = await claims.take(1)
     assert first
     assert await claims.requeue(first)
-    await claims.lanes.merge()
+    await merge_all(claims.lanes)
     left = [of(payload) for payload in reversed(await redis.lrange(keys.QUEUE, 0, -1))]
     assert [[number for lane, number in left if lane == name] for name in ("b2c", STORES[0])] == [[0, 1, 2, 3]] * 2
     assert set(await redis.keys("wearon:*")) == {keys.QUEUE.encode()}
+
+
+async def test_of_workers_that_leave_at_once_the_last_one_leaves_one_queue(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, both_looked, look = set(), asyncio.Barrier(2), Claims.others
+
+    async def others(claims: Claims) -> list[Instance]:
+        found = await look(claims)
+        if claims.instance not in looked:
+            looked.add(claims.instance)
+            await both_looked.wait()
+        return found
+
+    monkeypatch.setattr(Claims, "others", others)
+    both = [worker(redis, name) for name in ("one", "two")]
+    for claims in both:
+        await claims.heartbeat()
+    await push(redis, *(message(lane) for lane in STORES))
+    await sort_all(both[0])
+    await asyncio.gather(*(departure.leave(claims, Ownership(redis)) for claims in both))
+    assert set(await redis.keys("wearon:*")) == {keys.QUEUE.encode()}
+
+
+async def test_a_long_queue_is_merged_however_long_that_takes(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The patience is with each step: 100 000 messages take half a minute."""
+    monkeypatch.setattr("worker.generation.lanes._MERGE_BATCH", 1)
+    monkeypatch.setattr(departure, "_PATIENCE_SECONDS", 0.5)
+    claims = worker(redis)
+    script = claims.lanes._merge
+
+    async def far_away(**words: Any) -> Any:
+        await asyncio.sleep(0.05)
+        return await script(**words)
+
+    monkeypatch.setattr(claims.lanes, "_merge", far_away)
+    await push(redis, *(message(STORES[0]) for _ in range(20)))
+    await sort_all(claims)
+    assert await departure.leave(claims, Ownership(redis)) == 0
+    assert await redis.llen(keys.QUEUE) == 20
+
+
+async def test_a_message_taken_by_a_version_without_lanes_leaves_the_others_visible_and_in_turn(redis: Redis) -> None:
+    claims = worker(redis)
+    busy, late = STORES[:2]
+    await push(redis, message(late), *(message(busy) for _ in range(59)))
+    await sort_all(claims)
+    old = await redis.blmove(keys.QUEUE, keys.claimed("old"), 1, "RIGHT", "LEFT")
+    assert of(old) == (late, 0)
+    await claims.lanes.sort()
+    assert await redis.llen(keys.QUEUE) == 1  # else that version waits, and calls sessions lost
+    assert set(await taken(claims, 30)) == {busy}
+    await push(redis, *(message(late) for _ in range(60)))
+    await sort_all(claims)
+    assert Counter(await taken(claims, 20)) == {busy: 10, late: 10}
+
+
+async def test_messages_without_their_lanes_are_found_again(redis: Redis) -> None:
+    claims = worker(redis)
+    await push(redis, *(message(lane) for lane in STORES for _ in range(2)))
+    await sort_all(claims)
+    await redis.delete(keys.LANES, keys.QUEUE)
+    assert not await claims.are_all_empty()
+    assert Counter(await taken(claims, 7)) == {STORES[0]: 2, STORES[1]: 2, STORES[2]: 2, STORES[3]: 1}
+    assert await redis.exists(keys.QUEUE, keys.LANES, keys.LANES_MESSAGES) == 0
+
+
+async def test_values_that_are_no_numbers_hold_up_nothing(redis: Redis) -> None:
+    claims = worker(redis)
+    await push(redis, *(message("b2c", number) for number in range(3)))
+    await redis.hset(keys.LANES_CLOCK, mapping=dict.fromkeys(("turn", "first", "last"), "odd"))  # type: ignore[misc]
+    await redis.hset(keys.running("one"), "b2c", "odd")  # type: ignore[misc]
+    await redis.set(keys.LANES_RETURNED, "odd")
+    first = await claims.take(1)
+    assert first
+    await redis.set(keys.LANES_RETURNED, "odd")
+    await claims.requeue_always(first)
+    assert [of(await claims.take(1))[1] for _ in range(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", [keys.running("one"), keys.QUEUE, keys.LANES_RETURNED])
+async def test_a_requeued_message_is_not_lost_to_a_key_of_another_type(redis: Redis, name: str) -> None:
+    redis.on_wrong_type = set_aside_wrong_keys  # type: ignore[attr-defined]  # as bootstrap does
+    claims = worker(redis)
+    await push(redis, *(message("b2c", number) for number in range(3)))
+    payload = await claims.take(1)
+    assert payload
+    assert await claims.take(1)
+    await redis.delete(name)
+    await redis.xadd(name, {"somebody": "else"})
+    with suppress(ResponseError):
+        await claims.requeue(payload)
+    await claims.requeue(payload)
+    assert (await redis.lrange(keys.QUEUE, -1, -1), await claims.count()) == ([payload], 1)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", [keys.LANES, keys.LANES_MESSAGES, keys.LANES_CLOCK, keys.LANES_RETURNED])
@@ -257,7 +357,7 @@ async def _follow(redis: Redis, steps: list[tuple[str, str]]) -> None:
         elif step == "sort":
             await lanes.sort()
         elif step == "merge":
-            await lanes.merge()
+            await merge_all(lanes)
         elif step == "finish" and held:
             await claims.finish(held.pop())
         elif step == "requeue" and held:
@@ -282,7 +382,7 @@ async def _follow(redis: Redis, steps: list[tuple[str, str]]) -> None:
 
 async def _settle_order(redis: Redis, lanes: Lanes, expected: list[bytes]) -> None:
     """Learn where a message went that was requeued behind others, whose own order must not change."""
-    await lanes.merge()
+    await merge_all(lanes)
     found = [payload for payload in reversed(await redis.lrange(keys.QUEUE, 0, -1)) if payload in expected]
     assert [payload for payload in found if payload != expected[-1]] == expected[:-1]
     expected[:] = found

@@ -41,6 +41,13 @@ async def test_messages_show_in_number_and_age_wherever_they_are(redis: Redis, s
     assert value(families, "wearon_instances") == 1
 
 
+async def test_a_scrape_does_not_fetch_the_messages(redis: Redis, shared: Shared) -> None:
+    await redis.lpush(keys.QUEUE, *(str(number) + 1_000_000 * "x" for number in range(3)))
+    before = (await redis.info("stats"))["total_net_output_bytes"]
+    assert value(await shared.read(), "wearon_queue_messages") == 3
+    assert (await redis.info("stats"))["total_net_output_bytes"] - before < 100_000
+
+
 async def test_what_other_instances_have_counts_from_the_sweep_that_saw_them(redis: Redis) -> None:
     claims, other = Claims(redis, "one", lease_seconds=30), Claims(redis, "two", lease_seconds=30)
     await claims.heartbeat()
