@@ -1531,7 +1531,9 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
             model_image_url, outfit_image_url, stitched_image_url, generated_image_url]) url
         where status in ('queued', 'pending', 'processing')
         union all
-        select value #>> '{}' from generation_sessions, jsonb_path_query(accessories, '$.**?(@.type() == "string")') value
+        -- Users write these columns: a path query fails on deep nesting, and takes hours for long arrays.
+        select ('"' || value[1] || '"')::jsonb #>> '{}' from generation_sessions,
+            regexp_matches(accessories::text, '"((?:[^"\\]|\\.)*)"', 'g') value
         where status in ('queued', 'pending', 'processing') and accessories <> '[]'
         union all
         select url from store_generation_sessions, unnest(array[
@@ -1557,6 +1559,15 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
         (select jsonb_agg(name) from wanted where name in (select used.name from used)), '[]'))
 $$;
 
+-- Accessories without addresses; none at all when they are nested too deeply to be read again.
+create or replace function public.wearon_data_life_without(p_accessories jsonb, p_address text)
+returns jsonb language plpgsql immutable set search_path = public, pg_temp as $$
+begin
+    return regexp_replace(p_accessories::text, p_address, '"expired"', 'gi')::jsonb;
+exception when statement_too_complex then
+    return '[]';
+end $$;
+
 -- Writes 'expired' into the picture columns of those of these sessions that are closed; -> how many rows have changed.
 create or replace function public.wearon_data_life_write(p_channel text, p_ids uuid[])
 returns int language plpgsql set search_path = public, pg_temp as $$
@@ -1570,7 +1581,7 @@ begin
             outfit_image_url = case when outfit_image_url is not null then 'expired' end,
             stitched_image_url = case when stitched_image_url is not null then 'expired' end,
             generated_image_url = case when generated_image_url is not null then 'expired' end,
-            accessories = regexp_replace(accessories::text, address, '"expired"', 'gi')::jsonb
+            accessories = wearon_data_life_without(accessories, address)
         where id = any(p_ids) and status in ('completed', 'failed') and (
             'expired' <> any(array_remove(
                 array[model_image_url, outfit_image_url, stitched_image_url, generated_image_url], null))
