@@ -94,8 +94,8 @@ def test_a_users_deeply_nested_accessories_do_not_stop_the_purge(sandbox: Sandbo
     # As near to the limit as a client can come: the row could just be written.
     tight = "begin; set local max_stack_depth = '200kB'; {}; commit"
     sandbox.database.execute(write.format("queued"))
-    look = f"do $$ begin assert wearon_data_life_in_use('{BUCKET}', array['{NAMES[0]}']) -> 'in_use' ? '{NAMES[0]}'; end $$"
-    sandbox.database.execute(tight.format(look))
+    known = f"wearon_data_life_in_use('{BUCKET}', array['{NAMES[0]}']) -> 'in_use' ? '{NAMES[0]}'"
+    sandbox.database.execute(tight.format(f"do $$ begin assert {known}; end $$"))
     sandbox.database.execute(write.format("failed"))
     sandbox.database.execute(tight.format("select wearon_data_life_expire('b2c', now())"))
     assert sandbox.database.value("select accessories from generation_sessions where id = $1", opened) == []
