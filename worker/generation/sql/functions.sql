@@ -648,6 +648,7 @@ create or replace function public.wearon_webhook_trim(p_limit int default 1000)
 returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
     deleted int;
+    forgotten int;
 begin
     update store_webhook_deliveries set due_at = null, lease = null, given_up_at = now()
     where id in (select id from store_webhook_deliveries
@@ -658,8 +659,9 @@ begin
     get diagnostics deleted = row_count;
     delete from wearon.session_events where ctid = any(array(
         select ctid from wearon.session_events where told_at < now() - interval '30 days' limit p_limit));
+    get diagnostics forgotten = row_count;
     delete from wearon.webhook_secrets where expires_at < now();
-    return jsonb_build_object('deleted', deleted);
+    return jsonb_build_object('deleted', deleted, 'forgotten', forgotten);
 end $$;
 
 -- For operators (`wearon-worker webhook`) ----------------------------------------------------------------------------
