@@ -625,16 +625,18 @@ begin
 end $$;
 
 -- Sums for the metrics. "overdue_seconds": an attempt could have been made so long ago. "oldest_seconds": age of the
--- oldest delivery that waits.
+-- oldest delivery that waits. Left out: deliveries that were queued in the moment in which their endpoint was disabled.
 create or replace function public.wearon_webhook_state()
 returns jsonb language sql stable set search_path = public, pg_temp as $$
     select jsonb_build_object(
         'enabled', count(*) filter (where disabled_at is null and failures < 3),
         'failing', count(*) filter (where disabled_at is null and failures >= 3),
         'disabled', count(*) filter (where disabled_at is not null),
-        'oldest_seconds', coalesce(max(extract(epoch from now() - oldest.queued_at)), 0),
+        'oldest_seconds', coalesce(max(extract(epoch from now() - oldest.queued_at))
+            filter (where disabled_at is null), 0),
         'overdue_seconds', greatest(0, coalesce(max(extract(epoch from now()
-            - case when next.due_at is not null then greatest(next.due_at, held_until) end)), 0)))
+            - case when next.due_at is not null then greatest(next.due_at, held_until) end))
+            filter (where disabled_at is null), 0)))
     from store_webhook_endpoints e
     left join lateral (select d.queued_at from store_webhook_deliveries d
         where d.endpoint_id = e.id and d.due_at is not null order by d.queued_at limit 1) oldest on true
