@@ -357,7 +357,9 @@ begin
             insert into store_analytics_events (store_id, event_type, shopper_email, metadata)
             values ((p_session ->> 'store_id')::uuid, p_type, p_session ->> 'shopper_email', facts);
         end if;
-    exception when others then
+        -- What is checked at the end of the transaction would end it.
+        set constraints all immediate;
+    exception when others or query_canceled then   -- a trigger may take longer than the statement may
         -- Not the server's text, which may quote values.
         refused := case p_channel when 'b2c' then 'analytics_events: ' else 'store_analytics_events: ' end || sqlstate;
     end;
@@ -420,6 +422,7 @@ begin
     begin
         insert into analytics_events (event_type, user_id, metadata)
         select type, null, '{}' from unnest(wearon_webhook_types()) type where type <> 'credit_refunded';
+        set constraints all immediate;
         raise exception using errcode = 'WEARN';
     exception when sqlstate 'WEARN' then null;
     when others then
@@ -428,6 +431,7 @@ begin
     begin
         insert into store_analytics_events (store_id, event_type, shopper_email, metadata)
         select s.id, type, null, '{}' from unnest(wearon_webhook_types()) type, (select id from stores limit 1) s;
+        set constraints all immediate;
         raise exception using errcode = 'WEARN';
     exception when sqlstate 'WEARN' then null;
     when others then
