@@ -1531,9 +1531,10 @@ end $$;
 create or replace function public.wearon_data_life_in_use(p_bucket text, p_names text[])
 returns jsonb language sql stable set search_path = public, pg_temp as $$
     with wanted as materialized (
-        select name, right(name, 9) as ending,
+        -- Without an encoding, a name's own ? or # ends its path in an address.
+        select distinct name, shown, right(shown, 9) as ending,
             substring(name from '/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.jpg$')::uuid as session_id
-        from unnest(p_names) name
+        from unnest(p_names) name, unnest(array[name, split_part(split_part(name, '?', 1), '#', 1)]) shown
     ), address as (
         select url from generation_sessions, unnest(array[
             model_image_url, outfit_image_url, stitched_image_url, generated_image_url]) url
@@ -1564,7 +1565,7 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
             where s.status in ('queued', 'processing') and name = format('stores/%s/generated/%s.jpg', store_id, id)
     )
     select jsonb_build_object('now', clock_timestamp(), 'in_use', coalesce(
-        (select jsonb_agg(name) from wanted where name in (select used.name from used)), '[]'))
+        (select jsonb_agg(distinct name) from wanted where shown in (select used.name from used)), '[]'))
 $$;
 
 -- Accessories without addresses; none at all when they are nested too deeply to be read again.

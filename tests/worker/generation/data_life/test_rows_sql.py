@@ -17,6 +17,8 @@ NAMES = [
     "uploads/ü/100%.jpg",
     "uploads/u/a%20b.jpg",
     "uploads/u/it's+&=.jpg",
+    "uploads/u/who?.jpg",
+    "uploads/u/no#1 long name.jpg",
 ]
 BEFORE = timedelta(hours=6)
 COLUMNS = {
