@@ -28,11 +28,14 @@ _KEPT = {
     Channel.B2C: (
         "ledger and balance (credit_transactions, user_credits): the books are proven from them",
         "session rows without addresses: status, time, cost and prompt; deleting the user's account removes them, too",
+        "events (analytics_events) with user, session and request; deleting the user's account takes the user out",
     ),
     Channel.B2B: (
         "ledger and balances (store_credit_transactions, store_credits, store_shopper_credits), with shoppers' e-mail "
         "addresses: the books are proven from them",
         "session rows without addresses: status, time, cost, prompt and shopper; deleting the store removes them, too",
+        "events (store_analytics_events), with shoppers' e-mail addresses; deleting the store removes them, too",
+        "callbacks (store_webhook_deliveries) end after 7 days; partners keep what they were sent",
         "files of the store outside of its folders uploads and generated",
     ),
 }

@@ -15,6 +15,8 @@ _WORDS = {
     "23514": "a check constraint is violated",
     "23502": "a column that is not null has no default",
     "55P03": "the table is locked",
+    "57014": "a trigger takes longer than the statement may",
+    "P0001": "a trigger refuses",
 }
 #: Reasons that have been said; there are a few dozen at most.
 _said: set[str] = set()

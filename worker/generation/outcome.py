@@ -71,4 +71,6 @@ class Outcome(BaseModel):
     def event(self) -> Facts:
         """Facts for the session's event."""
         named = {"request_id": self.request_id, "reason": self.reason}
-        return {**{name: value for name, value in named.items() if value}, **self.facts}
+        facts = {**{name: value for name, value in named.items() if value}, **self.facts}
+        # A message may carry NUL, and the database would refuse the whole outcome.
+        return {name: value.replace("\0", "") if isinstance(value, str) else value for name, value in facts.items()}

@@ -29,7 +29,7 @@ _BACKOFF_MAX_SECONDS = 60.0
 
 
 class Deliverer:
-    """Several instances share the work: a claim belongs to one of them. With a concurrency of 0 it does nothing."""
+    """Several instances share the work: a claim belongs to one of them. With a concurrency of 0 it only trims."""
 
     def __init__(self, outbox: Outbox, sender: Sender, *, concurrency: int, per_endpoint: int) -> None:
         self._outbox = outbox
@@ -69,7 +69,10 @@ class Deliverer:
     async def turn(self) -> float:
         """Claim once and start the attempts; -> seconds until the next claim is of use."""
         room = self._concurrency - len(self._attempts)
-        if self._stopping or not self._concurrency:
+        if self._stopping:
+            return NO_ENDPOINTS_SECONDS
+        if not self._concurrency:
+            await self._trim()
             return NO_ENDPOINTS_SECONDS
         if not room:
             return POLL_SECONDS  # the end of an attempt wakes
@@ -79,7 +82,8 @@ class Deliverer:
             self._attempts.add(attempt)
             attempt.add_done_callback(self._ended)
         self._more = claim.wait_seconds is not None
-        await self._look_after(claim)
+        await self._show_state()
+        await self._trim()
         return _pause(claim)
 
     async def drain(self, seconds: float) -> None:
@@ -113,17 +117,23 @@ class Deliverer:
         except ServiceUnavailable as error:
             log.warning("webhook_not_reported", delivery=delivery.id, error=str(error))
 
-    async def _look_after(self, claim: Claim) -> None:
-        """Refresh the metrics and trim what is old, now and then."""
+    async def _show_state(self) -> None:
+        """Refresh the metrics, once a minute."""
         now = time.monotonic()
         if now >= self._next_state:
             self._next_state = now + _STATE_SECONDS
             metrics.show(await self._outbox.state())
-        if now >= self._next_trim:
-            self._next_trim = now + _TRIM_SECONDS
-            if deleted := await self._outbox.trim():
-                self._next_trim = now + _STATE_SECONDS
-                log.info("webhook_deliveries_trimmed", count=deleted)
+
+    async def _trim(self) -> None:
+        """Delete what is too old, once an hour, and more often while there is more of it."""
+        now = time.monotonic()
+        if now < self._next_trim:
+            return
+        self._next_trim = now + _TRIM_SECONDS
+        trimmed = await self._outbox.trim()
+        if trimmed.deleted or trimmed.forgotten:
+            self._next_trim = now + _STATE_SECONDS
+            log.info("webhook_deliveries_trimmed", count=trimmed.deleted, forgotten_events=trimmed.forgotten)
 
 
 def _pause(claim: Claim) -> float:

@@ -52,6 +52,13 @@ class State(BaseModel):
     overdue_seconds: float
 
 
+class Trimmed(BaseModel):
+    """Deleted deliveries, and notes of told events."""
+
+    deleted: int
+    forgotten: int
+
+
 @dataclass(frozen=True)
 class Report:
     """The end of one attempt; `retry_seconds` None: a failed delivery is given up."""
@@ -91,11 +98,9 @@ class Outbox:
         """Sums for the metrics."""
         return _read(State, await self._call("wearon_webhook_state"))
 
-    async def trim(self) -> int:
-        """Delete some of what is too old; -> how many deliveries."""
-        answer = await self._call("wearon_webhook_trim")
-        deleted = answer.get("deleted") if isinstance(answer, dict) else 0
-        return deleted if isinstance(deleted, int) else 0
+    async def trim(self) -> Trimmed:
+        """Delete some of what is too old."""
+        return _read(Trimmed, await self._call("wearon_webhook_trim"))
 
     async def _call(self, function: str, **parameters: Any) -> Any:
         return await run(self._database.rpc(function, parameters), f"{function} failed")

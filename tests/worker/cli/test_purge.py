@@ -87,7 +87,13 @@ def test_an_erasure_takes_one_owners_data_of_any_age(sandbox: Sandbox, run: Run,
     rows = [sandbox.session(channel, it.session_id)["model_image_url"] for it in (done, opened, other)]
     assert [row == "expired" for row in rows] == [True, False, False]
     assert sandbox.ledger(owner) == ledger
-    for words in ("deleted: 2 pictures of 20 bytes", "the addresses of 1 sessions", "1 open sessions", "ledger"):
+    for words in (
+        "deleted: 2 pictures of 20 bytes",
+        "the addresses of 1 sessions",
+        "1 open sessions",
+        "ledger",
+        "analytics_events",
+    ):
         assert words in shown
 
 

@@ -145,6 +145,13 @@ BREAK = {
         "alter table {0} add constraint absent foreign key (id) references auth.users not valid",
         "alter table {0} drop constraint absent",
     ),
+    # Only at the end of the transaction.
+    "P0001": (
+        "create function refuse() returns trigger language plpgsql as 'begin raise exception ''no''; end'; "
+        "create constraint trigger refuse after insert on {0} deferrable initially deferred "
+        "for each row execute function refuse()",
+        "drop trigger refuse on {0}; drop function refuse()",
+    ),
 }
 
 
@@ -201,6 +208,23 @@ def test_a_table_without_permission_holds_up_nothing(sandbox: Sandbox) -> None:
         sandbox.database.execute("grant insert on analytics_events to service_role")
     assert sandbox.database.value("select status from generation_sessions") == "failed"
     assert events(sandbox, session) == []
+
+
+def test_a_trigger_that_is_slower_than_the_statements_limit_holds_up_nothing(sandbox: Sandbox) -> None:
+    session = sandbox.producer.b2c(push=False)
+    sandbox.database.execute(
+        "create function dream() returns trigger language plpgsql as 'begin perform pg_sleep(20); return new; end'; "
+        "create trigger dream before insert on analytics_events for each row execute function dream()"
+    )
+    try:
+        sandbox.database.execute(
+            "begin; set local statement_timeout = '300ms'; "
+            f"select fail_generation('b2c', '{session.session_id}', 'Sorry'); commit"
+        )
+    finally:
+        sandbox.database.execute("drop trigger dream on analytics_events; drop function dream()")
+    assert sandbox.database.value("select status from generation_sessions") == "failed"
+    assert sandbox.balance_changes(session.owner_id) == [10, -1, 1]
 
 
 def test_the_migration_keeps_what_was_told(sandbox: Sandbox, session: Queued) -> None:

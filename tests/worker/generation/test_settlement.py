@@ -44,6 +44,19 @@ async def test_a_failure_is_written_with_its_refund_and_forgotten(
     assert not await redis.exists(keys.SETTLEMENTS)
 
 
+async def test_characters_that_the_database_cannot_hold_do_not_stop_an_outcome(
+    sandbox: Sandbox, redis: Redis, writer: Settlement
+) -> None:
+    outcome, owner = failure(sandbox)
+    await writer.settle(
+        outcome.model_copy(update={"request_id": "req\0_1", "facts": {"consent_version": "\0v1", "age_verified": True}})
+    )
+    assert sandbox.balance_changes(owner) == [10, -1, 1]
+    assert not await redis.exists(keys.SETTLEMENTS, keys.REJECTED)
+    told = sandbox.database.value("select metadata from analytics_events where user_id = $1", owner)
+    assert (told["request_id"], told["consent_version"], told["age_verified"]) == ("req_1", "v1", True)
+
+
 async def test_settling_again_changes_nothing_and_counts_nothing(sandbox: Sandbox, writer: Settlement) -> None:
     outcome, owner = failure(sandbox)
     before = counted()

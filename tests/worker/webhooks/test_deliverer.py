@@ -158,6 +158,21 @@ async def test_the_database_is_asked_seldom_while_there_is_nothing_to_do(
     assert await deliverer.turn() == module.POLL_SECONDS
 
 
+async def test_old_notes_of_events_go_soon_even_where_nothing_is_delivered(
+    sandbox: Sandbox, make: Callable[[], Deliverer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.database.execute(
+        "insert into wearon.session_events (session_id, channel, kind, told_at) "
+        "select gen_random_uuid(), 'b2c', 'ended', now() - interval '31 days' from generate_series(1, 1500)"
+    )
+    monkeypatch.setattr(module, "_STATE_SECONDS", 0.0)
+    deliverer = make()
+    deliverer._concurrency = 0
+    for _ in range(2):
+        await deliverer.turn()
+    assert sandbox.database.value("select count(*) from wearon.session_events") == 0
+
+
 async def test_a_database_that_is_away_ends_nothing(
     sandbox: Sandbox, partner: Partner, make: Callable[[], Deliverer]
 ) -> None:

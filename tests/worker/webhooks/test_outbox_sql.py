@@ -159,5 +159,16 @@ def test_old_deliveries_are_trimmed_and_forgotten_endpoints_given_up(sandbox: Sa
             "(select max(queued_at) from store_webhook_deliveries)",
             age,
         )
-    assert sandbox.database.value("select wearon_webhook_trim()") == {"deleted": 1}
+    assert sandbox.database.value("select wearon_webhook_trim()") == {"deleted": 1, "forgotten": 0}
     assert [bool(each["given_up_at"]) for each in deliveries(sandbox, waiting)] == [False, True]
+
+
+def test_a_delivery_that_was_queued_while_its_endpoint_was_disabled_counts_as_no_delay(sandbox: Sandbox) -> None:
+    store, gone = endpoint(sandbox, "https://partner.example/")
+    complete(sandbox, store)
+    sandbox.database.execute("update store_webhook_deliveries set queued_at = '2020-01-01', due_at = '2020-01-01'")
+    assert sandbox.database.value("select wearon_webhook_state()")["overdue_seconds"] > 0
+    # Not by the function that gives up what waits: that one ran before the delivery was there.
+    sandbox.database.execute("update store_webhook_endpoints set disabled_at = now() where id = $1", gone)
+    state = sandbox.database.value("select wearon_webhook_state()")
+    assert (state["oldest_seconds"], state["overdue_seconds"]) == (0, 0)

@@ -357,7 +357,9 @@ begin
             insert into store_analytics_events (store_id, event_type, shopper_email, metadata)
             values ((p_session ->> 'store_id')::uuid, p_type, p_session ->> 'shopper_email', facts);
         end if;
-    exception when others then
+        -- What is checked at the end of the transaction would end it.
+        set constraints all immediate;
+    exception when others or query_canceled then   -- a trigger may take longer than the statement may
         -- Not the server's text, which may quote values.
         refused := case p_channel when 'b2c' then 'analytics_events: ' else 'store_analytics_events: ' end || sqlstate;
     end;
@@ -420,6 +422,7 @@ begin
     begin
         insert into analytics_events (event_type, user_id, metadata)
         select type, null, '{}' from unnest(wearon_webhook_types()) type where type <> 'credit_refunded';
+        set constraints all immediate;
         raise exception using errcode = 'WEARN';
     exception when sqlstate 'WEARN' then null;
     when others then
@@ -428,6 +431,7 @@ begin
     begin
         insert into store_analytics_events (store_id, event_type, shopper_email, metadata)
         select s.id, type, null, '{}' from unnest(wearon_webhook_types()) type, (select id from stores limit 1) s;
+        set constraints all immediate;
         raise exception using errcode = 'WEARN';
     exception when sqlstate 'WEARN' then null;
     when others then
@@ -625,16 +629,18 @@ begin
 end $$;
 
 -- Sums for the metrics. "overdue_seconds": an attempt could have been made so long ago. "oldest_seconds": age of the
--- oldest delivery that waits.
+-- oldest delivery that waits. Left out: deliveries that were queued in the moment in which their endpoint was disabled.
 create or replace function public.wearon_webhook_state()
 returns jsonb language sql stable set search_path = public, pg_temp as $$
     select jsonb_build_object(
         'enabled', count(*) filter (where disabled_at is null and failures < 3),
         'failing', count(*) filter (where disabled_at is null and failures >= 3),
         'disabled', count(*) filter (where disabled_at is not null),
-        'oldest_seconds', coalesce(max(extract(epoch from now() - oldest.queued_at)), 0),
+        'oldest_seconds', coalesce(max(extract(epoch from now() - oldest.queued_at))
+            filter (where disabled_at is null), 0),
         'overdue_seconds', greatest(0, coalesce(max(extract(epoch from now()
-            - case when next.due_at is not null then greatest(next.due_at, held_until) end)), 0)))
+            - case when next.due_at is not null then greatest(next.due_at, held_until) end))
+            filter (where disabled_at is null), 0)))
     from store_webhook_endpoints e
     left join lateral (select d.queued_at from store_webhook_deliveries d
         where d.endpoint_id = e.id and d.due_at is not null order by d.queued_at limit 1) oldest on true
@@ -648,6 +654,7 @@ create or replace function public.wearon_webhook_trim(p_limit int default 1000)
 returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
     deleted int;
+    forgotten int;
 begin
     update store_webhook_deliveries set due_at = null, lease = null, given_up_at = now()
     where id in (select id from store_webhook_deliveries
@@ -658,8 +665,9 @@ begin
     get diagnostics deleted = row_count;
     delete from wearon.session_events where ctid = any(array(
         select ctid from wearon.session_events where told_at < now() - interval '30 days' limit p_limit));
+    get diagnostics forgotten = row_count;
     delete from wearon.webhook_secrets where expires_at < now();
-    return jsonb_build_object('deleted', deleted);
+    return jsonb_build_object('deleted', deleted, 'forgotten', forgotten);
 end $$;
 
 -- For operators (`wearon-worker webhook`) ----------------------------------------------------------------------------
@@ -1523,15 +1531,18 @@ end $$;
 create or replace function public.wearon_data_life_in_use(p_bucket text, p_names text[])
 returns jsonb language sql stable set search_path = public, pg_temp as $$
     with wanted as materialized (
-        select name, right(name, 9) as ending,
+        -- Without an encoding, a name's own ? or # ends its path in an address.
+        select distinct name, shown, right(shown, 9) as ending,
             substring(name from '/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.jpg$')::uuid as session_id
-        from unnest(p_names) name
+        from unnest(p_names) name, unnest(array[name, split_part(split_part(name, '?', 1), '#', 1)]) shown
     ), address as (
         select url from generation_sessions, unnest(array[
             model_image_url, outfit_image_url, stitched_image_url, generated_image_url]) url
         where status in ('queued', 'pending', 'processing')
         union all
-        select value #>> '{}' from generation_sessions, jsonb_path_query(accessories, '$.**?(@.type() == "string")') value
+        -- Users write these columns: a path query fails on deep nesting, and takes hours for long arrays.
+        select ('"' || value[1] || '"')::jsonb #>> '{}' from generation_sessions,
+            regexp_matches(accessories::text, '"((?:[^"\\]|\\.)*)"', 'g') value
         where status in ('queued', 'pending', 'processing') and accessories <> '[]'
         union all
         select url from store_generation_sessions, unnest(array[
@@ -1554,8 +1565,17 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
             where s.status in ('queued', 'processing') and name = format('stores/%s/generated/%s.jpg', store_id, id)
     )
     select jsonb_build_object('now', clock_timestamp(), 'in_use', coalesce(
-        (select jsonb_agg(name) from wanted where name in (select used.name from used)), '[]'))
+        (select jsonb_agg(distinct name) from wanted where shown in (select used.name from used)), '[]'))
 $$;
+
+-- Accessories without addresses; none at all when they are nested too deeply to be read again.
+create or replace function public.wearon_data_life_without(p_accessories jsonb, p_address text)
+returns jsonb language plpgsql immutable set search_path = public, pg_temp as $$
+begin
+    return regexp_replace(p_accessories::text, p_address, '"expired"', 'gi')::jsonb;
+exception when statement_too_complex then
+    return '[]';
+end $$;
 
 -- Writes 'expired' into the picture columns of those of these sessions that are closed; -> how many rows have changed.
 create or replace function public.wearon_data_life_write(p_channel text, p_ids uuid[])
@@ -1570,7 +1590,7 @@ begin
             outfit_image_url = case when outfit_image_url is not null then 'expired' end,
             stitched_image_url = case when stitched_image_url is not null then 'expired' end,
             generated_image_url = case when generated_image_url is not null then 'expired' end,
-            accessories = regexp_replace(accessories::text, address, '"expired"', 'gi')::jsonb
+            accessories = wearon_data_life_without(accessories, address)
         where id = any(p_ids) and status in ('completed', 'failed') and (
             'expired' <> any(array_remove(
                 array[model_image_url, outfit_image_url, stitched_image_url, generated_image_url], null))

@@ -1,5 +1,6 @@
 """The database's side: which pictures an open session needs, and which rows lose their addresses."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,8 @@ NAMES = [
     "uploads/ü/100%.jpg",
     "uploads/u/a%20b.jpg",
     "uploads/u/it's+&=.jpg",
+    "uploads/u/who?.jpg",
+    "uploads/u/no#1 long name.jpg",
 ]
 BEFORE = timedelta(hours=6)
 COLUMNS = {
@@ -84,6 +87,20 @@ def test_accessories_of_an_open_session_are_in_use_in_any_form(sandbox: Sandbox,
         wrap(f"{SIGNED}{quote(NAMES[1])}?token=t"),
     )
     assert in_use(sandbox, *NAMES) == {NAMES[1]}
+
+
+def test_a_users_deeply_nested_accessories_do_not_stop_the_purge(sandbox: Sandbox) -> None:
+    opened = session(sandbox, status="queued")
+    nested = f"{'[' * 5000}{json.dumps(NAMES[0])}{']' * 5000}"
+    write = f"update generation_sessions set accessories = '{nested}', status = '{{}}' where id = '{opened}'"
+    # As near to the limit as a client can come: the row could just be written.
+    tight = "begin; set local max_stack_depth = '200kB'; {}; commit"
+    sandbox.database.execute(write.format("queued"))
+    known = f"wearon_data_life_in_use('{BUCKET}', array['{NAMES[0]}']) -> 'in_use' ? '{NAMES[0]}'"
+    sandbox.database.execute(tight.format(f"do $$ begin assert {known}; end $$"))
+    sandbox.database.execute(write.format("failed"))
+    sandbox.database.execute(tight.format("select wearon_data_life_expire('b2c', now())"))
+    assert sandbox.database.value("select accessories from generation_sessions where id = $1", opened) == []
 
 
 def test_the_place_of_an_open_sessions_picture_is_in_use_before_its_row_says_so(sandbox: Sandbox) -> None:
