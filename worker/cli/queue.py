@@ -69,7 +69,7 @@ def _waits(lanes: list[Lane], rules: Rules) -> dict[str, int]:
 
 def _print(found: dict[str, Any]) -> None:
     if not found["lanes"]:
-        click.echo("no message waits, none is worked on")
+        click.echo("No message waits, and no generation runs.")
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("lane", no_wrap=True)
@@ -81,7 +81,7 @@ def _print(found: dict[str, Any]) -> None:
         table.add_row(lane["lane"], f"{lane['weight']:g}", *map(str, counts), f"{lane['ended_per_minute']:g}", wait)
     Console().print(table)
     if found["not_sorted_yet"]:
-        click.echo(f"{found['not_sorted_yet']} more messages are not sorted into lanes yet")
+        click.echo(f"{found['not_sorted_yet']} further messages are not sorted into lanes yet.")
 
 
 def _span(seconds: int | None) -> str:
