@@ -42,7 +42,7 @@ def test_pruning_keeps_the_way_back_of_a_rollback() -> None:
 
 
 def test_log_events_are_logged() -> None:
-    sources = "".join(path.read_text() for path in (ROOT / "worker").rglob("*.py"))
+    sources = "".join(path.read_text() for folder in ("worker", "bridge") for path in (ROOT / folder).rglob("*.py"))
     for event in re.findall(r"event `(\w+)`", RUNBOOK):
         assert f'"{event}"' in sources, event
 
