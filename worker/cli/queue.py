@@ -1,4 +1,4 @@
-"""`wearon-worker queue`: show the lanes, what waits and runs in each, and for how long the last of it will wait."""
+"""`wearon-worker queue`: show the lanes, with waiting and running messages and the estimated wait."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from worker.generation.lane_view import Lane, LaneView
 from worker.generation.lanes import Rules
 from worker.settings import load
 
-#: Messages of the queue that are read; more than that wait behind them for their lanes.
+#: Most messages of the queue that are read; the others behind them have no lane yet.
 _UNSORTED_MAX = 1000
 
 

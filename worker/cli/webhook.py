@@ -1,4 +1,4 @@
-"""`wearon-worker webhook`: endpoints that stores want callbacks at, their secrets and their deliveries."""
+"""`wearon-worker webhook`: manage the endpoints of stores' callbacks, their secrets and deliveries."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -176,7 +176,7 @@ def _progress(delivery: dict[str, Any]) -> str:
 
 
 def _shown(text: str) -> str:
-    """Nothing that could steer a terminal, and no query, which may hold a partner's token."""
+    """Text without characters that steer a terminal, and without a query, which may hold a partner's token."""
     plain = "".join(char if char.isprintable() else "?" for char in text)
     return plain.partition("?")[0] + ("?..." if "?" in plain else "")
 

@@ -98,7 +98,7 @@ def _reason(photo: Photo, silhouette: Silhouette, view: View) -> Reason | None:
 
 
 def _why_nobody(pixels: Pixels, detector: Detector, view: View) -> Reason:
-    """The model overlooks people of less than a third of the height, so look again at parts of the picture.
+    """Look again at parts of the picture: the model overlooks people of less than a third of its height.
 
     A second photo is not worth these many inferences.
     """
