@@ -259,7 +259,7 @@ def _role(key: str) -> object:
 
 
 def _printable(value: str) -> str:
-    """What a header or a host name can carry, without the line break that came along."""
+    """The value without surrounding blanks, if a header or a host name can carry it; raises ValueError."""
     value = value.strip()
     if not re.fullmatch(r"[!-~]+", value):
         raise ValueError("must be printable ASCII without spaces; copy it again")

@@ -124,7 +124,7 @@ async def _each(
                     raise
                 click.echo(str(error))
                 continue
-            click.echo(f"{letter.id} {done_word if changed else 'was taken by somebody else meanwhile'}")
+            click.echo(f"{letter.id} {done_word if changed else 'was taken by another command meanwhile'}")
             done += changed
     click.echo(f"{done} {done_word}")
     return done

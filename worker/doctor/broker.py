@@ -103,7 +103,7 @@ async def _permissions(client: Redis) -> list[Result]:
 
 
 async def _info(client: Redis) -> dict[str, Any]:
-    """What Redis says about itself, as far as it does: managed services leave out sections, or refuse INFO."""
+    """The facts that Redis tells about itself: managed services leave out sections, or refuse INFO."""
     try:
         info: dict[str, Any] = await client.info()
     except ResponseError:

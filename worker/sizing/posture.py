@@ -40,7 +40,7 @@ _SIDEWAYS = 0.77
 #: lie between.
 _NARROW = 0.135
 _NARROW_FOR_TRUNK = 0.5
-#: Degrees at the knee and the hip of somebody who stands.
+#: Degrees at the knee and the hip of a standing person.
 _STRAIGHT = 132.0
 
 
