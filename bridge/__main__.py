@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
 
 
 def read_secret() -> str:
-    """The secret that Grafana sends; without one everybody could send, so the bridge does not start."""
+    """The secret that Grafana sends; the bridge does not start without: every client could send."""
     secret = os.environ.get("WEBHOOK_SECRET", "")
     if not secret and SECRET_FILE.is_file():
         secret = SECRET_FILE.read_text().strip()

@@ -110,7 +110,7 @@ class Link:
             self._wake.clear()
 
     def _connect_once(self) -> float | None:
-        """Connect and stay so; the pause before the next connection, None for until somebody pairs."""
+        """Connect and stay so; the pause before the next connection, None: until a pairing begins."""
         from bridge.whatsapp import Client, is_paired  # noqa: PLC0415 (2 s, in which the server already answers)
 
         pairing = self.state == "pairing"

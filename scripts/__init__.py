@@ -1,1 +1,1 @@
-"""What is run by hand or by make, beside the worker itself."""
+"""Programs that are run by hand or by make, beside the worker itself."""

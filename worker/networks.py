@@ -1,4 +1,4 @@
-"""Networks that no stranger listens in: where a connection may do without TLS."""
+"""Networks in which a connection may do without TLS, because no stranger listens there."""
 
 from ipaddress import IPv6Address, ip_address, ip_network
 

@@ -38,7 +38,7 @@ def _json(value: object) -> object:
     try:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError:
-        raise ValueError("must be a JSON object, like in docs/deploy.md") from None
+        raise ValueError('must be a JSON object, such as {"b2c": 5}') from None
 
 
 _Json = BeforeValidator(_json)
@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     openai_requests_per_minute: int = Field(default=300, ge=1)
     openai_prices: Annotated[dict[str, Price], NoDecode, _Json] = {}
 
-    #: Pictures and answers of all generations together may take so many bytes; 0: two fifths of the container's memory.
+    #: Bytes for pictures and answers of all generations together; 0: two fifths of the container's memory.
     generation_memory_bytes: int = Field(default=0, ge=0)
     #: Above this share of the container's memory no message is taken.
     memory_high_water: float = Field(default=0.9, gt=0, le=1)
@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     rate_limit_retry_max_seconds: float = Field(default=60, ge=0)
     #: A pause of the intake because OpenAI or the storage refuses the account: one message probes this often.
     quota_pause_seconds: int = Field(default=15, ge=1)
-    #: The breaker opens when so many of the latest calls to OpenAI failed; then one message probes this often.
+    #: Share of failures among the latest calls to OpenAI that opens the breaker; then one message probes this often.
     breaker_calls: int = Field(default=20, ge=2, le=1000)
     breaker_failure_share: float = Field(default=0.5, gt=0, le=1)
     breaker_probe_seconds: float = Field(default=5, ge=0.1)
@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     message_ttl_max_seconds: int = Field(default=3600, ge=0)
     #: Weight by lane: `b2c` (all users of the app), a store's id, `store` (every other store); 1 when there is none.
     lane_weights: Annotated[dict[str, float], NoDecode, _Json] = {"b2c": 5}
-    #: Most share of all slots for one lane while others wait.
+    #: Largest share of all slots for one lane while others wait.
     lane_max_running: float = Field(default=0.5, gt=0, le=1)
     #: A message without a consent_version, or without age_verified, is failed and refunded before any download.
     require_consent: bool = False
@@ -259,7 +259,7 @@ def _role(key: str) -> object:
 
 
 def _printable(value: str) -> str:
-    """What a header or a host name can carry, without the line break that came along."""
+    """The value without surrounding blanks, if a header or a host name can carry it; raises ValueError."""
     value = value.strip()
     if not re.fullmatch(r"[!-~]+", value):
         raise ValueError("must be printable ASCII without spaces; copy it again")

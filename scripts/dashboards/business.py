@@ -1,4 +1,4 @@
-"""What the people behind the product ask: how many, how good, how fast, how much."""
+"""The questions of the people behind the product: how many, how good, how fast, how much."""
 
 from scripts.dashboards.panels import Dashboard, Panel
 

@@ -1,4 +1,4 @@
-"""What a dashboard is made of here, and how Grafana's own types (grafana-foundation-sdk) become of it."""
+"""The parts of a dashboard, and their translation into Grafana's own types (grafana-foundation-sdk)."""
 
 from dataclasses import dataclass, field
 from typing import Literal

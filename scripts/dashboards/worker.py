@@ -1,4 +1,4 @@
-"""What happens between the queue and the picture."""
+"""The way from the queue to the picture."""
 
 from scripts.dashboards.panels import Dashboard, Panel
 

@@ -1,4 +1,4 @@
-"""The wording rules of docs/style.md that a machine can check, where operators read."""
+"""The wording rules of docs/style.md that a machine can check, where operators and developers read."""
 
 import re
 
@@ -13,6 +13,8 @@ READ = [
     *(ROOT / name for name in ("Makefile", "README.md", "docs/deploy.md", "docs/runbook.md")),
 ]
 
+CODE = [path for folder in ("worker", "bridge", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
+
 
 @pytest.mark.parametrize("word", ["nobody", "somebody", "whoever"])
 def test_roles_and_things_are_named(word: str) -> None:
@@ -22,7 +24,7 @@ def test_roles_and_things_are_named(word: str) -> None:
 @pytest.mark.parametrize("start", ["What", "Whether", "Who", "Whoever", "How"])
 def test_no_docstring_or_description_starts_with_a_question_word(start: str) -> None:
     opening = re.compile(rf'("""|^\s*# |description: |short_description: ){start}\b', re.M)
-    assert [str(path) for path in READ if path.suffix != ".md" and opening.search(path.read_text())] == []
+    assert [str(path) for path in READ + CODE if path.suffix != ".md" and opening.search(path.read_text())] == []
 
 
 def test_style_page_is_part_of_the_documents() -> None:

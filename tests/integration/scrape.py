@@ -12,8 +12,6 @@ from tests.sandbox.client import HTTP
 from worker.settings import Settings
 
 TABLE = Path(__file__).parents[2] / "docs" / "metrics.md"
-#: What a sample's name has beside its family's.
-_SUFFIXES = re.compile(r"_(total|bucket|count|sum)$")
 
 
 @dataclass

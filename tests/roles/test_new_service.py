@@ -23,9 +23,9 @@ FOLDER = {
     "tasks/main.yml": """
         - name: Render the Compose fragment
           ansible.builtin.template: {src: compose.yml.j2, dest: "{{ compose_fragments_dir }}/echo.yml"}
-        - name: Drop its targets
+        - name: Install its targets
           ansible.builtin.template: {src: targets.yml.j2, dest: "{{ prometheus_targets_dir }}/echo.yml"}
-        - name: Drop its probe
+        - name: Install its probe
           ansible.builtin.template: {src: probe.j2, dest: "{{ prometheus_probes_dir }}/echo"}""",
     "templates/compose.yml.j2": "services: {echo: {image: 'echo:1.0.0'}, echo-exporter: {image: 'echo:1.0.0'}}",
     "templates/firewall.yml.j2": "public: [{{ echo_port }}]",

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from worker.errors import ImageError
@@ -43,14 +43,13 @@ async def sample(_: Request) -> Response:
 
 
 async def measure(request: Request) -> Response:
-    """Answer as POST /estimate-body does, with `picture`, the annotated photo as a data URL, beside."""
+    """Answer as POST /estimate-body does; `picture` is the annotated photo as a data URL."""
     async with request.form(max_files=2) as form:
         photos = {name: await file.read() for name, file in form.items() if isinstance(file, UploadFile) and file.size}
         try:
             body = _body(form, photos)
-        except (ValidationError, ValueError) as error:
-            problems = error.errors() if isinstance(error, ValidationError) else [{"msg": str(error)}]
-            return JSONResponse({"detail": " ".join(problem["msg"] for problem in problems)}, 422)
+        except ValidationError as error:
+            return JSONResponse({"detail": " ".join(map(_sentence, error.errors()))}, 422)
     try:
         return JSONResponse(await run_in_threadpool(_estimate, body, photos))
     except PhotoRefused as error:
@@ -60,10 +59,22 @@ async def measure(request: Request) -> Response:
 
 
 def _body(form: FormData, photos: dict[str, bytes]) -> EstimateRequest:
-    given: dict[str, Any] = {name: value for name, value in form.items() if isinstance(value, str) and value}
-    given |= {name: float(given[name]) for name in _NUMBERS if name in given}
+    given = {name: _value(name, text) for name, text in form.items() if isinstance(text, str) and text}
     urls = {f"{name}_url": _UPLOADED for name in photos}
     return EstimateRequest.model_validate({**given, **urls})
+
+
+def _value(name: str, text: str) -> str | float:
+    try:
+        return float(text) if name in _NUMBERS else text
+    except ValueError:
+        return text  # the request says what it wants instead
+
+
+def _sentence(problem: Any) -> str:
+    name = ".".join(map(str, problem["loc"]))
+    text = problem["msg"].removeprefix("Value error, ")
+    return f"{name}: {text}" if name else text
 
 
 def _estimate(body: EstimateRequest, photos: dict[str, bytes]) -> dict[str, Any]:
@@ -96,6 +107,7 @@ def _models() -> tuple[Landmarker, Measurer]:
 
 app = Starlette(
     routes=[
+        Route("/", RedirectResponse("/try")),
         Route("/try", page),
         Route("/try", measure, methods=["POST"]),
         Route("/try/sample.jpg", sample),

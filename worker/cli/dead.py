@@ -1,4 +1,4 @@
-"""`wearon-worker dead`: look at messages that could not be used, put them into the queue again or delete them."""
+"""`wearon-worker dead`: show messages that could not be used, requeue or delete them."""
 
 import asyncio
 import json
@@ -37,14 +37,14 @@ def command() -> None:
 
 @command.command(name="list")
 def list_letters() -> None:
-    """All of them, newest first."""
+    """List all messages, newest first."""
     asyncio.run(_list(Console()))
 
 
 @command.command()
 @click.argument("letter_id", metavar="ID")
 def show(letter_id: str) -> None:
-    """One of them with its message; the secret part of addresses is left out."""
+    """Show one message, without the secret part of addresses."""
     click.echo(describe(asyncio.run(_one(letter_id))))
 
 
@@ -52,7 +52,7 @@ def show(letter_id: str) -> None:
 @click.argument("letter_ids", metavar="ID", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of them, oldest first.")
 def replay(letter_ids: tuple[str, ...], everything: bool) -> None:
-    """Put messages into the queue again, as if they were new."""
+    """Requeue messages as if they were new."""
     done = asyncio.run(_each(letter_ids, everything, DeadLetters.replay, "replayed"))
     if done:
         click.echo("Sessions that were failed and refunded stay so: the worker only starts sessions that are queued.")
@@ -67,7 +67,7 @@ def drop(letter_ids: tuple[str, ...], everything: bool) -> None:
 
 
 def describe(letter: DeadLetter) -> str:
-    """The letter for people: a JSON message indented, anything else as text, addresses without what may be secret."""
+    """The letter for people: JSON indented, anything else as text, addresses without their secret part."""
     size = f"{letter.payload_bytes} bytes" + ("" if letter.complete else f", {len(letter.message)} kept: no replay")
     text = letter.message.decode(errors="backslashreplace")
     with suppress(ValueError, RecursionError):
@@ -124,7 +124,7 @@ async def _each(
                     raise
                 click.echo(str(error))
                 continue
-            click.echo(f"{letter.id} {done_word if changed else 'was taken by somebody else meanwhile'}")
+            click.echo(f"{letter.id} {done_word if changed else 'was taken by another command meanwhile'}")
             done += changed
     click.echo(f"{done} {done_word}")
     return done

@@ -32,13 +32,21 @@ from worker.sizing.views import SidePhoto
 @click.argument("photo", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--height", required=True, type=FiniteRange(100, 250), help="Stature in cm, without shoes.")
 @click.option("--weight", type=FiniteRange(10, 450), help="Weight in kg; as good as a photo.")
-@click.option("--sex", type=click.Choice(["F", "M"]))
+@click.option("--sex", type=click.Choice(["F", "M"]), help="Narrows the estimate.")
 @click.option("--age", type=FiniteRange(10, 120), help="Age in years.")
 @click.option(
     "--side", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A second photo, from the side."
 )
-@click.option("--chart", type=click.Choice(list(STANDARD_CHARTS)), default="unisex-eu", show_default=True)
-@click.option("--fit", type=click.Choice(["tight", "regular", "loose"]), default="regular", show_default=True)
+@click.option(
+    "--chart", type=click.Choice(list(STANDARD_CHARTS)), default="unisex-eu", show_default=True, help="Size chart."
+)
+@click.option(
+    "--fit",
+    type=click.Choice(["tight", "regular", "loose"]),
+    default="regular",
+    show_default=True,
+    help="How the garment is to fit.",
+)
 @click.option(
     "--annotate", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture of what was measured."
 )
@@ -55,12 +63,12 @@ def command(
 ) -> None:
     """Estimate measurements and the size from one photo of a whole person, frontal, in tight clothing.
 
-    Without PHOTO the answer rests on people of the same height and weight.
+    Without PHOTO, --weight is required; the answer rests on people of the same height and weight.
     """
     if photo is None and weight is None:
         raise WorkerError("Give a photo, --weight or both: the height alone tells no size.")
     if side is not None and photo is None:
-        raise WorkerError("--side is a second photo: give one from the front, too.")
+        raise WorkerError("--side is a second photo: give PHOTO, the one from the front, too.")
     if weight is not None:
         try:
             check_weight(weight, height)

@@ -31,7 +31,7 @@ def command() -> None:
 @command.command()
 @click.option("--reason", default="maintenance", show_default=True, help="Shown by /health and `intake status`.")
 def pause(reason: str) -> None:
-    """Take nothing new; returns when no worker takes anything any more."""
+    """Take nothing new; return once no worker takes messages."""
     if not reason.strip():
         raise click.UsageError("--reason is empty: say why, or leave it out")
     asyncio.run(_pause(reason))
@@ -47,7 +47,7 @@ def resume(now: bool) -> None:
 @command.command()
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
 def status(as_json: bool) -> None:
-    """Whether messages are taken, how many wait, and how many are worked on."""
+    """Show if messages are taken, and how many wait and run."""
     asyncio.run(_status(as_json))
 
 

@@ -20,7 +20,7 @@ _COMMANDS = {
     "purge": "Delete what is older than DATA_LIFE_HOURS, or everything of one user or store.",
     "queue": "Show the lanes: what waits and runs for each payer.",
     "run": "Run the worker: queue, size API and health in one process group, until SIGTERM.",
-    "schema": "Print the queue message's JSON Schema, or the producer's TypeScript type.",
+    "schema": "Print the message's JSON Schema or TypeScript type, or the size API's OpenAPI document.",
     "webhook": "Manage stores' callbacks: endpoints, secrets, deliveries.",
 }
 

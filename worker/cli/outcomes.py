@@ -32,14 +32,14 @@ def command() -> None:
 
 @command.command(name="list")
 def list_outcomes() -> None:
-    """List all of them, oldest first."""
+    """List all outcomes, oldest first."""
     asyncio.run(_list(Console()))
 
 
 @command.command()
 @click.argument("session_id", metavar="SESSION")
 def show(session_id: str) -> None:
-    """Show one of them with what the database said."""
+    """Show one outcome and the answer of the database."""
     (rejected,) = asyncio.run(_chosen((session_id,), everything=False))
     for name in _SHOWN:
         click.echo(f"{name:19} {rejected.field(name)}")
@@ -50,7 +50,7 @@ def show(session_id: str) -> None:
 @click.argument("session_ids", metavar="SESSION", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 def retry(session_ids: tuple[str, ...], everything: bool) -> None:
-    """Let a running worker write outcomes again."""
+    """Let a running worker write outcomes once more."""
     asyncio.run(_each(session_ids, everything, Rejected.retry, "will be tried again"))
 
 

@@ -1,4 +1,4 @@
-"""`wearon-worker purge`: delete what is too old, or everything of one user or store, and say what was deleted where."""
+"""`wearon-worker purge`: delete old data, or all data of one user or store, and report it by place."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""`wearon-worker queue`: show the lanes, what waits and runs in each, and for how long the last of it will wait."""
+"""`wearon-worker queue`: show the lanes, with waiting and running messages and the estimated wait."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from worker.generation.lane_view import Lane, LaneView
 from worker.generation.lanes import Rules
 from worker.settings import load
 
-#: Messages of the queue that are read; more than that wait behind them for their lanes.
+#: Most messages of the queue that are read; the others behind them have no lane yet.
 _UNSORTED_MAX = 1000
 
 
@@ -69,7 +69,7 @@ def _waits(lanes: list[Lane], rules: Rules) -> dict[str, int]:
 
 def _print(found: dict[str, Any]) -> None:
     if not found["lanes"]:
-        click.echo("no message waits, none is worked on")
+        click.echo("No message waits, and no generation runs.")
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("lane", no_wrap=True)
@@ -81,7 +81,7 @@ def _print(found: dict[str, Any]) -> None:
         table.add_row(lane["lane"], f"{lane['weight']:g}", *map(str, counts), f"{lane['ended_per_minute']:g}", wait)
     Console().print(table)
     if found["not_sorted_yet"]:
-        click.echo(f"{found['not_sorted_yet']} more messages are not sorted into lanes yet")
+        click.echo(f"{found['not_sorted_yet']} further messages are not sorted into lanes yet.")
 
 
 def _span(seconds: int | None) -> str:

@@ -1,4 +1,4 @@
-"""`wearon-worker schema`: what producers and merchants build against, generated from the code that reads it."""
+"""`wearon-worker schema`: documents for producers and clients, generated from the code."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""`wearon-worker webhook`: endpoints that stores want callbacks at, their secrets and their deliveries."""
+"""`wearon-worker webhook`: manage the endpoints of stores' callbacks, their secrets and deliveries."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -30,7 +30,7 @@ def command() -> None:
 @command.command(name="list")
 @click.option("--store", type=click.UUID, help="Only this store's.")
 def list_endpoints(store: UUID | None) -> None:
-    """List endpoints with their state and how many callbacks wait."""
+    """List endpoints: state, waiting callbacks, URL."""
     found = _run(lambda endpoints: endpoints.all(store))
     rows: list[tuple[str, ...]] = [("endpoint", "store", "state", "waiting", "secrets", "types", "url")]
     for each in found:
@@ -41,11 +41,13 @@ def list_endpoints(store: UUID | None) -> None:
 
 
 @command.command()
-@click.option("--store", required=True, type=click.UUID, help="Whose try-ons it hears of.")
+@click.option("--store", required=True, type=click.UUID, help="Store whose try-ons it is told of.")
 @click.option("--url", required=True, help="https, without credentials; redirects are not followed.")
-@click.option("--event", "types", multiple=True, type=click.Choice(TYPES), help="Repeatable; all types without it.")
+@click.option(
+    "--event", "types", multiple=True, type=click.Choice(TYPES), help="Type of event; repeatable. Default: all types."
+)
 def add(store: UUID, url: str, types: tuple[str, ...]) -> None:
-    """Add an endpoint; its secret is shown this once."""
+    """Add an endpoint and show its secret, this once."""
     endpoint, secret = _run(lambda endpoints: endpoints.add(store, url, types))
     click.echo(f"endpoint  {endpoint}\nsecret    {secret}")
     click.echo("Hand the secret to the partner over a safe way: it is not shown again.", err=True)
@@ -54,7 +56,10 @@ def add(store: UUID, url: str, types: tuple[str, ...]) -> None:
 @command.command()
 @_endpoint
 def test(endpoint: UUID) -> None:
-    """Send a test event now; exit code 0 only when the endpoint took it."""
+    """Send a test event now.
+
+    Exit code 0 only when the endpoint took it.
+    """
     answer = _run(lambda endpoints: _test(endpoints, endpoint))
     if answer.result != "delivered":
         raise WorkerError(f"the endpoint did not take the test event: {answer.error}")
@@ -63,12 +68,21 @@ def test(endpoint: UUID) -> None:
 
 @command.command()
 @_endpoint
-@click.option("--keep-hours", default=24, show_default=True, type=click.IntRange(0, 720), help="Of the secret before.")
+@click.option(
+    "--keep-hours",
+    default=24,
+    show_default=True,
+    type=click.IntRange(0, 720),
+    help="Hours that the old secret stays valid.",
+)
 @_yes
 def rotate(endpoint: UUID, keep_hours: int, yes: bool) -> None:
-    """Make a new secret, shown this once; callbacks carry a signature of both while the one before is kept."""
+    """Make a new secret and show it, this once.
+
+    Callbacks carry signatures of both secrets while the old one is kept.
+    """
     if not yes:
-        click.confirm(f"The secret before counts for {keep_hours} hours more. Make a new one?", abort=True)
+        click.confirm(f"The old secret stays valid for {keep_hours} hours. Make a new one?", abort=True)
     secret = _run(lambda endpoints: endpoints.rotate(endpoint, keep_hours * _HOUR_SECONDS))
     click.echo(f"secret    {secret}")
     click.echo("Hand the secret to the partner over a safe way: it is not shown again.", err=True)
@@ -78,9 +92,12 @@ def rotate(endpoint: UUID, keep_hours: int, yes: bool) -> None:
 @_endpoint
 @_yes
 def disable(endpoint: UUID, yes: bool) -> None:
-    """Send nothing more to an endpoint, and give up what waits for it."""
+    """Send nothing more to an endpoint.
+
+    Callbacks that wait for it are given up.
+    """
     if not yes:
-        click.confirm("What waits for this endpoint is given up. Disable it?", abort=True)
+        click.confirm("Callbacks that wait for this endpoint are given up. Disable it?", abort=True)
     given_up = _run(lambda endpoints: endpoints.switch(endpoint, enabled=False))
     click.echo(f"{endpoint} disabled, {given_up} callbacks given up; `enable` and `replay` send them after all")
 
@@ -88,7 +105,10 @@ def disable(endpoint: UUID, yes: bool) -> None:
 @command.command()
 @_endpoint
 def enable(endpoint: UUID) -> None:
-    """Send callbacks again to an endpoint that was disabled, by an operator or by its own answer 410."""
+    """Send callbacks to a disabled endpoint again.
+
+    An operator had disabled it, or its own answer 410.
+    """
     _run(lambda endpoints: endpoints.switch(endpoint, enabled=True))
     click.echo(f"{endpoint} enabled; `wearon-worker webhook replay --endpoint {endpoint}` sends what was given up")
 
@@ -109,11 +129,14 @@ def deliveries(endpoint: UUID | None, failed: bool, limit: int) -> None:
 
 
 @command.command()
-@click.argument("ids", metavar="DELIVERY", nargs=-1, type=int)
+@click.argument("ids", metavar="[DELIVERY]...", nargs=-1, type=int)
 @click.option("--endpoint", type=click.UUID, help="All that this endpoint has given up.")
 @_yes
 def replay(ids: tuple[int, ...], endpoint: UUID | None, yes: bool) -> None:
-    """Send deliveries again, with their ids as they were: a partner that has one already drops it by its id."""
+    """Send deliveries again.
+
+    They keep their ids: a partner drops a callback that it has already.
+    """
     if bool(ids) == bool(endpoint):
         raise click.UsageError("give either delivery ids or --endpoint")
     if endpoint and not yes:
@@ -153,7 +176,7 @@ def _progress(delivery: dict[str, Any]) -> str:
 
 
 def _shown(text: str) -> str:
-    """Nothing that could steer a terminal, and no query, which may hold a partner's token."""
+    """Text without characters that steer a terminal, and without a query, which may hold a partner's token."""
     plain = "".join(char if char.isprintable() else "?" for char in text)
     return plain.partition("?")[0] + ("?..." if "?" in plain else "")
 

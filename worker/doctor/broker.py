@@ -35,7 +35,7 @@ _BY_HAND = "look in the service's console: version 6.2 or newer, persistence on,
 
 
 async def redis(settings: Settings) -> list[Result]:
-    """Encrypted where it has to be, reachable, quick, no cluster, permitted, new enough, keeps what it has."""
+    """Check that Redis is encrypted where required, reachable, quick, no cluster, permitted, new enough and durable."""
     if public := await _public_address(settings.redis_url):
         return [fail("redis", f"REDIS_URL leads over the internet to {public}, not encrypted", "use rediss://")]
     client = clients.redis_client(settings)
@@ -103,7 +103,7 @@ async def _permissions(client: Redis) -> list[Result]:
 
 
 async def _info(client: Redis) -> dict[str, Any]:
-    """What Redis says about itself, as far as it does: managed services leave out sections, or refuse INFO."""
+    """The facts that Redis tells about itself: managed services leave out sections, or refuse INFO."""
     try:
         info: dict[str, Any] = await client.info()
     except ResponseError:

@@ -17,7 +17,7 @@ from worker.generation.lanes import Lanes, Rules, ended_now
 
 #: Full: BLMOVE is refused and cannot wait in a script; look again after so many seconds at most.
 _FULL_SECONDS = 1.0
-#: The sign of life of a version that serves lanes; before, it was "1".
+#: The sign of life of a version that serves lanes; older versions write "1".
 _ALIVE = b"lanes"
 
 

@@ -67,7 +67,7 @@ class DeadLetter:
 
     @property
     def complete(self) -> bool:
-        """Whether the whole payload was kept."""
+        """True if the whole payload was kept."""
         return len(self.message) == self.payload_bytes
 
     def check_complete(self) -> None:

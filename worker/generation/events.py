@@ -1,4 +1,4 @@
-"""Events that the boards' tables did not take: said once, because every further session would say the same."""
+"""Events that the boards' tables refuse. Each reason is logged once: every further session would repeat it."""
 
 from worker.logs import get_logger
 from worker.metrics import counter
@@ -6,7 +6,7 @@ from worker.metrics import counter
 log = get_logger(__name__)
 
 _REFUSED = counter("wearon_events_refused_total", "Events of sessions that the boards' tables did not take.")
-#: SQLSTATE -> the reason in words; any other is said as it is.
+#: SQLSTATE -> the reason in words; any other is logged as it is.
 _WORDS = {
     "42P01": "the table is missing",
     "42703": "a column is missing",
@@ -18,7 +18,7 @@ _WORDS = {
     "57014": "a trigger takes longer than the statement may",
     "P0001": "a trigger refuses",
 }
-#: Reasons that have been said; there are a few dozen at most.
+#: Reasons that were logged; a few dozen at most.
 _said: set[str] = set()
 
 

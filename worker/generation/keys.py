@@ -90,7 +90,7 @@ def celery_queue(instance: str) -> str:
 
 
 def lease(session_id: UUID | str) -> str:
-    """Who works on the session right now."""
+    """Lease of the process that works on the session."""
     return f"wearon:lease:{session_id}"
 
 
@@ -105,5 +105,5 @@ def deaths(session_id: UUID | str) -> str:
 
 
 def failures(session_id: UUID | str) -> str:
-    """How often OpenAI failed this session while it served others."""
+    """Count of failures of OpenAI for this session while it served others."""
     return f"wearon:failures:{session_id}"

@@ -1,4 +1,4 @@
-"""What waits and runs in each lane, for people and for metrics; changes nothing."""
+"""Waiting and running messages of each lane, for people and for metrics; changes nothing."""
 
 import time
 from collections import Counter

@@ -28,7 +28,7 @@ _QUEUE = [keys.QUEUE, keys.LANES, keys.LANES_CLOCK, keys.LANES_RETURNED, keys.LA
 
 @dataclass(frozen=True)
 class Rules:
-    """How lanes share the slots: `weights` by lane, `store` for every other store."""
+    """The rules by which lanes share the slots: `weights` by lane, `store` for every other store."""
 
     slots: int = 1
     #: Most share of all slots for one lane while others wait.

@@ -1,4 +1,4 @@
-"""Who works on which session: a key in Redis that its holder renews, so that nobody else touches the session."""
+"""Leases of sessions: a key in Redis that its holder renews, so that no other process touches the session."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -123,14 +123,14 @@ class Leases:
 
     @property
     def held(self) -> int:
-        """How many sessions this process works on."""
+        """Number of sessions that this process works on."""
         return len(self._held)
 
     async def acquire(self, session_id: UUID) -> Lease | None:
-        """The lease, or None while somebody else (or another message of this process) holds it; waits for Redis."""
+        """The lease, or None while another process (or another message of this process) holds it; waits for Redis."""
         token = f"{self._instance}:{uuid4().hex[:8]}"
         names = [keys.lease(session_id), keys.begun(session_id)]
-        # One token for all tries: a lease that nobody knows of would make the next taker drop the message.
+        # One token for all tries: a lease that no process knows of would make the next taker drop the message.
         mark = await until_available(self._ask, self._acquire, names, [token, self._milliseconds, _MARK_SECONDS])
         if mark is None:
             return None
@@ -138,7 +138,7 @@ class Leases:
         return self._held[token]
 
     async def keep(self, lease: Lease) -> bool:
-        """Whether it is still ours, and now for its full time; false when somebody else took it over or ended it.
+        """Renew the lease for its full time; false when another process took it over or ended it.
 
         Raises:
             ServiceUnavailable: Redis did not say.

@@ -1,8 +1,8 @@
 """One limit for the whole OpenAI account: a true sliding window over all instances, served in order of arrival.
 
-Every call has one entry in a sorted set, scored with the moment at which it starts by Redis' clock. Whoever arrives
+Every call has one entry in a sorted set, scored with the moment at which it starts by Redis' clock. A call that arrives
 reserves the first moment at which the window has room and sleeps until then. A process that dies wastes its places
-and blocks nobody. Why this is no library: docs/decisions/0005-rate-limit.md.
+and blocks no other call. Why this is no library: docs/decisions/0005-rate-limit.md.
 """
 
 import asyncio

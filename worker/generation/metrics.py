@@ -95,7 +95,7 @@ PROBES = counter(
 )
 STUCK = counter(
     "wearon_stuck_sessions_total",
-    "Sessions that nobody accounted for, ended by the sweep.",
+    "Sessions without a worker, ended by the sweep.",
     ("channel", "reason"),
     product(Channel, ("worker_lost", "orphaned", "expired")),
 )

@@ -40,7 +40,7 @@ MAX_FAILURES = 3
 
 
 class End(Enum):
-    """What becomes of the message."""
+    """The fate of the message."""
 
     FINISHED = "finished"
     REQUEUE = "requeue"

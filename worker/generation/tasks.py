@@ -140,7 +140,7 @@ def main() -> int:
     # The logging set-up is ours.
     signals.setup_logging.connect(lambda **_: None, weak=False)
     signals.worker_ready.connect(loop.celery_is_up, weak=False)
-    # What is loaded by now stays for good; no full collection has to look through it in the middle of the work.
+    # All that is loaded by now stays for good; no full collection has to look through it in the middle of the work.
     gc.freeze()
     app.worker_main(worker_arguments(settings, instance))
     return 0

@@ -8,7 +8,7 @@ from worker.settings import Settings
 
 
 def openapi() -> dict[str, Any]:
-    """What GET /openapi.json answers; no setting changes it."""
+    """The answer to GET /openapi.json; no setting changes it."""
     nowhere = Settings(
         redis_url="redis://localhost:6379/0",
         supabase_url="https://supabase.example",

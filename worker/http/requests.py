@@ -65,7 +65,7 @@ class RequestMiddleware:
                 await JSONResponse({"detail": "The client hung up."}, 499)(scope, receive, send_with_id)
             except _BodyTooLarge:
                 _count(scope, "invalid")
-                # What is left of the body would be read as the next request.
+                # The rest of the body would be read as the next request.
                 text = f"The request body is larger than {MAX_BODY_BYTES} bytes."
                 await JSONResponse({"detail": text}, 413, headers={"Connection": "close"})(scope, receive, send_with_id)
             except _NoJson:

@@ -21,7 +21,7 @@ _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 
 @dataclass(frozen=True)
 class Colours:
-    """What a file says of its colours: a profile, else code points of H.273, else nothing (sRGB)."""
+    """The colour space of a file: a profile, else code points of H.273, else nothing (sRGB)."""
 
     profile: bytes = b""
     code_points: tuple[int, int] | None = None

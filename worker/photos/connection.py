@@ -77,7 +77,7 @@ class Connection(httpcore.AsyncNetworkStream):
 
 
 class _Arrived(asyncio.BufferedProtocol):
-    """What the other side has sent and nobody has taken."""
+    """Bytes that the other side has sent and that were not read yet."""
 
     #: Reading from it is paused while the buffer is full.
     transport: asyncio.ReadTransport
@@ -94,7 +94,7 @@ class _Arrived(asyncio.BufferedProtocol):
         return self._size > 0 or self._ended
 
     async def take(self) -> bytes:
-        """What is there, as soon as there is anything."""
+        """The bytes that are there, as soon as there are any."""
         if not self.is_readable:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter

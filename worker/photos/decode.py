@@ -135,7 +135,7 @@ def _fit(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What brings the picture upright, if anything."""
+    """The transposition that brings the picture upright, if any."""
     try:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:

@@ -64,7 +64,7 @@ _resolvers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="resolve")
 
 
 def is_public(address: Address) -> bool:
-    """Whether `address` is an ordinary unicast address of the public Internet."""
+    """Test if `address` is an ordinary unicast address of the public Internet."""
     if isinstance(address, IPv6Address) and address in _NAT64:
         address = IPv4Address(int(address) & 0xFFFFFFFF)
     if isinstance(address, IPv4Address):

@@ -1,4 +1,4 @@
-"""What libjpeg and Pillow are not asked: what decoding a JPEG will cost, and how to read one that lacks its end."""
+"""Facts about a JPEG that Pillow does not tell: the cost of decoding, and a way to read a file without its end."""
 
 from worker.errors import ImageInvalid
 

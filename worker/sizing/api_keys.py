@@ -18,7 +18,7 @@ GivenKey = Annotated[
     str | None,
     Header(alias="X-API-Key", description="A known key has a limit of its own; without keys here it is ignored."),
 ]
-#: A client may send so much of its minute at once.
+#: Share of a minute's requests that a client may send at once.
 _BURST_MINUTES = 1 / 6
 
 

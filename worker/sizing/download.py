@@ -24,7 +24,7 @@ async def download(front: str, side: str | None, fetcher: ImageFetcher) -> tuple
 
 
 async def _fetch_side(url: str | None, fetcher: ImageFetcher) -> SidePhoto | None:
-    """The photo from the side, to be read when it is needed; what was wrong with the download is raised then."""
+    """The photo from the side, read when it is needed; an error of the download is raised then."""
     if url is None:
         return None
     try:

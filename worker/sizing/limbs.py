@@ -52,7 +52,7 @@ def arms(silhouette: Silhouette) -> Array:
 
 
 def _reach(mask: NDArray[np.float32], origins: Array, direction: Array, steps: Array) -> Array:
-    """How far the mask goes on from each origin, in pixels."""
+    """Length of the mask from each origin, in pixels."""
     x = np.rint(origins[:, :1] + direction[0] * steps).astype(int).clip(0, mask.shape[1] - 1)
     y = np.rint(origins[:, 1:] + direction[1] * steps).astype(int).clip(0, mask.shape[0] - 1)
     outside = mask[y, x] < 0.5

@@ -26,8 +26,8 @@ NORMAL_90 = 1.645
 _CLOTHING_CM = np.array([14.0, 17.0, 17.0, 0.0])
 _CLOTHING_SPREAD_CM = np.array([10.0, 9.0, 8.0, 4.0])
 _CLOTHING_INDEX, _CLOTHING_INDEX_SPREAD = 0.45, 0.3
-#: The part of the outline's say that clothing takes away: with more of it the photo of a person in everyday clothes is
-#: worse than the height and the sex alone.
+#: The share of the outline's weight that clothing takes away. With less taken away, the photo of a person in everyday
+#: clothes is worse than the height and the sex alone.
 _CLOTHING_DOUBT = 0.5
 #: The share of the outline's variance that counts beside the population's. The outline's girths come from a regression:
 #: they lean towards the mean already, and would do so twice.
@@ -83,7 +83,7 @@ class Measurer:
         return self.combine(reading, person, depths)
 
     def combine(self, reading: Reading | None, person: Person, depths: Array | None = None) -> Measurements:
-        """The same for an outline that has been read."""
+        """Girths of this person from an outline that has been read."""
         expected = self.population.expect(person)
         if reading is None:
             return _measurements(expected, person, None)

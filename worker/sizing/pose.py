@@ -37,7 +37,7 @@ class Pose:
 
 
 class Detector(Protocol):
-    """What the gate looks at pictures with."""
+    """The detector of poses, as the gate uses it."""
 
     def detect(self, pixels: NDArray[np.uint8]) -> list[Pose]: ...
 
@@ -115,7 +115,7 @@ class Landmarkers:
             return landmarker.detect(pixels)
 
     def close(self) -> None:
-        """Free the native memory; nobody may be using them any more."""
+        """Free the native memory; no thread may use them any more."""
         for landmarker in self.loaded:
             landmarker.close()
 

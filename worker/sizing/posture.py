@@ -40,7 +40,7 @@ _SIDEWAYS = 0.77
 #: lie between.
 _NARROW = 0.135
 _NARROW_FOR_TRUNK = 0.5
-#: Degrees at the knee and the hip of somebody who stands.
+#: Degrees at the knee and the hip of a standing person.
 _STRAIGHT = 132.0
 
 
@@ -52,7 +52,7 @@ def leaves_picture(pose: Pose) -> bool:
 
 
 def _shows_feet(pose: Pose) -> bool:
-    """Heels and toes are in the picture, the heels as far from its border as soles and perspective put them."""
+    """Test if heels and toes are in the picture, the heels as far from its border as soles and perspective put them."""
     border = pose.mask.shape[0]
     toes, heels = (border - pose.landmarks[list(pair), 1].max() for pair in (TOES, HEELS))
     return bool(toes >= _TOES_ABOVE_BORDER * extent(pose) and heels >= _HEELS_ABOVE_BORDER * extent(pose))

@@ -37,7 +37,7 @@ View = Literal["front", "side"]
 #: From crown to floor. Smaller people are measured well down to 150 pixels, but found less and less surely.
 MIN_HEIGHT_PX = 280
 _MIN_SIDE_PX = 64
-#: A strip beside the person that is wider than this share of their height may hold somebody else.
+#: A strip beside the person that is wider than this share of their height may hold another person.
 _WIDE = 0.55
 
 
@@ -98,7 +98,7 @@ def _reason(photo: Photo, silhouette: Silhouette, view: View) -> Reason | None:
 
 
 def _why_nobody(pixels: Pixels, detector: Detector, view: View) -> Reason:
-    """The model overlooks people of less than a third of the height, so look again at parts of the picture.
+    """Look again at parts of the picture: the model overlooks people of less than a third of its height.
 
     A second photo is not worth these many inferences.
     """
@@ -113,7 +113,7 @@ def _why_nobody(pixels: Pixels, detector: Detector, view: View) -> Reason:
 
 
 def _somebody_beside(pixels: Pixels, pose: Pose, detector: Detector) -> bool:
-    """Whether somebody smaller stands beside: the model names the largest only. Looks at wide pictures alone."""
+    """Test if a smaller person stands beside: the model names the largest only. Looks at wide pictures alone."""
     columns = np.flatnonzero(pose.mask[::4].max(axis=0) >= 0.5)
     if not columns.size:
         return False
@@ -123,7 +123,7 @@ def _somebody_beside(pixels: Pixels, pose: Pose, detector: Detector) -> bool:
 
 
 def _shows_person(pixels: Pixels, detector: Detector, at_least: float = 0) -> bool:
-    """Whether a whole person, at least so many pixels tall, is surely in this part of a picture."""
+    """Test if a whole person, at least so many pixels tall, is surely in this part of a picture."""
     if min(pixels.shape[:2]) < _MIN_SIDE_PX // 2:
         return False
     return any(

@@ -1,4 +1,4 @@
-"""How every size of a chart would fit, place by place, in words for a customer."""
+"""The fit of every size of a chart, place by place, in words for a customer."""
 
 from collections.abc import Mapping
 from math import inf

@@ -17,7 +17,7 @@ from worker.sizing.refusals import PhotoRefused
 from worker.sizing.rows import Array
 from worker.sizing.silhouette import Silhouette
 
-#: Reads the photo from the side, or raises what became of it.
+#: Reads the photo from the side, or raises the error of its download.
 SidePhoto = Callable[[], Photo]
 
 

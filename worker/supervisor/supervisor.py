@@ -31,7 +31,7 @@ log = get_logger(__name__)
 #: A released generation writes its outcome or is requeued within this.
 _RELEASE_SECONDS = 20.0
 _HTTP_STOP_SECONDS = 6.0
-#: Callbacks under way at the end; another worker sends a callback that takes longer again, with the same id.
+#: Left to callbacks under way at the end; a slower one is sent again by another worker, with the same id.
 _CALLBACK_SECONDS = 3.0
 #: The first sweep comes before the first message, but must not keep it waiting for ever.
 _FIRST_SWEEP_SECONDS = 10.0

@@ -23,13 +23,13 @@ NO_ENDPOINTS_SECONDS = 60.0
 _BREATH_SECONDS = 0.05
 _STATE_SECONDS = 60.0
 _TRIM_SECONDS = 3600.0
-#: A report is repeated for so long; after that the attempt's lease ends, and the partner gets the same id again.
+#: Time that a report is repeated; after that the attempt's lease ends, and the partner gets the same id again.
 _REPORT_SECONDS = 30.0
 _BACKOFF_MAX_SECONDS = 60.0
 
 
 class Deliverer:
-    """Several instances share the work: a claim belongs to one of them. With a concurrency of 0 it only trims."""
+    """Delivers the claims of this instance; several instances share the work. With a concurrency of 0, only trims."""
 
     def __init__(self, outbox: Outbox, sender: Sender, *, concurrency: int, per_endpoint: int) -> None:
         self._outbox = outbox
@@ -44,11 +44,11 @@ class Deliverer:
         self._next_state = self._next_trim = 0.0
 
     def wake(self) -> None:
-        """A callback was queued just now."""
+        """Claim soon: a callback was queued."""
         self._woken.set()
 
     async def run_forever(self) -> None:
-        """Deliver until cancelled; nothing that goes wrong ends it."""
+        """Deliver until cancelled, whatever fails."""
         again = 1.0
         try:
             while True:
@@ -56,7 +56,7 @@ class Deliverer:
                     pause, again = await self.turn(), 1.0
                 except ServiceUnavailable as error:
                     pause = again = min(again * 2, _BACKOFF_MAX_SECONDS)
-                    log.warning("webhooks_wait", error=str(error), next_try_seconds=pause)
+                    log.warning("webhooks_postponed", error=str(error), next_try_seconds=pause)
                 except Exception as error:
                     odd.note("part", "deliverer", error)
                     pause = _BACKOFF_MAX_SECONDS
@@ -87,7 +87,7 @@ class Deliverer:
         return _pause(claim)
 
     async def drain(self, seconds: float) -> None:
-        """Claim nothing more, and give the attempts under way so long to end."""
+        """Claim nothing more, and wait this long for the attempts under way."""
         self._stopping = True
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=seconds)

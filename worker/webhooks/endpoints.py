@@ -57,7 +57,7 @@ class Endpoints:
         return answer["id"], secret
 
     async def rotate(self, endpoint: UUID, keep_seconds: int) -> str:
-        """Make a new secret; callbacks are signed with both for so long."""
+        """Make a new secret; callbacks are signed with both for this long."""
         secret = _new_secret()
         await self._call(
             "wearon_webhook_rotate", p_endpoint=str(endpoint), p_secret=secret, p_keep_seconds=keep_seconds

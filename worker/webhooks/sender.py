@@ -20,7 +20,7 @@ from worker.photos.labels import retry_after_seconds
 from worker.photos.pools import pool, tls_context
 from worker.photos.url import Location, locate
 
-#: Of one attempt, with connecting, TLS and the answer's head.
+#: Time limit of one attempt: connecting, TLS and the answer's head.
 LIMIT_SECONDS = 15.0
 #: The answer's body says nothing to us. A little of it is read, so that the partner's server sees an orderly end.
 _BODY_BYTES = 16 * 1024
@@ -56,7 +56,7 @@ class Event:
 
 
 class UrlRefused(ValueError):
-    """The URL is none that callbacks go to."""
+    """The URL is not allowed for callbacks."""
 
 
 def check_url(url: str) -> Location:

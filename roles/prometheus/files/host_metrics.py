@@ -127,7 +127,7 @@ class Group:
         self._cpu = self._memory if self._unified else root / "cpuacct" / folders["cpuacct"]
 
     def memory(self) -> int:
-        """Bytes in use without the page cache, which the kernel gives back when it is asked to."""
+        """Bytes in use without the page cache, which the kernel frees on demand."""
         used = int((self._memory / ("memory.current" if self._unified else "memory.usage_in_bytes")).read_text())
         prefix = "" if self._unified else "total_"
         numbers = self._numbers(self._memory / "memory.stat")

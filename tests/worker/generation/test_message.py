@@ -23,7 +23,6 @@ URLS = st.lists(
     st.sampled_from(["https://a.example/1.jpg", "https://b.example/2.png?token=x"]), min_size=1, max_size=16
 )
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=200)
-CONSENT = {"consent_version": TEXTS.map(lambda text: text[:100]), "age_verified": st.booleans()}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
     lambda inner: st.lists(inner, max_size=3),

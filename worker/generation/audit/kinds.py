@@ -42,7 +42,7 @@ WRONG = {
 BY_HAND = {
     "overage_failed": Kind(0, "failed, and billed outside", "refund the charge by hand"),
 }
-#: What the audit cannot match one to one; nobody has lost a credit by it as far as the ledgers show.
+#: Lines that the audit cannot match one to one; no payer has lost a credit by them as far as the ledgers show.
 UNMATCHED = {
     "refund_without_session_id": "made by another program; such refunds are matched per owner by number",
     "deduction_without_session": "the row was deleted, is being inserted, or the credit was for something else",

@@ -47,7 +47,7 @@ async def audit(
 
 
 async def _stuck(ledger: Ledger, redis: Redis | None) -> tuple[bool, list[Finding]]:
-    """Whether Redis was asked, and the sessions that are stuck."""
+    """The sessions that are stuck, and a flag that Redis was asked."""
     look = Report()
     for channel in Channel:
         async for page in ledger.open_sessions(channel):

@@ -71,7 +71,7 @@ class Report:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many of each wrong kind, those that are not there included."""
+        """Number of findings of each wrong kind, 0 included."""
         counts = {kind: self.found.get(kind, {}).get("count", 0) for kind in WRONG}
         counts["stuck"] = sum(finding.kind == "stuck" for finding in self.wrong)
         return counts

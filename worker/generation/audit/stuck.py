@@ -15,7 +15,7 @@ from worker.generation.waiting import Waiting
 
 #: A worker ends such a session after its time to live (MESSAGE_TTL_SECONDS), in the next sweep.
 UNACCOUNTED_SECONDS = 600
-#: However long the queue is, nobody should wait for this (MESSAGE_TTL_MAX_SECONDS).
+#: However long the queue is, no payer should wait for this (MESSAGE_TTL_MAX_SECONDS).
 OPEN_SECONDS = 3600
 #: Sessions that one question to Redis is about.
 _PAGE = 500

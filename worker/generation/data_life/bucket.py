@@ -17,7 +17,7 @@ from worker.generation.storage_answers import FAILURES, Answer, Meaning, read
 PAGE = 1000
 #: A shorter page is a folder's last; the server may give less than was asked for.
 _SURELY_CUT = 100
-#: An outage of Storage is waited out this long.
+#: Longest outage of Storage that is waited out.
 _PATIENCE_SECONDS = 60.0
 
 
@@ -57,7 +57,7 @@ class Bucket:
         self._next_at = 0.0
 
     async def page(self, folder: str, offset: int) -> tuple[list[Entry], bool]:
-        """Entries of a folder by name, and whether they are the last."""
+        """Entries of a folder by name, and a flag for the last page."""
 
         async def once() -> list[Entry]:
             options: Any = {"limit": PAGE, "offset": offset, "sortBy": {"column": "name", "order": "asc"}}

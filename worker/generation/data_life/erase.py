@@ -19,7 +19,7 @@ _EVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Erasure:
-    """What an open session needs stays: repeat the erasure once the report says no open session."""
+    """Keeps the data of open sessions: repeat the erasure once the report names none."""
 
     def __init__(self, bucket: Bucket, rows: Rows, remains: Remains) -> None:
         self._bucket = bucket

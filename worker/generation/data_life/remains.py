@@ -1,6 +1,6 @@
 """People's data in Redis: messages in dead letters, and addresses in outcomes that wait or were rejected.
 
-Outcomes themselves stay until they are settled: each of them is somebody's credit.
+Outcomes themselves stay until they are settled: each of them is a credit.
 """
 
 import json

@@ -71,11 +71,11 @@ class Removal:
                 self._tally.in_use += old.name in in_use
                 self._tally.failures += old.name not in in_use
                 self._tally.leave(old.created_at)
-            # An object that was not removed may be gone by another hand; then the next page begins earlier.
+            # Another program may have removed the object; then the next page begins earlier.
             old.settle(self._dry_run or old.name in in_use)
 
     async def _remove(self, names: list[str]) -> set[str]:
-        """The last gate: whatever the walk says, no other name than a picture's is sent."""
+        """The last gate: only names of pictures are sent, whatever the walk says."""
         self._check()
         pictures = [name for name in names if areas.area_of(name)]
         gone = await self._bucket.remove(pictures) if pictures else set()

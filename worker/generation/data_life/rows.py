@@ -14,7 +14,7 @@ from worker.generation import database
 from worker.generation.channel import Channel
 from worker.generation.retrying import retry_for
 
-#: An outage of the database is waited out this long.
+#: Longest outage of the database that is waited out.
 _PATIENCE_SECONDS = 60.0
 #: Rows of one statement.
 _BATCH = 500
@@ -41,7 +41,7 @@ class Rows:
         return (await self._in_use("", []))[0]
 
     async def in_use(self, bucket: str, names: list[str]) -> set[str]:
-        """Those of these objects that an open session needs."""
+        """The ones of these objects that open sessions need."""
         return (await self._in_use(bucket, names))[1]
 
     async def expire(
@@ -81,7 +81,7 @@ class Rows:
             after = {"p_after": answer["after"], "p_after_id": answer["after_id"]}
 
     async def owned(self, channel: Channel, owner_id: UUID, session_ids: list[str]) -> set[str]:
-        """Those of these sessions that belong to the owner."""
+        """The ones of these sessions that belong to the owner."""
         found: set[str] = set()
         for start in range(0, len(session_ids), _BATCH // 5):  # they are part of an address
             some = session_ids[start : start + _BATCH // 5]

@@ -26,7 +26,7 @@ _LIMIT = gauge("wearon_data_life_limit_seconds", "Age at which data is deleted; 
 
 
 class DataLifeSchedule:
-    """No purges with a life of 0 hours."""
+    """Purges nothing when DATA_LIFE_HOURS is 0."""
 
     def __init__(self, purge: Purge, record: Record, redis: Redis, hours: int) -> None:
         self._purge = purge

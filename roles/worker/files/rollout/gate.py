@@ -43,7 +43,7 @@ def settle(job: host.Job) -> dict[str, str]:
     The recorded colour stays, unless it does not run or fails its watch, and the other one still runs.
     """
     stays, leaves = job["plan"]["serving"], job["plan"]["idle"]
-    # A new server has no record of the colour that serves on another host; what is held back has not passed its gate.
+    # A new server has no record of the colour that serves on another host; a colour on hold has not passed its gate.
     gone = not job["plan"]["serving_runs"] and not (host.place(job, leaves) / "hold").exists()
     if job["plan"]["idle_runs"] and (gone or (job["plan"]["watching"] and _watch(job, stays))):
         stays, leaves = leaves, stays

@@ -26,7 +26,7 @@ def fetch(job: host.Job) -> dict[str, str]:
     plain, _, asked = wanted.partition("@")
     digest = asked if asked in digests else "".join(digests[:1])
     reference = f"{job['repository']}:{plain}" + (f"@{digest}" if digest else "")
-    # A way back leads to what was checked when it came, and needs no registry.
+    # A rollback takes an image that was checked when it came, and needs no registry.
     if not job["back"]:
         signature.verify(job, reference)
     return {"wanted": wanted, "id": image["Id"], "reference": reference}

@@ -8,7 +8,7 @@ from typing import Any
 import host
 
 _FILES = 'fstype!~"tmpfs|ramfs|overlay|squashfs|nsfs"'
-#: What each line is called: the query, the words for each series, and those for none.
+#: Name of each line -> the query, the words for each series, and those for none.
 _ROWS = {
     "release": (
         "max by (host, colour, version) (wearon_build_info)",
