@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import httpx
+from postgrest import AsyncPostgrestClient
 from postgrest.exceptions import APIError
 
 from worker.errors import CallRejected, ServiceUnavailable
@@ -44,6 +45,14 @@ async def run(query: Any, what: str = "database call failed") -> Any:
         raise ServiceUnavailable(f"{what}: {type(error).__name__}") from error
     except (httpx.HTTPError, ValueError) as error:
         raise AnswerLost(f"{what}: {type(error).__name__}") from error
+
+
+async def call(client: AsyncPostgrestClient, function: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the object that a function of sql/functions.sql answers with; raises what `run` raises."""
+    answer = await run(client.rpc(function, parameters), f"database does not run {function}")
+    if not isinstance(answer, dict):
+        raise ServiceUnavailable(f"database answered {function} with {type(answer).__name__}, not an object")
+    return answer
 
 
 def rows(data: Any, *columns: str) -> list[dict[str, Any]]:

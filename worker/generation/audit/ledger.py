@@ -71,10 +71,4 @@ class Ledger:
         return await retry_for(_PATIENCE_SECONDS)(execute)
 
     async def _call(self, function: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        async def execute() -> dict[str, Any]:
-            answer = await database.run(self._database.rpc(function, parameters), f"database does not run {function}")
-            if not isinstance(answer, dict):
-                raise ServiceUnavailable(f"database answered {function} with {type(answer).__name__}, not an object")
-            return answer
-
-        return await retry_for(_PATIENCE_SECONDS)(execute)
+        return await retry_for(_PATIENCE_SECONDS)(database.call, self._database, function, parameters)

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from postgrest import AsyncPostgrestClient
 
-from worker.errors import ServiceUnavailable
 from worker.generation import database
 from worker.generation.channel import Channel
 from worker.generation.retrying import retry_for
@@ -95,10 +94,4 @@ class Rows:
         return datetime.fromisoformat(answer["now"]), set(answer["in_use"])
 
     async def _call(self, function: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        async def execute() -> dict[str, Any]:
-            answer = await database.run(self._database.rpc(function, parameters), f"database does not run {function}")
-            if not isinstance(answer, dict):
-                raise ServiceUnavailable(f"database answered {function} with {type(answer).__name__}, not an object")
-            return answer
-
-        return await retry_for(_PATIENCE_SECONDS)(execute)
+        return await retry_for(_PATIENCE_SECONDS)(database.call, self._database, function, parameters)
