@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from tests.bench.photos import CACHE
 from tests.bench.progress import Progress
 from tests.bench.size_service import PICTURES
 from tests.sandbox.client import HTTP
+from tests.sandbox.processes import free_port
 from worker.photos.decode import decode
 
 RATE_TARGET = 0.8
@@ -130,7 +130,7 @@ def _photo_host(folder: Path) -> Iterator[str]:
         CACHE.mkdir(parents=True, exist_ok=True)
         decode(sorted(PICTURES.iterdir())[0].read_bytes()).resize((3024, 4032)).save(cached, quality=90)
     shutil.copy(cached, folder / _LARGE)
-    port = _free_port()
+    port = free_port()
     with _process(
         "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(folder), "--protocol", "HTTP/1.1"
     ):
@@ -139,7 +139,7 @@ def _photo_host(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def _service(origin: str) -> Iterator[tuple[str, int]]:
-    port = _free_port()
+    port = free_port()
     with _process("-m", "tests.bench.size_service", origin, str(port)) as pid:
         base = f"http://127.0.0.1:{port}"
         _until_ready(f"{base}/ready")
@@ -160,12 +160,6 @@ def _python(*arguments: str) -> str:
     command = [sys.executable, "-m", "tests.bench.size_service", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ))
     return done.stdout.strip().splitlines()[-1]
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _until_ready(url: str) -> None:

@@ -1,7 +1,6 @@
 """The bridge as a process of its own: the real program, with the library's stand-in or with the library itself."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+
+from tests.sandbox.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = Path(sys.prefix) / "bridge"  # scripts/setup.sh
@@ -27,9 +28,7 @@ class Bridge:
         self.data = folder / "data"
         self.data.mkdir(parents=True, exist_ok=True)
         (folder / "out").mkdir(exist_ok=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port("0.0.0.0")
         path = os.pathsep.join([str(STANDIN if standin else LIBRARY), str(ROOT)])
         environment = {"BRIDGE_DATA": str(self.data), "BRIDGE_PORT": str(self.port), "WEBHOOK_SECRET": secret}
         self.environment = {**os.environ, **environment, "PYTHONPATH": path, "CODE_SECONDS": "3"}

@@ -24,6 +24,7 @@ import yaml
 from tests.programs import command, on_this_machine
 from tests.render import FULL
 from tests.roles.conftest import ROOT, Rendered
+from tests.sandbox.processes import free_port
 from worker.http import requests
 
 NAME = "wearon.localhost.test"
@@ -113,11 +114,6 @@ def read(connection: http.client.HTTPConnection) -> Answer:
     return answer
 
 
-def free_port() -> int:
-    with socket.create_server((PROXY, 0)) as server:
-        return int(server.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def worker() -> Iterator[int]:
     server = ThreadingHTTPServer((PROXY, 0), Worker)
@@ -164,7 +160,7 @@ def lay_out(
     folder: Path, stack: Path, proxies: tuple[str, ...], changes: tuple[tuple[str, str], ...], worker: int
 ) -> Nginx:
     """The tree of a host, with ports, folders and upstreams of this machine."""
-    nginx = Nginx(folder, free_port(), free_port())
+    nginx = Nginx(folder, free_port(PROXY), free_port(PROXY))
     shutil.copytree(stack / "staged", folder / "live")
     for name in ("tls", "upstreams/worker", "maintenance", "acme/.well-known/acme-challenge", "tmp"):
         (folder / name).mkdir(parents=True)
@@ -179,7 +175,7 @@ def lay_out(
         ("/etc/nginx/mime.types", f"{folder}/types"),
         ("/var/www/acme", f"{folder}/acme"),
         (r"listen \[::\].*;", ""),
-        (r"listen 127.0.0.1:8081;", f"listen 127.0.0.1:{free_port()};"),
+        (r"listen 127.0.0.1:8081;", f"listen 127.0.0.1:{free_port(PROXY)};"),
         ("listen 8080", f"listen {nginx.port}"),
         ("listen 8443", f"listen {nginx.tls_port}"),
     ]
@@ -361,7 +357,7 @@ def test_limits_and_outages_say_when_to_come_back(start: Callable[..., Nginx]) -
     nginx = start(changes=FEW)
     answers = [nginx.ask("/estimate-body", "POST") for _ in range(4)]
     is_one_of_the_api(nginx, answers[-1], 429, "1")
-    nobody = start(changes=(("include ../upstreams/worker/.*", f"server {PROXY}:{free_port()};"),))
+    nobody = start(changes=(("include ../upstreams/worker/.*", f"server {PROXY}:{free_port(PROXY)};"),))
     is_one_of_the_api(nobody, nobody.ask(), 502, "5")
 
 

@@ -82,16 +82,16 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log:
         sleep(0.01)
 
 
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that no process uses at this moment, and no outgoing connection takes later.
+def free_port(address: str = "127.0.0.1") -> int:
+    """A TCP port of `address` that no process uses at this moment, and no outgoing connection takes later.
 
     Ports from the system's ephemeral range would not do: while a server is stopped, a client's connection could get its
-    port, or even connect to itself.
+    port, or even connect to itself. Hypothesis seeds `random` alike in each process: the system's own numbers differ.
     """
     while True:
-        port = random.randrange(20000, 32000)
+        port = random.SystemRandom().randrange(20000, 32000)
         with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+            probe.bind((address, port))
             return port
 
 
