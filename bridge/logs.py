@@ -8,4 +8,5 @@ from datetime import UTC, datetime
 def log(event: str, level: str = "info", **values: object) -> None:
     """Write what happened, with its values."""
     line = {"event": event, "level": level, "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"), **values}
-    print(json.dumps(line, ensure_ascii=False), file=sys.stderr, flush=True)
+    sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")  # print() ends the line in a write of its own
+    sys.stderr.flush()
