@@ -140,6 +140,29 @@ def test_inventory_without_workers_is_a_failure(play: Play, playbook: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({}, "No host is named; -e host=... takes one of wearon-1, wearon-2"),
+        ({"host": "wearon-3"}, "wearon-3 is no worker host; -e host=... takes one of wearon-1, wearon-2"),
+        ({"host": "all"}, "all is no worker host"),
+    ],
+)
+def test_removal_of_an_unknown_host_is_refused(play: Play, asked: dict[str, str], sentence: str) -> None:
+    run = play("playbooks/remove_worker.yml", groups({"wearon-1": TWO["wearon-1"]}, TWO), **asked)
+    assert run.returncode == 2
+    assert sentence in said(run)
+    assert "unreachable=1" not in said(run)
+
+
+@pytest.mark.parametrize(("force", "refused"), [({}, True), ({"force": True}, False)])
+def test_last_worker_leaves_only_by_force(play: Play, force: dict[str, bool], refused: bool) -> None:
+    hosts = groups({"wearon-1": {}}, {"wearon-1": {}})
+    run = play("playbooks/remove_worker.yml", hosts, host="wearon-1", preflight_roles=["base"], **force)
+    assert ("wearon-1 is the last worker host" in said(run)) is refused
+    assert ("unreachable=1" in said(run)) is not refused, "with force the server is asked"
+
+
+@pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         ({"grafana_smtp_from": ""}, "grafana_smtp_host needs grafana_smtp_from, the sender's e-mail address"),

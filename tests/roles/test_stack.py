@@ -14,9 +14,12 @@ from tests.programs import command, on_this_machine, runs_image_of
 from tests.render import FULL, SPARSE
 from tests.roles.conftest import Rendered
 from tests.roles.test_roles import LAYOUT
+from worker.clients import REDIS_CONNECTIONS
 
 #: A 4 GB host, without what the system itself needs; during a rollout its swap (roles/base) counts, too.
 STEADY_LIMIT_MB, ROLLOUT_LIMIT_MB = 3400, 4300
+#: More than Celery's own in a worker: its pool has 2 (worker/generation/celery_app.py).
+CELERY_CONNECTIONS = 20
 #: 1.8 GB; while a rollout runs two workers, the swap file helps.
 SMALL_LIMIT_MB = 1716
 
@@ -26,19 +29,23 @@ def megabytes(limit: str) -> int:
     return int(number) * (1024 if unit == "g" else 1)
 
 
+#: With the server eight hosts; the play of the second run takes one more out (playbooks/remove_worker.yml).
+WORKERS = ["beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
+
+
 @pytest.fixture(scope="module")
 def two_runs(render: Callable[..., Rendered]) -> list[Path]:
     """Files of a server with further workers, rendered by two runs whose sets have different orders."""
-    folders, workers = [], ["beta", "gamma", "delta"]
-    for seed in ("1", "2"):
+    folders = []
+    for seed, workers, leaving in (("1", WORKERS, ""), ("2", [*WORKERS[:3], "leaver", *WORKERS[3:]], "leaver")):
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("PYTHONHASHSEED", seed)
-            stack = render("production", further_workers=workers, private_address="10.0.0.1", run=seed)
+            stack = render("production", further_workers=workers, server_address="10.0.0.1", leaving_host=leaving)
             folders.append(stack.folder)
     return folders
 
 
-def test_two_runs_render_the_same_bytes(two_runs: list[Path]) -> None:
+def test_two_runs_render_the_same_bytes_and_nothing_of_a_host_that_left(two_runs: list[Path]) -> None:
     """Sets have another order in each run; without a sort a second site.yml changes files now and then."""
     runs = []
     for folder in two_runs:
@@ -46,6 +53,23 @@ def test_two_runs_render_the_same_bytes(two_runs: list[Path]) -> None:
         runs.append({name: text.replace(str(folder), "") for name, text in files.items()})
     assert "delta" in str(runs[0])
     assert runs[0] == runs[1]
+
+
+def test_eight_hosts_are_routed_to_and_scraped_and_fit_redis(two_runs: list[Path]) -> None:
+    folder, addresses = two_runs[0], [f"10.0.1.{number}" for number in range(1, 8)]
+    upstreams = {path.stem: path.read_text() for path in (folder / "nginx/upstreams/worker").glob("*.conf")}
+    hosts = dict(zip(WORKERS, addresses, strict=True))
+    assert all(f"server {address}:8001 max_fails=2" in upstreams[name] for name, address in hosts.items())
+    assert "server 172.30.250.11:8000 max_fails=0" in upstreams["wearon-1"]
+
+    groups = yaml.safe_load((folder / "prometheus/targets.d/worker.yml").read_text())
+    scraped = {(one["labels"]["host"], *one["targets"]) for one in groups}
+    assert {(name, f"{address}:{port}") for name, address in hosts.items() for port in (8001, 8002)} < scraped
+    assert len(scraped) == len(groups) == 2 * 8
+
+    redis = (folder / "redis/conf/redis.conf").read_text()
+    connections = int(re.search(r"^maxclients (\d+)$", redis, re.M)[1])  # type: ignore[index]
+    assert connections > 2 * 8 * (2 * REDIS_CONNECTIONS + CELERY_CONNECTIONS), "both colours during a rollout"
 
 
 def test_every_service_is_confined(rendered: Rendered) -> None:

@@ -40,7 +40,7 @@ def plan(job: host.Job) -> dict[str, Any]:
         "idle": idle,
         "serving_runs": _runs(state),
         "idle_runs": _runs(found.get(idle, {})),
-        # An earlier rollout did not come to its end: the old colour stands behind the new one, or left something.
+        # An earlier rollout or removal did not come to its end: see read_upstream; or the old colour left something.
         "watching": watching,
         "unfinished": watching or idle in found or bool(host.leftovers(job, idle)),
         "present": present,
@@ -55,14 +55,17 @@ def plan(job: host.Job) -> dict[str, Any]:
 
 
 def read_upstream(job: host.Job) -> tuple[str, bool]:
-    """Return the colour that serves, blue on a new host, and True if the other one stands behind it."""
+    """Return the colour that serves, blue on a new host, and True if the record has to be settled.
+
+    The other colour stands behind it, or the host was leaving the service.
+    """
     colours = re.findall(r"# *(\w*)$", job["upstream"], re.MULTILINE)
     if job["upstream"].strip() and (not colours or colours[0] not in COLOURS):
         host.refuse(
             f"The upstream file of {job['host']} on the server names no colour but {' or '.join(COLOURS)}: "
             f"{job['upstream'][:200]!r}. Write `# blue` behind the address that serves, and run this again"
         )
-    return (colours or COLOURS)[0], "backup" in job["upstream"]
+    return (colours or COLOURS)[0], any(word in job["upstream"] for word in ("backup", " down;"))
 
 
 def read_recipes(job: host.Job) -> dict[str, Any]:

@@ -1,0 +1,56 @@
+"""The second host leaves: first alive, then, after it came back, dead. Runs before the secrets change (test_rotation)."""
+
+import json
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+import testinfra
+
+from tests.molecule.hosts import Played, StackRedis, docker
+from tests.sandbox.producer import Producer
+from tests.sandbox.records import Records
+from tests.sandbox.remote import OpenAIRemote
+
+FIRST, SECOND = testinfra.get_host("docker://first"), testinfra.get_host("docker://second")
+MARKER = "while the second host leaves"
+
+
+@pytest.fixture
+def slow_generations(sandbox: dict[str, str]) -> Iterator[None]:
+    """Those with MARKER in their prompt are in flight when the host leaves."""
+    address = urlsplit(sandbox["openai_url"])
+    openai = OpenAIRemote(f"{address.scheme}://{address.netloc}")
+    rule = openai.fault("slow", contains=MARKER, delay=20)
+    yield
+    openai.clear(rule)
+
+
+def instances() -> list[str]:
+    worker = FIRST.check_output("docker ps --quiet --filter label=wearon.colour --filter status=running")
+    answer = FIRST.check_output(f"docker exec {worker} python3 -m worker queue --json")
+    return [one["name"] for one in json.loads(answer)["instances"]]
+
+
+@pytest.mark.usefixtures("slow_generations")
+def test_host_that_leaves_costs_no_message_and_leaves_nothing(
+    play: Callable[..., Played], records: Records, sandbox: dict[str, str]
+) -> None:
+    photos = [f"{sandbox['photos_url']}/{name}.jpg" for name in ("person", "garment")]
+    producer = Producer(records.database, StackRedis(FIRST), photos)  # type: ignore[arg-type]
+    queued = [producer.b2c(prompt=f"{MARKER} {number}") for number in range(8)]
+
+    run = play("remove_worker", "-e", "host=second")
+
+    assert run.code == 0, run.text
+    assert "Redis has nothing of second any more" in run.text
+    for one in queued:
+        session = records.settled("b2c", one.session_id, timeout=120)
+        assert session["status"] == "completed", session["error_message"]
+        assert records.balance_changes(one.owner_id) == [10, -1]
+    assert all("-first-" in name for name in instances())
+    assert SECOND.check_output("docker ps --all --quiet") == ""
+    files = "/opt/wearon/nginx/upstreams/worker /opt/wearon/prometheus/targets.d /opt/wearon/firewall.nft"
+    assert "second" not in FIRST.run(f"grep -rl second {files}").stdout
+    second = docker("inspect", "-f", "{{.NetworkSettings.Networks.testbed.IPAddress}}", "second")
+    assert second not in FIRST.check_output("nft list ruleset")
