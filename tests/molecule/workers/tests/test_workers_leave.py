@@ -1,4 +1,4 @@
-"""The second host leaves: first alive, then, after it came back, dead. Runs before the secrets change (test_rotation)."""
+"""The second host leaves. The tests of this file are the last ones: the host does not come back."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -13,6 +13,8 @@ from tests.sandbox.records import Records
 from tests.sandbox.remote import OpenAIRemote
 
 FIRST, SECOND = testinfra.get_host("docker://first"), testinfra.get_host("docker://second")
+#: The password of test_rotation.
+REMOVAL = json.dumps({"host": "second", "redis_password": "rotated-rotated-rotated-rotated"})
 MARKER = "while the second host leaves"
 
 
@@ -40,7 +42,7 @@ def test_host_that_leaves_costs_no_message_and_leaves_nothing(
     producer = Producer(records.database, StackRedis(FIRST), photos)  # type: ignore[arg-type]
     queued = [producer.b2c(prompt=f"{MARKER} {number}") for number in range(8)]
 
-    run = play("remove_worker", "-e", "host=second")
+    run = play("remove_worker", "-e", REMOVAL)
 
     assert run.code == 0, run.text
     assert "Redis has nothing of second any more" in run.text
@@ -50,7 +52,17 @@ def test_host_that_leaves_costs_no_message_and_leaves_nothing(
         assert records.balance_changes(one.owner_id) == [10, -1]
     assert all("-first-" in name for name in instances())
     assert SECOND.check_output("docker ps --all --quiet") == ""
-    files = "/opt/wearon/nginx/upstreams/worker /opt/wearon/prometheus/targets.d /opt/wearon/firewall.nft"
-    assert "second" not in FIRST.run(f"grep -rl second {files}").stdout
+    assert FIRST.run("grep -r second /opt/wearon/nginx/upstreams/worker /opt/wearon/prometheus/targets.d").stdout == ""
     second = docker("inspect", "-f", "{{.NetworkSettings.Networks.testbed.IPAddress}}", "second")
     assert second not in FIRST.check_output("nft list ruleset")
+
+
+def test_removal_of_a_dead_host_changes_nothing_more(play: Callable[..., Played]) -> None:
+    docker("pause", "second")
+    try:
+        run = play("remove_worker", "-e", REMOVAL)
+    finally:
+        docker("unpause", "second")
+    assert (run.code, run.changed) == (0, 0), run.text
+    assert "second does not answer: nothing was stopped there" in " ".join(run.text.split())
+    assert "Delete second from group" in run.text
