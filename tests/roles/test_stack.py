@@ -153,6 +153,16 @@ def test_managed_redis_leaves_no_own_one_and_needs_no_password_of_ours(render: C
     assert "redis" not in render("local", **SPARSE).services()
 
 
+def test_archive_names_the_queue_of_a_managed_redis_as_missing(render: Callable[..., Rendered], tmp_path: Path) -> None:
+    hook = render("local", **SPARSE).folder / "backup.d/redis"
+    for verb in ("save", "restore", "check"):
+        said = subprocess.run(["sh", hook, verb, tmp_path], capture_output=True, text=True, check=True).stdout
+        assert ("The queue is not in this archive" in said) is (verb != "check")
+    assert "its provider makes the backups" in (tmp_path / "managed.txt").read_text()
+    own = render("local").folder / "backup.d/redis"
+    assert subprocess.run(["sh", own, "restore", tmp_path], check=False).returncode == 0, "the queue stays as it is"
+
+
 def test_compose_accepts_the_project(rendered: Rendered) -> None:
     is_accepted(on_this_machine("docker-compose"), "-f", rendered.project(), "config", "--quiet")
 
