@@ -3,6 +3,7 @@
 import base64
 import configparser
 import importlib.util
+import json
 import os
 import re
 import ssl
