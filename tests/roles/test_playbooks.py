@@ -93,6 +93,8 @@ def test_private_address_is_one_of_ipv4(play: Play, address: str) -> None:
         ("worker", "worker_redis_url", "redis://default:secret@203.0.113.10:6379/0"),
         ("worker", "worker_concurrency", "many"),
         ("redis", "redis_password", "short"),
+        ("redis", "redis_maxclients", 100),
+        ("worker", "worker_replicas", 9),
         ("base", "base_ssh_public_keys", []),
         ("nginx", "nginx_server_names", ["https://x"]),
         ("nginx", "nginx_trusted_proxies", "cloudflare"),

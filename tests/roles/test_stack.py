@@ -12,7 +12,7 @@ import yaml
 
 from tests.programs import command, on_this_machine, runs_image_of
 from tests.render import FULL, SPARSE
-from tests.roles.conftest import Rendered
+from tests.roles.conftest import ROOT, Rendered
 from tests.roles.test_roles import LAYOUT
 from worker.clients import REDIS_CONNECTIONS
 
@@ -40,7 +40,8 @@ def two_runs(render: Callable[..., Rendered]) -> list[Path]:
     for seed, workers, leaving in (("1", WORKERS, ""), ("2", [*WORKERS[:3], "leaver", *WORKERS[3:]], "leaver")):
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("PYTHONHASHSEED", seed)
-            stack = render("production", further_workers=workers, server_address="10.0.0.1", leaving_host=leaving)
+            hosts = {"further_workers": workers, "server_address": "10.0.0.1", "leaving_host": leaving}
+            stack = render("production", **hosts, worker_replicas=2, redis_maxclients=2000)
             folders.append(stack.folder)
     return folders
 
@@ -55,21 +56,33 @@ def test_two_runs_render_the_same_bytes_and_nothing_of_a_host_that_left(two_runs
     assert runs[0] == runs[1]
 
 
-def test_eight_hosts_are_routed_to_and_scraped_and_fit_redis(two_runs: list[Path]) -> None:
+def test_eight_hosts_with_two_workers_each_are_routed_to_and_scraped(two_runs: list[Path]) -> None:
     folder, addresses = two_runs[0], [f"10.0.1.{number}" for number in range(1, 8)]
-    upstreams = {path.stem: path.read_text() for path in (folder / "nginx/upstreams/worker").glob("*.conf")}
-    hosts = dict(zip(WORKERS, addresses, strict=True))
-    assert all(f"server {address}:8001 max_fails=2" in upstreams[name] for name, address in hosts.items())
-    assert "server 172.30.250.11:8000 max_fails=0" in upstreams["wearon-1"]
+    places = {name: (f"{address}:8001", f"{address}:8011") for name, address in zip(WORKERS, addresses, strict=True)}
+    places["wearon-1"] = ("172.30.250.11:8000", "172.30.250.21:8000")
+    for name, servers in places.items():
+        upstream = (folder / f"nginx/upstreams/worker/{name}.conf").read_text()
+        assert re.findall(r"^server (\S+) max_fails=2 fail_timeout=5s; # blue$", upstream, re.M) == [*servers], name
 
     groups = yaml.safe_load((folder / "prometheus/targets.d/worker.yml").read_text())
-    scraped = {(one["labels"]["host"], *one["targets"]) for one in groups}
-    assert {(name, f"{address}:{port}") for name, address in hosts.items() for port in (8001, 8002)} < scraped
-    assert len(scraped) == len(groups) == 2 * 8
+    scraped = {tuple(one["labels"][it] for it in ("host", "colour", "replica")): one["targets"][0] for one in groups}
+    assert len(scraped) == len(groups) == 8 * 2 * 2
+    assert scraped["wearon-1", "green", "2"] == "worker-green-2:8000"
+    assert scraped["theta", "green", "2"] == "10.0.1.7:8012"
 
-    redis = (folder / "redis/conf/redis.conf").read_text()
-    connections = int(re.search(r"^maxclients (\d+)$", redis, re.M)[1])  # type: ignore[index]
-    assert connections > 2 * 8 * (2 * REDIS_CONNECTIONS + CELERY_CONNECTIONS), "both colours during a rollout"
+
+def test_replicas_differ_in_nothing_but_their_place(two_runs: list[Path]) -> None:
+    services = yaml.safe_load((two_runs[0] / "compose.d/worker.yml").read_text())["services"]
+    assert [*services] == ["worker-blue", "worker-green", "worker-blue-2", "worker-green-2"]
+    second = json.dumps(services["worker-blue-2"]).replace("worker-blue-2-", "worker-blue-").replace("250.21", "250.11")
+    assert second == json.dumps(services["worker-blue"])
+
+
+def test_redis_has_connections_for_eight_hosts_in_the_middle_of_a_rollout() -> None:
+    needed = int(re.search(r"2 \* (\d+) \* workers", (ROOT / "roles/redis/tasks/preflight.yml").read_text())[1])  # type: ignore[index]
+    assert needed > 2 * REDIS_CONNECTIONS + CELERY_CONNECTIONS
+    defaults = yaml.safe_load((ROOT / "roles/redis/defaults/main.yml").read_text())
+    assert defaults["redis_maxclients"] >= 8 * 2 * needed
 
 
 def test_every_service_is_confined(rendered: Rendered) -> None:
