@@ -279,6 +279,43 @@ def test_deployment_is_logged_and_releases_its_lock_however_it_ends(
     assert all(re.match(r"[0-9a-f]{12}", one["commit"]) and one["seconds"] < 100 for one in ended[::2])
 
 
+def test_dead_host_is_taken_out_by_the_others(play: Play, tmp_path: Path) -> None:
+    """This machine is all hosts, the roles of the stack are taken out, and the engine only tells what is in Redis."""
+    for name in ("group_vars", "callback_plugins", "lock.yml", "unlock.yml", "any_workers.yml", "finish_removal.yml"):
+        (tmp_path / name).symlink_to(ROOT / "playbooks" / name)
+    shutil.copy(ROOT / "playbooks/remove_worker.yml", tmp_path)
+    lock = {"ansible.builtin.import_playbook": "lock.yml", "vars": {"__bare": True}}
+    (tmp_path / "check_input.yml").write_text(yaml.safe_dump([lock]))
+    told = {"name": "Tell", "ansible.builtin.debug": {"msg": "they are {{ all_hosts }}"}}
+    told_here = {"hosts": "{{ playing_hosts }}", "gather_facts": False, "tasks": [told]}
+    (tmp_path / "apply_stack.yml").write_text(yaml.safe_dump([told_here]))
+    instances = [{"name": "worker-blue-here-0123abcd", "alive": True, "claimed": 1}]
+    programs = {
+        "docker": f"echo '{json.dumps({'instances': instances})}'",
+        "wearon/bin/activate-nginx": "echo reloaded",
+    }
+    for name, body in programs.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    record = tmp_path / "wearon/nginx/upstreams/worker/gone.conf"
+    record.parent.mkdir(parents=True)
+    record.write_text("server 10.0.0.9:8001 max_fails=2 fail_timeout=5s; # blue\n")
+    here = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
+    workers = {"here": here, "gone": {**NOWHERE, "private_address": "10.0.0.9"}}
+    hosts = {"server": {"hosts": {"here": here}}, "workers": {"hosts": workers}}
+
+    places = {"project_dir": str(tmp_path / "wearon"), "__worker_programs": str(tmp_path / "programs")}
+    run = play(str(tmp_path / "remove_worker.yml"), hosts, host="gone", **places)
+
+    assert run.returncode == 0, said(run)
+    assert record.read_text() == "server 10.0.0.9:8001 down; # blue\n"
+    assert "they are ['here']" in said(run)
+    assert "gone does not answer: nothing was stopped there" in said(run)
+    assert "Redis has nothing of gone any more" in said(run)
+    assert not (tmp_path / "wearon/rollout.lock").exists()
+
+
 def test_new_password_of_redis_reaches_every_role_that_has_it() -> None:
     """The tags of docs/deploy.md reach every role with the password: Redis refuses the old one at the end."""
     tags = set(re.search(r"`--tags (\S+)` is enough", (ROOT / "docs/deploy.md").read_text())[1].split(","))  # type: ignore[index]
