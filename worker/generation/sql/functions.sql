@@ -408,22 +408,22 @@ begin
 end $$;
 
 -- Results of each prompt version since a moment, of one store or of all sessions; the 50 versions with most sessions.
--- "seconds" and "cost_usd" are of completed sessions: their number, sum and sum of squares.
+-- "seconds" and "cost_usd" are of completed sessions: their number, mean and variance.
 create or replace function public.wearon_prompt_results(p_since timestamptz, p_store_id uuid default null)
 returns jsonb language sql stable set search_path = public, pg_temp as $$
     select jsonb_build_object('versions', coalesce(jsonb_agg(jsonb_build_object(
         'version', prompt_version, 'ended', ended, 'completed', completed, 'blocked', blocked,
-        'seconds', jsonb_build_array(timed, seconds, seconds_squared),
-        'cost_usd', jsonb_build_array(priced, cost, cost_squared)) order by ended desc, prompt_version), '[]'))
+        'seconds', jsonb_build_array(timed, seconds, seconds_variance),
+        'cost_usd', jsonb_build_array(priced, cost, cost_variance)) order by ended desc, prompt_version), '[]'))
     from (
         select prompt_version, count(*) as ended, count(*) filter (where result = 'completed') as completed,
             count(*) filter (where result = 'moderation_blocked') as blocked,
             count(processing_time_ms) filter (where result = 'completed') as timed,
-            coalesce(sum(processing_time_ms / 1000) filter (where result = 'completed'), 0) as seconds,
-            coalesce(sum((processing_time_ms / 1000) ^ 2) filter (where result = 'completed'), 0) as seconds_squared,
+            avg(processing_time_ms / 1000) filter (where result = 'completed') as seconds,
+            var_samp(processing_time_ms / 1000) filter (where result = 'completed') as seconds_variance,
             count(cost_usd) filter (where result = 'completed') as priced,
-            coalesce(sum(cost_usd) filter (where result = 'completed'), 0) as cost,
-            coalesce(sum(cost_usd ^ 2) filter (where result = 'completed'), 0) as cost_squared
+            avg(cost_usd) filter (where result = 'completed') as cost,
+            var_samp(cost_usd) filter (where result = 'completed') as cost_variance
         from wearon.session_events
         where told_at >= p_since and prompt_version is not null and (p_store_id is null or store_id = p_store_id)
         group by prompt_version order by count(*) desc, prompt_version limit 50
