@@ -39,16 +39,20 @@ AUDIT_LOCK = "wearon:audit:lock"
 DATA_LIFE = "wearon:data-life"
 DATA_LIFE_PLACE = "wearon:data-life:place"
 DATA_LIFE_LOCK = "wearon:data-life:lock"
+#: State of each prompt version that was paused or resumed, results of the experiment for the metrics, and its lock.
+PROMPTS = "wearon:prompts"
+PROMPT_RESULTS = "wearon:prompts:results"
+PROMPT_LOCK = "wearon:prompts:lock"
 #: Held by the one instance that sweeps.
 SWEEP_LOCK = "wearon:sweep:lock"
 
 
 _TYPES = {
     **dict.fromkeys((QUEUE, DEAD, PAUSES, OPENAI_ANSWERS), "list"),
-    **dict.fromkeys((SETTLEMENTS, REJECTED, LANES_CLOCK), "hash"),
+    **dict.fromkeys((SETTLEMENTS, REJECTED, LANES_CLOCK, PROMPTS), "hash"),
     **dict.fromkeys((DEAD_BYTES, DEAD_DROPPED, INTAKE_STOPPED, INTAKE_STOPPED_SINCE), "string"),
     **dict.fromkeys((PAUSE, OPENAI_SERVED, AUDIT, AUDIT_LOCK, SWEEP_LOCK, LANES_RETURNED), "string"),
-    **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK), "string"),
+    **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK, PROMPT_RESULTS, PROMPT_LOCK), "string"),
     INSTANCES: "set",
     **dict.fromkeys((LIMITER, LANES, LANES_MESSAGES), "zset"),
 }
