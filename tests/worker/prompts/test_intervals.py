@@ -48,8 +48,8 @@ def test_a_difference_has_newcombes_limits(
     [(2, 12.706), (3, 4.303), (4, 3.182), (5, 2.776), (6, 2.571), (10, 2.262), (30, 2.045), (1001, 1.962)],
 )
 def test_a_mean_has_students_limits(count: int, t: float) -> None:
-    found, half = mean(count, 5.0, 4.0), t * 2 / count**0.5
-    assert (found.low, found.high) == pytest.approx((5 - half, 5 + half), rel=5e-3)
+    found = mean(count, 5.0, 4.0)
+    assert (5 - found.low, found.high - 5) == pytest.approx((t * 2 / count**0.5,) * 2, rel=5e-3)
 
 
 def test_no_case_shows_nothing() -> None:
