@@ -32,6 +32,12 @@ class Experiment:
         return bool(self.weights or self.stores)
 
     @property
+    def name(self) -> str:
+        """The same for instances with the same weights."""
+        weights = [self.weights, *(self.stores[store] for store in sorted(self.stores))]
+        return sha256(repr([sorted(each.items()) for each in weights]).encode()).hexdigest()[:8]
+
+    @property
     def versions(self) -> list[str]:
         """Versions that some session may get."""
         return sorted({version for weights in (self.weights, *self.stores.values()) for version in weights})

@@ -5,6 +5,8 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import httpx
@@ -18,7 +20,7 @@ from tests.sandbox import Sandbox
 from worker import clients
 from worker.generation import keys
 from worker.generation.leases import Lease
-from worker.generation.marks import Mark, Stage
+from worker.generation.marks import Mark, Receipt, Stage
 from worker.generation.message import GenerationMessage
 from worker.generation.prompts.choice import PromptChoice
 from worker.generation.prompts.pauses import PromptPauses, State
@@ -26,6 +28,7 @@ from worker.generation.prompts.tally import tally
 from worker.generation.prompts.view import PromptView
 from worker.generation.prompts.watch import PromptWatch
 from worker.generation.run import Run
+from worker.generation.steps import Steps
 from worker.prompts.experiment import Experiment
 from worker.settings import Settings
 
@@ -146,7 +149,7 @@ async def test_a_full_redis_takes_the_pause(
 
 
 async def test_one_instance_looks_for_all(redis: Redis, database: AsyncPostgrestClient, planted: None) -> None:
-    await redis.set(keys.PROMPT_LOCK, 1)
+    await redis.set(keys.prompt_lock(EXPERIMENT.name), 1)
     await PromptWatch(EXPERIMENT, database, redis).look_if_due()
     assert await PromptPauses(redis).paused() == frozenset()
 
@@ -158,7 +161,7 @@ async def test_a_watch_without_redis_or_database_is_logged_once_and_goes_on(
     sandbox.gateway.fault("replaced", on="rpc/wearon_prompt_results", times=2, body={"versions": [{"version": B}]})
     with capture_logs() as logs:
         for _ in range(3):
-            await redis.delete(keys.PROMPT_LOCK)
+            await redis.delete(keys.prompt_lock(EXPERIMENT.name))
             await watch.look_if_due()
     assert [line["event"] for line in logs] == ["prompt_watch_failed", "prompt_paused"]
 
@@ -169,7 +172,7 @@ async def test_an_odd_entry_pauses_nothing_and_can_be_replaced(redis: Redis) -> 
         await redis.hset(keys.PROMPTS, B, kept)
         assert await pauses.paused() == frozenset()
     assert await pauses.set(B, (await pauses.states())[B], "by hand", paused=True)
-    await redis.set(keys.PROMPT_RESULTS, "[1]")
+    await redis.hset(keys.PROMPT_RESULTS, B, "[1]")
     assert all(math.isnan(sample.value) for sample in await samples(redis, "wearon_prompt_estimate"))
 
 
@@ -207,3 +210,39 @@ async def test_a_choice_costs_less_than_a_millisecond(sandbox: Sandbox, redis: R
         await choice.choose(run)
         spent.append(time.perf_counter() - began_at)
     assert min(spent) < 0.001
+
+
+async def test_instances_with_different_settings_watch_their_own_experiment(
+    redis: Redis, database: AsyncPostgrestClient, planted: None
+) -> None:
+    other = Experiment({A: 1, "worker-1": 1})
+    for experiment in (other, EXPERIMENT):
+        await PromptWatch(experiment, database, redis).look_if_due()
+    assert await PromptPauses(redis).paused() == {B}
+    found = {sample.labels["version"]: sample.value for sample in await samples(redis, "wearon_prompt_sessions", other)}
+    assert found == {A: 1800, B: 0, "worker-1": 0, "as-sent": 0}
+
+
+@pytest.mark.parametrize("version", [B, "of-another-package"])
+async def test_a_rescued_picture_counts_for_the_prompt_that_made_it(sandbox: Sandbox, version: str) -> None:
+    message = GenerationMessage(**sandbox.producer.b2c(push=False).message)
+    mark = Mark(Stage.PAID, receipt=Receipt(model="a model", prompt_version=version))
+    run, unused = Run(message, Lease(message.session_id, "token", mark)), cast("Any", None)
+
+    async def find(_: Run) -> str:
+        return "https://x/a.jpg"
+
+    delivery = cast("Any", SimpleNamespace(find=find))
+    steps = Steps(fetcher=unused, paid_call=unused, starts=unused, delivery=delivery, concurrency=1, threads=unused)
+    assert (await steps.rescue(run)).facts["prompt_version"] == version
+
+
+async def test_a_text_that_may_be_a_new_default_of_the_app_is_told_once(sandbox: Sandbox, redis: Redis) -> None:
+    choice = PromptChoice(EXPERIMENT, PromptPauses(redis))
+    begins = "virtual TRY-ON: Using\nthe provided images:"
+    with capture_logs() as logs:
+        for sent in (f"{begins} one", "My own", f"{begins} two"):
+            message = GenerationMessage(**sandbox.producer.b2c(prompt=sent, push=False).message)
+            await choice.choose(Run(message, Lease(message.session_id, "token", Mark(Stage.STARTED))))
+    assert [line["event"] for line in logs] == ["prompt_default_unknown"]
+    assert "provided" not in str(logs)

@@ -5,6 +5,7 @@ import asyncio
 from redis.exceptions import RedisError
 
 from worker.generation import odd
+from worker.generation.channel import Channel
 from worker.generation.prompts.pauses import PromptPauses
 from worker.generation.retrying import until_available
 from worker.generation.run import Run
@@ -32,9 +33,8 @@ class PromptChoice:
         if self._experiment and self._paused is None:
             await until_available(self._look)
         message = run.message
-        choice = self._experiment.choose(
-            message.session_id, message.store_id, message.prompt, self._paused or frozenset()
-        )
+        store = message.store_id if message.channel is Channel.B2B else None
+        choice = self._experiment.choose(message.session_id, store, message.prompt, self._paused or frozenset())
         run.facts["prompt_version"] = choice.version
         if self._experiment and choice.version.startswith("message-"):
             self._look_for_defaults(choice)

@@ -41,11 +41,11 @@ class PromptView:
         return [paused, sessions, estimate]
 
     async def _results(self) -> dict[str, Results]:
-        kept = await self._redis.get(keys.PROMPT_RESULTS)
-        try:
-            found = [Results.read(entry) for entry in json.loads(kept or b"[]")]
-        except (ValueError, TypeError, KeyError) as error:
-            odd.note("value", keys.PROMPT_RESULTS, error)
-            return {}
-        # Another instance may have other settings.
-        return {results.version: results for results in found if results.version in self._experiment.versions}
+        versions = self._experiment.versions
+        found = {}
+        for version, kept in zip(versions, await self._redis.hmget(keys.PROMPT_RESULTS, versions), strict=True):
+            try:
+                found[version] = Results.read(json.loads(kept)) if kept else Results(version)
+            except (ValueError, TypeError, KeyError) as error:
+                odd.note("value", f"{keys.PROMPT_RESULTS} {version}", error)
+        return found

@@ -71,12 +71,13 @@ class PromptWatch:
             ours, theirs = (judged.get(name, Results(name)) for name in (version, control))
             if ours.must_pause(theirs):
                 await self._pause(ours, theirs, state)
-        kept = json.dumps([asdict(found.get(version, Results(version))) for version in self._experiment.versions])
-        await insist(self._redis, "SET", keys.PROMPT_RESULTS, kept)
+        for version in self._experiment.versions:
+            kept = json.dumps(asdict(found.get(version, Results(version))))
+            await insist(self._redis, "HSET", keys.PROMPT_RESULTS, version, kept)
 
     async def _is_due(self) -> bool:
         try:
-            return bool(await self._redis.set(keys.PROMPT_LOCK, 1, nx=True, ex=_LOCK_SECONDS))
+            return bool(await self._redis.set(keys.prompt_lock(self._experiment.name), 1, nx=True, ex=_LOCK_SECONDS))
         except OutOfMemoryError:  # a full Redis keeps no lock; each instance looks then
             return True
 
