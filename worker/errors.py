@@ -18,7 +18,8 @@ WorkerError
     ├── Postponed            no customer is failed for it: the session waits in the queue again, the intake pauses
     │   ├── AccountRefused   OpenAI or Supabase refuses our account: no money, no permission, no bucket
     │   ├── ServiceOutage    OpenAI fails, or does not answer, after all retries
-    │   └── Paused           the intake is paused; the paid call was not made
+    │   ├── Paused           the intake is paused; the paid call was not made
+    │   └── Preempted        others need the slot or the calls of bulk; the paid call was not made
     ├── EditFailed           any other final answer of OpenAI
     ├── StorageFailed        the finished picture could not be stored
     ├── MessageRefused       the message is invalid or names the wrong owner
@@ -137,6 +138,10 @@ class ServiceOutage(Postponed):
 
 class Paused(Postponed):
     """The intake is paused and this session is not the probe; `reason` is the pause's."""
+
+
+class Preempted(Postponed):
+    """Bulk waits again; the intake goes on."""
 
 
 class EditFailed(GenerationError):

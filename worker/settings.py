@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     lane_weights: Annotated[dict[str, float], NoDecode, _Json] = {"b2c": 5}
     #: Largest share of all slots for one lane while others wait.
     lane_max_running: float = Field(default=0.5, gt=0, le=1)
+    #: Largest share of an instance's slots, and of the account's calls a minute, for bulk; its time to live.
+    bulk_share: float = Field(default=0.8, gt=0, le=1)
+    bulk_ttl_seconds: int = Field(default=24 * 3600, ge=60, le=7 * 24 * 3600)
     #: A message without a consent_version, or without age_verified, is failed and refunded before any download.
     require_consent: bool = False
     #: While this file exists nothing is taken from the queue: a rollout's new container waits until it has passed.

@@ -11,6 +11,8 @@ LANES = "wearon:lanes"
 LANES_MESSAGES = "wearon:lanes:messages"
 LANES_CLOCK = "wearon:lanes:clock"
 LANES_RETURNED = "wearon:lanes:returned"
+#: Sessions whose message is bulk and has not ended (sorted set, by when it was sorted).
+BULK_SESSIONS = "wearon:lanes:bulk"
 #: Messages that could not be used, newest first, their size, and how many of the oldest had to make room.
 DEAD = f"{QUEUE}:dead"
 DEAD_BYTES = f"{QUEUE}:dead:bytes"
@@ -50,7 +52,7 @@ _TYPES = {
     **dict.fromkeys((PAUSE, OPENAI_SERVED, AUDIT, AUDIT_LOCK, SWEEP_LOCK, LANES_RETURNED), "string"),
     **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK), "string"),
     INSTANCES: "set",
-    **dict.fromkeys((LIMITER, LANES, LANES_MESSAGES), "zset"),
+    **dict.fromkeys((LIMITER, LANES, LANES_MESSAGES, BULK_SESSIONS), "zset"),
 }
 #: Of keys for one instance or session.
 _FAMILIES = {"claimed": "list", "celery": "list", "alive": "string", "lease": "string", "begun": "string"}
