@@ -26,6 +26,7 @@ WorkerError
     ├── ConsentMissing       the message names no consent or no verified age, and REQUIRE_CONSENT asks for both
     ├── MessageExpired       the message waited longer than its time to live
     ├── DeadlineExceeded     the generation took longer than its deadline
+    ├── Cancelled            an operator has cancelled the bulk before it began
     ├── Orphaned             no message accounts for the session
     └── WorkerLost           the worker died or was told to let go in the middle of it
 
@@ -181,3 +182,8 @@ class WorkerLost(GenerationError):
 class Orphaned(GenerationError):
     reason = "orphaned"
     user_message = "Your try-on could not be started. Please try again."
+
+
+class Cancelled(GenerationError):
+    reason = "cancelled"
+    user_message = "This try-on was cancelled before it began. Your credit has been returned."

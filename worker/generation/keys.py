@@ -56,6 +56,7 @@ _TYPES = {
 }
 #: Of keys for one instance or session.
 _FAMILIES = {"claimed": "list", "celery": "list", "alive": "string", "lease": "string", "begun": "string"}
+_FAMILIES |= {"bulk": "string", "bulk-pushed": "string", "bulk-cancelled": "string", "bulk-taken": "set"}
 _FAMILIES |= {"deaths": "set", "failures": "hash", "running": "hash", "ended": "hash"}
 
 
@@ -109,3 +110,23 @@ def deaths(session_id: UUID | str) -> str:
 def failures(session_id: UUID | str) -> str:
     """Count of failures of OpenAI for this session while it served others."""
     return f"wearon:failures:{session_id}"
+
+
+def bulk(manifest_id: str) -> str:
+    """A manifest of bulk that was submitted, as JSON."""
+    return f"wearon:bulk:{manifest_id}"
+
+
+def bulk_pushed(manifest_id: str) -> str:
+    """Bits of the rows whose message was pushed."""
+    return f"wearon:bulk-pushed:{manifest_id}"
+
+
+def bulk_cancelled(manifest_id: str) -> str:
+    """Exists once the manifest was cancelled."""
+    return f"wearon:bulk-cancelled:{manifest_id}"
+
+
+def bulk_taken(manifest_id: str) -> str:
+    """Set of the sessions whose waiting message the cancellation has taken away."""
+    return f"wearon:bulk-taken:{manifest_id}"
