@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,26 @@ from tests.integration.conftest import QUICK
 from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import QUEUE
+from worker.cli.main import main
 
-Submit = Callable[..., subprocess.CompletedProcess[str]]
 
-
-def start(world: Sandbox, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+def start(world: Sandbox, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "worker", *arguments]
     pipes: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
-    environment = {**os.environ, **world.env(**environment)}
-    return subprocess.Popen(command, env=environment, text=True, stdin=subprocess.DEVNULL, **pipes)
+    return subprocess.Popen(command, env={**os.environ, **world.env()}, text=True, stdin=subprocess.DEVNULL, **pipes)
 
 
-def run(world: Sandbox, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    process = start(world, *arguments, **environment)
-    out, err = process.communicate(timeout=90)
-    assert "Traceback" not in err, err
-    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+def run(world: Sandbox, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process, which costs a fifth of a process of its own."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        for name, value in world.env().items():
+            patch.setenv(name, value)
+        try:
+            code = main(list(arguments))
+        except SystemExit as end:
+            code = end.code
+    return subprocess.CompletedProcess(arguments, int(code or 0), out.getvalue(), err.getvalue())
 
 
 def manifest(world: Sandbox, folder: Path, rows: int) -> str:

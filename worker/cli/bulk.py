@@ -1,8 +1,6 @@
 """`wearon-worker bulk`: queue a manifest of try-ons of one store, follow, cancel and collect them."""
 
 import asyncio
-import csv
-import io
 import json
 import re
 import sys
@@ -22,21 +20,22 @@ from rich.console import Console
 from rich.progress import Progress
 
 from worker import clients
+from worker.cli.bulk_text import as_csv, summary, told
 from worker.cli.options import opened_redis
 from worker.errors import WorkerError
 from worker.generation.bulk.books import Books
 from worker.generation.bulk.cancellation import Cancellation
-from worker.generation.bulk.estimate import Estimate, estimate
-from worker.generation.bulk.manifest import MAX_BYTES, Manifest, ManifestInvalid, locations, read
+from worker.generation.bulk.estimate import estimate
+from worker.generation.bulk.manifest import Manifest, locations
+from worker.generation.bulk.manifest_file import MAX_BYTES, ManifestInvalid, read
 from worker.generation.bulk.record import Record, Submitted
 from worker.generation.bulk.results import Results
-from worker.generation.bulk.submission import Result, Submission
+from worker.generation.bulk.submission import Submission
 from worker.generation.sessions import Sessions
 from worker.photos.guard import is_public
 from worker.settings import Settings, load
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_DAY_SECONDS = 24 * 3600
 
 
 @dataclass
@@ -130,7 +129,7 @@ def results(manifest_id: str, kind: str, output: Path | None) -> None:
     Pictures are deleted at the age of DATA_LIFE_HOURS.
     """
     rows = asyncio.run(_results(manifest_id))
-    text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n" if kind == "json" else _as_csv(rows)
+    text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n" if kind == "json" else as_csv(rows)
     try:
         output.write_text(text) if output else click.echo(text, nl=False)
     except OSError as error:
@@ -155,46 +154,15 @@ async def _submit(settings: Settings, manifest: Manifest, yes: bool) -> bool:
     async with _tools(settings) as tools:
         books, _ = await tools.books(manifest.store_id)
         await books.check_store()
-        click.echo(_summary(manifest, await estimate(settings, tools.redis, books, len(manifest.rows))), err=True)
+        click.echo(summary(manifest, await estimate(settings, tools.redis, books, len(manifest.rows))), err=True)
         if not yes:
             click.confirm("Queue them?", abort=True, err=True)
         with Progress(console=Console(stderr=True), transient=True) as progress:
             bar = progress.add_task("queueing", total=len(manifest.rows))
             run = Submission(tools.record, books, lambda result: progress.update(bar, completed=result.done))
             result = await run.run(manifest)
-    click.echo(_told(manifest, result))
+    click.echo(told(manifest, result))
     return result.done == len(manifest.rows)
-
-
-def _summary(manifest: Manifest, found: Estimate) -> str:
-    cost = f"about {found.usd:.2f} USD at OpenAI" if found.usd else "USD unknown: no try-on has ended yet"
-    time = f"about {_span(found.seconds)} while no shopper needs anything" if found.seconds else "no worker is running"
-    lines = [
-        f"manifest {manifest.id}: {found.rows} try-ons for store {manifest.store_id}",
-        f"cost: {found.rows} credits of the store's {found.balance} (fewer if queued in part before), {cost}",
-        f"time: {time}; each row expires a day after it was queued",
-    ]
-    if found.balance < found.rows:
-        lines.append(f"The credits may end after {found.balance} rows; buy more and submit the file again.")
-    if found.seconds and found.seconds > _DAY_SECONDS:
-        lines.append("That is more than a day: rows that have not started by then are failed and refunded. Split it.")
-    return "\n".join(lines)
-
-
-def _told(manifest: Manifest, result: Result) -> str:
-    total = len(manifest.rows)
-    parts = [f"{result.queued} queued", f"{result.before} were queued before"]
-    if result.refunded:
-        parts.append(f"{result.refunded} were refunded before they were queued")
-    if result.cancelled:
-        parts.append("the manifest was cancelled meanwhile")
-    if result.out_of_credit:
-        parts.append(f"{total - result.done} not queued: the store has no credit left. Buy more, submit the file again")
-    return f"manifest {manifest.id}: {', '.join(parts)} (of {total})"
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
 
 
 async def _status(manifest_id: str) -> dict[str, Any]:
@@ -220,14 +188,6 @@ async def _results(manifest_id: str) -> list[dict[str, Any]]:
         http = await tools.stack.enter_async_context(clients.http_client(clients.STORAGE_TIMEOUT, connections=10))
         bucket = clients.storage_client(tools.settings, http)
         return await Results(books, submitted).all(bucket, tools.settings)
-
-
-def _as_csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["row", "reference", "status", "picture", "error", "session_id"])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 @asynccontextmanager
