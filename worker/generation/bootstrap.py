@@ -37,6 +37,8 @@ from worker.generation.probes import Probes
 from worker.generation.queue_metrics import Shared
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
+from worker.generation.spend import Limits, Spend
+from worker.generation.spend_view import SpendSchedule, SpendView
 from worker.generation.starts import Starts
 from worker.generation.steps import DOWNLOADS, Steps
 from worker.generation.storage import Storage
@@ -62,6 +64,7 @@ class QueueSide:
     heartbeat: Heartbeat
     audits: AuditSchedule
     data_life: DataLifeSchedule
+    spend: SpendSchedule
     health_check: HealthCheck
     metrics: Shared
     connections: AsyncExitStack
@@ -121,6 +124,8 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
     sweeper = Sweeper(
         redis, claims=claims, settlement=settlement, dead_letters=dead_letters, stuck=stuck, on_progress=on_progress
     )
+    limits = Limits(settings.budgets)
+    spend = SpendView(redis, limits)
     return QueueSide(
         claims=claims,
         ownership=ownership,
@@ -132,7 +137,8 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         audits=AuditSchedule(database, redis, settings.audit_interval_seconds),
         data_life=DataLifeSchedule(tools.purge(), tools.record, redis, settings.data_life_hours),
         health_check=HealthCheck(health, claims.prove, sessions.usable),
-        metrics=Shared(redis, claims, Limiter(redis, settings.openai_requests_per_minute)),
+        spend=SpendSchedule(spend, database, limits),
+        metrics=Shared(redis, claims, Limiter(redis, settings.openai_requests_per_minute), spend),
         connections=connections,
     )
 
@@ -167,7 +173,14 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     steps = Steps(
         fetcher=fetcher,
         paid_call=PaidCall(
-            settings, editor=editor, sessions=sessions, starts=starts, expiry=expiry, breaker=breaker, probes=probes
+            settings,
+            editor=editor,
+            sessions=sessions,
+            starts=starts,
+            expiry=expiry,
+            breaker=breaker,
+            probes=probes,
+            spend=Spend(redis, settings),
         ),
         starts=starts,
         delivery=Delivery(

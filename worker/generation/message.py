@@ -83,6 +83,11 @@ class GenerationMessage(BaseModel):
         return SessionRef(self.channel, self.session_id)
 
     @property
+    def payer(self) -> str:
+        """Name of the lane and the budget: `b2c` for all users of the app, else the store's id."""
+        return str(self.owner_id) if self.channel is Channel.B2B else str(self.channel)
+
+    @property
     def consents(self) -> bool:
         """True when the person has agreed to a version of the terms, and the age was checked."""
         return bool(self.consent_version and self.age_verified)
