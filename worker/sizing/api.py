@@ -76,11 +76,12 @@ def create_router(settings: Settings, health: Health) -> APIRouter:
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(pool, health))
+        tasks = [asyncio.create_task(work) for work in (_load(pool, health), pool.close_unused_forever())]
         try:
             yield
         finally:
-            loading.cancel()
+            for task in tasks:
+                task.cancel()
             await pool.close()
             await fetcher.aclose()
 

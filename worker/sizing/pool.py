@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from worker import memory
 from worker.sizing import metrics
 from worker.sizing.measurements import Measurer
 from worker.sizing.pose import MODEL_PATH, Landmarkers, verify_model
@@ -17,6 +18,9 @@ from worker.sizing.pose import MODEL_PATH, Landmarkers, verify_model
 Result = TypeVar("Result")
 
 _NICE = 5
+#: A landmarker takes 70 MB, which an instance without size requests does not need.
+_UNUSED_SECONDS = 300.0
+_LOOK_SECONDS = 15.0
 
 
 class Saturated(Exception):
@@ -47,7 +51,7 @@ class Pool:
         self._landmarkers = Landmarkers(self._threads, model_path)
 
     async def load(self) -> None:
-        """Load the model once.
+        """Load the model once, as a trial.
 
         Raises:
             ModelUnusable: its file is missing or damaged.
@@ -75,10 +79,16 @@ class Pool:
         future.add_done_callback(self._done(asyncio.get_running_loop()))
         return await asyncio.wrap_future(future)
 
+    async def close_unused_forever(self) -> None:
+        """Close landmarkers that had nothing to do for some minutes; the next request loads one in 0.1 s."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._close_unused)
+
     async def close(self) -> None:
         """Drop what waits, let what runs end (it takes milliseconds), free the native memory."""
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
-        self._landmarkers.close()
+        self._landmarkers.close_unused(0)
 
     def _done(self, loop: asyncio.AbstractEventLoop) -> Callable[[object], None]:
         def count_down() -> None:
@@ -92,8 +102,13 @@ class Pool:
 
     def _load(self) -> None:
         verify_model(self._model_path)
-        self._landmarkers.load()
+        self._landmarkers.prove()
+        memory.give_back()
         self._measurer = Measurer()
+
+    def _close_unused(self) -> None:
+        if self._landmarkers.close_unused(_UNUSED_SECONDS):
+            memory.give_back()
 
     def _call(self, work: Callable[[Landmarkers, Measurer], Result], asked: float) -> Result:
         metrics.waited(time.monotonic() - asked)

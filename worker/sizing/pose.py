@@ -3,6 +3,7 @@
 import hashlib
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,42 +96,50 @@ class Landmarker:
 
 
 class Landmarkers:
-    """Up to so many landmarkers behind the face of one, for any number of threads; each is loaded when first needed."""
+    """Up to so many landmarkers behind the face of one, for any number of threads; each is loaded when needed."""
 
     def __init__(self, most: int, path: Path = MODEL_PATH) -> None:
         self._path = path
         self._free = threading.BoundedSemaphore(most)
-        self.loaded: list[Landmarker] = []
-        # The one that was used last is used next: an idle service holds one (90 MB).
-        self._idle: list[Landmarker] = []
+        self._lock = threading.Lock()
+        # With the time of the last use. The one that was used last is used next, so that the others can be closed.
+        self._idle: list[tuple[Landmarker, float]] = []
 
-    def load(self) -> None:
-        """Load the first one."""
-        with self._borrowed():
-            pass
+    @property
+    def idle(self) -> int:
+        """Number of loaded landmarkers that no thread uses."""
+        return len(self._idle)
+
+    def prove(self) -> None:
+        """Load the model once, so that an unusable one is found before the first request."""
+        Landmarker(self._path).close()
 
     def detect(self, pixels: NDArray[np.uint8]) -> list[Pose]:
         """As `Landmarker.detect`, once one is free."""
         with self._borrowed() as landmarker:
             return landmarker.detect(pixels)
 
-    def close(self) -> None:
-        """Free the native memory; no thread may use them any more."""
-        for landmarker in self.loaded:
+    def close_unused(self, seconds: float) -> int:
+        """Close the landmarkers that no thread has used for this time; -> their number."""
+        limit = time.monotonic() - seconds
+        with self._lock:
+            unused = [landmarker for landmarker, used_at in self._idle if used_at <= limit]
+            self._idle = [each for each in self._idle if each[0] not in unused]
+        for landmarker in unused:
             landmarker.close()
+        return len(unused)
 
     @contextmanager
     def _borrowed(self) -> Iterator[Landmarker]:
         with self._free:
-            try:
-                landmarker = self._idle.pop()
-            except IndexError:
-                landmarker = Landmarker(self._path)
-                self.loaded.append(landmarker)
+            with self._lock:
+                landmarker = self._idle.pop()[0] if self._idle else None
+            landmarker = landmarker or Landmarker(self._path)
             try:
                 yield landmarker
             finally:
-                self._idle.append(landmarker)
+                with self._lock:
+                    self._idle.append((landmarker, time.monotonic()))
 
 
 def verify_model(path: Path = MODEL_PATH) -> None:
