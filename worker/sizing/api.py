@@ -70,6 +70,7 @@ def create_router(settings: Settings, health: Health) -> APIRouter:
         threads=settings.sizing_threads,
         queue=settings.sizing_queue,
         model_path=settings.pose_model_path or MODEL_PATH,
+        delegate=settings.sizing_delegate,
     )
     keys = ApiKeys(settings.sizing_api_keys)
     metrics.watch_pool(lambda: pool.pending, pool.limit)

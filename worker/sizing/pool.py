@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from worker import memory
 from worker.sizing import metrics
+from worker.sizing.delegate import Wanted, choose
 from worker.sizing.measurements import Measurer
 from worker.sizing.pose import MODEL_PATH, Landmarkers, verify_model
 
@@ -37,13 +38,13 @@ class Pool:
     #: What a request costs one core; only for Retry-After.
     _SECONDS_EACH = 0.05
 
-    def __init__(self, *, threads: int, queue: int, model_path: Path = MODEL_PATH) -> None:
+    def __init__(self, *, threads: int, queue: int, model_path: Path = MODEL_PATH, delegate: Wanted = "cpu") -> None:
         """`threads` 0 means one per core that this process may use."""
         self._threads = threads or len(os.sched_getaffinity(0))
         #: How many requests may wait or be measured at once, and how many do.
         self.limit = self._threads + queue
         self.pending = 0
-        self._model_path = model_path
+        self._model_path, self._delegate = model_path, delegate
         self._measurer: Measurer | None = None
         # One more than landmarkers: while those keep the cores busy, the next picture is decoded. Threads start when
         # all others are busy.
@@ -88,7 +89,7 @@ class Pool:
     async def close(self) -> None:
         """Drop what waits, let what runs end (it takes milliseconds), free the native memory."""
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
-        self._landmarkers.close_unused(0)
+        self._landmarkers.close()
 
     def _done(self, loop: asyncio.AbstractEventLoop) -> Callable[[object], None]:
         def count_down() -> None:
@@ -102,6 +103,8 @@ class Pool:
 
     def _load(self) -> None:
         verify_model(self._model_path)
+        if choose(self._delegate, self._model_path):
+            self._landmarkers = Landmarkers(self._threads, self._model_path, gpu=True)
         self._landmarkers.prove()
         memory.give_back()
         self._measurer = Measurer()
