@@ -21,9 +21,9 @@ from tests.bench.world import World, world
 from tests.integration.worker_process import WorkerProcess
 
 MOST = 4
-_SLOTS, _LATENCY_SECONDS, _MEGAPIXELS = 10, 4.0, 0.3
+_SLOTS, _LATENCY_SECONDS, _MEGAPIXELS = 10, 8.0, 0.3
 _PER_SECOND = _SLOTS / _LATENCY_SECONDS
-_IDLE_SECONDS, _BUSY_SECONDS = 12.0, 30.0
+_IDLE_SECONDS, _BUSY_SECONDS = 12.0, 48.0
 _PATIENCE_SECONDS = 90
 _NO_LIMIT = 1_000_000
 _LIMIT = 300
