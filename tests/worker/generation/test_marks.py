@@ -110,8 +110,8 @@ async def test_a_worker_that_lost_its_lease_notes_nothing_and_makes_no_call(cras
     late = await crashed.next()
     await crashed.next()
     assert not await crashed.starts.note_call(late)
-    kept = await redis.get(keys.begun(crashed.queued.session_id))
-    assert Mark.read(kept or b"").stage is Stage.STARTED
+    kept: Any = await redis.get(keys.begun(crashed.queued.session_id))
+    assert Mark.read(kept).stage is Stage.STARTED
 
 
 async def test_a_worker_that_leaves_a_session_as_it_was_leaves_the_mark(crashed: Crashed, redis: Redis) -> None:

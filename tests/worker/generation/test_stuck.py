@@ -95,7 +95,7 @@ async def test_a_queued_session_without_any_message_is_found_once_it_has_expired
 async def test_a_pause_of_this_intake_does_not_count(sandbox: Sandbox, redis: Redis, finder: Find) -> None:
     orphan = made(sandbox, minutes=30)
     now = int(time.time() * 1000)
-    await redis.lpush(keys.PAUSES, f"{now - 28 * 60_000} {now - 6 * 60_000}")  # type: ignore[misc]
+    await redis.lpush(keys.PAUSES, f"{now - 28 * 60_000} {now - 6 * 60_000}")
     assert await found(finder()) == {}
     assert await found(finder(message_ttl_seconds=420)) == {orphan.session_id: "orphaned"}
 

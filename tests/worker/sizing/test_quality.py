@@ -103,7 +103,7 @@ class Folded:
 
 def test_folded_arms_are_refused(good: Good) -> None:
     with pytest.raises(PhotoRefused) as refusal:
-        check(Photo(good.picture, 1), Folded(good.pose))  # type: ignore[arg-type]
+        check(Photo(good.picture, 1), Folded(good.pose))
 
     assert refusal.value.reason == "arms_cover_torso"
 
