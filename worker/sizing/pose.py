@@ -11,7 +11,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +94,7 @@ class Landmarker:
             Pose(
                 landmarks=np.array([(p.x, p.y, p.z, p.visibility, p.presence) for p in points]) * size,
                 world=np.array([(p.x, p.y, p.z) for p in world]),
-                mask=mask.numpy_view()[:, :width, 0].copy(),
+                mask=_shares(mask.numpy_view()[:, :width, 0]),
             )
             for points, world, mask in zip(
                 result.pose_landmarks, result.pose_world_landmarks, result.segmentation_masks or [], strict=True
@@ -171,6 +171,11 @@ class Landmarkers:
             finally:
                 with self._lock:
                     self._idle.append((landmarker, time.monotonic()))
+
+
+def _shares(mask: NDArray[Any]) -> NDArray[np.float32]:
+    """A copy of the mask from 0 to 1; a GPU's masks have bytes."""
+    return mask.astype(np.float32) / (255 if mask.dtype == np.uint8 else 1)
 
 
 def _leave_out_unused_halves() -> None:
