@@ -163,6 +163,8 @@ class Settings(BaseSettings):
     #: 0: one per core.
     sizing_threads: int = Field(default=0, ge=0, le=64)
     sizing_queue: int = Field(default=32, ge=0, le=1000)
+    #: Processor of the pose model; auto: a GPU where one works and is faster. GPUs need the image's variant gpu.
+    sizing_delegate: Literal["cpu", "gpu", "auto"] = "cpu"
     #: A request's whole time, for an app that gives up after 5 s; its download gets four fifths of it.
     sizing_timeout_seconds: float = Field(default=4.5, gt=0, le=60)
     #: By the client's name: `{"app": {"sha256": "<of the key>", "per_minute": 600}}`; each process counts by itself.
