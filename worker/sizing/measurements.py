@@ -84,12 +84,14 @@ class Measurer:
 
     def combine(self, reading: Reading | None, person: Person, depths: Array | None = None) -> Measurements:
         """Girths of this person from an outline that has been read."""
-        expected = self.population.expect(person)
+        anybody = self.population.expect(person)
         if reading is None:
-            return _measurements(expected, person, None)
-        found = _correct(expected, reading, person)
+            return _measurements(anybody, person, None)
+        found = _correct(self.population.expect(person, reading.femininity), reading, person)
+        # Hair that contradicts the height is no reason to say less than without the photo.
+        found = replace(found, deviations=np.minimum(found.deviations, anybody.deviations))
         if depths is not None:
-            lines = DepthLines.mixed(self.population.depths, self.population.shares(person))
+            lines = DepthLines.mixed(self.population.depths, self.population.shares(person, reading.femininity))
             found = lines.correct(found, depths, person.height_cm)
         basis: Basis = "front" if depths is None else "front+side"
         contradiction = _contradiction(reading, person)
