@@ -115,6 +115,9 @@ class Settings(BaseSettings):
     prompt_experiment_stores: Annotated[dict[UUID, Weights], NoDecode, BeforeValidator(setting.read_stores)] = {}
     #: Names of default texts of the app that this worker does not know: `message-1a2b3c4d`, as events have them.
     prompt_defaults: Annotated[list[str], NoDecode, BeforeValidator(setting.read_defaults)] = []
+    #: Largest share of an instance's slots, and of the account's calls a minute, for bulk; its time to live.
+    bulk_share: float = Field(default=0.8, gt=0, le=1)
+    bulk_ttl_seconds: int = Field(default=24 * 3600, ge=60, le=7 * 24 * 3600)
     #: A message without a consent_version, or without age_verified, is failed and refunded before any download.
     require_consent: bool = False
     #: While this file exists nothing is taken from the queue: a rollout's new container waits until it has passed.

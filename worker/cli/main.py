@@ -11,6 +11,7 @@ from worker.errors import WorkerError
 #: Modules of this package, each with a `command`, and the line that --help shows without importing them.
 _COMMANDS = {
     "audit": "Prove the books from the ledgers; exit code 0 only when they are right.",
+    "bulk": "Queue, follow and cancel many try-ons of one store that wait for all shoppers.",
     "dead": "List, show, replay or drop messages that could not be used.",
     "doctor": "Check everything that the worker needs, a line each.",
     "enqueue": "Queue a try-on from two pictures and follow it.",

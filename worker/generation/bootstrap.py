@@ -40,6 +40,7 @@ from worker.generation.prompts.watch import PromptWatch
 from worker.generation.queue_metrics import Shared
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
+from worker.generation.spare import SpareCalls
 from worker.generation.starts import Starts
 from worker.generation.steps import DOWNLOADS, Steps
 from worker.generation.storage import Storage
@@ -155,6 +156,7 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     probes = Probes(pauses, settings.quota_pause_seconds)
     expiry = Expiry(pauses, settings)
     limiter = Limiter(redis, settings.openai_requests_per_minute, check=breaker.check)
+    spare = SpareCalls(limiter, settings)
     starts = Starts(sessions, leases, settlement, expiry, require_consent=settings.require_consent)
     fetcher = ImageFetcher(
         trusted_origins=settings.trusted_origins,
@@ -165,7 +167,7 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     editor = ImageEditor(
         openai_images.client(settings, limiter.sent),
         settings,
-        wait_for_turn=limiter.acquire,
+        wait_for_turn=spare.acquire,
         on_answer=breaker.answered,
         fetch=fetcher.fetch,
     )
@@ -201,6 +203,7 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
         breaker=breaker,
         probes=probes,
         dead_letters=DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes),
+        wait_for_spare=spare.wait,
     )
     claims = Claims(redis, instance, settings.lease_seconds)
     background = [leases.renew_forever(), editor.models.watch_forever(), prompts.watch_forever()]

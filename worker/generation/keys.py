@@ -11,6 +11,8 @@ LANES = "wearon:lanes"
 LANES_MESSAGES = "wearon:lanes:messages"
 LANES_CLOCK = "wearon:lanes:clock"
 LANES_RETURNED = "wearon:lanes:returned"
+#: Sessions whose message is bulk and has not ended (sorted set, by when it was sorted).
+BULK_SESSIONS = "wearon:lanes:bulk"
 #: Messages that could not be used, newest first, their size, and how many of the oldest had to make room.
 DEAD = f"{QUEUE}:dead"
 DEAD_BYTES = f"{QUEUE}:dead:bytes"
@@ -53,11 +55,12 @@ _TYPES = {
     **dict.fromkeys((PAUSE, OPENAI_SERVED, AUDIT, AUDIT_LOCK, SWEEP_LOCK, LANES_RETURNED), "string"),
     **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK), "string"),
     INSTANCES: "set",
-    **dict.fromkeys((LIMITER, LANES, LANES_MESSAGES), "zset"),
+    **dict.fromkeys((LIMITER, LANES, LANES_MESSAGES, BULK_SESSIONS), "zset"),
 }
 #: Of keys for one instance or session.
 _FAMILIES = {"claimed": "list", "celery": "list", "alive": "string", "lease": "string", "begun": "string"}
 _FAMILIES |= {"deaths": "set", "failures": "hash", "running": "hash", "ended": "hash", "prompts": "string"}
+_FAMILIES |= {"bulk": "string", "bulk-pushed": "string", "bulk-cancelled": "string", "bulk-taken": "set"}
 
 
 def type_of(name: str) -> str:
@@ -115,3 +118,23 @@ def prompt_lock(experiment: str) -> str:
 def failures(session_id: UUID | str) -> str:
     """Count of failures of OpenAI for this session while it served others."""
     return f"wearon:failures:{session_id}"
+
+
+def bulk(manifest_id: str) -> str:
+    """A manifest of bulk that was submitted, as JSON."""
+    return f"wearon:bulk:{manifest_id}"
+
+
+def bulk_pushed(manifest_id: str) -> str:
+    """Bits of the rows whose message was pushed."""
+    return f"wearon:bulk-pushed:{manifest_id}"
+
+
+def bulk_cancelled(manifest_id: str) -> str:
+    """Exists once the manifest was cancelled."""
+    return f"wearon:bulk-cancelled:{manifest_id}"
+
+
+def bulk_taken(manifest_id: str) -> str:
+    """Set of the sessions whose waiting message the cancellation has taken away."""
+    return f"wearon:bulk-taken:{manifest_id}"

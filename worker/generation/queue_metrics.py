@@ -32,7 +32,8 @@ _LOOK = """
 local queued, made = redis.call('LLEN', KEYS[1]), {}
 if queued > 0 then
   for _, message in ipairs(redis.call('LRANGE', KEYS[1], -ARGV[1], -1)) do
-    local found = #message <= tonumber(ARGV[2]) and string.match(message, '"created_at"%s*:%s*"([^"]*)"')
+    local found = #message <= tonumber(ARGV[2]) and not string.find(message, '"priority"%s*:%s*"bulk"')
+        and string.match(message, '"created_at"%s*:%s*"([^"]*)"')
     if found then table.insert(made, found) end
   end
 end
@@ -80,15 +81,16 @@ class Shared:
         )
         last = _last_audit(audit)
         lanes = await self._lanes.look(self._names(), _END)
-        messages = max(0, queued - _END) + sum(lane.waiting for lane in lanes)
-        oldest = max([_age(end), *(lane.age for lane in lanes)])
+        others = [lane for lane in lanes if not lane.is_bulk]
+        messages = max(0, queued - _END) + sum(lane.waiting for lane in others)
+        oldest = max([_age(end), *(lane.age for lane in others)])
         return [
             *lane_metrics(lanes),
             _findings(last.get("kinds", {})),
             _gauge("wearon_audit_drift_credits", "Credits that are not where they belong.", last["drift"]),
             _gauge("wearon_audit_timestamp_seconds", "When the last audit ended; 0: never.", last["time"]),
             *_data_life(Result.read(purged)),
-            _gauge("wearon_queue_messages", "Messages that wait, in the queue and in lanes.", messages),
+            _gauge("wearon_queue_messages", "Messages that wait, without bulk.", messages),
             _gauge("wearon_queue_oldest_message_age_seconds", "Age of the oldest of them.", oldest),
             _gauge("wearon_dead_letters", "Dead letters that are kept.", dead),
             CounterMetricFamily(

@@ -44,6 +44,8 @@ class Run:
     keep_mark: bool = False
     #: The session was looked at once more just before the first request that may be paid.
     checked: bool = False
+    #: Bulk whose slot is needed.
+    preempted: bool = False
     #: For the session's event.
     facts: Facts = field(init=False)
     attempt: Attempt = field(init=False)
@@ -54,6 +56,7 @@ class Run:
             "request_id": self.message.request_id,
             "prompt_version": catalogue.name(self.message.prompt),
             **self.message.consent,
+            **({"priority": "bulk"} if self.message.is_bulk else {}),
         }
 
     @property

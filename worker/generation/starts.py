@@ -87,7 +87,8 @@ class Starts:
 
     def _log_start(self, run: Run, *, again: bool) -> None:
         queued_seconds = time.time() - run.message.created_at.timestamp()
-        metrics.waited(queued_seconds)
+        if not run.message.is_bulk:
+            metrics.waited(queued_seconds)
         if again:
             metrics.RESTARTED.inc()
         queued = {"queued_seconds": round(queued_seconds, 3), "starts": run.lease.mark.starts}

@@ -22,7 +22,7 @@ from worker.generation import metrics
 from worker.generation.bootstrap import celery_side
 from worker.generation.celery_app import TASK, create_app, worker_arguments
 from worker.generation.celery_process import INSTANCE_VARIABLE, LINK_VARIABLE
-from worker.generation.link import AskMetrics, Beat, CallbacksQueued, Ended, Event, Link, Metrics, Release, Up
+from worker.generation.link import AskMetrics, Beat, CallbacksQueued, Ended, Event, Link, Metrics, Preempt, Release, Up
 from worker.generation.message import parse
 from worker.generation.pipeline import End
 from worker.generation.retrying import until_available
@@ -123,6 +123,8 @@ class GenerationLoop:
         match order:
             case Release():
                 self._pipeline.release()
+            case Preempt(count):
+                self._pipeline.preempt(count)
             case AskMetrics():
                 self._link.send(Metrics(tell()))
 

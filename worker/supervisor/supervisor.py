@@ -57,6 +57,7 @@ class Supervisor:
         self._queue = bootstrap.queue_side(settings, celery.instance, self._health)
         self._deliverer = deliverer(settings, self._queue.connections)
         self._queue.settlement.on_callbacks = self._deliverer.wake
+        self._queue.consumer.on_wanted = celery.preempt
         self._http = HttpServer(settings, self._health, Page(self._queue.metrics, celery.metrics))
         self._parts = Parts()
         self._signals = asyncio.Queue[signal.Signals]()
