@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -208,7 +209,7 @@ async def test_a_clock_that_was_set_back_blocks_nobody(redis: Redis) -> None:
 
 async def set_clock_back(redis: Redis, seconds: float) -> None:
     """All that is stored lies this much further in the future, as after a jump of Redis' clock."""
-    entries = await redis.zrange(keys.LIMITER, 0, -1, withscores=True)
+    entries: Any = await redis.zrange(keys.LIMITER, 0, -1, withscores=True)
     await redis.zadd(keys.LIMITER, {token: score + seconds * 1e6 for token, score in entries})
 
 

@@ -10,6 +10,7 @@ from worker.generation.audit.ledger import Row
 from worker.generation.audit.report import Finding, Report
 from worker.generation.channel import Channel
 from worker.generation.claims import Claims
+from worker.generation.lanes import Lanes, Rules
 from worker.generation.ownership import Ownership
 from worker.generation.waiting import Waiting
 
@@ -31,7 +32,10 @@ async def check_stuck(sessions: list[OpenSession], redis: Redis | None, report: 
     # A session that does not say when it was made may have been open for ever.
     suspects = [row for _, row, age in old if age is None or age > UNACCOUNTED_SECONDS]
     unaccounted = await _unaccounted(suspects, redis) if redis and suspects else set()
+    bulk = await Lanes(redis, Rules()).bulk([UUID(row["id"]) for row in suspects]) if redis else set()
     for channel, row, age in old:
+        if UUID(row["id"]) in bulk:
+            continue  # it waits for all others, and ends at its own time to live
         if row["id"] in unaccounted or (age or 0) > OPEN_SECONDS:
             since = "without a usable created_at" if age is None else f"for {age / 60:.0f} min"
             who = "nobody works on it" if row["id"] in unaccounted else "it is still accounted for" if redis else ""
