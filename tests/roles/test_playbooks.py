@@ -279,7 +279,14 @@ def test_deployment_is_logged_and_releases_its_lock_however_it_ends(
     assert all(re.match(r"[0-9a-f]{12}", one["commit"]) and one["seconds"] < 100 for one in ended[::2])
 
 
-def test_dead_host_is_taken_out_by_the_others(play: Play, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("dead", "sentence"),
+    [
+        (True, "gone does not answer: nothing was stopped there"),
+        (False, "The worker of gone has drained and is removed"),
+    ],
+)
+def test_host_is_taken_out_dead_or_alive(play: Play, tmp_path: Path, dead: bool, sentence: str) -> None:
     """This machine is all hosts, the roles of the stack are taken out, and the engine only tells what is in Redis."""
     for name in ("group_vars", "callback_plugins", "lock.yml", "unlock.yml", "any_workers.yml", "finish_removal.yml"):
         (tmp_path / name).symlink_to(ROOT / "playbooks" / name)
@@ -290,10 +297,9 @@ def test_dead_host_is_taken_out_by_the_others(play: Play, tmp_path: Path) -> Non
     told_here = {"hosts": "{{ playing_hosts }}", "gather_facts": False, "tasks": [told]}
     (tmp_path / "apply_stack.yml").write_text(yaml.safe_dump([told_here]))
     instances = [{"name": "worker-blue-here-0123abcd", "alive": True, "claimed": 1}]
-    programs = {
-        "docker": f"echo '{json.dumps({'instances': instances})}'",
-        "wearon/bin/activate-nginx": "echo reloaded",
-    }
+    told_by_worker = f"echo '{json.dumps({'instances': instances})}'"
+    engine = f"[ $1 != inspect ] || {{ echo '[]'; echo no such >&2; exit 1; }}; {told_by_worker}"
+    programs = {"docker": engine, "systemctl": "exit 0", "wearon/bin/activate-nginx": "echo reloaded"}
     for name, body in programs.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
@@ -302,8 +308,11 @@ def test_dead_host_is_taken_out_by_the_others(play: Play, tmp_path: Path) -> Non
     record.parent.mkdir(parents=True)
     record.write_text("server 10.0.0.9:8001 max_fails=2 fail_timeout=5s; # blue\n")
     here = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
-    workers = {"here": here, "gone": {**NOWHERE, "private_address": "10.0.0.9"}}
-    hosts = {"server": {"hosts": {"here": here}}, "workers": {"hosts": workers}}
+    workers = {
+        "here": {"private_address": "10.0.0.1"},
+        "gone": {**(NOWHERE if dead else here), "private_address": "10.0.0.9"},
+    }
+    hosts = {"server": {"hosts": {"here": {**here, "private_address": "10.0.0.1"}}}, "workers": {"hosts": workers}}
 
     places = {"project_dir": str(tmp_path / "wearon"), "__worker_programs": str(tmp_path / "programs")}
     run = play(str(tmp_path / "remove_worker.yml"), hosts, host="gone", **places)
@@ -311,7 +320,7 @@ def test_dead_host_is_taken_out_by_the_others(play: Play, tmp_path: Path) -> Non
     assert run.returncode == 0, said(run)
     assert record.read_text() == "server 10.0.0.9:8001 down; # blue\n"
     assert "they are ['here']" in said(run)
-    assert "gone does not answer: nothing was stopped there" in said(run)
+    assert sentence in said(run)
     assert "Redis has nothing of gone any more" in said(run)
     assert not (tmp_path / "wearon/rollout.lock").exists()
 
