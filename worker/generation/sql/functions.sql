@@ -427,15 +427,14 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
         'seconds', jsonb_build_array(timed, seconds, seconds_variance),
         'cost_usd', jsonb_build_array(priced, cost, cost_variance)) order by ended desc, prompt_version), '[]'))
     from (
+        -- In double precision, which is several times as fast as numeric and exact enough.
         select prompt_version, count(*) as ended, count(*) filter (where result = 'completed') as completed,
             count(*) filter (where result = 'moderation_blocked') as blocked,
-            count(processing_time_ms) filter (where result = 'completed') as timed,
-            avg(processing_time_ms / 1000) filter (where result = 'completed') as seconds,
-            var_samp(processing_time_ms / 1000) filter (where result = 'completed') as seconds_variance,
-            count(cost_usd) filter (where result = 'completed') as priced,
-            avg(cost_usd) filter (where result = 'completed') as cost,
-            var_samp(cost_usd) filter (where result = 'completed') as cost_variance
-        from wearon.session_events
+            count(spent) as timed, avg(spent) as seconds, var_samp(spent) as seconds_variance,
+            count(price) as priced, avg(price) as cost, var_samp(price) as cost_variance
+        from wearon.session_events, lateral (select
+            case result when 'completed' then processing_time_ms::double precision / 1000 end as spent,
+            case result when 'completed' then cost_usd::double precision end as price) of_pictures
         where told_at >= p_since and prompt_version is not null and (p_store_id is null or store_id = p_store_id)
         group by prompt_version order by count(*) desc, prompt_version limit 50
     ) version
