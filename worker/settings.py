@@ -27,6 +27,7 @@ SECRETS_DIR = Path("/run/secrets")
 IMAGE_MAX_BYTES = 10 * 1024 * 1024
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_REGION = re.compile(r"[a-z0-9](-?[a-z0-9]){0,31}")
 _LIGHTEST, _HEAVIEST = 0.01, 100.0
 
 _Commas = BeforeValidator(
@@ -68,6 +69,11 @@ class Settings(BaseSettings):
     supabase_url: str
     supabase_service_role_key: SecretStr
     openai_api_key: SecretStr
+
+    #: Name of this region where several regions, each with its own Redis, serve one database; empty: there is one.
+    region: str = ""
+    #: This region ends the sessions that no region has started, once no region has their message; one region of all.
+    sweep_orphans: bool = False
 
     supabase_storage_bucket: str = "virtual-tryon-images"
     signed_url_seconds: int = Field(default=21600, ge=60)
@@ -159,6 +165,13 @@ class Settings(BaseSettings):
     @classmethod
     def _service_key(cls, value: SecretStr) -> SecretStr:
         _refuse_other_kinds(value.get_secret_value())
+        return value
+
+    @field_validator("region")
+    @classmethod
+    def _region(cls, value: str) -> str:
+        if value and not _REGION.fullmatch(value):
+            raise ValueError("must be 1 to 32 small letters, digits and single hyphens between them, such as eu-west")
         return value
 
     @field_validator("redis_url")

@@ -17,7 +17,7 @@ def command() -> None:
         logs.configure("INFO", "supervisor")
         logs.get_logger(__name__).critical("worker_ended", reason=str(error))
         raise SystemExit(1) from None
-    logs.configure(loaded.log_level, "supervisor")
+    logs.configure(loaded.log_level, "supervisor", loaded.region)
     celery = CeleryProcess()
     from worker.supervisor import supervisor  # noqa: PLC0415  # takes as long as the Celery process's own modules, on another core
 

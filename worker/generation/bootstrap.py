@@ -29,12 +29,14 @@ from worker.generation.lanes import Rules
 from worker.generation.leases import Leases
 from worker.generation.limiter import Limiter
 from worker.generation.openai_images import ImageEditor
+from worker.generation.own_sessions import OwnSessions
 from worker.generation.ownership import Ownership
 from worker.generation.paid_call import PaidCall
 from worker.generation.pauses import Pauses
 from worker.generation.pipeline import Pipeline
 from worker.generation.probes import Probes
 from worker.generation.queue_metrics import Shared
+from worker.generation.region import Region
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
 from worker.generation.starts import Starts
@@ -87,7 +89,8 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
     connections.push_async_callback(http.aclose)
     connections.push_async_callback(redis.aclose)
     database = clients.database_client(settings, http)
-    sessions = Sessions(database)
+    region = Region(redis, database, settings) if settings.region else None
+    sessions = Sessions(database, region)
     claims = Claims(redis, instance, settings.lease_seconds, Rules.of(settings))
     settlement = Settlement(redis, sessions)
     dead_letters = DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes)
@@ -114,12 +117,18 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         claims=claims,
         ownership=ownership,
         pauses=pauses,
-        sessions=sessions,
+        sessions=OwnSessions(region) if region else sessions,
         settlement=settlement,
         on_progress=on_progress,
     )
     sweeper = Sweeper(
-        redis, claims=claims, settlement=settlement, dead_letters=dead_letters, stuck=stuck, on_progress=on_progress
+        redis,
+        claims=claims,
+        settlement=settlement,
+        dead_letters=dead_letters,
+        stuck=stuck,
+        on_progress=on_progress,
+        region=region,
     )
     return QueueSide(
         claims=claims,
@@ -129,7 +138,7 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         sweeps=SweepSchedule(sweeper, consumer, heartbeat, health, settings.sweep_interval_seconds),
         settlement=settlement,
         heartbeat=heartbeat,
-        audits=AuditSchedule(database, redis, settings.audit_interval_seconds),
+        audits=AuditSchedule(database, redis, settings.audit_interval_seconds, region),
         data_life=DataLifeSchedule(tools.purge(), tools.record, redis, settings.data_life_hours),
         health_check=HealthCheck(health, claims.prove, sessions.usable),
         metrics=Shared(redis, claims, Limiter(redis, settings.openai_requests_per_minute)),
@@ -142,7 +151,8 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     redis = _redis(settings)
     database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=20)
     bucket = clients.storage_client(settings, clients.http_client(clients.STORAGE_TIMEOUT, connections=50))
-    sessions = Sessions(clients.database_client(settings, database))
+    client = clients.database_client(settings, database)
+    sessions = Sessions(client, Region(redis, client, settings) if settings.region else None)
     settlement = Settlement(redis, sessions)
     # Connections of their own: a crowd at the limiter must not keep a renewal waiting.
     leases = Leases(clients.redis_client(settings), instance, settings.lease_seconds)

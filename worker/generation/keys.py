@@ -41,6 +41,8 @@ DATA_LIFE_PLACE = "wearon:data-life:place"
 DATA_LIFE_LOCK = "wearon:data-life:lock"
 #: Held by the one instance that sweeps.
 SWEEP_LOCK = "wearon:sweep:lock"
+#: Identity of the region whose Redis this is (see `region`).
+REGION = "wearon:region"
 
 
 _TYPES = {
@@ -48,7 +50,7 @@ _TYPES = {
     **dict.fromkeys((SETTLEMENTS, REJECTED, LANES_CLOCK), "hash"),
     **dict.fromkeys((DEAD_BYTES, DEAD_DROPPED, INTAKE_STOPPED, INTAKE_STOPPED_SINCE), "string"),
     **dict.fromkeys((PAUSE, OPENAI_SERVED, AUDIT, AUDIT_LOCK, SWEEP_LOCK, LANES_RETURNED), "string"),
-    **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK), "string"),
+    **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK, REGION), "string"),
     INSTANCES: "set",
     **dict.fromkeys((LIMITER, LANES, LANES_MESSAGES), "zset"),
 }

@@ -130,7 +130,7 @@ class GenerationLoop:
 def main() -> int:
     """Entry point of the Celery process."""
     settings = load()
-    logs.configure(settings.log_level, "celery")
+    logs.configure(settings.log_level, "celery", settings.region)
     instance = os.environ[INSTANCE_VARIABLE]
     loop = GenerationLoop(settings, instance, socket.socket(fileno=int(os.environ[LINK_VARIABLE])))
     loop.start()
