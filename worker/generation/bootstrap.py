@@ -27,7 +27,7 @@ from worker.generation.heartbeat import Heartbeat
 from worker.generation.intake import Intake
 from worker.generation.lanes import Rules
 from worker.generation.leases import Leases
-from worker.generation.limiter import Limiter
+from worker.generation.limiter import limiter_of
 from worker.generation.openai_images import ImageEditor
 from worker.generation.own_sessions import OwnSessions
 from worker.generation.ownership import Ownership
@@ -141,7 +141,7 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         audits=AuditSchedule(database, redis, settings.audit_interval_seconds, region),
         data_life=DataLifeSchedule(tools.purge(), tools.record, redis, settings.data_life_hours),
         health_check=HealthCheck(health, claims.prove, sessions.usable),
-        metrics=Shared(redis, claims, Limiter(redis, settings.openai_requests_per_minute)),
+        metrics=Shared(redis, claims, limiter_of(settings, redis)),
         connections=connections,
     )
 
@@ -159,7 +159,7 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     pauses, breaker = Pauses(redis), Breaker(redis, settings)
     probes = Probes(pauses, settings.quota_pause_seconds)
     expiry = Expiry(pauses, settings)
-    limiter = Limiter(redis, settings.openai_requests_per_minute, check=breaker.check)
+    limiter = limiter_of(settings, redis, breaker.check)
     starts = Starts(sessions, leases, settlement, expiry, require_consent=settings.require_consent)
     fetcher = ImageFetcher(
         trusted_origins=settings.trusted_origins,

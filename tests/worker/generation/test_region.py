@@ -1,7 +1,8 @@
 """Regions on one database, each with its own Redis: no region ends another's sessions."""
 
+import json
 from collections.abc import AsyncIterator, Callable
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 from uuid import UUID, uuid4
 
 import httpx
@@ -12,14 +13,18 @@ from redis.asyncio import Redis
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import Queued
 from worker import clients
+from worker.errors import ServiceUnavailable, WorkerLost
 from worker.generation import keys
 from worker.generation.audit.proof import audit
 from worker.generation.channel import Channel, SessionRef
 from worker.generation.claims import Claims
 from worker.generation.leases import Leases
+from worker.generation.marks import Stage
+from worker.generation.outcome import Outcome
 from worker.generation.own_sessions import OwnSessions
 from worker.generation.ownership import Ownership
 from worker.generation.pauses import Pauses
+from worker.generation.queue_move import CannotMove, QueueMove
 from worker.generation.region import Region
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
@@ -183,3 +188,45 @@ async def test_the_sessions_of_a_region_can_be_taken_over_only_once_it_is_silent
     assert await us.region.adopt(str(uuid4())) is None
     assert await us.region.adopt(source) == 1
     assert await us.found() == {queued.session_id: "worker_lost"}
+
+
+async def test_an_interrupted_move_of_the_queue_loses_no_message_and_copies_none_twice(
+    sandbox: Sandbox, make: Make
+) -> None:
+    eu, us = make("eu", 0), make("us", 2)
+    queued = [sandbox.producer.b2c() for _ in range(4)]
+    dead = Claims(eu.redis, "dead", 30)
+    await dead.heartbeat()
+    claimed = await dead.take(1)
+    assert claimed
+    session = SessionRef(Channel.B2C, UUID(queued[0].session_id))
+    leases = Leases(eu.redis, "dead", 30)
+    lease = await leases.acquire(session.id)
+    assert lease
+    await leases.note(lease, Stage.CALLING)
+    assert (await eu.sessions.start(session, UUID(queued[0].owner_id))).changed
+    ended = SessionRef(Channel.B2C, UUID(sandbox.producer.b2c(push=False).session_id))
+    await Settlement(eu.redis, eu.sessions).defer(Outcome.failed(ended, WorkerLost("gone")))
+
+    move = QueueMove(eu.redis, us.redis, us.region.take)
+    with pytest.raises(CannotMove, match="stop them first"):
+        await move.run()
+    await dead.abandon()
+    with pytest.raises(CannotMove, match="lease"):
+        await move.run()
+    await eu.redis.delete(keys.lease(session.id))
+    take = AsyncMock(side_effect=ServiceUnavailable("the command is killed here"))
+    with pytest.raises(ServiceUnavailable):
+        await QueueMove(eu.redis, us.redis, take).run()
+    assert await eu.redis.llen(keys.QUEUE) == await us.redis.llen(keys.QUEUE) == 4
+    assert (await move.run()).copied == 0
+
+    messages = await us.redis.lrange(keys.QUEUE, 0, -1)
+    assert [json.loads(message)["session_id"] for message in reversed(messages)] == [one.session_id for one in queued]
+    assert await eu.redis.llen(keys.QUEUE) == await eu.redis.exists(keys.begun(session.id), keys.SETTLEMENTS) == 0
+    mark = await us.redis.get(keys.begun(session.id))
+    assert isinstance(mark, bytes)
+    assert mark.startswith(b"calling")
+    assert await us.redis.hkeys(keys.SETTLEMENTS) == [str(ended.id).encode()]
+    assert [row["id"] for row in await us.region.open(["processing"])] == [str(session.id)]
+    assert await eu.redis.get(keys.INTAKE_STOPPED)
