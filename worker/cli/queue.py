@@ -31,7 +31,8 @@ _UNSORTED_MAX = 1000
 def command(context: click.Context, as_json: bool) -> None:
     """Show the lanes: what waits and runs for each payer, the longest first.
 
-    All users of the app share the lane b2c; each store has a lane of its own, named by the store's id. The next message
+    All users of the app share the lane b2c; each store has a lane of its own, named by the store's id, and another one
+    for its bulk (bulk-<id>), which has its turn when no other lane waits. The next message
     is chosen from the lanes in turn, by weight (LANE_WEIGHTS). The wait is an estimate for a message that is queued
     now, from the generations that ended in the last ten minutes.
     """
@@ -92,6 +93,7 @@ async def _look() -> dict[str, Any]:
     async with opened_redis(settings) as redis:
         members = await redis.smembers(keys.INSTANCES)
         instances = [name.decode() for name in members if isinstance(name, bytes) and name.isascii()]
+        present = [await _instance(redis, name) for name in sorted(instances)]
         lanes = await LaneView(redis).look(instances, _UNSORTED_MAX)
         unsorted = max(0, await redis.llen(keys.QUEUE) - _UNSORTED_MAX)
     rules = Rules.of(settings)
@@ -110,17 +112,29 @@ async def _look() -> dict[str, Any]:
             for lane in lanes
         ],
         "not_sorted_yet": unsorted,
+        "instances": present,
     }
+
+
+async def _instance(redis: Any, name: str) -> dict[str, Any]:
+    alive, claimed = await redis.exists(keys.alive(name)), await redis.llen(keys.claimed(name))
+    return {"name": name, "alive": bool(alive), "claimed": claimed}
 
 
 def _waits(lanes: list[Lane], rules: Rules) -> dict[str, int]:
     """Seconds until the last message of each waiting lane starts; empty when nothing has ended lately."""
     rate = sum(lane.rate for lane in lanes)
-    waiting = [lane for lane in lanes if lane.waiting]
-    weights = sum(rules.weight(lane.name) for lane in waiting)
     if not rate:
         return {}
-    return {lane.name: round(lane.waiting * weights / (rate * rules.weight(lane.name))) for lane in waiting}
+    waits: dict[str, int] = {}
+    ahead = 0  # bulk waits for all others
+    for kind in (False, True):
+        waiting = [lane for lane in lanes if lane.waiting and lane.is_bulk is kind]
+        weights = sum(rules.weight(lane.name) for lane in waiting)
+        for lane in waiting:
+            waits[lane.name] = round((ahead + lane.waiting * weights / rules.weight(lane.name)) / rate)
+        ahead = sum(lane.waiting for lane in waiting)
+    return waits
 
 
 def _print(found: dict[str, Any]) -> None:

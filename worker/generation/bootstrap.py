@@ -35,10 +35,16 @@ from worker.generation.paid_call import PaidCall
 from worker.generation.pauses import Pauses
 from worker.generation.pipeline import Pipeline
 from worker.generation.probes import Probes
+from worker.generation.prompts.choice import PromptChoice
+from worker.generation.prompts.pauses import PromptPauses
+from worker.generation.prompts.watch import PromptWatch
 from worker.generation.queue_metrics import Shared
 from worker.generation.region import Region
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
+from worker.generation.spare import SpareCalls
+from worker.generation.spend import Limits, Spend
+from worker.generation.spend_view import SpendSchedule, SpendView
 from worker.generation.starts import Starts
 from worker.generation.steps import DOWNLOADS, Steps
 from worker.generation.storage import Storage
@@ -64,6 +70,8 @@ class QueueSide:
     heartbeat: Heartbeat
     audits: AuditSchedule
     data_life: DataLifeSchedule
+    prompts: PromptWatch
+    spend: SpendSchedule
     health_check: HealthCheck
     metrics: Shared
     connections: AsyncExitStack
@@ -130,6 +138,8 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         on_progress=on_progress,
         region=region,
     )
+    limits = Limits(settings.budgets)
+    spend = SpendView(redis, limits)
     return QueueSide(
         claims=claims,
         ownership=ownership,
@@ -140,8 +150,10 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         heartbeat=heartbeat,
         audits=AuditSchedule(database, redis, settings.audit_interval_seconds, region),
         data_life=DataLifeSchedule(tools.purge(), tools.record, redis, settings.data_life_hours),
+        prompts=PromptWatch(settings.experiment, database, redis),
         health_check=HealthCheck(health, claims.prove, sessions.usable),
-        metrics=Shared(redis, claims, limiter_of(settings, redis)),
+        spend=SpendSchedule(spend, database, limits),
+        metrics=Shared(redis, claims, limiter_of(settings, redis), spend, settings.experiment),
         connections=connections,
     )
 
@@ -160,6 +172,7 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     probes = Probes(pauses, settings.quota_pause_seconds)
     expiry = Expiry(pauses, settings)
     limiter = limiter_of(settings, redis, breaker.check)
+    spare = SpareCalls(limiter, settings)
     starts = Starts(sessions, leases, settlement, expiry, require_consent=settings.require_consent)
     fetcher = ImageFetcher(
         trusted_origins=settings.trusted_origins,
@@ -170,14 +183,23 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     editor = ImageEditor(
         openai_images.client(settings, limiter.sent),
         settings,
-        wait_for_turn=limiter.acquire,
+        wait_for_turn=spare.acquire,
         on_answer=breaker.answered,
         fetch=fetcher.fetch,
     )
+    prompts = PromptChoice(settings.experiment, PromptPauses(redis))
     steps = Steps(
         fetcher=fetcher,
         paid_call=PaidCall(
-            settings, editor=editor, sessions=sessions, starts=starts, expiry=expiry, breaker=breaker, probes=probes
+            settings,
+            editor=editor,
+            sessions=sessions,
+            starts=starts,
+            expiry=expiry,
+            breaker=breaker,
+            probes=probes,
+            prompts=prompts,
+            spend=Spend(redis, settings),
         ),
         starts=starts,
         delivery=Delivery(
@@ -198,9 +220,11 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
         breaker=breaker,
         probes=probes,
         dead_letters=DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes),
+        wait_for_spare=spare.wait,
     )
     claims = Claims(redis, instance, settings.lease_seconds)
-    return CelerySide(pipeline, claims, leases, settlement, [leases.renew_forever(), editor.models.watch_forever()])
+    background = [leases.renew_forever(), editor.models.watch_forever(), prompts.watch_forever()]
+    return CelerySide(pipeline, claims, leases, settlement, background)
 
 
 def _redis(settings: Settings) -> Redis:

@@ -102,17 +102,20 @@ class Limiter:
         self._door = asyncio.Lock()
         self._turn = ContextVar[Turn | None]("turn", default=None)
 
-    async def acquire(self) -> float:
-        """Wait until one call may be made and return the seconds that took; a wait that is cancelled costs no place."""
+    async def acquire(self, most: int = 0) -> float:
+        """Wait until one call may be made and return the seconds that took; a wait that is cancelled costs no place.
+
+        With `most` no place is reserved: the call waits until the window has fewer calls, the waiting ones included.
+        """
         arrived = time.monotonic()
         token = uuid4().hex
         try:
             async with self._door:  # one at a time: different connections could overtake each other
-                delay = await self._ask_for_place(token)
+                delay = await self._ask_for_place(token, most)
             while delay > 0:
                 seconds = delay / 1e6
                 await asyncio.sleep(min(seconds, max(self._poll_seconds, seconds * _POLL_SHARE)))
-                delay = await self._ask_for_place(token)
+                delay = await self._ask_for_place(token, most)
         except BaseException:
             with suppress(ServiceUnavailable, TimeoutError):
                 async with asyncio.timeout(_GIVE_UP_SECONDS):
@@ -149,18 +152,18 @@ class Limiter:
         slower = sorted(self._delays)[len(self._delays) * 19 // 20]
         return int((self._window_seconds + min(most, max(least, _SLACK_PER_DELAY * slower))) * 1e6)
 
-    async def _ask_for_place(self, token: str) -> float:
+    async def _ask_for_place(self, token: str, most: int = 0) -> float:
         """With one token for all tries: another one would queue again, behind its own place from before an outage."""
-        delay, pause = await until_available(self._run, self._place, token)
+        delay, pause = await until_available(self._run, self._place, token, most)
         if self._pause_redis:
             pause = await until_available(self._pause_redis.get, keys.PAUSE)
         if self._check:
             self._check(pause)
         return float(delay)
 
-    async def _run(self, script: AsyncScript, token: str) -> Any:
+    async def _run(self, script: AsyncScript, token: str, most: int = 0) -> Any:
         """Ends, also when cancelled, only once Redis has answered: else a call could arrive after it was taken back."""
-        asking = asyncio.create_task(self._ask(script, token))
+        asking = asyncio.create_task(self._ask(script, token, most))
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
@@ -169,8 +172,9 @@ class Limiter:
                 asking.exception()  # no other caller asks for the error
             raise
 
-    async def _ask(self, script: AsyncScript, token: str) -> Any:
-        arguments: list[str | int] = [token, self._per_minute, self._window, int(self._tolerance_seconds * 1e6)]
+    async def _ask(self, script: AsyncScript, token: str, most: int) -> Any:
+        tolerance = int(self._tolerance_seconds * 1e6)
+        arguments: list[str | int] = [token, self._per_minute, self._window, tolerance, most]
         try:
             async with self._connections:
                 return await script(keys=[keys.LIMITER, keys.PAUSE], args=arguments)

@@ -10,6 +10,7 @@ from worker.generation.audit.ledger import Row
 from worker.generation.audit.report import Finding, Report
 from worker.generation.channel import Channel
 from worker.generation.claims import Claims
+from worker.generation.lanes import Lanes, Rules
 from worker.generation.ownership import Ownership
 from worker.generation.waiting import Waiting
 
@@ -37,7 +38,10 @@ async def check_stuck(
     suspects = [row for _, row, age in old if age is None or age > UNACCOUNTED_SECONDS]
     suspects = [row for row in suspects if own is None or row["id"] in own]
     unaccounted = await _unaccounted(suspects, redis) if redis and suspects else set()
+    bulk = await Lanes(redis, Rules()).bulk([UUID(row["id"]) for row in suspects]) if redis else set()
     for channel, row, age in old:
+        if UUID(row["id"]) in bulk:
+            continue  # it waits for all others, and ends at its own time to live
         if row["id"] in unaccounted or (age or 0) > OPEN_SECONDS:
             since = "without a usable created_at" if age is None else f"for {age / 60:.0f} min"
             known = redis and (own is None or row["id"] in own)
