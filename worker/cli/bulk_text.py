@@ -28,7 +28,7 @@ def summary(manifest: Manifest, found: Estimate) -> str:
 
 
 def told(manifest: Manifest, result: Result) -> str:
-    """What became of the rows, in one line."""
+    """The fate of the rows, in one line."""
     total = len(manifest.rows)
     parts = [f"{result.queued} queued", f"{result.before} were queued before"]
     if result.refunded:

@@ -1,4 +1,4 @@
-"""What has become of a manifest's rows, with addresses of their pictures that are signed anew."""
+"""The results of a manifest's rows, with addresses of their pictures that are signed anew."""
 
 import asyncio
 from collections import Counter

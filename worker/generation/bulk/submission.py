@@ -18,7 +18,7 @@ _AT_ONCE = 8
 
 @dataclass
 class Result:
-    """What became of the rows. Those that are in no number are not queued: the credits ran out."""
+    """The fate of the rows. Those that are in no number are not queued: the credits ran out."""
 
     queued: int = 0
     #: By an earlier run, or one beside this one.
