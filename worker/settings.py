@@ -11,6 +11,7 @@ from math import ceil
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
+from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -21,6 +22,9 @@ from worker.errors import SettingsError
 from worker.image_models import Price
 from worker.networks import is_public
 from worker.photos.hosts import canonical_host
+from worker.prompts import setting
+from worker.prompts.experiment import Experiment
+from worker.prompts.setting import Weights
 
 SECRETS_DIR = Path("/run/secrets")
 #: The upload limit of the producer: 10 MiB.
@@ -109,6 +113,11 @@ class Settings(BaseSettings):
     #: Largest share of an instance's slots, and of the account's calls a minute, for bulk; its time to live.
     bulk_share: float = Field(default=0.8, gt=0, le=1)
     bulk_ttl_seconds: int = Field(default=24 * 3600, ge=60, le=7 * 24 * 3600)
+    #: Weights of prompt versions for messages without a prompt of their own; by a store's id: a version, or weights.
+    prompt_experiment: Annotated[Weights, NoDecode, BeforeValidator(setting.read_weights)] = {}
+    prompt_experiment_stores: Annotated[dict[UUID, Weights], NoDecode, BeforeValidator(setting.read_stores)] = {}
+    #: Names of default texts of the app that this worker does not know: `message-1a2b3c4d`, as events have them.
+    prompt_defaults: Annotated[list[str], NoDecode, BeforeValidator(setting.read_defaults)] = []
     #: A message without a consent_version, or without age_verified, is failed and refunded before any download.
     require_consent: bool = False
     #: While this file exists nothing is taken from the queue: a rollout's new container waits until it has passed.
@@ -193,6 +202,11 @@ class Settings(BaseSettings):
     def trusted_origins(self) -> frozenset[str]:
         """Origins whose addresses the SSRF guard does not check."""
         return frozenset({origin(self.supabase_url), *self.fetch_trusted_origins})
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The experiment with prompt versions; false when none is set."""
+        return Experiment(self.prompt_experiment, self.prompt_experiment_stores, frozenset(self.prompt_defaults))
 
     @property
     def slots(self) -> int:

@@ -18,6 +18,7 @@ _COMMANDS = {
     "estimate": "Estimate measurements and the size from a photo, a weight or both.",
     "intake": "Pause or resume taking messages from the queue.",
     "outcomes": "List, show, retry or drop outcomes that the database rejects.",
+    "prompts": "Show and compare prompt versions, pause or resume one of an experiment.",
     "purge": "Delete what is older than DATA_LIFE_HOURS, or everything of one user or store.",
     "queue": "Show the lanes: what waits and runs for each payer.",
     "run": "Run the worker: queue, size API and health in one process group, until SIGTERM.",

@@ -34,6 +34,9 @@ from worker.generation.paid_call import PaidCall
 from worker.generation.pauses import Pauses
 from worker.generation.pipeline import Pipeline
 from worker.generation.probes import Probes
+from worker.generation.prompts.choice import PromptChoice
+from worker.generation.prompts.pauses import PromptPauses
+from worker.generation.prompts.watch import PromptWatch
 from worker.generation.queue_metrics import Shared
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
@@ -63,6 +66,7 @@ class QueueSide:
     heartbeat: Heartbeat
     audits: AuditSchedule
     data_life: DataLifeSchedule
+    prompts: PromptWatch
     health_check: HealthCheck
     metrics: Shared
     connections: AsyncExitStack
@@ -132,8 +136,9 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         heartbeat=heartbeat,
         audits=AuditSchedule(database, redis, settings.audit_interval_seconds),
         data_life=DataLifeSchedule(tools.purge(), tools.record, redis, settings.data_life_hours),
+        prompts=PromptWatch(settings.experiment, database, redis),
         health_check=HealthCheck(health, claims.prove, sessions.usable),
-        metrics=Shared(redis, claims, Limiter(redis, settings.openai_requests_per_minute)),
+        metrics=Shared(redis, claims, Limiter(redis, settings.openai_requests_per_minute), settings.experiment),
         connections=connections,
     )
 
@@ -166,10 +171,18 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
         on_answer=breaker.answered,
         fetch=fetcher.fetch,
     )
+    prompts = PromptChoice(settings.experiment, PromptPauses(redis))
     steps = Steps(
         fetcher=fetcher,
         paid_call=PaidCall(
-            settings, editor=editor, sessions=sessions, starts=starts, expiry=expiry, breaker=breaker, probes=probes
+            settings,
+            editor=editor,
+            sessions=sessions,
+            starts=starts,
+            expiry=expiry,
+            breaker=breaker,
+            probes=probes,
+            prompts=prompts,
         ),
         starts=starts,
         delivery=Delivery(
@@ -193,7 +206,8 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
         wait_for_spare=spare.wait,
     )
     claims = Claims(redis, instance, settings.lease_seconds)
-    return CelerySide(pipeline, claims, leases, settlement, [leases.renew_forever(), editor.models.watch_forever()])
+    background = [leases.renew_forever(), editor.models.watch_forever(), prompts.watch_forever()]
+    return CelerySide(pipeline, claims, leases, settlement, background)
 
 
 def _redis(settings: Settings) -> Redis:

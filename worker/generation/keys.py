@@ -41,13 +41,16 @@ AUDIT_LOCK = "wearon:audit:lock"
 DATA_LIFE = "wearon:data-life"
 DATA_LIFE_PLACE = "wearon:data-life:place"
 DATA_LIFE_LOCK = "wearon:data-life:lock"
+#: Hashes by prompt version: paused or resumed, and the results for the metrics.
+PROMPTS = "wearon:prompts"
+PROMPT_RESULTS = "wearon:prompts:results"
 #: Held by the one instance that sweeps.
 SWEEP_LOCK = "wearon:sweep:lock"
 
 
 _TYPES = {
     **dict.fromkeys((QUEUE, DEAD, PAUSES, OPENAI_ANSWERS), "list"),
-    **dict.fromkeys((SETTLEMENTS, REJECTED, LANES_CLOCK), "hash"),
+    **dict.fromkeys((SETTLEMENTS, REJECTED, LANES_CLOCK, PROMPTS, PROMPT_RESULTS), "hash"),
     **dict.fromkeys((DEAD_BYTES, DEAD_DROPPED, INTAKE_STOPPED, INTAKE_STOPPED_SINCE), "string"),
     **dict.fromkeys((PAUSE, OPENAI_SERVED, AUDIT, AUDIT_LOCK, SWEEP_LOCK, LANES_RETURNED), "string"),
     **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK), "string"),
@@ -57,7 +60,7 @@ _TYPES = {
 #: Of keys for one instance or session.
 _FAMILIES = {"claimed": "list", "celery": "list", "alive": "string", "lease": "string", "begun": "string"}
 _FAMILIES |= {"bulk": "string", "bulk-pushed": "string", "bulk-cancelled": "string", "bulk-taken": "set"}
-_FAMILIES |= {"deaths": "set", "failures": "hash", "running": "hash", "ended": "hash"}
+_FAMILIES |= {"deaths": "set", "failures": "hash", "running": "hash", "ended": "hash", "prompts": "string"}
 
 
 def type_of(name: str) -> str:
@@ -105,6 +108,11 @@ def begun(session_id: UUID | str) -> str:
 def deaths(session_id: UUID | str) -> str:
     """Set of the instances that died while they had the session's message."""
     return f"wearon:deaths:{session_id}"
+
+
+def prompt_lock(experiment: str) -> str:
+    """Held by the one instance that watches this experiment; others may have another one."""
+    return f"wearon:prompts:{experiment}"
 
 
 def failures(session_id: UUID | str) -> str:

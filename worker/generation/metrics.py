@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
 
-from worker.errors import GenerationError
+from worker.errors import GenerationError, ModerationBlocked
 from worker.generation.channel import Channel
 from worker.generation.openai_meaning import REASONS as OPENAI_REASONS
 from worker.generation.outcome import Outcome
 from worker.metrics import counter, gauge, histogram
+from worker.prompts import catalogue
 
 
 def _reasons(kind: type[GenerationError] = GenerationError) -> Iterator[str]:
@@ -44,6 +45,15 @@ _SETTLED = counter(
         *((channel, "completed", "none") for channel in Channel),
         *((channel, "failed", reason) for channel, reason in product(Channel, sorted(REASONS))),
     ),
+)
+#: Versions that have series of their own; `other`: texts that came with messages, and versions of another worker.
+_PROMPTS = (*catalogue.known_ids(), "other")
+_PROMPT_RESULTS = ("completed", "moderation_blocked", "failed")
+_BY_PROMPT = counter(
+    "wearon_prompt_generations_total",
+    "Sessions that asked for a picture, by the version of their prompt.",
+    ("version", "result"),
+    product(_PROMPTS, _PROMPT_RESULTS),
 )
 _SECONDS = histogram(
     "wearon_generation_seconds",
@@ -149,6 +159,9 @@ def settled(outcome: Outcome, refund: str | None) -> None:
     _SETTLED.labels(outcome.channel, outcome.kind, known).inc()
     if outcome.is_bulk:
         _BULK.labels(outcome.kind).inc()
+    if "model" in outcome.facts:  # before, no prompt is sent
+        version = outcome.facts.get("prompt_version")
+        _BY_PROMPT.labels(version if version in _PROMPTS else "other", _prompt_result(outcome)).inc()
     if outcome.created_at and outcome.is_bulk:
         _BULK_SECONDS.labels(outcome.kind).observe(max(0.0, now - outcome.created_at))
     elif outcome.created_at:
@@ -158,3 +171,7 @@ def settled(outcome: Outcome, refund: str | None) -> None:
         _REFUND_SECONDS.labels(outcome.channel).observe(max(0.0, now - outcome.known_at))
     elif BY_HAND.get(refund or "") == outcome.channel:
         _REFUNDS_BY_HAND.labels(outcome.channel, refund).inc()
+
+
+def _prompt_result(outcome: Outcome) -> str:
+    return ModerationBlocked.reason if outcome.reason == ModerationBlocked.reason else outcome.kind

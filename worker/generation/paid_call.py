@@ -13,7 +13,7 @@ from worker.generation.openai_images import ImageEditor
 from worker.generation.openai_request import Edit
 from worker.generation.pauses import OPENAI, STORAGE
 from worker.generation.probes import Probes
-from worker.generation.prompt import DEFAULT_PROMPT
+from worker.generation.prompts.choice import PromptChoice
 from worker.generation.retrying import until_available
 from worker.generation.run import Run, SessionTaken
 from worker.generation.sessions import Sessions
@@ -37,6 +37,7 @@ class PaidCall:
         expiry: Expiry,
         breaker: Breaker,
         probes: Probes,
+        prompts: PromptChoice,
     ) -> None:
         self._settings = settings
         self._editor = editor
@@ -45,6 +46,7 @@ class PaidCall:
         self._expiry = expiry
         self._breaker = breaker
         self._probes = probes
+        self._prompts = prompts
 
     async def edit(self, run: Run, pictures: list[bytes]) -> Edit:
         """The picture; after a first 429 the session is queued again for a while and the call made once more."""
@@ -63,7 +65,7 @@ class PaidCall:
 
     async def _call(self, run: Run, pictures: list[bytes]) -> Edit:
         """The paid call with its retries; a probe's ends sooner, and ends the pause when it shows the reason gone."""
-        prompt = run.message.prompt.strip() or DEFAULT_PROMPT
+        prompt = await self._prompts.choose(run)
         try:
             async with asyncio.timeout(None) as limit:
                 run.attempt.stop = partial(_expire_in, limit, 0)

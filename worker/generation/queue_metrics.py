@@ -21,6 +21,8 @@ from worker.generation.limiter import Limiter
 from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
 from worker.generation.metrics import PAUSES
 from worker.generation.pauses import Pause
+from worker.generation.prompts.view import PromptView
+from worker.prompts.experiment import Experiment
 
 _PATIENCE_SECONDS = 1.0
 #: Messages at the taking end; one of them is the oldest, though some may have been requeued behind it.
@@ -48,19 +50,26 @@ async def keep_audit(redis: Redis, report: Report) -> None:
 class Shared:
     """Reads the values; connects to nothing before."""
 
-    def __init__(self, redis: Redis, claims: Claims, limiter: Limiter) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        claims: Claims,
+        limiter: Limiter,
+        experiment: Experiment = Experiment(),  # noqa: B008  # frozen
+    ) -> None:
         # redis-py's annotations know only text.
         self._redis: Any = redis
         self._claims = claims
         self._limiter = limiter
         self._lanes = LaneView(redis)
+        self._prompts = PromptView(experiment, redis)
         self._look = redis.register_script(_LOOK)
 
     async def read(self) -> list[Metric]:
         """All of them, or none when Redis does not answer in time."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                return [*await self._counts(), *await self._limit()]
+                return [*await self._counts(), *await self._limit(), *await self._prompts.read()]
         except (RedisError, OSError, ServiceUnavailable):
             return []
 

@@ -24,7 +24,7 @@ log = get_logger(__name__)
 MIGRATION = Path(__file__).parent / "sql" / "functions.sql"
 HARDENING = MIGRATION.with_name("hardening.sql")
 #: What the migration must be at least; raised with every change of a function's behaviour.
-MIGRATION_VERSION = 4
+MIGRATION_VERSION = 5
 SIGNATURES = {
     "start_generation": "p_channel text, p_session_id uuid, p_owner_id uuid",
     "requeue_generation": "p_channel text, p_session_id uuid",

@@ -126,7 +126,8 @@ class Starts:
 
     async def note_call(self, run: Run) -> bool:
         """Note before a request to OpenAI that it may be paid; false when the session is not ours any more."""
-        if not await until_available(self._leases.note, run.lease, Stage.CALLING):
+        receipt = Receipt(prompt_version=str(run.facts["prompt_version"]))
+        if not await until_available(self._leases.note, run.lease, Stage.CALLING, receipt):
             return False
         run.stage = Stage.CALLING
         return True

@@ -10,7 +10,7 @@ import pytest
 #: A file that stands there and gives nothing, not even to root.
 UNREADABLE = ["--person", "/proc/self/mem", "--garment", "b.jpg", "--user", "00000000-0000-0000-0000-000000000001"]
 COMMANDS = [
-    *("audit", "bulk", "dead", "doctor", "enqueue", "estimate", "intake", "outcomes", "purge"),
+    *("audit", "bulk", "dead", "doctor", "enqueue", "estimate", "intake", "outcomes", "prompts", "purge"),
     *("queue", "run", "schema", "webhook"),
 ]
 

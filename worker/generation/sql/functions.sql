@@ -330,6 +330,20 @@ create table if not exists wearon.session_events (
     primary key (session_id, channel, kind)
 );
 create index if not exists session_events_told_at on wearon.session_events using brin (told_at);
+-- Of an end whose picture was asked for: the prompt's version and the result, for `wearon-worker prompts compare`.
+-- Decision: docs/decisions/0029-prompt-versions.md.
+alter table wearon.session_events
+    add column if not exists prompt_version text,
+    add column if not exists result text,   -- completed, moderation_blocked, failed
+    add column if not exists store_id uuid,
+    add column if not exists processing_time_ms numeric,
+    add column if not exists cost_usd numeric;
+
+-- The number in a fact; null for anything else, and without a prompt's version.
+create or replace function public.wearon_event_number(p_version text, p_fact jsonb)
+returns numeric language sql immutable set search_path = public, pg_temp as $$
+    select case when p_version is not null and jsonb_typeof(p_fact) = 'number' then p_fact::numeric end
+$$;
 
 -- Tells an event unless it was told before. -> {"callbacks": true} when a callback waits for its deliverer,
 -- {"events_error": "table: SQLSTATE"} when the boards' table did not take the event, which holds up nothing.
@@ -342,9 +356,15 @@ declare
     facts jsonb := jsonb_strip_nulls(jsonb_build_object('request_id', p_session ->> 'request_id') || p_facts
         || jsonb_build_object('session_id', p_session ->> 'id'));
     refused text;
+    -- A model is named once the picture was asked for: until then no prompt was sent.
+    version text := case when p_type <> 'credit_refunded' and facts ? 'model' then left(facts ->> 'prompt_version', 100) end;
 begin
-    insert into wearon.session_events (session_id, channel, kind)
-    values ((p_session ->> 'id')::uuid, p_channel, case p_type when 'credit_refunded' then 'refunded' else 'ended' end)
+    insert into wearon.session_events
+        (session_id, channel, kind, prompt_version, result, store_id, processing_time_ms, cost_usd)
+    values ((p_session ->> 'id')::uuid, p_channel, case p_type when 'credit_refunded' then 'refunded' else 'ended' end,
+        version, case when version is not null then replace(p_type, 'generation_', '') end,
+        case when version is not null then (p_session ->> 'store_id')::uuid end,
+        wearon_event_number(version, facts -> 'processing_time_ms'), wearon_event_number(version, facts -> 'cost_usd'))
     on conflict do nothing returning id into event;
     if event is null then
         return '{}';
@@ -386,6 +406,29 @@ begin
     for key share;
     return found;
 end $$;
+
+-- Results of each prompt version since a moment, of one store or of all sessions; the 50 versions with most sessions.
+-- "seconds" and "cost_usd" are of completed sessions: their number, mean and variance.
+create or replace function public.wearon_prompt_results(p_since timestamptz, p_store_id uuid default null)
+returns jsonb language sql stable set search_path = public, pg_temp as $$
+    select jsonb_build_object('versions', coalesce(jsonb_agg(jsonb_build_object(
+        'version', prompt_version, 'ended', ended, 'completed', completed, 'blocked', blocked,
+        'seconds', jsonb_build_array(timed, seconds, seconds_variance),
+        'cost_usd', jsonb_build_array(priced, cost, cost_variance)) order by ended desc, prompt_version), '[]'))
+    from (
+        select prompt_version, count(*) as ended, count(*) filter (where result = 'completed') as completed,
+            count(*) filter (where result = 'moderation_blocked') as blocked,
+            count(processing_time_ms) filter (where result = 'completed') as timed,
+            avg(processing_time_ms / 1000) filter (where result = 'completed') as seconds,
+            var_samp(processing_time_ms / 1000) filter (where result = 'completed') as seconds_variance,
+            count(cost_usd) filter (where result = 'completed') as priced,
+            avg(cost_usd) filter (where result = 'completed') as cost,
+            var_samp(cost_usd) filter (where result = 'completed') as cost_variance
+        from wearon.session_events
+        where told_at >= p_since and prompt_version is not null and (p_store_id is null or store_id = p_store_id)
+        group by prompt_version order by count(*) desc, prompt_version limit 50
+    ) version
+$$;
 
 -- Tells that a session has failed, and a store's refund.
 create or replace function public.wearon_event_failed(
@@ -1456,7 +1499,7 @@ $$;
 -- Which of these functions are installed, with their signatures, and the version of this file: the start check.
 create or replace function public.wearon_worker_functions()
 returns jsonb language sql stable set search_path = public, pg_temp as $$
-    select jsonb_build_object('version', 4, 'functions', coalesce(jsonb_object_agg(
+    select jsonb_build_object('version', 5, 'functions', coalesce(jsonb_object_agg(
         p.proname, pg_get_function_identity_arguments(p.oid)), '{}'))
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
     where n.nspname = 'public' and p.proname in ('start_generation', 'requeue_generation', 'complete_generation',
@@ -1477,7 +1520,7 @@ begin
             'wearon_end_session', 'wearon_release_deduction', 'wearon_refund', 'wearon_worker_functions',
             'wearon_examine') or p.pronamespace = n.oid and n.nspname = 'public' and (
                 p.proname like 'wearon\_audit\_%' or p.proname like 'wearon\_event\_%'
-                or p.proname like 'wearon\_webhook\_%')
+                or p.proname like 'wearon\_webhook\_%' or p.proname like 'wearon\_prompt\_%')
     loop
         execute format('revoke all on function %s from public', name);
         for role in select rolname from pg_roles where rolname in ('anon', 'authenticated') loop
