@@ -380,7 +380,7 @@ async def test_a_version_without_bulk_that_has_served_a_lane_of_bulk_leaves_the_
     claims = worker(redis)
     await push(redis, *(message(BULK + STORES[0]) for _ in range(3)))
     await sort_all(claims)
-    await redis.hset(keys.LANES_CLOCK, "turn", "1000000000001.5")  # type: ignore[misc]
+    await redis.hset(keys.LANES_CLOCK, "turn", "1000000000001.5")
     await push(redis, *(message("b2c") for _ in range(2)))
     assert await taken(claims, 5) == 2 * ["b2c"] + 3 * [BULK + STORES[0]]
 
@@ -467,7 +467,8 @@ async def _follow(redis: Redis, steps: list[tuple[str, str]]) -> None:
 
 
 async def _running_bulk(redis: Redis) -> set[str]:
-    return {name.decode() for name in await redis.zrange(keys.BULK_SESSIONS, 0, -1)}
+    members: Any = await redis.zrange(keys.BULK_SESSIONS, 0, -1)
+    return {name.decode() for name in members}
 
 
 async def _settle_order(redis: Redis, lanes: Lanes, expected: list[bytes]) -> None:

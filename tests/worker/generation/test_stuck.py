@@ -140,7 +140,7 @@ async def test_bulk_has_a_day_wherever_its_message_is(
     other, ours = (made(sandbox, minutes=90, status=status, b2b=True) for _ in range(2))
     overdue = made(sandbox, minutes=24 * 60 + 3, status=status, b2b=True)
     for it in (ours, overdue):
-        await redis.lpush(keys.QUEUE, json.dumps({**it.message, "priority": "bulk"}))  # type: ignore[misc]
+        await redis.lpush(keys.QUEUE, json.dumps({**it.message, "priority": "bulk"}))
     claims = Claims(redis, "one", 30)
     await claims.heartbeat()
     for _ in range(3):
