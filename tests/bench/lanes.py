@@ -68,7 +68,9 @@ def run(options: Options, progress: Progress) -> list[Figure]:
         for payer in ("shoppers", "small stores", "large store"):
             waits = seen.waits[payer]
             figures += [Figure(f"{kind}: {payer} p{int(100 * it)}", percentile(waits, it), "s") for it in (0.5, 0.95)]
-        figures.append(Figure(f"{kind}: largest share of a lane p95", 100 * percentile(seen.shares, 0.95), "%"))
+        for it in (0.5, 0.95):
+            share = 100 * percentile(seen.shares, it)
+            figures.append(Figure(f"{kind}: largest share of a lane p{int(100 * it)}", share, "%"))
     figures += [
         Figure(f"{kind}: CPU per generation, against the line", 100 * (cpu[kind] / cpu["line"] - 1), "%", 5)
         for kind in ("lanes", "bulk")
