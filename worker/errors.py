@@ -24,6 +24,7 @@ WorkerError
     ├── StorageFailed        the finished picture could not be stored
     ├── MessageRefused       the message is invalid or names the wrong owner
     ├── ConsentMissing       the message names no consent or no verified age, and REQUIRE_CONSENT asks for both
+    ├── BudgetExhausted      the day's or month's budget of the payer, or of all, has no room for another picture
     ├── MessageExpired       the message waited longer than its time to live
     ├── DeadlineExceeded     the generation took longer than its deadline
     ├── Cancelled            an operator has cancelled the bulk before it began
@@ -162,6 +163,11 @@ class MessageRefused(GenerationError):
 class ConsentMissing(GenerationError):
     reason = "consent_missing"
     user_message = "Please accept the terms and confirm your age, then try again. Your credit has been returned."
+
+
+class BudgetExhausted(GenerationError):
+    reason = "budget_exhausted"
+    user_message = "No try-ons can be made at the moment. Please try again later. Your credit has been returned."
 
 
 class MessageExpired(GenerationError):

@@ -6,6 +6,7 @@ A field is one word in three cases: `redis_url` here, `REDIS_URL` in the environ
 import base64
 import json
 import re
+from decimal import Decimal
 from functools import cached_property
 from math import ceil
 from pathlib import Path
@@ -55,6 +56,15 @@ class ApiKey(BaseModel):
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     per_minute: int = Field(default=600, ge=1, le=1_000_000)
+
+
+class Budget(BaseModel):
+    """Limits of the spend in USD, by UTC day and month; None: no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    day: Decimal | None = Field(default=None, ge=0, le=1_000_000)
+    month: Decimal | None = Field(default=None, ge=0, le=1_000_000)
 
 
 class Settings(BaseSettings):
@@ -110,14 +120,16 @@ class Settings(BaseSettings):
     lane_weights: Annotated[dict[str, float], NoDecode, _Json] = {"b2c": 5}
     #: Largest share of all slots for one lane while others wait.
     lane_max_running: float = Field(default=0.5, gt=0, le=1)
-    #: Largest share of an instance's slots, and of the account's calls a minute, for bulk; its time to live.
-    bulk_share: float = Field(default=0.8, gt=0, le=1)
-    bulk_ttl_seconds: int = Field(default=24 * 3600, ge=60, le=7 * 24 * 3600)
     #: Weights of prompt versions for messages without a prompt of their own; by a store's id: a version, or weights.
     prompt_experiment: Annotated[Weights, NoDecode, BeforeValidator(setting.read_weights)] = {}
     prompt_experiment_stores: Annotated[dict[UUID, Weights], NoDecode, BeforeValidator(setting.read_stores)] = {}
     #: Names of default texts of the app that this worker does not know: `message-1a2b3c4d`, as events have them.
     prompt_defaults: Annotated[list[str], NoDecode, BeforeValidator(setting.read_defaults)] = []
+    #: Largest share of an instance's slots, and of the account's calls a minute, for bulk; its time to live.
+    bulk_share: float = Field(default=0.8, gt=0, le=1)
+    bulk_ttl_seconds: int = Field(default=24 * 3600, ge=60, le=7 * 24 * 3600)
+    #: By `all`, `b2c` (all users of the app), a store's id, or `store` (each other store): `{"all": {"day": 50}}`.
+    budgets: Annotated[dict[str, Budget], NoDecode, _Json] = {}
     #: A message without a consent_version, or without age_verified, is failed and refunded before any download.
     require_consent: bool = False
     #: While this file exists nothing is taken from the queue: a rollout's new container waits until it has passed.
@@ -151,6 +163,8 @@ class Settings(BaseSettings):
     #: 0: one per core.
     sizing_threads: int = Field(default=0, ge=0, le=64)
     sizing_queue: int = Field(default=32, ge=0, le=1000)
+    #: Processor of the pose model; auto: a GPU where one works and is faster. GPUs need the image's variant gpu.
+    sizing_delegate: Literal["cpu", "gpu", "auto"] = "cpu"
     #: A request's whole time, for an app that gives up after 5 s; its download gets four fifths of it.
     sizing_timeout_seconds: float = Field(default=4.5, gt=0, le=60)
     #: By the client's name: `{"app": {"sha256": "<of the key>", "per_minute": 600}}`; each process counts by itself.
@@ -191,6 +205,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"the lane {lane!r} is neither b2c nor store nor a store's id in small letters")
             if not _LIGHTEST <= weight <= _HEAVIEST:
                 raise ValueError(f"the weight of {lane} is {weight:g}; it must be {_LIGHTEST:g} to {_HEAVIEST:g}")
+        return value
+
+    @field_validator("budgets")
+    @classmethod
+    def _budgets(cls, value: dict[str, Budget]) -> dict[str, Budget]:
+        for scope in value:
+            if scope not in ("all", "b2c", "store") and not _UUID.fullmatch(scope):
+                raise ValueError(f"the scope {scope!r} is neither all, b2c nor store nor a store's id in small letters")
         return value
 
     @field_validator("fetch_trusted_origins", "webhook_trusted_origins")

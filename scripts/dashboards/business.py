@@ -140,6 +140,21 @@ BOARD = Dashboard(
             kind="stacked",
         ),
         Panel(
+            "How much was spent on OpenAI?",
+            "In this UTC day and month, and reserved by calls in flight.",
+            "currencyUSD",
+            {
+                "{{period}}": "max by (period) (wearon_spend_usd)",
+                "in flight": "max(wearon_spend_reserved_usd)",
+            },
+        ),
+        Panel(
+            "How much of the budgets is spent?",
+            "Of all, of the users of the app, and of the store with the largest share. At 100 % its sessions fail.",
+            "percentunit",
+            {"{{scope}}, {{period}}": "max by (scope, period) (wearon_budget_used_ratio)"},
+        ),
+        Panel(
             "How long do callbacks wait?",
             "The oldest one; a partner that does not answer gets 8 attempts within 24 hours.",
             "s",

@@ -23,6 +23,7 @@ _COMMANDS = {
     "queue": "Show the lanes: what waits and runs for each payer.",
     "run": "Run the worker: queue, size API and health in one process group, until SIGTERM.",
     "schema": "Print the message's JSON Schema or TypeScript type, or the size API's OpenAPI document.",
+    "spend": "Show what OpenAI costs, by payer and model, beside the budgets.",
     "webhook": "Manage stores' callbacks: endpoints, secrets, deliveries.",
 }
 

@@ -37,6 +37,7 @@ async def _look() -> dict[str, Any]:
     async with opened_redis(settings) as redis:
         members = await redis.smembers(keys.INSTANCES)
         instances = [name.decode() for name in members if isinstance(name, bytes) and name.isascii()]
+        present = [await _instance(redis, name) for name in sorted(instances)]
         lanes = await LaneView(redis).look(instances, _UNSORTED_MAX)
         unsorted = max(0, await redis.llen(keys.QUEUE) - _UNSORTED_MAX)
     rules = Rules.of(settings)
@@ -55,7 +56,13 @@ async def _look() -> dict[str, Any]:
             for lane in lanes
         ],
         "not_sorted_yet": unsorted,
+        "instances": present,
     }
+
+
+async def _instance(redis: Any, name: str) -> dict[str, Any]:
+    alive, claimed = await redis.exists(keys.alive(name)), await redis.llen(keys.claimed(name))
+    return {"name": name, "alive": bool(alive), "claimed": claimed}
 
 
 def _waits(lanes: list[Lane], rules: Rules) -> dict[str, int]:

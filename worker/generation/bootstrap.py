@@ -41,6 +41,8 @@ from worker.generation.queue_metrics import Shared
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
 from worker.generation.spare import SpareCalls
+from worker.generation.spend import Limits, Spend
+from worker.generation.spend_view import SpendSchedule, SpendView
 from worker.generation.starts import Starts
 from worker.generation.steps import DOWNLOADS, Steps
 from worker.generation.storage import Storage
@@ -67,6 +69,7 @@ class QueueSide:
     audits: AuditSchedule
     data_life: DataLifeSchedule
     prompts: PromptWatch
+    spend: SpendSchedule
     health_check: HealthCheck
     metrics: Shared
     connections: AsyncExitStack
@@ -126,6 +129,8 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
     sweeper = Sweeper(
         redis, claims=claims, settlement=settlement, dead_letters=dead_letters, stuck=stuck, on_progress=on_progress
     )
+    limits = Limits(settings.budgets)
+    spend = SpendView(redis, limits)
     return QueueSide(
         claims=claims,
         ownership=ownership,
@@ -138,7 +143,8 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         data_life=DataLifeSchedule(tools.purge(), tools.record, redis, settings.data_life_hours),
         prompts=PromptWatch(settings.experiment, database, redis),
         health_check=HealthCheck(health, claims.prove, sessions.usable),
-        metrics=Shared(redis, claims, Limiter(redis, settings.openai_requests_per_minute), settings.experiment),
+        spend=SpendSchedule(spend, database, limits),
+        metrics=Shared(redis, claims, Limiter(redis, settings.openai_requests_per_minute), spend, settings.experiment),
         connections=connections,
     )
 
@@ -183,6 +189,7 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
             breaker=breaker,
             probes=probes,
             prompts=prompts,
+            spend=Spend(redis, settings),
         ),
         starts=starts,
         delivery=Delivery(

@@ -44,23 +44,27 @@ DATA_LIFE_LOCK = "wearon:data-life:lock"
 #: Hashes by prompt version: paused or resumed, and the results for the metrics.
 PROMPTS = "wearon:prompts"
 PROMPT_RESULTS = "wearon:prompts:results"
+#: What calls in flight have reserved: sums, calls and the latest costs (hash), and by when each must have ended.
+SPEND_RESERVED = "wearon:spend:reserved"
+SPEND_CALLS = "wearon:spend:calls"
 #: Held by the one instance that sweeps.
 SWEEP_LOCK = "wearon:sweep:lock"
 
 
 _TYPES = {
     **dict.fromkeys((QUEUE, DEAD, PAUSES, OPENAI_ANSWERS), "list"),
-    **dict.fromkeys((SETTLEMENTS, REJECTED, LANES_CLOCK, PROMPTS, PROMPT_RESULTS), "hash"),
+    **dict.fromkeys((SETTLEMENTS, REJECTED, LANES_CLOCK, PROMPTS, PROMPT_RESULTS, SPEND_RESERVED), "hash"),
     **dict.fromkeys((DEAD_BYTES, DEAD_DROPPED, INTAKE_STOPPED, INTAKE_STOPPED_SINCE), "string"),
     **dict.fromkeys((PAUSE, OPENAI_SERVED, AUDIT, AUDIT_LOCK, SWEEP_LOCK, LANES_RETURNED), "string"),
     **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK), "string"),
     INSTANCES: "set",
-    **dict.fromkeys((LIMITER, LANES, LANES_MESSAGES, BULK_SESSIONS), "zset"),
+    **dict.fromkeys((LIMITER, LANES, LANES_MESSAGES, BULK_SESSIONS, SPEND_CALLS), "zset"),
 }
 #: Of keys for one instance or session.
 _FAMILIES = {"claimed": "list", "celery": "list", "alive": "string", "lease": "string", "begun": "string"}
+_FAMILIES |= {"deaths": "set", "failures": "hash", "running": "hash", "ended": "hash", "spend": "hash"}
 _FAMILIES |= {"bulk": "string", "bulk-pushed": "string", "bulk-cancelled": "string", "bulk-taken": "set"}
-_FAMILIES |= {"deaths": "set", "failures": "hash", "running": "hash", "ended": "hash", "prompts": "string"}
+_FAMILIES |= {"prompts": "string"}
 
 
 def type_of(name: str) -> str:
@@ -83,6 +87,11 @@ def running(instance: str) -> str:
 def ended(minute: int | str) -> str:
     """Hash of lane to how many of its generations have ended in this minute of the epoch."""
     return f"wearon:ended:{minute}"
+
+
+def spend(period: str) -> str:
+    """Hash of payer or model to what was spent in a day (2026-11-28) or month (2026-11), in millionths of a USD."""
+    return f"wearon:spend:{period}"
 
 
 def alive(instance: str) -> str:

@@ -91,6 +91,11 @@ class GenerationMessage(BaseModel):
         return self.priority == "bulk" and self.channel is Channel.B2B
 
     @property
+    def payer(self) -> str:
+        """Name of the lane and the budget: `b2c` for all users of the app, else the store's id."""
+        return str(self.owner_id) if self.channel is Channel.B2B else str(self.channel)
+
+    @property
     def consents(self) -> bool:
         """True when the person has agreed to a version of the terms, and the age was checked."""
         return bool(self.consent_version and self.age_verified)

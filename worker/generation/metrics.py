@@ -157,11 +157,11 @@ def settled(outcome: Outcome, refund: str | None) -> None:
     # An outcome that waited in Redis may be of another version.
     known = reason if reason in {"none", *REASONS} else GenerationError.reason
     _SETTLED.labels(outcome.channel, outcome.kind, known).inc()
-    if outcome.is_bulk:
-        _BULK.labels(outcome.kind).inc()
     if "model" in outcome.facts:  # before, no prompt is sent
         version = outcome.facts.get("prompt_version")
         _BY_PROMPT.labels(version if version in _PROMPTS else "other", _prompt_result(outcome)).inc()
+    if outcome.is_bulk:
+        _BULK.labels(outcome.kind).inc()
     if outcome.created_at and outcome.is_bulk:
         _BULK_SECONDS.labels(outcome.kind).observe(max(0.0, now - outcome.created_at))
     elif outcome.created_at:

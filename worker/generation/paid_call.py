@@ -17,6 +17,7 @@ from worker.generation.prompts.choice import PromptChoice
 from worker.generation.retrying import until_available
 from worker.generation.run import Run, SessionTaken
 from worker.generation.sessions import Sessions
+from worker.generation.spend import Spend
 from worker.generation.starts import Starts
 from worker.logs import get_logger
 from worker.settings import Settings
@@ -38,6 +39,7 @@ class PaidCall:
         breaker: Breaker,
         probes: Probes,
         prompts: PromptChoice,
+        spend: Spend,
     ) -> None:
         self._settings = settings
         self._editor = editor
@@ -47,8 +49,24 @@ class PaidCall:
         self._breaker = breaker
         self._probes = probes
         self._prompts = prompts
+        self._spend = spend
 
     async def edit(self, run: Run, pictures: list[bytes]) -> Edit:
+        """The picture; its cost is reserved until `count`. Raises GenerationError, BudgetExhausted among them."""
+        await self._spend.reserve(run.message, self._editor.models.in_use)
+        try:
+            return await self._edit(run, pictures)
+        except BaseException as error:
+            # A call that is cancelled may have been paid: its reservation counts as spent once it is overdue.
+            if isinstance(error, Exception) or run.stage is Stage.STARTED:
+                await self._spend.release(run.message)
+            raise
+
+    async def count(self, run: Run, edit: Edit) -> None:
+        """Count the cost of the picture."""
+        await self._spend.count(run.message, edit.model, edit.cost_usd)
+
+    async def _edit(self, run: Run, pictures: list[bytes]) -> Edit:
         """The picture; after a first 429 the session is queued again for a while and the call made once more."""
         try:
             return await self._call(run, pictures)

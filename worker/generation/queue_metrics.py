@@ -22,6 +22,7 @@ from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
 from worker.generation.metrics import PAUSES
 from worker.generation.pauses import Pause
 from worker.generation.prompts.view import PromptView
+from worker.generation.spend_view import SpendView
 from worker.prompts.experiment import Experiment
 
 _PATIENCE_SECONDS = 1.0
@@ -55,12 +56,14 @@ class Shared:
         redis: Redis,
         claims: Claims,
         limiter: Limiter,
+        spend: SpendView,
         experiment: Experiment = Experiment(),  # noqa: B008  # frozen
     ) -> None:
         # redis-py's annotations know only text.
         self._redis: Any = redis
         self._claims = claims
         self._limiter = limiter
+        self._spend = spend
         self._lanes = LaneView(redis)
         self._prompts = PromptView(experiment, redis)
         self._look = redis.register_script(_LOOK)
@@ -69,7 +72,8 @@ class Shared:
         """All of them, or none when Redis does not answer in time."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                return [*await self._counts(), *await self._limit(), *await self._prompts.read()]
+                shared = [*await self._counts(), *await self._limit()]
+                return [*shared, *await self._prompts.read(), *await self._spend.metrics()]
         except (RedisError, OSError, ServiceUnavailable):
             return []
 

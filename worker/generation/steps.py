@@ -65,6 +65,7 @@ class Steps:
         )
         await self._starts.note_paid(run, receipt)
         openai_metrics.spent(message.channel, edit.model, edit.input_tokens, edit.output_tokens, edit.cost_usd)
+        await self._paid_call.count(run, edit)
         jpeg = await self._verified(edit)
         url = await self._delivery.deliver(run, jpeg)
         return _completed(run, url, receipt, run.elapsed_ms)

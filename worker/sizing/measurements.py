@@ -23,12 +23,9 @@ Basis = Literal["prior", "front", "front+side"]
 NORMAL_90 = 1.645
 #: Loose clothing adds to the outline's girths (cm) and to its root of kg per cm; measured persons in everyday clothes
 #: photographed with phones, docs/accuracy.md.
-_CLOTHING_CM = np.array([14.0, 17.0, 17.0, 0.0])
+_CLOTHING_CM = np.array([11.6, 15.2, 16.3, 0.0])
 _CLOTHING_SPREAD_CM = np.array([10.0, 9.0, 8.0, 4.0])
 _CLOTHING_INDEX, _CLOTHING_INDEX_SPREAD = 0.45, 0.3
-#: The share of the outline's weight that clothing takes away. With less taken away, the photo of a person in everyday
-#: clothes is worse than the height and the sex alone.
-_CLOTHING_DOUBT = 0.5
 #: The share of the outline's variance that counts beside the population's. The outline's girths come from a regression:
 #: they lean towards the mean already, and would do so twice.
 _LEAN = 0.08
@@ -84,12 +81,14 @@ class Measurer:
 
     def combine(self, reading: Reading | None, person: Person, depths: Array | None = None) -> Measurements:
         """Girths of this person from an outline that has been read."""
-        expected = self.population.expect(person)
+        anybody = self.population.expect(person)
         if reading is None:
-            return _measurements(expected, person, None)
-        found = _correct(expected, reading, person)
+            return _measurements(anybody, person, None)
+        found = _correct(self.population.expect(person, reading.femininity), reading, person)
+        # Hair that contradicts the height is no reason to say less than without the photo.
+        found = replace(found, deviations=np.minimum(found.deviations, anybody.deviations))
         if depths is not None:
-            lines = DepthLines.mixed(self.population.depths, self.population.shares(person))
+            lines = DepthLines.mixed(self.population.depths, self.population.shares(person, reading.femininity))
             found = lines.correct(found, depths, person.height_cm)
         basis: Basis = "front" if depths is None else "front+side"
         contradiction = _contradiction(reading, person)
@@ -115,7 +114,7 @@ def _correct(expected: Expected, reading: Reading, person: Person) -> Expected:
     own = reading.deviations[person.root is not None] ** 2
     clothed = clothing * _CLOTHING_SPREAD_CM**2
     population = expected.deviations**2
-    share = population / (population + _LEAN * own + clothed) * (1 - clothing * _CLOTHING_DOUBT)
+    share = population / (population + _LEAN * own + clothed)
     variances = share**2 * (own + clothed) + (1 - share) ** 2 * population
     values = expected.values + share * (girths - expected.values)
     return Expected(values, np.sqrt(np.minimum(variances, population)))

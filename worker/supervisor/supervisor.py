@@ -113,6 +113,7 @@ class Supervisor:
         self._parts.start("audit", queue.audits.run_forever())
         self._parts.start("data life", queue.data_life.run_forever())
         self._parts.start("prompts", queue.prompts.run_forever())
+        self._parts.start("spend", queue.spend.run_forever())
         self._parts.start("deliverer", self._deliverer.run_forever())
         self._health.state = "ready"
         log.info("worker_ready", instance=self._celery.instance)

@@ -11,7 +11,7 @@ import pytest
 UNREADABLE = ["--person", "/proc/self/mem", "--garment", "b.jpg", "--user", "00000000-0000-0000-0000-000000000001"]
 COMMANDS = [
     *("audit", "bulk", "dead", "doctor", "enqueue", "estimate", "intake", "outcomes", "prompts", "purge"),
-    *("queue", "run", "schema", "webhook"),
+    *("queue", "run", "schema", "spend", "webhook"),
 ]
 
 

@@ -467,8 +467,8 @@ async def _follow(redis: Redis, steps: list[tuple[str, str]]) -> None:
 
 
 async def _running_bulk(redis: Redis) -> set[str]:
-    members: Any = await redis.zrange(keys.BULK_SESSIONS, 0, -1)
-    return {name.decode() for name in members}
+    names: Any = await redis.zrange(keys.BULK_SESSIONS, 0, -1)
+    return {name.decode() for name in names}
 
 
 async def _settle_order(redis: Redis, lanes: Lanes, expected: list[bytes]) -> None:

@@ -407,6 +407,17 @@ begin
     return found;
 end $$;
 
+-- USD spent on the sessions that ended in a period, by payer: b2c for all users, else the store's id. Of the worker's own
+-- records: users may write into their sessions' rows.
+create or replace function public.wearon_spend(p_from timestamptz, p_until timestamptz)
+returns jsonb language sql stable set search_path = public, pg_temp as $$
+    select coalesce(jsonb_object_agg(payer, usd), '{}') from (
+        select coalesce(store_id::text, 'b2c') as payer, sum(cost_usd) as usd from wearon.session_events
+        where told_at >= p_from and told_at < p_until and cost_usd is not null
+        group by 1
+    ) spent
+$$;
+
 -- Results of each prompt version since a moment, of one store or of all sessions; the 50 versions with most sessions.
 -- "seconds" and "cost_usd" are of completed sessions: their number, mean and variance.
 create or replace function public.wearon_prompt_results(p_since timestamptz, p_store_id uuid default null)
@@ -1518,7 +1529,7 @@ begin
         where n.nspname = 'public' and p.proname in ('wearon_lock_session', 'start_generation', 'requeue_generation',
             'complete_generation', 'fail_generation', 'wearon_user_ledger', 'wearon_store_ledger', 'wearon_ledger',
             'wearon_end_session', 'wearon_release_deduction', 'wearon_refund', 'wearon_worker_functions',
-            'wearon_examine') or p.pronamespace = n.oid and n.nspname = 'public' and (
+            'wearon_examine', 'wearon_spend') or p.pronamespace = n.oid and n.nspname = 'public' and (
                 p.proname like 'wearon\_audit\_%' or p.proname like 'wearon\_event\_%'
                 or p.proname like 'wearon\_webhook\_%' or p.proname like 'wearon\_prompt\_%')
     loop
