@@ -32,6 +32,7 @@ SECRETS_DIR = Path("/run/secrets")
 IMAGE_MAX_BYTES = 10 * 1024 * 1024
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_REGION = re.compile(r"[a-z0-9](-?[a-z0-9]){0,31}")
 _LIGHTEST, _HEAVIEST = 0.01, 100.0
 
 _Commas = BeforeValidator(
@@ -82,6 +83,13 @@ class Settings(BaseSettings):
     supabase_url: str
     supabase_service_role_key: SecretStr
     openai_api_key: SecretStr
+
+    #: Name of this region where several regions, each with its own Redis, serve one database; empty: there is one.
+    region: str = ""
+    #: This region ends the sessions that no region has started, once no region has their message; one region of all.
+    sweep_orphans: bool = False
+    #: The one Redis, of all regions, that counts calls to OpenAI; empty: REDIS_URL. While it is away no call begins.
+    limiter_redis_url: str = ""
 
     supabase_storage_bucket: str = "virtual-tryon-images"
     signed_url_seconds: int = Field(default=21600, ge=60)
@@ -187,10 +195,19 @@ class Settings(BaseSettings):
         _refuse_other_kinds(value.get_secret_value())
         return value
 
-    @field_validator("redis_url")
+    @field_validator("region")
+    @classmethod
+    def _region(cls, value: str) -> str:
+        if value and not _REGION.fullmatch(value):
+            raise ValueError("must be 1 to 32 small letters, digits and single hyphens between them, such as eu-west")
+        return value
+
+    @field_validator("redis_url", "limiter_redis_url")
     @classmethod
     def _redis(cls, value: str) -> str:
-        return _encrypted(_redis_options(_url(value, {"redis", "rediss"}, "redis://user:password@host:6379/0")))
+        return value and _encrypted(
+            _redis_options(_url(value, {"redis", "rediss"}, "redis://user:password@host:6379/0"))
+        )
 
     @field_validator("supabase_url", "openai_base_url")
     @classmethod
@@ -261,6 +278,11 @@ def load() -> Settings:
     except SourceError as error:
         # A file under /run/secrets that is no text, or not for us. It says which, and not what is in it.
         raise SettingsError(f"{error}: {type(error.__cause__).__name__}") from None
+
+
+def check_redis_url(url: str) -> str:
+    """The address of another Redis, without surrounding blanks; raises ValueError."""
+    return _encrypted(_redis_options(_url(url, {"redis", "rediss"}, "rediss://user:password@host:6379/0")))
 
 
 def origin(url: str) -> str:

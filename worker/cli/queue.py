@@ -1,7 +1,9 @@
-"""`wearon-worker queue`: show the lanes, with waiting and running messages and the estimated wait."""
+"""`wearon-worker queue`: show the lanes, with waiting and running messages; move all to another Redis."""
 
 import asyncio
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,18 +11,24 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.cli.options import opened_redis
+from worker.clients import SUPABASE_TIMEOUT, database_client, http_client, redis_client
+from worker.errors import WorkerError
 from worker.generation import keys
+from worker.generation.channel import SessionRef
 from worker.generation.lane_view import Lane, LaneView
 from worker.generation.lanes import Rules
-from worker.settings import load
+from worker.generation.queue_move import CannotMove, Moved, QueueMove
+from worker.generation.region import Region, identity, identity_script
+from worker.settings import check_redis_url, load
 
 #: Most messages of the queue that are read; the others behind them have no lane yet.
 _UNSORTED_MAX = 1000
 
 
-@click.command(name="queue")
+@click.group(name="queue", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
-def command(as_json: bool) -> None:
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
     """Show the lanes: what waits and runs for each payer, the longest first.
 
     All users of the app share the lane b2c; each store has a lane of its own, named by the store's id, and another one
@@ -28,8 +36,56 @@ def command(as_json: bool) -> None:
     is chosen from the lanes in turn, by weight (LANE_WEIGHTS). The wait is an estimate for a message that is queued
     now, from the generations that ended in the last ten minutes.
     """
-    found = asyncio.run(_look())
-    click.echo(json.dumps(found)) if as_json else _print(found)
+    if context.invoked_subcommand is None:
+        found = asyncio.run(_look())
+        click.echo(json.dumps(found)) if as_json else _print(found)
+
+
+@command.command()
+@click.option("--to", "to", required=True, metavar="FILE|VARIABLE", help="File or variable with the target's address.")
+@click.option("--dry-run", is_flag=True, help="Only count.")
+def move(to: str, dry_run: bool) -> None:
+    """Move all messages to another region's Redis, when this region's workers are gone for a while.
+
+    Waiting messages, those of dead workers and outcomes that wait are copied, then removed here. The command may be
+    repeated after an interruption: nothing is lost or copied twice. The intake here stays paused: `intake resume`.
+    """
+    moved = asyncio.run(_move(_address(to), dry_run))
+    found = f"{moved.waiting} waiting messages, {moved.claimed} of dead workers, {moved.outcomes} outcomes"
+    click.echo(f"{found} would be moved" if dry_run else f"{found}; {moved.copied} messages were copied")
+
+
+def _address(to: str) -> str:
+    """The address in a file or a variable: an argument would show its password in the process list."""
+    if "://" in to:
+        raise click.UsageError("--to takes a file or the name of a variable that holds the address, not the address")
+    try:
+        return check_redis_url(os.environ[to] if to in os.environ else Path(to).read_text())
+    except OSError as error:
+        raise WorkerError(f"{to} is neither a variable nor a file that can be read: {error.strerror}") from None
+    except ValueError as error:
+        raise WorkerError(f"the address in {to} is invalid: {error}") from None
+
+
+async def _move(url: str, dry_run: bool) -> Moved:
+    settings = load()
+    async with (
+        opened_redis(settings) as source,
+        redis_client(settings, url) as target,
+        http_client(SUPABASE_TIMEOUT, connections=2) as http,
+    ):
+        region = Region(target, database_client(settings, http), settings)
+        if await identity(identity_script(source)) == await region.id():
+            raise CannotMove("the target is the source")
+
+        async def take(sessions: list[SessionRef]) -> None:
+            if settings.region:
+                await region.take(sessions)
+
+        queue = QueueMove(source, target, take)
+        if dry_run:
+            return await queue.look()
+        return await queue.run(lambda copied: click.echo(f"{copied} copied", err=True))
 
 
 async def _look() -> dict[str, Any]:

@@ -27,8 +27,9 @@ from worker.generation.heartbeat import Heartbeat
 from worker.generation.intake import Intake
 from worker.generation.lanes import Rules
 from worker.generation.leases import Leases
-from worker.generation.limiter import Limiter
+from worker.generation.limiter import limiter_of
 from worker.generation.openai_images import ImageEditor
+from worker.generation.own_sessions import OwnSessions
 from worker.generation.ownership import Ownership
 from worker.generation.paid_call import PaidCall
 from worker.generation.pauses import Pauses
@@ -38,6 +39,7 @@ from worker.generation.prompts.choice import PromptChoice
 from worker.generation.prompts.pauses import PromptPauses
 from worker.generation.prompts.watch import PromptWatch
 from worker.generation.queue_metrics import Shared
+from worker.generation.region import Region
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
 from worker.generation.spare import SpareCalls
@@ -95,7 +97,8 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
     connections.push_async_callback(http.aclose)
     connections.push_async_callback(redis.aclose)
     database = clients.database_client(settings, http)
-    sessions = Sessions(database)
+    region = Region(redis, database, settings) if settings.region else None
+    sessions = Sessions(database, region)
     claims = Claims(redis, instance, settings.lease_seconds, Rules.of(settings))
     settlement = Settlement(redis, sessions)
     dead_letters = DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes)
@@ -122,12 +125,18 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         claims=claims,
         ownership=ownership,
         pauses=pauses,
-        sessions=sessions,
+        sessions=OwnSessions(region) if region else sessions,
         settlement=settlement,
         on_progress=on_progress,
     )
     sweeper = Sweeper(
-        redis, claims=claims, settlement=settlement, dead_letters=dead_letters, stuck=stuck, on_progress=on_progress
+        redis,
+        claims=claims,
+        settlement=settlement,
+        dead_letters=dead_letters,
+        stuck=stuck,
+        on_progress=on_progress,
+        region=region,
     )
     limits = Limits(settings.budgets)
     spend = SpendView(redis, limits)
@@ -139,12 +148,12 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         sweeps=SweepSchedule(sweeper, consumer, heartbeat, health, settings.sweep_interval_seconds),
         settlement=settlement,
         heartbeat=heartbeat,
-        audits=AuditSchedule(database, redis, settings.audit_interval_seconds),
+        audits=AuditSchedule(database, redis, settings.audit_interval_seconds, region),
         data_life=DataLifeSchedule(tools.purge(), tools.record, redis, settings.data_life_hours),
         prompts=PromptWatch(settings.experiment, database, redis),
         health_check=HealthCheck(health, claims.prove, sessions.usable),
         spend=SpendSchedule(spend, database, limits),
-        metrics=Shared(redis, claims, Limiter(redis, settings.openai_requests_per_minute), spend, settings.experiment),
+        metrics=Shared(redis, claims, limiter_of(settings, redis), spend, settings.experiment),
         connections=connections,
     )
 
@@ -154,14 +163,15 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     redis = _redis(settings)
     database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=20)
     bucket = clients.storage_client(settings, clients.http_client(clients.STORAGE_TIMEOUT, connections=50))
-    sessions = Sessions(clients.database_client(settings, database))
+    client = clients.database_client(settings, database)
+    sessions = Sessions(client, Region(redis, client, settings) if settings.region else None)
     settlement = Settlement(redis, sessions)
     # Connections of their own: a crowd at the limiter must not keep a renewal waiting.
     leases = Leases(clients.redis_client(settings), instance, settings.lease_seconds)
     pauses, breaker = Pauses(redis), Breaker(redis, settings)
     probes = Probes(pauses, settings.quota_pause_seconds)
     expiry = Expiry(pauses, settings)
-    limiter = Limiter(redis, settings.openai_requests_per_minute, check=breaker.check)
+    limiter = limiter_of(settings, redis, breaker.check)
     spare = SpareCalls(limiter, settings)
     starts = Starts(sessions, leases, settlement, expiry, require_consent=settings.require_consent)
     fetcher = ImageFetcher(

@@ -49,6 +49,10 @@ SPEND_RESERVED = "wearon:spend:reserved"
 SPEND_CALLS = "wearon:spend:calls"
 #: Held by the one instance that sweeps.
 SWEEP_LOCK = "wearon:sweep:lock"
+#: Identity of the region whose Redis this is (see `region`).
+REGION = "wearon:region"
+#: Name of a move of this Redis' messages to another one that has begun and not ended.
+MOVE = "wearon:move"
 
 
 _TYPES = {
@@ -56,13 +60,13 @@ _TYPES = {
     **dict.fromkeys((SETTLEMENTS, REJECTED, LANES_CLOCK, PROMPTS, PROMPT_RESULTS, SPEND_RESERVED), "hash"),
     **dict.fromkeys((DEAD_BYTES, DEAD_DROPPED, INTAKE_STOPPED, INTAKE_STOPPED_SINCE), "string"),
     **dict.fromkeys((PAUSE, OPENAI_SERVED, AUDIT, AUDIT_LOCK, SWEEP_LOCK, LANES_RETURNED), "string"),
-    **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK), "string"),
+    **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK, REGION, MOVE), "string"),
     INSTANCES: "set",
     **dict.fromkeys((LIMITER, LANES, LANES_MESSAGES, BULK_SESSIONS, SPEND_CALLS), "zset"),
 }
 #: Of keys for one instance or session.
 _FAMILIES = {"claimed": "list", "celery": "list", "alive": "string", "lease": "string", "begun": "string"}
-_FAMILIES |= {"deaths": "set", "failures": "hash", "running": "hash", "ended": "hash", "spend": "hash"}
+_FAMILIES |= {"deaths": "set", "moved": "set", "failures": "hash", "running": "hash", "ended": "hash", "spend": "hash"}
 _FAMILIES |= {"bulk": "string", "bulk-pushed": "string", "bulk-cancelled": "string", "bulk-taken": "set"}
 _FAMILIES |= {"prompts": "string"}
 
@@ -127,6 +131,11 @@ def prompt_lock(experiment: str) -> str:
 def failures(session_id: UUID | str) -> str:
     """Count of failures of OpenAI for this session while it served others."""
     return f"wearon:failures:{session_id}"
+
+
+def moved(move: str) -> str:
+    """Set of the digests of messages that a move has brought here."""
+    return f"wearon:moved:{move}"
 
 
 def bulk(manifest_id: str) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from worker.errors import GenerationError, MessageExpired, Orphaned, WorkerLost
 from worker.generation.claims import Claims
+from worker.generation.own_sessions import OwnSessions
 from worker.generation.ownership import Ownership
 from worker.generation.pauses import Pauses
 from worker.generation.sessions import OpenSession, Sessions
@@ -32,7 +33,7 @@ class StuckSession:
 
 
 class Stuck:
-    """Sessions of workers on another Redis are left alone until their deadline: nothing here shows who has them."""
+    """Sessions of workers on another Redis are left alone until their deadline, and with `OwnSessions` for ever."""
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class Stuck:
         claims: Claims,
         ownership: Ownership,
         pauses: Pauses,
-        sessions: Sessions,
+        sessions: Sessions | OwnSessions,
         settlement: Settlement,
         on_progress: Callable[[], None],
     ) -> None:

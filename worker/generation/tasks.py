@@ -129,7 +129,7 @@ class GenerationLoop:
 
 def run(settings: Settings, instance: str, link: socket.socket) -> None:
     """Be the Celery process; returns once the process has drained."""
-    logs.configure(settings.log_level, "celery")
+    logs.configure(settings.log_level, "celery", settings.region)
     loop = GenerationLoop(settings, instance, link)
     loop.start()
     app = create_app(settings, instance)

@@ -1514,7 +1514,8 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
     where n.nspname = 'public' and p.proname in ('start_generation', 'requeue_generation', 'complete_generation',
         'fail_generation', 'refund_credits', 'refund_store_credits', 'refund_store_shopper_credits',
-        'wearon_audit_step', 'wearon_audit_report', 'wearon_examine', 'wearon_webhook_claim')
+        'wearon_audit_step', 'wearon_audit_report', 'wearon_examine', 'wearon_webhook_claim',
+        'wearon_region_start')
 $$;
 
 -- service_role alone may call them; functions are executable by everybody unless that is taken away.
@@ -1750,6 +1751,158 @@ begin
     end loop;
     if exists (select from pg_roles where rolname = 'service_role') then
         grant all on table wearon.data_life, wearon.data_life_open to service_role;
+    end if;
+end $$;
+
+-- Regions ------------------------------------------------------------------------------------------------------------
+--
+-- Several regions, each with its own Redis, serve one database. A session belongs to the region that has started it; no
+-- other region ends it. Decision: docs/decisions/0031-regions.md. Without REGION the worker calls none of these.
+
+-- A region is its Redis (`id` is kept there); the name is for people. "empty_at": a moment at which its Redis had no
+-- message. "expires_seconds": it uses no message of a session that is older; null: messages do not expire there.
+create table if not exists wearon.regions (
+    id uuid primary key,
+    name text not null,
+    seen_at timestamptz not null default now(),
+    empty_at timestamptz,
+    expires_seconds int
+);
+create table if not exists wearon.session_regions (
+    channel text not null,
+    session_id uuid not null,
+    region uuid not null,
+    since timestamptz not null default now(),
+    primary key (channel, session_id)
+);
+create index if not exists session_regions_region on wearon.session_regions (region);
+create index if not exists session_regions_since on wearon.session_regions using brin (since);
+
+-- Notes that a region lives. -> "twins": other regions of that name that live, too.
+create or replace function public.wearon_region_report(
+    p_region uuid, p_name text, p_empty boolean, p_expires_seconds int
+) returns jsonb language plpgsql set search_path = public, pg_temp as $$
+begin
+    insert into wearon.regions (id, name, empty_at, expires_seconds)
+    values (p_region, p_name, case when p_empty then now() end, p_expires_seconds)
+    on conflict (id) do update set name = excluded.name, seen_at = now(), expires_seconds = excluded.expires_seconds,
+        empty_at = coalesce(excluded.empty_at, regions.empty_at);
+    -- A session is settled within hours. One that is still open after this time counts as nobody's.
+    delete from wearon.session_regions where (channel, session_id) in (
+        select channel, session_id from wearon.session_regions where since < now() - interval '8 days' limit 500);
+    return jsonb_build_object('twins', (select count(*) from wearon.regions
+        where name = p_name and id <> p_region and seen_at > now() - interval '2 minutes'));
+end $$;
+
+-- start_generation by a region, whose session it is from then on.
+create or replace function public.wearon_region_start(
+    p_channel text, p_session_id uuid, p_owner_id uuid, p_region uuid
+) returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    answer jsonb := start_generation(p_channel, p_session_id, p_owner_id);
+begin
+    if (answer ->> 'changed')::boolean then
+        insert into wearon.session_regions (channel, session_id, region) values (p_channel, p_session_id, p_region)
+        on conflict (channel, session_id) do update set region = excluded.region, since = now();
+    end if;
+    return answer;
+end $$;
+
+-- Open sessions that a region may end: its own and, with `p_orphans`, those that no region has started. The message of
+-- such a one may wait anywhere. It is nobody's once every region has said, at least `p_grace_seconds` after the session
+-- was made, that it has no message, or that it would not use the message any more. A region that is silent says
+-- nothing. `p_older_seconds`: of an own session, by this server's clock.
+create or replace function public.wearon_region_open(
+    p_region uuid, p_statuses text[], p_orphans boolean, p_grace_seconds double precision,
+    p_older_seconds double precision default null, p_limit int default null
+) returns jsonb language plpgsql stable set search_path = public, pg_temp as $$
+declare
+    of_channel text;
+    page jsonb;
+    found jsonb := '[]';
+begin
+    foreach of_channel in array array['b2b', 'b2c'] loop
+        execute format($sql$
+            select coalesce(jsonb_agg(row), '[]') from (
+                select $1 as channel, s.id, s.status, s.created_at from wearon.session_regions o
+                join %1$I s on s.id = o.session_id
+                where o.channel = $1 and o.region = $2 and s.status = any($3)
+                    and ($6 is null or s.created_at < now() - $6 * interval '1 second')
+                union all
+                select $1, s.id, s.status, s.created_at from %1$I s
+                where $4 and s.status = any($3)
+                    and s.created_at < now() - greatest($5, coalesce($6, 0)) * interval '1 second'
+                    and not exists (select from wearon.session_regions o where o.channel = $1 and o.session_id = s.id)
+                    and not exists (select from wearon.regions r where
+                        coalesce(r.empty_at < s.created_at + $5 * interval '1 second', true)
+                        and coalesce(r.seen_at < s.created_at + r.expires_seconds * interval '1 second', true))
+                limit $7
+            ) row $sql$, case of_channel when 'b2c' then 'generation_sessions' else 'store_generation_sessions' end)
+        into page using of_channel, p_region, p_statuses, p_orphans, p_grace_seconds, p_older_seconds, p_limit;
+        found := found || page;
+    end loop;
+    return jsonb_build_object('sessions', found);
+end $$;
+
+-- Gives sessions whose messages were moved to the region that has the messages now.
+create or replace function public.wearon_region_take(p_channels text[], p_sessions uuid[], p_region uuid)
+returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    taken int;
+begin
+    update wearon.session_regions o set region = p_region, since = now()
+    from unnest(p_channels, p_sessions) as moved (channel, id)
+    where o.channel = moved.channel and o.session_id = moved.id and o.region <> p_region;
+    get diagnostics taken = row_count;
+    return jsonb_build_object('taken', taken);
+end $$;
+
+-- Gives all sessions of a region that is gone for good to another one, which ends them. A region that lives keeps its.
+create or replace function public.wearon_region_adopt(p_from uuid, p_region uuid)
+returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    adopted int;
+begin
+    delete from wearon.regions where id = p_from and id <> p_region and seen_at < now() - interval '2 minutes';
+    if not found then
+        return jsonb_build_object('adopted', null);
+    end if;
+    update wearon.session_regions set region = p_region, since = now() where region = p_from;
+    get diagnostics adopted = row_count;
+    return jsonb_build_object('adopted', adopted);
+end $$;
+
+-- All regions, the silent ones first.
+create or replace function public.wearon_region_list()
+returns jsonb language sql stable set search_path = public, pg_temp as $$
+    select jsonb_build_object('regions', coalesce(jsonb_agg(jsonb_build_object('id', r.id, 'name', r.name,
+        'silent_seconds', extract(epoch from now() - r.seen_at),
+        'open', (select count(*) from wearon.session_regions o where o.region = r.id and (
+            exists (select from generation_sessions s where o.channel = 'b2c' and s.id = o.session_id
+                and s.status not in ('completed', 'failed'))
+            or exists (select from store_generation_sessions s where o.channel = 'b2b' and s.id = o.session_id
+                and s.status not in ('completed', 'failed'))))) order by r.seen_at), '[]'))
+    from wearon.regions r
+$$;
+
+do $$
+declare
+    name text;
+    role text;
+begin
+    for name in select oid::regprocedure::text from pg_proc
+        where pronamespace = 'public'::regnamespace and proname like 'wearon\_region\_%'
+    loop
+        execute format('revoke all on function %s from public', name);
+        for role in select rolname from pg_roles where rolname in ('anon', 'authenticated') loop
+            execute format('revoke all on function %s from %I', name, role);
+        end loop;
+        if exists (select from pg_roles where rolname = 'service_role') then
+            execute format('grant execute on function %s to service_role', name);
+        end if;
+    end loop;
+    if exists (select from pg_roles where rolname = 'service_role') then
+        grant all on table wearon.regions, wearon.session_regions to service_role;
     end if;
 end $$;
 
