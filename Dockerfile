@@ -2,20 +2,31 @@
 # renovate: datasource=docker depName=python
 ARG PYTHON_IMAGE=python:3.12.14-slim-trixie
 
+# cpu, or gpu: with the MediaPipe that has a GPU delegate (docs/decisions/0033).
+ARG VARIANT=cpu
+
 FROM ${PYTHON_IMAGE} AS builder
+ARG VARIANT
 WORKDIR /build
 RUN python3 -m venv --without-pip /opt/venv && python3 -m venv /opt/pip
 # Dependencies change seldom, code often: each has its layer. The secret is for a machine behind its own authority.
-COPY requirements/runtime.txt .
+COPY requirements/runtime.txt requirements/gpu.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca \
     PIP_CERT=$(find /run/secrets -name ca 2>/dev/null) /opt/pip/bin/pip --python /opt/venv/bin/python install \
       --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes --only-binary=:all: -r runtime.txt \
+ && if [ "$VARIANT" = gpu ]; then \
+      PIP_CERT=$(find /run/secrets -name ca 2>/dev/null) /opt/pip/bin/pip --python /opt/venv/bin/python install \
+        --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes --only-binary=:all: -r gpu.txt; fi \
  && find /opt/venv -type d \( -name tests -o -name test -o -name __pycache__ \) -prune -exec rm -rf {} + \
  && python3 -m compileall -q -j0 /opt/venv
 
 FROM ${PYTHON_IMAGE}
-# System libraries beside the base image's: none. MediaPipe needs libEGL and libGLESv2 from 0.10.32 on; OpenCV, which
-# would need libGL and glib, is not installed.
+ARG VARIANT
+# System libraries beside the base image's: none, but for MediaPipe's EGL and OpenGL ES in the variant gpu, whose driver
+# the NVIDIA runtime brings. OpenCV, which would need libGL and glib, is not installed.
+RUN if [ "$VARIANT" = gpu ]; then \
+      apt-get update -q && apt-get install -q -y --no-install-recommends libegl1 libgles2 && rm -rf /var/lib/apt/lists/*; fi
+ENV NVIDIA_DRIVER_CAPABILITIES=graphics,utility
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin worker
 COPY --from=builder /opt/venv /opt/venv
 COPY worker /opt/wearon/worker

@@ -47,8 +47,12 @@ openapi: $(READY) ## Write docs/openapi.json again, after a change of the size A
 	@$(BIN)/wearon-worker schema --format openapi >docs/openapi.json
 
 .PHONY: bench
-bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst images sizing start rest growth outage backlog bucket --json --quick")
+bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst images sizing start rest growth outage backlog lanes bucket scaling --json --quick")
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+.PHONY: gpu-check
+gpu-check: $(READY) ## Compare the pose model on the GPU with the CPU (needs requirements/gpu.txt and a GPU): rate, latency, differences
+	@$(BIN)/python -m tests.bench.gpu_check $(ARGS)
 
 .PHONY: accuracy
 accuracy: $(READY) ## How far the size API is off (DATA=<folder with images/ and truth.csv>; default: the tests' pictures)

@@ -15,5 +15,6 @@ compile() { # name, options
 }
 compile runtime pyproject.toml "$@"
 compile bridge --group bridge "$@" # an image of its own
+compile gpu --group gpu --no-deps "$@" # instead of one package of runtime.txt
 compile dev pyproject.toml --group dev "$@"
 compile infra pyproject.toml --group infra --constraint requirements/dev.txt "$@" # installed beside dev.txt: shared packages must agree

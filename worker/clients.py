@@ -1,6 +1,7 @@
 """Connections to the services around us, built from the settings. Building one connects to nothing."""
 
 import ssl
+from functools import cache
 from typing import Any
 
 import httpx
@@ -21,10 +22,13 @@ SUPABASE_TIMEOUT = httpx.Timeout(15.0, connect=5.0, pool=30.0)
 STORAGE_TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=60.0)
 
 
-def redis_client(settings: Settings) -> Client:
-    """Client of the broker; `rediss://` verifies the server's certificate against the system's trust store."""
+def redis_client(settings: Settings, url: str = "") -> Client:
+    """Client of the broker, or of the Redis at `url`.
+
+    `rediss://` verifies the server's certificate against the system's trust store.
+    """
     pool = BlockingConnectionPool.from_url(
-        settings.redis_url,
+        url or settings.redis_url,
         max_connections=REDIS_CONNECTIONS,
         timeout=REDIS_SOCKET_TIMEOUT_SECONDS,
         socket_timeout=REDIS_SOCKET_TIMEOUT_SECONDS,
@@ -32,7 +36,7 @@ def redis_client(settings: Settings) -> Client:
         socket_keepalive=True,
         health_check_interval=25,
     )
-    pool.connection_class = SSLConnection if _is_secure(settings) else Connection
+    pool.connection_class = SSLConnection if (url or settings.redis_url).startswith("rediss://") else Connection
     client = Client.from_pool(pool)
     assert isinstance(client, Client)  # noqa: S101  # redis-py names its own class
     return client
@@ -69,7 +73,15 @@ def supabase_headers(settings: Settings) -> dict[str, str]:
 def http_client(timeout: httpx.Timeout, connections: int) -> httpx.AsyncClient:
     """One pool for one service. HTTP/1.1: a connection that breaks then takes one call with it, not all."""
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    return httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False, event_hooks={"request": [_in_one_piece]})
+    return httpx.AsyncClient(
+        timeout=timeout, limits=limits, trust_env=False, verify=_tls(), event_hooks={"request": [_in_one_piece]}
+    )
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """One trust store of a megabyte for all clients."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 async def _in_one_piece(request: httpx.Request) -> None:

@@ -9,15 +9,28 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import machine
+from tests.bench import machine, saved
 from tests.bench.figures import Figure, as_json, as_text
 from tests.bench.options import Options
 from tests.bench.progress import Progress
 
-_NAMES = ("generation", "burst", "images", "sizing", "start", "rest", "growth", "outage", "backlog", "bucket")
+_NAMES = (
+    "generation",
+    "burst",
+    "images",
+    "sizing",
+    "start",
+    "rest",
+    "growth",
+    "outage",
+    "backlog",
+    "lanes",
+    "bucket",
+    "scaling",
+)
 PARTS = tuple(name for name in _NAMES if find_spec(f"tests.bench.{name}"))
 #: Each takes as long as all others together.
-ONLY_WHEN_NAMED = {"growth", "outage", "backlog", "bucket"}
+ONLY_WHEN_NAMED = {"growth", "outage", "backlog", "lanes", "bucket", "scaling"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     described["placement"] = _placement()
     if not chosen.json:
         console.print("\n".join(f"{name:14} {value}" for name, value in described.items()), "", highlight=False)
+    before = saved.read(chosen.against)
     results: dict[str, list[Figure]] = {}
     for part in chosen.parts or [name for name in PARTS if name not in ONLY_WHEN_NAMED]:
         with Progress(part) as progress:
@@ -41,9 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
         # Targets mean nothing for a load that is none.
         results[part] = [replace(figure, target=None) for figure in figures] if options.quick else figures
         if not chosen.json:
-            as_text(part, results[part], console)
+            as_text(part, results[part], console, before.get(part, {}))
         if chosen.save:
-            chosen.save.write_text(as_json(described, results))
+            saved.write(chosen.save, as_json(described, results))
     if chosen.json:
         print(as_json(described, results))
     missed = any(figure.met is False for figures in results.values() for figure in figures)
@@ -55,7 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     named = " and ".join(sorted(ONLY_WHEN_NAMED))
     parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; all but {named} when none is named")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
-    parser.add_argument("--save", type=Path, metavar="FILE", help="write that object to a file, anew after each part")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="put the parts into this file and draw its curves")
+    parser.add_argument(
+        "--against", type=Path, metavar="FILE", default=saved.LAST, help="compare with this file [%(default)s]"
+    )
     parser.add_argument("--quick", action="store_true", help="a few seconds each: only to see that it works")
     known = {field.name: field for field in fields(Options)}
     for name, text in (
@@ -65,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         ("sigma", "log-normal spread of that latency, e.g. 0.3; 0: none"),
         ("concurrency", "the worker's WORKER_CONCURRENCY"),
         ("megapixels", "of each of the two photos"),
-        ("burst", "messages at once (burst)"),
+        ("burst", "messages at once (burst, lanes)"),
         ("waiting", "messages behind a paused intake (backlog)"),
         ("objects", "objects of the storage (bucket)"),
         ("purge-rate", "the worker's DATA_LIFE_REQUESTS_PER_SECOND (bucket)"),

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,20 +39,32 @@ def spread(name: str, values: Sequence[float], unit: str = "s", targets: Sequenc
     return [Figure(f"{name} p{share * 100:g}", percentile(values, share), unit, target) for share, target in shares]
 
 
-def as_text(part: str, figures: list[Figure], console: Console) -> None:
-    """A table of the figures."""
+def as_text(part: str, figures: list[Figure], console: Console, before: Mapping[str, float | str]) -> None:
+    """A table of the figures, each with its change from the value before."""
     table = Table(title=part, title_justify="left", box=None, pad_edge=False)
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_column("unit")
+    table.add_column("before", justify="right")
+    table.add_column("change", justify="right")
     table.add_column("target", justify="right")
     table.add_column()
     for figure in figures:
         bound = "" if figure.target is None else f"{'>=' if figure.at_least else '<='} {figure.target:g}"
         mark = {True: "met", False: "MISSED", None: ""}[figure.met]
-        table.add_row(figure.name, _shown(figure.value), figure.unit, bound, mark)
+        past = before.get(figure.name, "")
+        table.add_row(
+            figure.name, _shown(figure.value), figure.unit, _shown(past), change(figure.value, past), bound, mark
+        )
     console.print(table)
     console.print()
+
+
+def change(value: float | str, before: float | str) -> str:
+    """The change in per cent; empty where there is nothing to compare with."""
+    if isinstance(value, str) or isinstance(before, str) or not before:
+        return ""
+    return f"{100 * (value / before - 1):+.0f} %"
 
 
 def as_json(machine: dict[str, Any], parts: dict[str, list[Figure]]) -> str:

@@ -1,7 +1,6 @@
 """Processor time and memory of groups of processes, read from /proc, and how soon /health answers under the load."""
 
 import math
-import os
 import threading
 import time
 from dataclasses import dataclass, field
@@ -96,10 +95,9 @@ class Meter:
 
 
 def names(pid: int) -> dict[str, int]:
-    """The worker's processes by the module that they run."""
+    """The worker's processes by name."""
     found = {}
     for number in tree([pid]):
-        words = Path(f"/proc/{number}/cmdline").read_bytes().decode().split("\0")
-        module = words[words.index("-m") + 1] if "-m" in words else os.path.basename(words[0])
-        found["supervisor" if number == pid else module.removeprefix("worker.generation.")] = number
+        name = Path(f"/proc/{number}/comm").read_text().strip().removeprefix("wearon-")
+        found["supervisor" if number == pid else name] = number
     return found

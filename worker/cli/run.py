@@ -2,7 +2,7 @@
 
 import click
 
-from worker import logs, settings
+from worker import logs, memory, settings
 from worker.errors import WorkerError
 from worker.generation.celery_process import CeleryProcess
 
@@ -17,8 +17,10 @@ def command() -> None:
         logs.configure("INFO", "supervisor")
         logs.get_logger(__name__).critical("worker_ended", reason=str(error))
         raise SystemExit(1) from None
-    logs.configure(loaded.log_level, "supervisor")
-    celery = CeleryProcess()
-    from worker.supervisor import supervisor  # noqa: PLC0415  # takes as long as the Celery process's own modules, on another core
+    celery = CeleryProcess(loaded)
+    # Otherwise much of a closed pose model's memory would stay in the arenas of threads.
+    memory.tune({"MALLOC_ARENA_MAX": 2})
+    logs.configure(loaded.log_level, "supervisor", loaded.region)
+    from worker.supervisor import supervisor  # noqa: PLC0415  # while the Celery process loads its own modules on another core
 
     raise SystemExit(supervisor.run(loaded, celery))

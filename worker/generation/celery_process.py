@@ -1,45 +1,63 @@
-"""The supervisor's handle of the Celery process: starts the process, hears its events, and ends it."""
+"""The supervisor's handle of the Celery process: forks the process, hears its events, and ends it."""
 
 import asyncio
+import ctypes
+import gc
+import multiprocessing
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
-from worker import logs
-from worker.generation.link import AskMetrics, Beat, CallbacksQueued, Ended, Link, Metrics, Release, Up
+from worker import memory
+from worker.generation.link import AskMetrics, Beat, CallbacksQueued, Ended, Link, Metrics, Preempt, Release, Up
 from worker.health import Health
+from worker.settings import Settings
 
-INSTANCE_VARIABLE = "WEARON_INSTANCE"
-LINK_VARIABLE = "WEARON_LINK_FD"
+#: Loaded once for both processes: the pages of a fork are shared until one side writes. What only the Celery process
+#: uses is here, too: after the fork its objects would go into the gaps of shared pages.
+_SHARED = (
+    "worker.generation.tasks",
+    "worker.generation.celery_transport",
+    "celery.bin.worker",
+    "celery.apps.worker",
+    "celery.concurrency.thread",
+    "celery.worker.consumer",
+)
+_NAME = b"wearon-celery"
+_PR_SET_NAME = 15
 #: glibc would give every picture's memory back to the kernel and take it again for the next one: 17 ms of page faults
-#: per generation. The environment's own values go first.
-_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
+#: per generation.
+_ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": 128 << 20, "MALLOC_MMAP_THRESHOLD_": 32 << 20}
 #: The process answers in milliseconds unless its loop hangs.
 _METRICS_SECONDS = 1.0
 _END_SECONDS = 0.02
 
 
 class CeleryProcess:
-    """Starts the process at once: the process loads its modules while the supervisor loads its own."""
+    """Starts the process at once: the process loads its own modules while the supervisor loads its own.
 
-    def __init__(self) -> None:
+    Built before this process has a thread or an event loop: neither survives a fork.
+    """
+
+    def __init__(self, settings: Settings) -> None:
         #: Unique per start: a crashed predecessor's claims must look dead.
         self.instance = f"{socket.gethostname()}-{uuid4().hex[:8]}"
         self._socket, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker.generation.tasks"],
-                env={**_ALLOCATOR, **os.environ, INSTANCE_VARIABLE: self.instance, LINK_VARIABLE: str(theirs.fileno())},
-                pass_fds=(theirs.fileno(),),
-                # Output before the process's own logging is set up goes where the supervisor's foreign output goes.
-                stdout=logs.stdout,
-            )
+        for module in _SHARED:
+            import_module(module)
+        # A collection in one of the processes would write to every object's page.
+        gc.collect()
+        gc.freeze()
+        self._process = multiprocessing.get_context("fork").Process(
+            target=_be_celery, args=(settings, self.instance, self._socket, theirs)
+        )
+        self._process.start()
+        theirs.close()
         self._link: Link | None = None
         self._up = asyncio.Event()
         self._metrics: list[Any] = []
@@ -48,7 +66,7 @@ class CeleryProcess:
     @property
     def pid(self) -> int:
         """Process id."""
-        return self._process.pid
+        return self._process.pid or 0
 
     async def watch(
         self, health: Health, slot_freed: Callable[[], None], callbacks_queued: Callable[[], None] | None = None
@@ -69,7 +87,7 @@ class CeleryProcess:
                 case Beat(active, silent):
                     health.beat("celery", active=active, loop_silent_seconds=silent)
         # The process has closed its end and is about to be gone.
-        while (code := self._process.poll()) is None:  # noqa: ASYNC110  # the kernel's event, not ours
+        while (code := self._process.exitcode) is None:  # noqa: ASYNC110  # the kernel's event, not ours
             await asyncio.sleep(_END_SECONDS)
         return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
@@ -98,9 +116,23 @@ class CeleryProcess:
         if self._link:
             self._link.send(Release())
 
+    def preempt(self, count: int) -> None:
+        """Requeue so many generations of bulk that have paid for nothing."""
+        if self._link:
+            self._link.send(Preempt(count))
+
     def kill(self) -> None:
         """End the process at once."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)  # nothing happens once the process has ended
+        if self._process.exitcode is None:
+            os.kill(self.pid, number)
+
+
+def _be_celery(settings: Settings, instance: str, supervisors: socket.socket, own: socket.socket) -> None:
+    """Become the Celery process."""
+    supervisors.close()  # the end of the supervisor would not be noticed
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, _NAME)
+    memory.tune(_ALLOCATOR)
+    import_module("worker.generation.tasks").run(settings, instance, own)

@@ -8,7 +8,6 @@ import gc
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from typing import Any
@@ -21,13 +20,12 @@ from worker import logs
 from worker.generation import metrics
 from worker.generation.bootstrap import celery_side
 from worker.generation.celery_app import TASK, create_app, worker_arguments
-from worker.generation.celery_process import INSTANCE_VARIABLE, LINK_VARIABLE
-from worker.generation.link import AskMetrics, Beat, CallbacksQueued, Ended, Event, Link, Metrics, Release, Up
+from worker.generation.link import AskMetrics, Beat, CallbacksQueued, Ended, Event, Link, Metrics, Preempt, Release, Up
 from worker.generation.message import parse
 from worker.generation.pipeline import End
 from worker.generation.retrying import until_available
 from worker.metrics import tell
-from worker.settings import Settings, load
+from worker.settings import Settings
 
 log = logs.get_logger(__name__)
 
@@ -123,16 +121,16 @@ class GenerationLoop:
         match order:
             case Release():
                 self._pipeline.release()
+            case Preempt(count):
+                self._pipeline.preempt(count)
             case AskMetrics():
                 self._link.send(Metrics(tell()))
 
 
-def main() -> int:
-    """Entry point of the Celery process."""
-    settings = load()
-    logs.configure(settings.log_level, "celery")
-    instance = os.environ[INSTANCE_VARIABLE]
-    loop = GenerationLoop(settings, instance, socket.socket(fileno=int(os.environ[LINK_VARIABLE])))
+def run(settings: Settings, instance: str, link: socket.socket) -> None:
+    """Be the Celery process; returns once the process has drained."""
+    logs.configure(settings.log_level, "celery", settings.region)
+    loop = GenerationLoop(settings, instance, link)
     loop.start()
     app = create_app(settings, instance)
     app.task(name=TASK)(loop.generate)
@@ -143,7 +141,6 @@ def main() -> int:
     # All that is loaded by now stays for good; no full collection has to look through it in the middle of the work.
     gc.freeze()
     app.worker_main(worker_arguments(settings, instance))
-    return 0
 
 
 def _watched_by(loop: GenerationLoop) -> type[StartStopStep]:
@@ -165,7 +162,3 @@ def _watched_by(loop: GenerationLoop) -> type[StartStopStep]:
             loop.celery_seen = time.monotonic()
 
     return Watch
-
-
-if __name__ == "__main__":
-    sys.exit(main())

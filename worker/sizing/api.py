@@ -70,17 +70,19 @@ def create_router(settings: Settings, health: Health) -> APIRouter:
         threads=settings.sizing_threads,
         queue=settings.sizing_queue,
         model_path=settings.pose_model_path or MODEL_PATH,
+        delegate=settings.sizing_delegate,
     )
     keys = ApiKeys(settings.sizing_api_keys)
     metrics.watch_pool(lambda: pool.pending, pool.limit)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(pool, health))
+        tasks = [asyncio.create_task(work) for work in (_load(pool, health), pool.close_unused_forever())]
         try:
             yield
         finally:
-            loading.cancel()
+            for task in tasks:
+                task.cancel()
             await pool.close()
             await fetcher.aclose()
 

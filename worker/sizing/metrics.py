@@ -37,6 +37,9 @@ _REQUESTS = counter(
 _STEP_SECONDS = histogram("wearon_sizing_step_seconds", "Time of one step.", _SECONDS, ("step",), _STEPS)
 _PENDING = gauge("wearon_sizing_pool_pending", "Requests that wait or are measured now.")
 _LIMIT = gauge("wearon_sizing_pool_limit", "How many may wait or be measured at once.")
+_DELEGATE = gauge(
+    "wearon_sizing_delegate", "1 for the processor that runs the pose model.", ("delegate",), ("cpu", "gpu")
+)
 
 
 def ended(outcome: str, reason: str = "none") -> None:
@@ -58,3 +61,9 @@ def watch_pool(pending: Callable[[], int], limit: int) -> None:
     """Show how full the pool is."""
     _PENDING.set_function(pending)
     _LIMIT.set(limit)
+
+
+def delegate(chosen: str) -> None:
+    """The pose model runs there from now on."""
+    for name in ("cpu", "gpu"):
+        _DELEGATE.labels(name).set(name == chosen)

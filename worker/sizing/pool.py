@@ -10,13 +10,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from worker import memory
 from worker.sizing import metrics
+from worker.sizing.delegate import Wanted, choose
 from worker.sizing.measurements import Measurer
 from worker.sizing.pose import MODEL_PATH, Landmarkers, verify_model
 
 Result = TypeVar("Result")
 
 _NICE = 5
+#: A landmarker takes 70 MB, which an instance without size requests does not need.
+_UNUSED_SECONDS = 300.0
+_LOOK_SECONDS = 15.0
 
 
 class Saturated(Exception):
@@ -33,13 +38,13 @@ class Pool:
     #: What a request costs one core; only for Retry-After.
     _SECONDS_EACH = 0.05
 
-    def __init__(self, *, threads: int, queue: int, model_path: Path = MODEL_PATH) -> None:
+    def __init__(self, *, threads: int, queue: int, model_path: Path = MODEL_PATH, delegate: Wanted = "cpu") -> None:
         """`threads` 0 means one per core that this process may use."""
         self._threads = threads or len(os.sched_getaffinity(0))
         #: How many requests may wait or be measured at once, and how many do.
         self.limit = self._threads + queue
         self.pending = 0
-        self._model_path = model_path
+        self._model_path, self._delegate = model_path, delegate
         self._measurer: Measurer | None = None
         # One more than landmarkers: while those keep the cores busy, the next picture is decoded. Threads start when
         # all others are busy.
@@ -47,7 +52,7 @@ class Pool:
         self._landmarkers = Landmarkers(self._threads, model_path)
 
     async def load(self) -> None:
-        """Load the model once.
+        """Load the model once, as a trial.
 
         Raises:
             ModelUnusable: its file is missing or damaged.
@@ -75,6 +80,12 @@ class Pool:
         future.add_done_callback(self._done(asyncio.get_running_loop()))
         return await asyncio.wrap_future(future)
 
+    async def close_unused_forever(self) -> None:
+        """Close landmarkers that had nothing to do for some minutes; the next request loads one in 0.1 s."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._close_unused)
+
     async def close(self) -> None:
         """Drop what waits, let what runs end (it takes milliseconds), free the native memory."""
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
@@ -92,8 +103,15 @@ class Pool:
 
     def _load(self) -> None:
         verify_model(self._model_path)
-        self._landmarkers.load()
+        if choose(self._delegate, self._model_path):
+            self._landmarkers = Landmarkers(self._threads, self._model_path, gpu=True)
+        self._landmarkers.prove()
+        memory.give_back()
         self._measurer = Measurer()
+
+    def _close_unused(self) -> None:
+        if self._landmarkers.close_unused(_UNUSED_SECONDS):
+            memory.give_back()
 
     def _call(self, work: Callable[[Landmarkers, Measurer], Result], asked: float) -> Result:
         metrics.waited(time.monotonic() - asked)

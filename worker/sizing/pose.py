@@ -3,12 +3,15 @@
 import hashlib
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from types import ModuleType, TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,10 @@ X, Y, Z, VISIBILITY, PRESENCE = range(5)
 
 class ModelUnusable(Exception):
     """The pose model's file is missing or not the one that the coefficients were fitted with."""
+
+
+class GpuUnavailable(Exception):
+    """The model cannot run on a GPU here."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +52,34 @@ class Detector(Protocol):
 class Landmarker:
     """One native landmarker; calls are run one after the other, so every thread has its own."""
 
-    def __init__(self, path: Path = MODEL_PATH) -> None:
-        # MediaPipe's audio half would search the system for PortAudio, with compilers and temporary files.
-        sys.modules.setdefault("sounddevice", None)  # type: ignore[arg-type]
+    def __init__(self, path: Path = MODEL_PATH, *, gpu: bool = False) -> None:
+        """Load the model.
+
+        Raises:
+            GpuUnavailable: the library has no GPU delegate, or the system no GPU for it.
+        """
+        _leave_out_unused_halves()
         # Imported here: the native library takes 25 MB and only the threads of the pool need it.
         import mediapipe  # noqa: PLC0415
         from mediapipe.tasks.python import vision  # noqa: PLC0415
 
         self._mediapipe = mediapipe
+        base = mediapipe.tasks.BaseOptions
+        # Older libraries take the option and leave it out of what they hand over.
+        if gpu and not hasattr(base(model_asset_path="").to_ctypes(), "delegate"):
+            raise GpuUnavailable(f"MediaPipe {version('mediapipe')} has no GPU delegate (the image's variant gpu has)")
         # Given by path the file is mapped into memory; given as bytes it would be copied (40 MB more).
         options = vision.PoseLandmarkerOptions(
-            base_options=mediapipe.tasks.BaseOptions(model_asset_path=str(path)),
+            base_options=base(model_asset_path=str(path), delegate=base.Delegate.GPU if gpu else None),
             num_poses=2,
             output_segmentation_masks=True,
         )
-        self._landmarker = vision.PoseLandmarker.create_from_options(options)
+        try:
+            self._landmarker = vision.PoseLandmarker.create_from_options(options)
+        except (RuntimeError, NotImplementedError) as error:
+            if not gpu:
+                raise
+            raise GpuUnavailable(str(error).rpartition(";")[2].strip()[-200:]) from None
 
     def detect(self, pixels: NDArray[np.uint8]) -> list[Pose]:
         """The people in an upright RGB picture (height x width x 3), at most two."""
@@ -74,7 +94,7 @@ class Landmarker:
             Pose(
                 landmarks=np.array([(p.x, p.y, p.z, p.visibility, p.presence) for p in points]) * size,
                 world=np.array([(p.x, p.y, p.z) for p in world]),
-                mask=mask.numpy_view()[:, :width, 0].copy(),
+                mask=_shares(mask.numpy_view()[:, :width, 0]),
             )
             for points, world, mask in zip(
                 result.pose_landmarks, result.pose_world_landmarks, result.segmentation_masks or [], strict=True
@@ -95,42 +115,80 @@ class Landmarker:
 
 
 class Landmarkers:
-    """Up to so many landmarkers behind the face of one, for any number of threads; each is loaded when first needed."""
+    """Up to so many landmarkers behind the face of one, for any number of threads; each is loaded when needed."""
 
-    def __init__(self, most: int, path: Path = MODEL_PATH) -> None:
-        self._path = path
+    def __init__(self, most: int, path: Path = MODEL_PATH, *, gpu: bool = False) -> None:
+        self._path, self._gpu = path, gpu
         self._free = threading.BoundedSemaphore(most)
-        self.loaded: list[Landmarker] = []
-        # The one that was used last is used next: an idle service holds one (90 MB).
-        self._idle: list[Landmarker] = []
+        self._lock = threading.Lock()
+        # With the time of the last use. The one that was used last is used next, so that the others can be closed.
+        self._idle: list[tuple[Landmarker, float]] = []
 
-    def load(self) -> None:
-        """Load the first one."""
+    @property
+    def idle(self) -> int:
+        """Number of loaded landmarkers that no thread uses."""
+        return len(self._idle)
+
+    def prove(self) -> None:
+        """Load the model once, so that an unusable one is found before the first request."""
         with self._borrowed():
             pass
+        self.close_unused(0)
 
     def detect(self, pixels: NDArray[np.uint8]) -> list[Pose]:
         """As `Landmarker.detect`, once one is free."""
         with self._borrowed() as landmarker:
             return landmarker.detect(pixels)
 
+    def close_unused(self, seconds: float) -> int:
+        """Close the landmarkers that no thread has used for this time; -> their number.
+
+        None on a GPU, which compiles for seconds.
+        """
+        return 0 if self._gpu else self._close_unused(seconds)
+
     def close(self) -> None:
-        """Free the native memory; no thread may use them any more."""
-        for landmarker in self.loaded:
+        """Free the native memory; no thread may use the landmarkers any more."""
+        self._close_unused(0)
+
+    def _close_unused(self, seconds: float) -> int:
+        limit = time.monotonic() - seconds
+        with self._lock:
+            unused = [landmarker for landmarker, used_at in self._idle if used_at <= limit]
+            self._idle = [each for each in self._idle if each[0] not in unused]
+        for landmarker in unused:
             landmarker.close()
+        return len(unused)
 
     @contextmanager
     def _borrowed(self) -> Iterator[Landmarker]:
         with self._free:
-            try:
-                landmarker = self._idle.pop()
-            except IndexError:
-                landmarker = Landmarker(self._path)
-                self.loaded.append(landmarker)
+            with self._lock:
+                landmarker = self._idle.pop()[0] if self._idle else None
+            landmarker = landmarker or Landmarker(self._path, gpu=self._gpu)
             try:
                 yield landmarker
             finally:
-                self._idle.append(landmarker)
+                with self._lock:
+                    self._idle.append((landmarker, time.monotonic()))
+
+
+def _shares(mask: NDArray[Any]) -> NDArray[np.float32]:
+    """A copy of the mask from 0 to 1; a GPU's masks have bytes."""
+    copied: NDArray[np.float32] = mask.astype(np.float32)
+    if mask.dtype == np.uint8:
+        copied /= 255
+    return copied
+
+
+def _leave_out_unused_halves() -> None:
+    """Keep MediaPipe from loading what measuring does not need."""
+    # Its audio half would search the system for PortAudio, with compilers and temporary files.
+    sys.modules.setdefault("sounddevice", None)  # type: ignore[arg-type]
+    # Its drawing half, in the library of the variant gpu, imports these two; neither is installed there.
+    for package, names in {"cv2": ("cv2",), "matplotlib": ("matplotlib", "matplotlib.pyplot")}.items():
+        if package not in sys.modules and find_spec(package) is None:
+            sys.modules.update({name: ModuleType(name) for name in names})
 
 
 def verify_model(path: Path = MODEL_PATH) -> None:

@@ -1,5 +1,6 @@
 """The regular audit: one instance at a time, and no failure ends the container."""
 
+from typing import Any
 from unittest.mock import AsyncMock
 
 import httpx
@@ -55,6 +56,6 @@ async def test_one_instance_audits_per_interval_and_keeps_the_counts_of_each_kin
                 await AuditSchedule(database, redis, 60).audit_if_due()
     ended = [line for line in logs if line["event"] == "audit_ended"]
     assert [line["found"] for line in ended] == [{"failed_not_refunded": 1}]
-    kept = await redis.get(keys.AUDIT)
+    kept: Any = await redis.get(keys.AUDIT)
     assert b'"failed_not_refunded": 1' in kept
     assert session.owner_id not in str(logs)

@@ -1,6 +1,7 @@
 """When OpenAI's answers open the breaker, and which session OpenAI fails alone."""
 
 import asyncio
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -136,7 +137,7 @@ async def test_a_failed_call_is_not_retried_in_a_pause_and_a_probes_never(redis:
     stopped: list[str] = []
     await calls(breaker)
     for name, probe in (("closed", False), ("probe", True)):
-        ATTEMPT.set(Attempt(uuid4(), probe=probe, stop=lambda name=name: stopped.append(name)))
+        ATTEMPT.set(Attempt(uuid4(), probe=probe, stop=partial(stopped.append, name)))
         await breaker.answered(False)
         await breaker.answered(True)
     await Pauses(redis).begin(QUOTA, 60, "")

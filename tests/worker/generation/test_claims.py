@@ -20,7 +20,7 @@ def claims(redis: Redis) -> Claims:
 
 async def queue(redis: Redis, *payloads: bytes) -> None:
     for payload in payloads:
-        await redis.lpush(keys.QUEUE, payload)  # type: ignore[arg-type]  # bytes are fine
+        await redis.lpush(keys.QUEUE, payload)  # bytes are fine
 
 
 async def queued(redis: Redis) -> list[bytes]:

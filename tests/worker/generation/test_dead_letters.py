@@ -40,7 +40,7 @@ async def test_a_replay_moves_the_message_to_the_producers_end_of_the_queue(
     assert found is not None
     assert await letters.replay(found)
     async with Redis.from_url(sandbox.redis_url) as redis:
-        assert await redis.lrange(keys.QUEUE, 0, -1) == [payload, b"older"]  # type: ignore[misc]
+        assert await redis.lrange(keys.QUEUE, 0, -1) == [payload, b"older"]
     assert await all_of(letters) == []
 
 
@@ -90,7 +90,7 @@ async def test_the_oldest_make_room_by_their_bytes_as_well(sandbox: Sandbox) -> 
 
 async def kept_bytes(redis: Redis) -> int:
     """The size of the list, which must be what its counter says."""
-    size = sum(map(len, await redis.lrange(keys.DEAD, 0, -1)))  # type: ignore[misc]
+    size = sum(map(len, await redis.lrange(keys.DEAD, 0, -1)))
     assert int(await redis.get(keys.DEAD_BYTES) or 0) == size
     return size
 
@@ -98,9 +98,9 @@ async def kept_bytes(redis: Redis) -> int:
 async def test_letters_of_an_earlier_version_are_counted(redis: Redis) -> None:
     letters = DeadLetters(redis, limit=1000, limit_bytes=LIMIT_BYTES)
     for _ in range(8):
-        await redis.lpush(keys.DEAD, "x" * 200_000)  # type: ignore[misc]
+        await redis.lpush(keys.DEAD, "x" * 200_000)
     await letters.add(b"1", "not_json", "")
-    assert await redis.llen(keys.DEAD) == 6  # type: ignore[misc]
+    assert await redis.llen(keys.DEAD) == 6
     assert await letters.made_room() == 3
     assert await kept_bytes(redis) <= LIMIT_BYTES
 
@@ -143,7 +143,7 @@ async def test_the_oldest_come_first_whether_or_not_they_are_taken_meanwhile(san
 
 async def test_an_entry_that_is_no_letter_is_shown_and_can_be_dropped(redis: Redis, letters: DeadLetters) -> None:
     for entry in ("no JSON", '{"id": 1}', "[]"):
-        await redis.lpush(keys.DEAD, entry)  # type: ignore[misc]
+        await redis.lpush(keys.DEAD, entry)
     found = await all_of(letters)
     assert [letter.reason for letter in found] == ["unreadable"] * 3
     assert found[2].message == b"no JSON"

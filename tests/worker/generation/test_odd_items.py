@@ -62,7 +62,7 @@ async def side(settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(queue_metrics, "_PATIENCE_SECONDS", 30)
     quick_settings = settings.model_copy(update={"orphan_grace_seconds": 0.0})
     side = queue_side(quick_settings, "here", Health())
-    side.consumer._celery = pool  # type: ignore[assignment]
+    side.consumer._celery = pool
     await side.heartbeat.join()
     yield side
     await side.connections.aclose()
@@ -80,12 +80,12 @@ async def test_after_an_odd_message_the_next_good_one_is_served(
     sandbox: Sandbox, redis: Redis, side: QueueSide, pool: Pool, data: st.DataObject
 ) -> None:
     good, other = sandbox.producer.b2c(push=False), sandbox.producer.b2c(push=False)
-    await redis.lpush(keys.QUEUE, data.draw(spoiled(other.message)))  # type: ignore[misc]
-    await redis.lpush(keys.QUEUE, json.dumps(good.message))  # type: ignore[misc]
+    await redis.lpush(keys.QUEUE, data.draw(spoiled(other.message)))
+    await redis.lpush(keys.QUEUE, json.dumps(good.message))
     for _ in range(2):
         await side.consumer._take_one()
     assert pool.sent[-1] == good.session_id
-    assert await redis.llen(keys.QUEUE) == 0  # type: ignore[misc]
+    assert await redis.llen(keys.QUEUE) == 0
     claimed = await Claims(redis, "here", 30).held()
     # What was refused is no claim any more; what happened to be good, is one.
     assert len(claimed) == len(set(pool.sent) & {good.session_id, other.session_id})
@@ -100,13 +100,13 @@ async def test_an_odd_outcome_is_set_aside_and_the_others_are_written(
 ) -> None:
     queued = sandbox.producer.b2c(push=False)
     raw = name.encode(errors="surrogatepass") if isinstance(name, str) else name
-    await redis.hset(keys.SETTLEMENTS, raw, kept)  # type: ignore[misc]
+    await redis.hset(keys.SETTLEMENTS, raw, kept)
     await side.settlement.defer(Outcome.failed(_session(queued), EditFailed("odd")))
     await side.settlement.settle_waiting()
     assert sandbox.session("b2c", queued.session_id)["status"] == "failed"
     assert sandbox.balance_changes(queued.owner_id) == [10, -1, 1]
-    assert await redis.hlen(keys.SETTLEMENTS) == 0  # type: ignore[misc]
-    assert await redis.hlen(keys.REJECTED) >= 1  # type: ignore[misc]
+    assert await redis.hlen(keys.SETTLEMENTS) == 0
+    assert await redis.hlen(keys.REJECTED) >= 1
 
 
 @quick
@@ -116,12 +116,12 @@ async def test_the_sweep_goes_on_beyond_odd_instances_and_claims(
 ) -> None:
     good = sandbox.producer.b2c(push=False)
     raw = name.encode(errors="surrogatepass") if isinstance(name, str) else name
-    await redis.sadd(keys.INSTANCES, raw, "gone")  # type: ignore[misc]
-    await redis.lpush(keys.claimed("gone"), payload, json.dumps(good.message))  # type: ignore[misc]
+    await redis.sadd(keys.INSTANCES, raw, "gone")
+    await redis.lpush(keys.claimed("gone"), payload, json.dumps(good.message))
     side.heartbeat._lost_at = float("-inf")
     await side.sweeps.sweep()
-    assert await redis.lpos(keys.QUEUE, json.dumps(good.message)) is not None  # type: ignore[misc]
-    assert await redis.smembers(keys.INSTANCES) == {b"here"}  # type: ignore[misc]
+    assert await redis.lpos(keys.QUEUE, json.dumps(good.message)) is not None
+    assert await redis.smembers(keys.INSTANCES) == {b"here"}
     await redis.delete(keys.QUEUE)
 
 
@@ -154,7 +154,7 @@ async def test_an_odd_value_neither_stops_the_intake_nor_hides_the_metrics(
     await redis.flushall()
     side.consumer._room = 0
     await redis.set(name, value)
-    await redis.lpush(keys.PAUSES, value)  # type: ignore[misc]
+    await redis.lpush(keys.PAUSES, value)
     good = sandbox.producer.b2c()
     await side.consumer._look()
     await side.consumer._take_one()
@@ -189,7 +189,7 @@ async def test_odd_marks_of_a_session_leave_its_lease_to_the_worker_that_takes_i
     session = uuid4()
     name = stage(session)
     if number == 0:
-        await redis.rpush(name, kept)  # type: ignore[misc]
+        await redis.rpush(name, kept)
     elif stage is keys.begun:
         await redis.set(name, kept)
     lease = await leases.acquire(session)

@@ -100,7 +100,7 @@ RELATIVES: list[tuple[Meaning, int, str | None, str | None, str | None, str]] = 
 ]
 
 
-def answer(status: int, kind: str | None, code: str | None, param: str | None, message: str) -> Answer:
+def answer(status: int, kind: str | None, code: str | None, param: str | None, message: str | None) -> Answer:
     body = {"error": {"message": message, "type": kind, "code": code, "param": param}}
     return received(status, json=body)
 

@@ -193,9 +193,8 @@ async def test_the_same_model_twice_is_no_endless_loop(sandbox: Sandbox, editing
 
 
 def announced(model: str) -> float:
-    (found,) = [
-        sample.value for sample in openai_metrics.SHUTDOWN.collect()[0].samples if sample.labels["model"] == model
-    ]
+    (family,) = openai_metrics.SHUTDOWN.collect()
+    (found,) = [sample.value for sample in family.samples if sample.labels["model"] == model]
     return found
 
 

@@ -34,7 +34,7 @@ async def filled(redis: Redis, full: Callable[[], None]) -> None:
 
 async def test_one_command_is_taken(redis: Redis) -> None:
     assert await insist(redis, "HSET", "hash", "field", b"\xff") == 1
-    assert await redis.hget("hash", "field") == b"\xff"  # type: ignore[misc]
+    assert await redis.hget("hash", "field") == b"\xff"
 
 
 def test_a_message_for_celery_is_taken(sandbox: Sandbox) -> None:
@@ -79,7 +79,7 @@ async def test_the_breaker_counts(redis: Redis, settings: Settings) -> None:
     breaker = Breaker(redis, settings)
     await breaker.answered(available=False)
     await breaker.failed()
-    assert await redis.llen(keys.OPENAI_ANSWERS) == 1  # type: ignore[misc]
+    assert await redis.llen(keys.OPENAI_ANSWERS) == 1
 
 
 async def test_outcomes_are_kept_and_set_aside(redis: Redis, sessions: Sessions) -> None:

@@ -209,7 +209,7 @@ async def test_an_entry_that_is_no_outcome_is_set_aside(
     sandbox: Sandbox, redis: Redis, writer: Settlement, entry: bytes
 ) -> None:
     outcome, _ = failure(sandbox)
-    await redis.hset(keys.SETTLEMENTS, "made-by-hand", entry)  # type: ignore[arg-type]  # redis-py knows only text
+    await redis.hset(keys.SETTLEMENTS, "made-by-hand", entry)  # redis-py knows only text
     await writer.defer(outcome)
     assert await writer.settle_waiting() == 1
     (rejected,) = await Rejected(redis).list()

@@ -5,6 +5,7 @@ import itertools
 import random
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,9 @@ def distance(one: Image.Image, other: Image.Image) -> float:
 
 
 def by_littlecms(image: Image.Image, profile: bytes) -> Image.Image:
-    return ImageCms.profileToProfile(image, ImageCms.getOpenProfile(io.BytesIO(profile)), SRGB, outputMode="RGB")
+    seen = ImageCms.profileToProfile(image, ImageCms.getOpenProfile(io.BytesIO(profile)), SRGB, outputMode="RGB")
+    assert seen
+    return seen
 
 
 def png_saying(image: Image.Image, primaries: int, transfer: int) -> bytes:
@@ -75,14 +78,15 @@ PROFILES = {
 
 @pytest.mark.parametrize("name", PROFILES)
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG", "AVIF"])
-def test_profile_is_used_although_its_name_says_srgb(name, kind):
+def test_profile_is_used_although_its_name_says_srgb(name: str, kind: str) -> None:
+    exact: dict[str, dict[str, Any]]
     exact = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}, "AVIF": {"quality": 100}}
     data = encoded(patches(), kind, icc_profile=PROFILES[name], **exact.get(kind, {}))
     stored = Image.open(io.BytesIO(data)).convert("RGB")
     assert distance(decode(data), by_littlecms(stored, PROFILES[name])) < 1
 
 
-def test_profile_that_is_srgb_by_its_numbers_changes_no_value():
+def test_profile_that_is_srgb_by_its_numbers_changes_no_value() -> None:
     data = encoded(patches(), "PNG", icc_profile=rgb_profile("sRGB"))
     assert decode(data).tobytes() == patches().tobytes()
 
@@ -98,17 +102,17 @@ def test_profile_that_is_srgb_by_its_numbers_changes_no_value():
         (P3, 4, rgb_profile("P3", gamma(2.2))),
     ],
 )
-def test_code_points_are_converted_as_their_profile_would_be(primaries, transfer, profile):
+def test_code_points_are_converted_as_their_profile_would_be(primaries: int, transfer: int, profile: bytes) -> None:
     wanted = by_littlecms(patches(), profile)
     assert distance(decode(png_saying(patches(), primaries, transfer)), wanted) < 1.5
 
 
 @pytest.mark.parametrize("saying", [(1, SRGB_TRANSFER), (1, 1), (2, 2), (200, 200)])
-def test_code_points_of_srgb_or_of_nothing_change_no_value(saying):
+def test_code_points_of_srgb_or_of_nothing_change_no_value(saying: tuple[int, int]) -> None:
     assert decode(png_saying(patches(), *saying)).tobytes() == patches().tobytes()
 
 
-def test_avif_with_code_points_of_p3_is_converted():
+def test_avif_with_code_points_of_p3_is_converted() -> None:
     data = encoded(patches(), "AVIF", quality=100, subsampling="4:4:4")
     at = data.index(b"nclx") + 4
     wide = data[:at] + struct.pack(">HH", P3, SRGB_TRANSFER) + data[at + 4 :]
@@ -117,7 +121,7 @@ def test_avif_with_code_points_of_p3_is_converted():
 
 
 @pytest.mark.parametrize("name", ["display-p3.heic", "nclx-p3.heic"])
-def test_heic_of_p3_is_converted(name):
+def test_heic_of_p3_is_converted(name: str) -> None:
     stored = Image.new("RGB", (128, 128), (200, 100, 100))
     wanted = by_littlecms(stored, rgb_profile("P3", gamma(2.2) if "display" in name else SRGB_CURVE))
     assert distance(decode((PICTURES / name).read_bytes()), wanted) < 3
@@ -126,25 +130,25 @@ def test_heic_of_p3_is_converted(name):
 # What a PNG says, by precedence
 
 
-def test_png_code_points_come_before_its_profile():
+def test_png_code_points_come_before_its_profile() -> None:
     data = before_pixels(
         encoded(patches(), "PNG", icc_profile=rgb_profile("ProPhoto")), chunk(b"cICP", bytes([P3, SRGB_TRANSFER, 0, 1]))
     )
     assert distance(decode(data), by_littlecms(patches(), rgb_profile("P3"))) < 1.5
 
 
-def test_png_profile_comes_before_gamma():
+def test_png_profile_comes_before_gamma() -> None:
     linear = chunk(b"gAMA", struct.pack(">I", 10**5))
     data = before_pixels(encoded(patches(), "PNG", icc_profile=rgb_profile("P3")), linear)
     assert distance(decode(data), by_littlecms(patches(), rgb_profile("P3"))) < 1
 
 
-def test_png_that_says_srgb_needs_no_gamma():
+def test_png_that_says_srgb_needs_no_gamma() -> None:
     data = before_pixels(encoded(patches(), "PNG"), chunk(b"sRGB", b"\0"), chunk(b"gAMA", struct.pack(">I", 10**5)))
     assert decode(data).tobytes() == patches().tobytes()
 
 
-def test_png_gamma_and_corners_are_used_when_nothing_else_is_said():
+def test_png_gamma_and_corners_are_used_when_nothing_else_is_said() -> None:
     corners = (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
     chunks = chunk(b"gAMA", struct.pack(">I", 10**5)), chunk(b"cHRM", struct.pack(">8I", *corners))
     wanted = by_littlecms(patches(), rgb_profile("P3", gamma(1)))
@@ -152,13 +156,13 @@ def test_png_gamma_and_corners_are_used_when_nothing_else_is_said():
 
 
 @pytest.mark.parametrize("gamma_says", [45455, 45000, 0, 1])
-def test_png_gamma_of_screens_or_of_nonsense_still_gives_a_picture(gamma_says):
+def test_png_gamma_of_screens_or_of_nonsense_still_gives_a_picture(gamma_says: int) -> None:
     result = decode(before_pixels(encoded(patches(), "PNG"), chunk(b"gAMA", struct.pack(">I", gamma_says))))
     assert gamma_says == 1 or result.tobytes() == patches().tobytes()
 
 
 @pytest.mark.parametrize("corners", [(0,) * 8, (31270, 32900) * 4, (2**32 - 1,) * 8])
-def test_png_corners_that_span_no_colours_are_ignored(corners):
+def test_png_corners_that_span_no_colours_are_ignored(corners: Any) -> None:
     chunks = chunk(b"gAMA", struct.pack(">I", 10**5)), chunk(b"cHRM", struct.pack(">8I", *corners))
     assert decode(before_pixels(encoded(patches(), "PNG"), *chunks)).tobytes() == patches().tobytes()
 
@@ -167,7 +171,7 @@ def test_png_corners_that_span_no_colours_are_ignored(corners):
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "L with a transparent grey"])
-def test_grey_keeps_its_profile_with_and_without_alpha(mode):
+def test_grey_keeps_its_profile_with_and_without_alpha(mode: str) -> None:
     profile = grey_profile(1.2)
     unused = next(level for level in range(256) if level not in patches("L").tobytes())
     options = {"transparency": unused} if "transparent" in mode else {}
@@ -175,7 +179,7 @@ def test_grey_keeps_its_profile_with_and_without_alpha(mode):
     assert distance(decode(data), by_littlecms(patches("L"), profile)) < 1
 
 
-def test_sixteen_bit_grey_keeps_its_profile_and_its_transparent_grey():
+def test_sixteen_bit_grey_keeps_its_profile_and_its_transparent_grey() -> None:
     levels = np.full((128, 128), 21845, np.uint16)
     levels[:, :64] = 40000
     image = Image.fromarray(levels)
@@ -187,7 +191,7 @@ def test_sixteen_bit_grey_keeps_its_profile_and_its_transparent_grey():
     assert decode(clear).getpixel((5, 5)) == (255, 255, 255)
 
 
-def test_sixteen_bit_colour_keeps_its_transparent_colour():
+def test_sixteen_bit_colour_keeps_its_transparent_colour() -> None:
     row = b"\0" + struct.pack(">3H", 0xFFFF, 0, 0) * 8
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
     pixels = chunk(b"IDAT", zlib.compress(row * 8)) + chunk(b"IEND", b"")
@@ -195,7 +199,7 @@ def test_sixteen_bit_colour_keeps_its_transparent_colour():
     assert decode(data).getpixel((4, 4)) == (255, 255, 255)
 
 
-def test_palette_keeps_its_profile():
+def test_palette_keeps_its_profile() -> None:
     image = patches().quantize(64)
     wanted = by_littlecms(image.convert("RGB"), rgb_profile("P3"))
     assert distance(decode(encoded(image, "PNG", icc_profile=rgb_profile("P3"))), wanted) < 1
@@ -219,14 +223,14 @@ def press(grid: int) -> bytes:
 
 
 @pytest.mark.parametrize("grid", [9, 24])
-def test_inks_of_a_press_are_converted_whatever_the_size_of_its_profile(grid):
+def test_inks_of_a_press_are_converted_whatever_the_size_of_its_profile(grid: int) -> None:
     profile = press(grid)
     data = encoded(patches("CMYK"), "JPEG", quality=100, subsampling=0, icc_profile=profile)
     stored = Image.open(io.BytesIO(data))
     assert distance(decode(data), by_littlecms(stored, profile)) < 1
 
 
-def test_profile_beyond_the_limit_is_not_used():
+def test_profile_beyond_the_limit_is_not_used() -> None:
     profile = press(30)
     assert len(profile) > 4 * 1024 * 1024
     decode(encoded(patches("CMYK"), "JPEG", icc_profile=profile))
@@ -239,29 +243,35 @@ def grey(level: int) -> Image.Image:
     return Image.new("RGB", (16, 16), (level,) * 3)
 
 
+def middle(image: Image.Image) -> tuple[int, ...]:
+    seen = image.getpixel((8, 8))
+    assert isinstance(seen, tuple)
+    return seen
+
+
 @pytest.mark.parametrize(("transfer", "white"), [(PQ, 148), (HLG, 191)])
-def test_white_paper_of_high_dynamic_range_becomes_nearly_white(transfer, white):
+def test_white_paper_of_high_dynamic_range_becomes_nearly_white(transfer: int, white: int) -> None:
     """203 cd/m2 (BT.2408) are 58 % of PQ and 75 % of HLG."""
-    seen = decode(png_saying(grey(white), BT2020, transfer)).getpixel((8, 8))
+    seen = middle(decode(png_saying(grey(white), BT2020, transfer)))
     assert max(seen) - min(seen) <= 1
     assert 220 <= seen[0] <= 240
 
 
-def test_shadows_and_skin_keep_their_light():
+def test_shadows_and_skin_keep_their_light() -> None:
     """26 cd/m2, 38 % of PQ, are 0.128 of white paper: sRGB's 100."""
-    seen = decode(png_saying(grey(round(0.3775 * 255)), BT2020, PQ)).getpixel((8, 8))
+    seen = middle(decode(png_saying(grey(round(0.3775 * 255)), BT2020, PQ)))
     assert seen == pytest.approx((100,) * 3, abs=4)
 
 
 @pytest.mark.parametrize("transfer", [PQ, HLG])
-def test_brighter_stays_brighter(transfer):
-    levels = [decode(png_saying(grey(level), BT2020, transfer)).getpixel((8, 8))[1] for level in range(0, 256, 15)]
+def test_brighter_stays_brighter(transfer: int) -> None:
+    levels = [middle(decode(png_saying(grey(level), BT2020, transfer)))[1] for level in range(0, 256, 15)]
     assert all(after >= before - 1 for before, after in itertools.pairwise(levels))
     assert (levels[0], levels[-1]) == (0, 255)
 
 
 @pytest.mark.parametrize(("primaries", "transfer"), [(BT2020, PQ), (BT2020, HLG), (P3, PQ), (P3, HLG)])
-def test_table_of_high_dynamic_range_follows_the_formulas(primaries, transfer):
+def test_table_of_high_dynamic_range_follows_the_formulas(primaries: int, transfer: int) -> None:
     exact = hdr.to_srgb(np.asarray(centres(patches())).reshape(-1, 3) / 255, primaries, transfer)
     wanted = Image.fromarray(np.round(exact * 255).astype(np.uint8).reshape(8, 8, 3))
     assert distance(decode(png_saying(patches(), primaries, transfer)), wanted.resize((128, 128), 0)) < 6

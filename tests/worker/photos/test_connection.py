@@ -3,6 +3,7 @@ import socket
 import ssl
 import struct
 import time
+from collections.abc import Awaitable, Callable
 from statistics import median
 
 import httpcore
@@ -13,14 +14,17 @@ from worker.photos.connection import READ_BYTES, Connection
 
 BODY = bytes(range(256)) * 12_000  # 3 MB in which every byte's place shows
 
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[object]]
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
+
 
 class Peer:
     """A server on loopback that runs `talk` on each connection."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.sent = 0
 
-    async def serve(self, reader, writer):
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
         try:
             await self.talk(reader, writer)
@@ -29,24 +33,24 @@ class Peer:
         finally:
             writer.close()
 
-    async def send_body(self, reader, writer):
+    async def send_body(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for at in range(0, len(BODY), 16_384):
             writer.write(BODY[at : at + 16_384])
             await writer.drain()
 
-    async def connect(self, talk, *, tls=None):
+    async def connect(self, talk: Talk, *, tls: ssl.SSLContext | None = None) -> Connection:
         self.talk = talk
         self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=tls)
         return await Connection.open(["127.0.0.1"], self.server.sockets[0].getsockname()[1], timeout=5)
 
 
 @pytest.fixture
-def authority():
+def authority() -> trustme.CA:
     return trustme.CA()
 
 
 @pytest.fixture
-async def tls(authority):
+async def tls(authority: trustme.CA) -> Contexts:
     """Server's and client's context."""
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
     authority.issue_cert("photos.example").configure_cert(server)
@@ -54,21 +58,21 @@ async def tls(authority):
     return server, client
 
 
-async def everything(connection):
+async def everything(connection: Connection) -> list[bytes]:
     pieces = []
     while piece := await connection.read(65_536, timeout=10):
         pieces.append(piece)
     return pieces
 
 
-async def test_what_was_sent_arrives_in_order():
+async def test_what_was_sent_arrives_in_order() -> None:
     peer = Peer()
     connection = await peer.connect(peer.send_body)
     assert b"".join(await everything(connection)) == BODY
     await connection.aclose()
 
 
-async def test_tls_arrives_in_larger_pieces_than_its_records(tls):
+async def test_tls_arrives_in_larger_pieces_than_its_records(tls: Contexts) -> None:
     peer = Peer()
     plain = await peer.connect(peer.send_body, tls=tls[0])
     connection = await plain.start_tls(tls[1], "photos.example", timeout=5)
@@ -82,15 +86,15 @@ async def test_tls_arrives_in_larger_pieces_than_its_records(tls):
     await connection.aclose()
 
 
-async def test_certificate_for_another_name_is_a_connect_error(tls):
+async def test_certificate_for_another_name_is_a_connect_error(tls: Contexts) -> None:
     peer = Peer()
     plain = await peer.connect(peer.send_body, tls=tls[0])
     with pytest.raises(httpcore.ConnectError):
         await plain.start_tls(tls[1], "other.example", timeout=5)
 
 
-async def test_peer_cannot_send_far_ahead_of_the_reader():
-    async def talk(reader, writer):
+async def test_peer_cannot_send_far_ahead_of_the_reader() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             writer.write(bytes(65_536))
             await writer.drain()
@@ -109,7 +113,7 @@ async def test_peer_cannot_send_far_ahead_of_the_reader():
     await connection.aclose()
 
 
-async def test_silence_is_a_read_timeout():
+async def test_silence_is_a_read_timeout() -> None:
     peer = Peer()
     connection = await peer.connect(lambda reader, _: reader.read())
     with pytest.raises(httpcore.ReadTimeout):
@@ -117,8 +121,8 @@ async def test_silence_is_a_read_timeout():
     await connection.aclose()
 
 
-async def test_reset_is_a_read_error_after_what_came_before():
-    async def talk(reader, writer):
+async def test_reset_is_a_read_error_after_what_came_before() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"begun")
         await writer.drain()
         await reader.readexactly(2)
@@ -131,8 +135,8 @@ async def test_reset_is_a_read_error_after_what_came_before():
         await connection.read(1, timeout=5)
 
 
-async def test_end_of_an_idle_connection_is_noticed():
-    async def talk(reader, writer):
+async def test_end_of_an_idle_connection_is_noticed() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(2)
 
     connection = await Peer().connect(talk)
@@ -145,7 +149,7 @@ async def test_end_of_an_idle_connection_is_noticed():
         await connection.write(b"more")
 
 
-async def test_refused_connection_is_a_connect_error():
+async def test_refused_connection_is_a_connect_error() -> None:
     peer = Peer()
     await (await peer.connect(lambda reader, _: reader.read())).aclose()
     port = peer.server.sockets[0].getsockname()[1]
@@ -154,8 +158,8 @@ async def test_refused_connection_is_a_connect_error():
         await Connection.open(["127.0.0.1"], port, timeout=5)
 
 
-async def test_a_host_that_sends_head_and_body_apart_is_not_kept_waiting_for_the_acknowledgement():
-    async def answer(reader, writer):
+async def test_a_host_that_sends_head_and_body_apart_is_not_kept_waiting_for_the_acknowledgement() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
         while await reader.read(100):
             writer.write(b"head")

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from collections.abc import AsyncIterator
 
 import httpcore
 import pytest
@@ -13,13 +14,15 @@ from worker.photos.connection import Connection
 DEAD = "127.0.0.9"
 REFUSING = "127.0.0.8"
 
+Ports = tuple[int, list[str]]
+
 
 @pytest.fixture
-async def ports():
+async def ports() -> AsyncIterator[Ports]:
     """One port number on which 127.0.0.1 and ::1 answer, and DEAD swallows; gives the port and who was connected to."""
     seen = []
 
-    async def serve(reader, writer):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         seen.append(writer.get_extra_info("sockname")[0])
         await reader.read()
         writer.close()
@@ -33,13 +36,13 @@ async def ports():
         filler.setblocking(False)
         filler.connect_ex((DEAD, port))
     yield port, seen
-    for item in (*fillers, swallowing):
-        item.close()
-    for item in (server, six):
-        item.close()
+    for used in (*fillers, swallowing):
+        used.close()
+    for listening in (server, six):
+        listening.close()
 
 
-async def opened(addresses, port, timeout=5):
+async def opened(addresses: list[str], port: int, timeout: float = 5) -> tuple[str, float]:
     started = time.monotonic()
     connection = await Connection.open(addresses, port, timeout)
     seconds = time.monotonic() - started
@@ -49,26 +52,26 @@ async def opened(addresses, port, timeout=5):
 
 
 @pytest.mark.parametrize("dead", [[DEAD], [DEAD] * 2])
-async def test_dead_address_costs_a_quarter_of_a_second(ports, dead):
+async def test_dead_address_costs_a_quarter_of_a_second(ports: Ports, dead: list[str]) -> None:
     port, _ = ports
     name, seconds = await opened([*dead, "127.0.0.1"], port)
     assert name == "127.0.0.1"
     assert 0.2 < seconds < 0.25 * len(dead) + 0.75
 
 
-async def test_dead_addresses_of_one_family_cost_one_turn(ports):
+async def test_dead_addresses_of_one_family_cost_one_turn(ports: Ports) -> None:
     name, seconds = await opened([DEAD, DEAD, DEAD, DEAD, "::1"], ports[0])
     assert name == "::1"
     assert seconds < 1
 
 
-async def test_refusing_address_costs_nothing(ports):
+async def test_refusing_address_costs_nothing(ports: Ports) -> None:
     name, seconds = await opened([REFUSING, "127.0.0.1"], ports[0])
     assert name == "127.0.0.1"
     assert seconds < 0.25
 
 
-async def test_best_address_is_used_when_it_answers(ports):
+async def test_best_address_is_used_when_it_answers(ports: Ports) -> None:
     port, seen = ports
     assert (await opened(["::1", "127.0.0.1"], port))[0] == "::1"
     assert (await opened(["127.0.0.1", "::1"], port))[0] == "127.0.0.1"
@@ -76,22 +79,22 @@ async def test_best_address_is_used_when_it_answers(ports):
     assert len(seen) <= 2
 
 
-async def test_only_dead_addresses_end_with_the_connect_timeout(ports):
+async def test_only_dead_addresses_end_with_the_connect_timeout(ports: Ports) -> None:
     with pytest.raises(httpcore.ConnectTimeout):
         await opened([DEAD], ports[0], timeout=0.3)
 
 
-async def test_only_refusing_addresses_are_a_connection_error(ports):
+async def test_only_refusing_addresses_are_a_connection_error(ports: Ports) -> None:
     with pytest.raises(httpcore.ConnectError):
         await opened([REFUSING, REFUSING], ports[0])
 
 
-async def test_name_is_never_resolved_here(ports):
+async def test_name_is_never_resolved_here(ports: Ports) -> None:
     with pytest.raises(httpcore.ConnectError):
         await opened(["localhost"], ports[0])
 
 
-async def test_loser_of_the_race_is_closed(ports):
+async def test_loser_of_the_race_is_closed(ports: Ports) -> None:
     """No socket is left that still tries the dead address."""
     port, _ = ports
 

@@ -2,7 +2,9 @@ import io
 import struct
 import threading
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Never
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,7 +28,7 @@ def corners(width: int = 400, height: int = 200) -> Image.Image:
     return image
 
 
-def encoded(image: Image.Image, kind: str = "JPEG", **options) -> bytes:
+def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **({"quality": 95, "subsampling": 0} if kind == "JPEG" else {}) | options)
     return file.getvalue()
@@ -43,7 +45,7 @@ def opened(data: bytes) -> Image.Image:
     return image
 
 
-def close(seen, wanted, tolerance: int = 12) -> bool:
+def close(seen: Any, wanted: Any, tolerance: int = 12) -> bool:
     return all(abs(a - b) <= tolerance for a, b in zip(seen, wanted, strict=True))
 
 
@@ -58,7 +60,7 @@ def assert_corners(image: Image.Image) -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_format_becomes_an_rgb_jpeg(kind):
+def test_every_format_becomes_an_rgb_jpeg(kind: str) -> None:
     result = opened(normalise(encoded(corners(), kind)))
     assert (result.format, result.mode, result.size) == ("JPEG", "RGB", (400, 200))
     assert_corners(result)
@@ -66,31 +68,31 @@ def test_every_format_becomes_an_rgb_jpeg(kind):
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("size", [(1025, 10), (1500, 1000), (1000, 1500), (2047, 2047), (2048, 1024), (3300, 2200)])
-def test_longest_side_is_at_most_the_limit_and_not_much_less(kind, size):
+def test_longest_side_is_at_most_the_limit_and_not_much_less(kind: str, size: tuple[int, int]) -> None:
     result = opened(normalise(encoded(corners(*size), kind)))
     assert 1000 <= max(result.size) <= 1024
     assert abs(result.width / result.height - size[0] / size[1]) < 0.02 * size[0] / size[1] + 2 / min(result.size)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (1024, 768), (1000, 1024)])
-def test_small_picture_keeps_its_size(size):
+def test_small_picture_keeps_its_size(size: tuple[int, int]) -> None:
     assert opened(normalise(encoded(corners(*size)))).size == size
 
 
 @pytest.mark.parametrize("size", [(30000, 1), (1, 30000), (9000, 9)])
-def test_extremely_narrow_picture_keeps_at_least_one_pixel(size):
+def test_extremely_narrow_picture_keeps_at_least_one_pixel(size: tuple[int, int]) -> None:
     result = opened(normalise(encoded(Image.new("RGB", size))))
     assert max(result.size) <= 1024
     assert min(result.size) >= 1
 
 
-def test_limit_can_be_chosen():
+def test_limit_can_be_chosen() -> None:
     assert max(decode(encoded(corners(900, 600)), max_side=300).size) <= 300
     assert decode(encoded(corners(900, 600), "PNG"), max_side=300).size == (300, 200)
     assert decode(encoded(corners(900, 600)), max_side=1).size == (1, 1)
 
 
-def test_phone_picture_is_decoded_at_reduced_size_only():
+def test_phone_picture_is_decoded_at_reduced_size_only() -> None:
     photo = encoded(corners(4032, 3024), quality=80)
     assert decode(photo).size == (1008, 756)
     assert_corners(decode(photo))
@@ -98,7 +100,7 @@ def test_phone_picture_is_decoded_at_reduced_size_only():
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", FORMATS)
-def test_picture_is_turned_upright(orientation, kind):
+def test_picture_is_turned_upright(orientation: int, kind: str) -> None:
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -121,22 +123,23 @@ def test_picture_is_turned_upright(orientation, kind):
 @pytest.mark.parametrize(
     "exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"]
 )
-def test_broken_metadata_does_not_spoil_the_picture(exif):
+def test_broken_metadata_does_not_spoil_the_picture(exif: bytes) -> None:
     assert_corners(decode(encoded(corners(), exif=exif)))
 
 
-def test_meaningless_orientation_is_ignored():
+def test_meaningless_orientation_is_ignored() -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 77
     assert_corners(decode(encoded(corners(), exif=exif)))
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_no_metadata_is_left(kind):
+def test_no_metadata_is_left(kind: str) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Make] = "secret camera"
     exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
-    extra = {"JPEG": {"comment": "secret", "dpi": (300, 300), "xmp": b"secret"}, "WEBP": {"xmp": b"secret"}}
+    jpeg = {"comment": "secret", "dpi": (300, 300), "xmp": b"secret"}
+    extra: dict[str, dict[str, Any]] = {"JPEG": jpeg, "WEBP": {"xmp": b"secret"}}
     result = normalise(encoded(corners(), kind, exif=exif, icc_profile=DISPLAY_P3, **extra.get(kind, {})))
     assert b"secret" not in result
     assert set(opened(result).info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
@@ -147,7 +150,7 @@ def test_no_metadata_is_left(kind):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF"])
-def test_transparent_parts_become_white(kind):
+def test_transparent_parts_become_white(kind: str) -> None:
     image = Image.new("RGBA", (1200, 400), (0, 0, 0, 0))
     image.paste((255, 0, 0, 255), (0, 0, 600, 400))
     result = decode(encoded(image, kind))
@@ -155,19 +158,19 @@ def test_transparent_parts_become_white(kind):
     assert close(result.getpixel((900, 100)), WHITE)
 
 
-def test_half_transparent_parts_are_mixed_with_white():
+def test_half_transparent_parts_are_mixed_with_white() -> None:
     result = decode(encoded(Image.new("RGBA", (40, 40), (255, 0, 0, 128)), "PNG"))
     assert close(result.getpixel((20, 20)), (255, 127, 127), 2)
 
 
-def test_colours_under_transparency_do_not_bleed_into_the_edge():
+def test_colours_under_transparency_do_not_bleed_into_the_edge() -> None:
     image = Image.new("RGBA", (3000, 30), (0, 255, 0, 0))
     image.paste((255, 255, 255, 255), (0, 0, 1500, 30))
     assert min(decode(encoded(image, "PNG")).tobytes()) >= 250
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
-def test_every_png_mode_is_read(mode):
+def test_every_png_mode_is_read(mode: str) -> None:
     image = Image.new("L", (1500, 100), 0)
     image.paste(255, (750, 0, 1500, 100))
     result = decode(encoded(image.convert("RGB").convert(mode), "PNG"))
@@ -176,13 +179,13 @@ def test_every_png_mode_is_read(mode):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "P"])
-def test_colour_that_a_png_declares_transparent_becomes_white(mode):
+def test_colour_that_a_png_declares_transparent_becomes_white(mode: str) -> None:
     image = Image.new("RGB", (1200, 20), BLUE).convert(mode)
     clear = {"L": image.getpixel((0, 0)), "RGB": BLUE, "P": image.getpixel((0, 0))}[mode]
     assert close(decode(encoded(image, "PNG", transparency=clear)).getpixel((5, 5)), WHITE)
 
 
-def test_sixteen_bit_grey_is_scaled_not_clipped():
+def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     image = Image.new("I;16", (1600, 8))
     image.putdata([x * 40 for x in range(1600)] * 8)
     result = decode(encoded(image, "PNG"))
@@ -200,16 +203,16 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes, *before: 
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(before) + body + chunk(b"IEND", b"")
 
 
-def test_sixteen_bit_colour_is_read():
+def test_sixteen_bit_colour_is_read() -> None:
     row = b"\0" + struct.pack(">HHH", 0xFFFF, 0x8000, 0) * 4
     assert close(decode(png(4, 4, 16, 2, row * 4)).getpixel((1, 1)), (255, 128, 0), 1)
 
 
-def test_grey_jpeg_is_read():
+def test_grey_jpeg_is_read() -> None:
     assert close(decode(encoded(Image.new("L", (1500, 100), 77))).getpixel((10, 10)), (77, 77, 77), 2)
 
 
-def test_inverted_cmyk_of_photo_editors_is_read():
+def test_inverted_cmyk_of_photo_editors_is_read() -> None:
     image = Image.new("CMYK", (2048, 64), (0, 255, 255, 0))
     data = encoded(image)
     assert b"Adobe" in data
@@ -217,33 +220,33 @@ def test_inverted_cmyk_of_photo_editors_is_read():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF"])
-def test_first_frame_of_an_animation_is_taken(kind):
+def test_first_frame_of_an_animation_is_taken(kind: str) -> None:
     frames = [Image.new("RGB", (64, 64), colour) for colour in (RED, GREEN, BLUE)]
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
     assert close(decode(data).getpixel((30, 30)), RED)
 
 
-def test_phone_jpeg_with_further_pictures_in_it_is_read():
+def test_phone_jpeg_with_further_pictures_in_it_is_read() -> None:
     data = encoded(corners(1600, 800), "MPO", save_all=True, append_images=[Image.new("RGB", (64, 64))])
     assert opened(data).format == "MPO"
     assert_corners(decode(data))
     assert to_jpeg(data) == data
 
 
-def test_progressive_jpeg_is_read():
+def test_progressive_jpeg_is_read() -> None:
     assert_corners(decode(encoded(corners(2100, 1400), progressive=True)))
 
 
 # Colour
 
 
-def profile(colorants, gamma: float = 2.2) -> bytes:
+def profile(colorants: Sequence[Sequence[float]], gamma: float = 2.2) -> bytes:
     """A minimal ICC profile: three primaries (D50) and one gamma."""
 
-    def fixed(value):
+    def fixed(value: float) -> bytes:
         return struct.pack(">i", round(value * 65536))
 
-    def xyz(values):
+    def xyz(values: Sequence[float]) -> bytes:
         return b"XYZ \0\0\0\0" + b"".join(map(fixed, values))
 
     text = b"Display P3\0"
@@ -269,18 +272,18 @@ DISPLAY_P3 = profile([(0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189),
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_wide_colours_of_phones_are_converted(kind):
+def test_wide_colours_of_phones_are_converted(kind: str) -> None:
     data = encoded(Image.new("RGB", (64, 64), (200, 100, 100)), kind, icc_profile=DISPLAY_P3)
     assert close(decode(data).getpixel((10, 10)), (213, 95, 98), 4)
 
 
 @pytest.mark.parametrize("broken", [b"x", b"x" * 500, DISPLAY_P3[:200], DISPLAY_P3[:16] + b"CMYK" + DISPLAY_P3[20:]])
-def test_unusable_colour_profile_is_ignored(broken):
+def test_unusable_colour_profile_is_ignored(broken: bytes) -> None:
     assert_corners(decode(encoded(corners(), icc_profile=broken)))
     assert_corners(decode(encoded(corners(), "PNG", icc_profile=broken)))
 
 
-def test_profile_of_another_colour_space_is_ignored():
+def test_profile_of_another_colour_space_is_ignored() -> None:
     grey = encoded(Image.new("L", (64, 64), 77), icc_profile=DISPLAY_P3)
     assert close(decode(grey).getpixel((10, 10)), (77, 77, 77), 2)
 
@@ -291,47 +294,47 @@ def test_profile_of_another_colour_space_is_ignored():
 @pytest.mark.parametrize(
     "data", [b"", b"x", b"<html></html>", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBPVP8 "]
 )
-def test_data_that_is_no_picture_is_invalid(data):
+def test_data_that_is_no_picture_is_invalid(data: bytes) -> None:
     with pytest.raises(ImageInvalid):
         normalise(data)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "ICO", "PPM"])
-def test_other_formats_are_invalid(kind):
+def test_other_formats_are_invalid(kind: str) -> None:
     with pytest.raises(ImageInvalid):
         normalise(encoded(corners(), kind))
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.98])
-def test_truncated_picture_is_invalid(kind, share):
+def test_truncated_picture_is_invalid(kind: str, share: float) -> None:
     data = encoded(texture(600, 400), kind)
     for function in (normalise, to_jpeg):
         with pytest.raises(ImageInvalid):
             function(data[: int(len(data) * share)])
 
 
-def test_truncated_progressive_picture_is_invalid():
+def test_truncated_progressive_picture_is_invalid() -> None:
     data = encoded(texture(1200, 800), progressive=True)
     with pytest.raises(ImageInvalid):
         normalise(data[: len(data) // 2])
 
 
 @pytest.mark.parametrize("colour", [0, 2, 3, 6])
-def test_decompression_bomb_is_refused_before_it_is_decoded(colour):
+def test_decompression_bomb_is_refused_before_it_is_decoded(colour: int) -> None:
     palette = chunk(b"PLTE", b"\0\0\0") if colour == 3 else b""
     with pytest.raises(ImageTooLarge):
         normalise(png(20_000, 20_000, 8, colour, b"\0" * 1_000_000, palette))
 
 
-def test_dimensions_beyond_pillows_own_limit_are_too_large():
+def test_dimensions_beyond_pillows_own_limit_are_too_large() -> None:
     with pytest.raises(ImageTooLarge, match="too large"):
         normalise(png(2**31 - 1, 2**31 - 1, 8, 2, b"\0"))
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_pixel_limit_is_inclusive(kind, monkeypatch):
-    def limit(pixels):
+def test_pixel_limit_is_inclusive(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def limit(pixels: int) -> None:
         monkeypatch.setattr(images, "MAX_JPEG_PIXELS", pixels)
         monkeypatch.setattr(images, "WHOLE", dict.fromkeys(images.WHOLE, (pixels, 1)))
 
@@ -344,23 +347,23 @@ def test_pixel_limit_is_inclusive(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF"])
-def test_twelve_megapixels_are_accepted_in_every_format(kind):
+def test_twelve_megapixels_are_accepted_in_every_format(kind: str) -> None:
     assert images.WHOLE[kind][0] >= 4096 * 3072
 
 
-def test_largest_phone_picture_is_accepted():
+def test_largest_phone_picture_is_accepted() -> None:
     assert decode(encoded(Image.new("L", (8160, 6144), 9), quality=50)).size == (1020, 768)
 
 
-def test_progressive_picture_that_needs_too_much_memory_is_refused():
+def test_progressive_picture_that_needs_too_much_memory_is_refused() -> None:
     data = encoded(Image.new("RGB", (7000, 7000)), progressive=True)
     with pytest.raises(ImageTooLarge, match="Progressive"):
         normalise(data)
 
 
 @pytest.mark.parametrize("error", [MemoryError, Image.DecompressionBombError])
-def test_running_out_of_memory_means_too_large(error, monkeypatch):
-    def fail(self):
+def test_running_out_of_memory_means_too_large(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object) -> Never:
         raise error
 
     data = encoded(corners())
@@ -373,20 +376,20 @@ def test_running_out_of_memory_means_too_large(error, monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"comment": "kept"}])
-def test_complete_jpeg_passes_through_unchanged(options):
+def test_complete_jpeg_passes_through_unchanged(options: Any) -> None:
     data = encoded(texture(1024, 1536), **options)
     assert to_jpeg(data) == data
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_other_answers_are_converted_at_full_size(kind):
+def test_other_answers_are_converted_at_full_size(kind: str) -> None:
     result = opened(to_jpeg(encoded(corners(1024, 1536), kind)))
     assert (result.format, result.size) == ("JPEG", (1024, 1536))
     assert_corners(result)
 
 
 @pytest.mark.parametrize("data", [b"", b"not an image", b"\xff\xd8\xff\xe0" + b"\0" * 1000, b"\xff\xd8\xff\xd9"])
-def test_answer_that_is_no_picture_is_invalid(data):
+def test_answer_that_is_no_picture_is_invalid(data: bytes) -> None:
     with pytest.raises(ImageInvalid):
         to_jpeg(data)
 
@@ -394,13 +397,13 @@ def test_answer_that_is_no_picture_is_invalid(data):
 # Many at once, and anything at all
 
 
-def test_threads_do_not_disturb_each_other():
+def test_threads_do_not_disturb_each_other() -> None:
     pictures = [encoded(corners(1300, 900), kind, icc_profile=DISPLAY_P3) for kind in FORMATS] * 4
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(normalise, pictures)) == [normalise(data) for data in pictures]
 
 
-def test_costly_decodes_take_turns(monkeypatch):
+def test_costly_decodes_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "HEAVY_BYTES", 0)
     data = encoded(corners(), "PNG")
     with images._heavy:
@@ -433,7 +436,7 @@ SEEDS = seeds()
 
 
 @st.composite
-def damaged(draw) -> bytes:
+def damaged(draw: st.DrawFn) -> bytes:
     """A sound picture with bytes changed, cut out, doubled, or cut off."""
     data = bytearray(draw(st.sampled_from(SEEDS)))
     for _ in range(draw(st.integers(1, 4))):
@@ -456,7 +459,7 @@ def damaged(draw) -> bytes:
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(damaged())
-def test_damaged_picture_gives_a_picture_or_an_image_error(data):
+def test_damaged_picture_gives_a_picture_or_an_image_error(data: bytes) -> None:
     for function in (normalise, to_jpeg):
         try:
             result = function(data)
@@ -470,6 +473,6 @@ def test_damaged_picture_gives_a_picture_or_an_image_error(data):
     st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\xff\0\0\0WEBP", b"\0\0\0\x1cftypavif"]),
     st.binary(),
 )
-def test_arbitrary_data_gives_an_image_error(magic, rest):
+def test_arbitrary_data_gives_an_image_error(magic: bytes, rest: bytes) -> None:
     with pytest.raises(ImageError):
         normalise(magic + rest)

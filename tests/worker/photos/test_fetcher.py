@@ -1,7 +1,9 @@
 import asyncio
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -17,6 +19,9 @@ BODY = b"picture" * 1000
 SECRET = "/private/secret.jpg?token=secret"
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
+Maker = Callable[..., ImageFetcher]
+Resolver = Callable[[str, int], Awaitable[list[str]]]
+Reached = list[tuple[str, int]]
 
 
 def answer(body: bytes = BODY, *headers: str, status: str = "200 OK", kind: str = "image/jpeg") -> bytes:
@@ -37,6 +42,7 @@ class PhotoHost:
         self.open = 0
         self.most_open = 0
         self.hung_up = asyncio.Event()
+        self.names: list[str | None] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -67,7 +73,7 @@ class PhotoHost:
 
 
 @pytest.fixture
-async def host():
+async def host() -> AsyncIterator[PhotoHost]:
     photo_host = PhotoHost()
     await photo_host.start()
     yield photo_host
@@ -75,12 +81,12 @@ async def host():
 
 
 @pytest.fixture
-async def make():
+async def make() -> AsyncIterator[Maker]:
     """Makes fetchers: `make(host)` trusts it; the rest overrides the usual arguments."""
     made = []
 
-    def fetcher(*trusted: PhotoHost, **overrides) -> ImageFetcher:
-        usual = {
+    def fetcher(*trusted: PhotoHost, **overrides: Any) -> ImageFetcher:
+        usual: dict[str, Any] = {
             "trusted_origins": frozenset(host.origin for host in trusted),
             "max_bytes": 100_000,
             "timeout_seconds": 10,
@@ -95,12 +101,12 @@ async def make():
 
 
 @pytest.fixture
-def wire(host, monkeypatch):
+def wire(host: PhotoHost, monkeypatch: pytest.MonkeyPatch) -> Reached:
     """Leads every TCP connection to `host` and notes the address that was meant."""
-    meant = []
+    meant: Reached = []
     connect = Connection.open
 
-    async def connect_to_host(addresses, port, timeout):
+    async def connect_to_host(addresses: list[str], port: int, timeout: float) -> Connection:
         meant.extend((address, port) for address in addresses)
         return await connect(["127.0.0.1"], host.port, timeout)
 
@@ -108,11 +114,11 @@ def wire(host, monkeypatch):
     return meant
 
 
-def resolving(*answers: list[str]):
+def resolving(*answers: list[str]) -> Resolver:
     """A name server that gives one answer after the other, and fails the test when asked once more."""
     left = list(answers)
 
-    async def resolver(name, port):
+    async def resolver(name: str, port: int) -> list[str]:
         return left.pop(0)
 
     return resolver
@@ -129,11 +135,11 @@ async def failure(fetcher: ImageFetcher, url: str) -> ImageError:
 # What is asked for, and how
 
 
-async def test_photo_is_downloaded(host, make):
+async def test_photo_is_downloaded(host: PhotoHost, make: Maker) -> None:
     assert await make(host).fetch(host.url) == BODY
 
 
-async def test_request_carries_the_urls_host_and_nothing_about_us(host, make):
+async def test_request_carries_the_urls_host_and_nothing_about_us(host: PhotoHost, make: Maker) -> None:
     await make(host).fetch(host.url)
     head = host.requests[0].lower()
     assert head.startswith(f"get {SECRET} http/1.1\r\n")
@@ -166,7 +172,7 @@ async def test_request_carries_the_urls_host_and_nothing_about_us(host, make):
         ),
     ],
 )
-async def test_bytes_decide_unless_the_label_is_clearly_no_picture(kind, host, make):
+async def test_bytes_decide_unless_the_label_is_clearly_no_picture(kind: str, host: PhotoHost, make: Maker) -> None:
     host.answer = answer(kind=kind)
     assert await make(host).fetch(host.url) == BODY
 
@@ -179,14 +185,16 @@ async def test_bytes_decide_unless_the_label_is_clearly_no_picture(kind, host, m
         *("video/mp4", "audio/mpeg", "application/vnd.ms-excel", "text/html, image/jpeg"),
     ],
 )
-async def test_label_that_is_clearly_no_picture_is_refused_with_its_name(kind, host, make):
+async def test_label_that_is_clearly_no_picture_is_refused_with_its_name(
+    kind: str, host: PhotoHost, make: Maker
+) -> None:
     host.answer = answer(kind=kind)
     error = await failure(make(host), host.url)
     assert isinstance(error, ImageInvalid)
-    assert kind.split(";")[0].split(",")[0].lower() in str(error)
+    assert kind.split(";", maxsplit=1)[0].split(",", maxsplit=1)[0].lower() in str(error)
 
 
-async def test_body_may_come_in_chunks(host, make):
+async def test_body_may_come_in_chunks(host: PhotoHost, make: Maker) -> None:
     host.answer = answer(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", "Transfer-Encoding: chunked")
     assert await make(host).fetch(host.url) == b"abcde"
 
@@ -194,12 +202,12 @@ async def test_body_may_come_in_chunks(host, make):
 @pytest.mark.parametrize(
     "coding", ["gzip", "x-gzip", "GZIP", "deflate", "br", "zstd", "compress", "dcb", "base64", "identity, gzip", "lzma"]
 )
-async def test_compressed_body_is_refused(coding, host, make):
+async def test_compressed_body_is_refused(coding: str, host: PhotoHost, make: Maker) -> None:
     host.answer = answer(BODY, f"Content-Encoding: {coding}")
     assert isinstance(await failure(make(host), host.url), ImageInvalid)
 
 
-async def test_compression_named_in_a_second_header_is_refused(host, make):
+async def test_compression_named_in_a_second_header_is_refused(host: PhotoHost, make: Maker) -> None:
     host.answer = answer(BODY, "Content-Encoding: identity", "Content-Encoding: gzip")
     assert isinstance(await failure(make(host), host.url), ImageInvalid)
 
@@ -220,7 +228,7 @@ async def test_compression_named_in_a_second_header_is_refused(host, make):
         '""',
     ],
 )
-async def test_coding_that_names_no_compression_passes(coding, host, make):
+async def test_coding_that_names_no_compression_passes(coding: str, host: PhotoHost, make: Maker) -> None:
     host.answer = answer(BODY, f"Content-Encoding: {coding}")
     assert await make(host).fetch(host.url) == BODY
 
@@ -229,7 +237,7 @@ async def test_coding_that_names_no_compression_passes(coding, host, make):
     "status",
     ["204 No Content", "206 Partial Content", "400 Bad", "401 Who", "403 No", "404 Gone", "410 Gone", "418 No"],
 )
-async def test_status_that_will_not_change_is_final(status, host, make):
+async def test_status_that_will_not_change_is_final(status: str, host: PhotoHost, make: Maker) -> None:
     host.answer = answer(b"", status=status)
     error = await failure(make(host), host.url)
     assert isinstance(error, ImageUnavailable)
@@ -241,7 +249,7 @@ async def test_status_that_will_not_change_is_final(status, host, make):
 
 
 @pytest.fixture
-def quick(monkeypatch):
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetcher_module, "FIRST_PAUSE_SECONDS", 0.02)
 
 
@@ -249,7 +257,7 @@ def first(host: PhotoHost, *answers: bytes | Answer) -> None:
     """The host gives these answers one after the other, then the photo."""
     left = [*answers, answer()]
 
-    async def next_one(writer):
+    async def next_one(writer: asyncio.StreamWriter) -> None:
         reply = left.pop(0)
         if not isinstance(reply, bytes):
             return await reply(writer)
@@ -260,7 +268,7 @@ def first(host: PhotoHost, *answers: bytes | Answer) -> None:
     host.answer = next_one
 
 
-async def vanish(writer):
+async def vanish(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
@@ -274,26 +282,28 @@ PASSING = [
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("passing", PASSING)
-async def test_one_failure_of_the_host_does_not_lose_the_photo(passing, host, make):
+async def test_one_failure_of_the_host_does_not_lose_the_photo(
+    passing: bytes | Answer, host: PhotoHost, make: Maker
+) -> None:
     first(host, passing)
     assert await make(host).fetch(host.url) == BODY
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_host_that_stays_down_is_given_up_after_a_few_attempts(host, make):
+async def test_a_host_that_stays_down_is_given_up_after_a_few_attempts(host: PhotoHost, make: Maker) -> None:
     host.answer = answer(b"", status="503 Busy")
     error = await failure(make(host), host.url)
     assert "503" in str(error)
     assert len(host.requests) == fetcher_module.ATTEMPTS
 
 
-async def test_silent_host_is_asked_anew(host, make, monkeypatch):
+async def test_silent_host_is_asked_anew(host: PhotoHost, make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(fetcher_module._TIMEOUTS, "read", 0.2)
     first(host, silence)
     assert await make(host).fetch(host.url) == BODY
 
 
-async def test_photo_is_asked_for_again_no_earlier_than_the_host_wishes(host, make):
+async def test_photo_is_asked_for_again_no_earlier_than_the_host_wishes(host: PhotoHost, make: Maker) -> None:
     first(host, answer(b"", "Retry-After: 1", status="503 Busy"))
     started = time.monotonic()
     assert await make(host).fetch(host.url) == BODY
@@ -301,7 +311,9 @@ async def test_photo_is_asked_for_again_no_earlier_than_the_host_wishes(host, ma
 
 
 @pytest.mark.parametrize("when", ["3600", "Fri, 31 Dec 2999 23:59:59 GMT"])
-async def test_host_that_asks_for_more_time_than_there_is_is_given_up_at_once(when, host, make):
+async def test_host_that_asks_for_more_time_than_there_is_is_given_up_at_once(
+    when: str, host: PhotoHost, make: Maker
+) -> None:
     host.answer = answer(b"", f"Retry-After: {when}", status="429 Slow")
     assert "429" in str(await failure(make(host), host.url))
     assert len(host.requests) == 1
@@ -314,11 +326,11 @@ async def test_host_that_asks_for_more_time_than_there_is_is_given_up_at_once(wh
         *("Wed, 21 Oct 99999999999999 07:28:00 GMT", "Fri, 31 Dec 9999 23:59:59 -9999"),
     ],
 )
-def test_unreadable_or_past_wish_is_no_wish(when):
+def test_unreadable_or_past_wish_is_no_wish(when: str) -> None:
     assert retry_after_seconds(when) == 0
 
 
-async def test_attempts_end_with_the_fetchs_own_time(host, make):
+async def test_attempts_end_with_the_fetchs_own_time(host: PhotoHost, make: Maker) -> None:
     host.answer = answer(b"", status="503 Busy")
     started = time.monotonic()
     assert isinstance(await failure(make(host, timeout_seconds=0.3), host.url), ImageUnavailable)
@@ -326,13 +338,13 @@ async def test_attempts_end_with_the_fetchs_own_time(host, make):
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 Other", "307 Same", "308 Same"])
-async def test_redirect_is_not_followed(status, host, make):
+async def test_redirect_is_not_followed(status: str, host: PhotoHost, make: Maker) -> None:
     host.answer = answer(b"", f"Location: {host.origin}/elsewhere", status=status)
     assert isinstance(await failure(make(host), host.url), ImageUnavailable)
     assert len(host.requests) == 1
 
 
-async def test_cookie_is_not_kept(host, make):
+async def test_cookie_is_not_kept(host: PhotoHost, make: Maker) -> None:
     host.answer = answer(BODY, "Set-Cookie: a=b")
     fetcher = make(host)
     await fetcher.fetch(host.url)
@@ -340,7 +352,9 @@ async def test_cookie_is_not_kept(host, make):
     assert "cookie" not in host.requests[1].lower()
 
 
-async def test_proxy_of_the_environment_is_not_used(host, make, monkeypatch):
+async def test_proxy_of_the_environment_is_not_used(
+    host: PhotoHost, make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert await make(host).fetch(host.url) == BODY
@@ -349,14 +363,14 @@ async def test_proxy_of_the_environment_is_not_used(host, make, monkeypatch):
 # Limits
 
 
-async def test_body_in_thousands_of_tiny_parts_is_refused(host, make):
+async def test_body_in_thousands_of_tiny_parts_is_refused(host: PhotoHost, make: Maker) -> None:
     host.answer = answer(b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n", "Transfer-Encoding: chunked")
     error = await failure(make(host), host.url)
     assert isinstance(error, ImageUnavailable)
     assert "too small parts" in str(error)
 
 
-async def test_announced_size_over_the_limit_is_refused_before_the_body(host, make):
+async def test_announced_size_over_the_limit_is_refused_before_the_body(host: PhotoHost, make: Maker) -> None:
     host.answer = answer(b"", "Content-Length: 11000000")
     error = await failure(make(host, max_bytes=10_000_000), host.url)
     assert isinstance(error, ImageTooLarge)
@@ -364,10 +378,10 @@ async def test_announced_size_over_the_limit_is_refused_before_the_body(host, ma
     await asyncio.wait_for(host.hung_up.wait(), 5)
 
 
-async def test_endless_body_is_cut_off_at_the_limit(host, make):
+async def test_endless_body_is_cut_off_at_the_limit(host: PhotoHost, make: Maker) -> None:
     sent = 0
 
-    async def endless(writer):
+    async def endless(writer: asyncio.StreamWriter) -> None:
         nonlocal sent
         writer.write(answer(b"", "Transfer-Encoding: chunked"))
         while True:
@@ -383,12 +397,12 @@ async def test_endless_body_is_cut_off_at_the_limit(host, make):
 
 
 @pytest.mark.parametrize("size", [99_999, 100_000])
-async def test_body_of_exactly_the_limit_is_accepted(size, host, make):
+async def test_body_of_exactly_the_limit_is_accepted(size: int, host: PhotoHost, make: Maker) -> None:
     host.answer = answer(b"x" * size)
     assert len(await make(host).fetch(host.url)) == size
 
 
-async def drip(writer):
+async def drip(writer: asyncio.StreamWriter) -> None:
     writer.write(answer(b"", "Content-Length: 90000"))
     while True:
         writer.write(b"x")
@@ -396,7 +410,7 @@ async def drip(writer):
         await asyncio.sleep(0.02)
 
 
-async def headers_drip(writer):
+async def headers_drip(writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\n")
     while True:
         writer.write(b"X: y\r\n")
@@ -404,36 +418,36 @@ async def headers_drip(writer):
         await asyncio.sleep(0.02)
 
 
-async def silence(writer):
+async def silence(writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(30)
 
 
 @pytest.mark.parametrize("slow", [drip, headers_drip, silence])
-async def test_whole_download_has_one_deadline(slow, host, make):
+async def test_whole_download_has_one_deadline(slow: Answer, host: PhotoHost, make: Maker) -> None:
     host.answer = slow
     started = asyncio.get_running_loop().time()
     assert isinstance(await failure(make(host, timeout_seconds=0.4), host.url), ImageUnavailable)
     assert asyncio.get_running_loop().time() - started < 2
 
 
-async def test_name_server_that_never_answers_ends_with_the_deadline(make):
-    async def resolver(name, port):
+async def test_name_server_that_never_answers_ends_with_the_deadline(make: Maker) -> None:
+    async def resolver(name: str, port: int) -> None:
         await asyncio.sleep(30)
 
     fetcher = make(timeout_seconds=0.2, resolver=resolver)
     assert isinstance(await failure(fetcher, "http://photos.example" + SECRET), ImageUnavailable)
 
 
-async def test_connections_are_bounded_and_everyone_gets_a_turn(host, make):
+async def test_connections_are_bounded_and_everyone_gets_a_turn(host: PhotoHost, make: Maker) -> None:
     fetcher = make(host, downloads=8)
     bodies = await asyncio.gather(*(fetcher.fetch(host.url) for _ in range(200)))
     assert bodies == [BODY] * 200
     assert host.most_open <= 8
 
 
-async def test_waiting_for_a_turn_does_not_count_as_the_hosts_time(host, make):
+async def test_waiting_for_a_turn_does_not_count_as_the_hosts_time(host: PhotoHost, make: Maker) -> None:
 
-    async def slow(writer):
+    async def slow(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.5)
         writer.write(answer())
 
@@ -442,7 +456,7 @@ async def test_waiting_for_a_turn_does_not_count_as_the_hosts_time(host, make):
     assert await asyncio.gather(*(fetcher.fetch(host.url) for _ in range(5))) == [BODY] * 5
 
 
-async def test_cancelled_download_gives_its_turn_back(host, make):
+async def test_cancelled_download_gives_its_turn_back(host: PhotoHost, make: Maker) -> None:
     host.answer = drip
     fetcher = make(host, downloads=1)
     task = asyncio.create_task(fetcher.fetch(host.url))
@@ -459,15 +473,15 @@ async def test_cancelled_download_gives_its_turn_back(host, make):
 # Connections
 
 
-async def test_connection_is_kept_for_the_next_photo(host, make):
+async def test_connection_is_kept_for_the_next_photo(host: PhotoHost, make: Maker) -> None:
     fetcher = make(host)
     for _ in range(5):
         await fetcher.fetch(host.url)
     assert host.connections == 1
 
 
-async def test_connection_that_the_host_closed_meanwhile_is_replaced(host, make):
-    async def once(writer):
+async def test_connection_that_the_host_closed_meanwhile_is_replaced(host: PhotoHost, make: Maker) -> None:
+    async def once(writer: asyncio.StreamWriter) -> None:
         writer.write(answer())
         writer.close()
 
@@ -476,8 +490,8 @@ async def test_connection_that_the_host_closed_meanwhile_is_replaced(host, make)
     assert [await fetcher.fetch(host.url) for _ in range(3)] == [BODY] * 3
 
 
-async def test_dropped_connection_is_tried_once_more(host, make):
-    async def drop(writer):
+async def test_dropped_connection_is_tried_once_more(host: PhotoHost, make: Maker) -> None:
+    async def drop(writer: asyncio.StreamWriter) -> None:
         host.answer = answer()
         writer.close()
 
@@ -489,8 +503,8 @@ async def test_dropped_connection_is_tried_once_more(host, make):
 @pytest.mark.parametrize(
     "start", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nX", answer(BODY, "Content-Length: 8000")]
 )
-async def test_host_that_always_breaks_off_is_unavailable(start, host, make):
-    async def broken(writer):
+async def test_host_that_always_breaks_off_is_unavailable(start: bytes, host: PhotoHost, make: Maker) -> None:
+    async def broken(writer: asyncio.StreamWriter) -> None:
         writer.write(start)
         writer.close()
 
@@ -510,17 +524,17 @@ async def test_host_that_always_breaks_off_is_unavailable(start, host, make):
         "X: " + "y" * 200_000,
     ],
 )
-async def test_malformed_answer_is_unavailable(head, host, make):
+async def test_malformed_answer_is_unavailable(head: str, host: PhotoHost, make: Maker) -> None:
     host.answer = f"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n{head}\r\n\r\n".encode() + BODY
     assert isinstance(await failure(make(host), host.url), ImageUnavailable)
 
 
-async def test_closed_port_is_unavailable(host, make):
+async def test_closed_port_is_unavailable(host: PhotoHost, make: Maker) -> None:
     host.stop()
     assert isinstance(await failure(make(host), host.url), ImageUnavailable)
 
 
-async def test_unknown_name_is_unavailable(make):
+async def test_unknown_name_is_unavailable(make: Maker) -> None:
     error = await failure(make(resolver=resolving(*[[]] * fetcher_module.ATTEMPTS)), "https://nowhere.example" + SECRET)
     assert isinstance(error, ImageUnavailable)
 
@@ -537,7 +551,9 @@ async def test_unknown_name_is_unavailable(make):
         *("\uff11\uff12\uff17.0.0.1", "127\u30020\u30020\u30021", "user@127.0.0.1", "127.0.0.1:80@127.0.0.1"),
     ],
 )
-async def test_loopback_is_refused_in_every_spelling_without_a_connection(name, host, make):
+async def test_loopback_is_refused_in_every_spelling_without_a_connection(
+    name: str, host: PhotoHost, make: Maker
+) -> None:
     assert isinstance(await failure(make(), f"http://{name}:{host.port}{SECRET}"), ImageRefused)
     await asyncio.sleep(0)
     assert host.connections == 0
@@ -547,22 +563,28 @@ async def test_loopback_is_refused_in_every_spelling_without_a_connection(name, 
     "address",
     ["10.0.0.1", "100.64.0.1", "169.254.169.254", "172.16.0.1", "192.168.1.1", "224.0.0.1", "fd00::1", "fe80::1%eth0"],
 )
-async def test_name_that_leads_to_a_private_address_is_refused_without_a_connection(address, make, wire):
+async def test_name_that_leads_to_a_private_address_is_refused_without_a_connection(
+    address: str, make: Maker, wire: Reached
+) -> None:
     for answers in ([address], [PUBLIC, address]):
         fetcher = make(resolver=resolving(answers))
         assert isinstance(await failure(fetcher, "http://photos.example" + SECRET), ImageRefused)
     assert wire == []
 
 
-async def test_name_is_resolved_once_and_the_checked_address_connected_to(host, make, wire):
+async def test_name_is_resolved_once_and_the_checked_address_connected_to(
+    host: PhotoHost, make: Maker, wire: Reached
+) -> None:
     fetcher = make(resolver=resolving([PUBLIC]))
     assert await fetcher.fetch("http://photos.example/a.jpg") == BODY
     assert wire == [(PUBLIC, 80)]
     assert "Host: photos.example\r\n" in host.requests[0]
 
 
-async def test_rebinding_name_is_refused_as_soon_as_it_resolves_to_a_private_address(host, make, wire):
-    async def once(writer):
+async def test_rebinding_name_is_refused_as_soon_as_it_resolves_to_a_private_address(
+    host: PhotoHost, make: Maker, wire: Reached
+) -> None:
+    async def once(writer: asyncio.StreamWriter) -> None:
         writer.write(answer())
         writer.close()
 
@@ -574,8 +596,10 @@ async def test_rebinding_name_is_refused_as_soon_as_it_resolves_to_a_private_add
     assert wire == [(PUBLIC, 80)]
 
 
-async def test_retry_after_a_dropped_connection_checks_the_address_again(host, make, wire):
-    async def drop(writer):
+async def test_retry_after_a_dropped_connection_checks_the_address_again(
+    host: PhotoHost, make: Maker, wire: Reached
+) -> None:
+    async def drop(writer: asyncio.StreamWriter) -> None:
         writer.close()
 
     host.answer = drop
@@ -585,7 +609,7 @@ async def test_retry_after_a_dropped_connection_checks_the_address_again(host, m
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{other}/", "https://127.0.0.1:{port}/", "http://localhost:{port}/"])
-async def test_trust_covers_the_whole_origin_only(url, host, make):
+async def test_trust_covers_the_whole_origin_only(url: str, host: PhotoHost, make: Maker) -> None:
     fetcher = make(host)
     await fetcher.fetch(host.url)
     target = url.format(port=host.port, other=host.port + 1 if host.port < 65535 else 1024)
@@ -593,7 +617,7 @@ async def test_trust_covers_the_whole_origin_only(url, host, make):
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1:{}/", "http://user@127.0.0.1:{}/", "http://127.1:{}/"])
-async def test_trusted_origin_still_needs_a_plain_url(url, host, make):
+async def test_trusted_origin_still_needs_a_plain_url(url: str, host: PhotoHost, make: Maker) -> None:
     assert isinstance(await failure(make(host), url.format(host.port)), ImageRefused)
     assert host.connections == 0
 
@@ -602,7 +626,7 @@ async def test_trusted_origin_still_needs_a_plain_url(url, host, make):
 
 
 @pytest.fixture
-async def tls_host(monkeypatch, tmp_path):
+async def tls_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[PhotoHost]:
     """A photo host whose certificate, from an authority that SSL_CERT_FILE names, is for photos.example alone."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -610,7 +634,6 @@ async def tls_host(monkeypatch, tmp_path):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("photos.example").configure_cert(context)
     photo_host = PhotoHost()
-    photo_host.names = []
     context.sni_callback = lambda _, name, __: photo_host.names.append(name)
     await photo_host.start(context)
     yield photo_host
@@ -618,17 +641,19 @@ async def tls_host(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def host_behind(tls_host, monkeypatch):
+def host_behind(tls_host: PhotoHost, monkeypatch: pytest.MonkeyPatch) -> None:
     connect = Connection.open
 
-    async def connect_to_host(addresses, port, timeout):
+    async def connect_to_host(addresses: list[str], port: int, timeout: float) -> Connection:
         return await connect(["127.0.0.1"], tls_host.port, timeout)
 
     monkeypatch.setattr(Connection, "open", connect_to_host)
 
 
 @pytest.mark.usefixtures("host_behind")
-async def test_certificate_is_verified_for_the_name_although_an_address_is_connected_to(tls_host, make):
+async def test_certificate_is_verified_for_the_name_although_an_address_is_connected_to(
+    tls_host: PhotoHost, make: Maker
+) -> None:
     fetcher = make(resolver=resolving([PUBLIC]))
     assert await fetcher.fetch("https://photos.example/a.jpg") == BODY
     assert tls_host.names == ["photos.example"]
@@ -636,20 +661,22 @@ async def test_certificate_is_verified_for_the_name_although_an_address_is_conne
 
 @pytest.mark.usefixtures("host_behind")
 @pytest.mark.parametrize("name", ["other.example", PUBLIC])
-async def test_certificate_for_another_name_is_not_accepted(name, tls_host, make):
+async def test_certificate_for_another_name_is_not_accepted(name: str, tls_host: PhotoHost, make: Maker) -> None:
     fetcher = make(resolver=resolving(*[[PUBLIC]] * fetcher_module.ATTEMPTS))
     assert isinstance(await failure(fetcher, f"https://{name}{SECRET}"), ImageUnavailable)
     assert tls_host.requests == []
 
 
 @pytest.mark.usefixtures("host_behind")
-async def test_certificate_of_an_unknown_authority_is_not_accepted(tls_host, make, monkeypatch):
+async def test_certificate_of_an_unknown_authority_is_not_accepted(
+    tls_host: PhotoHost, make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     fetcher = make(resolver=resolving(*[[PUBLIC]] * fetcher_module.ATTEMPTS))
     assert isinstance(await failure(fetcher, "https://photos.example" + SECRET), ImageUnavailable)
     assert tls_host.requests == []
 
 
-async def test_trusted_origin_is_verified_like_any_other(tls_host, make):
+async def test_trusted_origin_is_verified_like_any_other(tls_host: PhotoHost, make: Maker) -> None:
     assert isinstance(await failure(make(tls_host), tls_host.url), ImageUnavailable)
     assert tls_host.requests == []

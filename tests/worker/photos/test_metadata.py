@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from typing import Any
 
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin
@@ -52,22 +53,22 @@ ODD_CHUNKS = {
 
 
 @pytest.mark.parametrize("name", ODD_CHUNKS)
-def test_png_is_used_whatever_stands_beside_its_pixels(name):
+def test_png_is_used_whatever_stands_beside_its_pixels(name: str) -> None:
     assert decode(before_pixels(PLAIN, ODD_CHUNKS[name])).tobytes() == PICTURE.tobytes()
 
 
 @pytest.mark.parametrize("name", ODD_CHUNKS)
-def test_png_is_used_whatever_stands_behind_its_pixels(name):
+def test_png_is_used_whatever_stands_behind_its_pixels(name: str) -> None:
     end = len(PLAIN) - 12
     assert decode(PLAIN[:end] + ODD_CHUNKS[name] + PLAIN[end:]).tobytes() == PICTURE.tobytes()
 
 
 @pytest.mark.parametrize("compressed", [True, False])
-def test_png_with_megabytes_of_text_is_used(compressed):
+def test_png_with_megabytes_of_text_is_used(compressed: bool) -> None:
     assert decode(encoded(PICTURE, "PNG", pnginfo=text(compressed=compressed))).tobytes() == PICTURE.tobytes()
 
 
-def test_png_profile_of_megabytes_is_used():
+def test_png_profile_of_megabytes_is_used() -> None:
     profile = rgb_profile("P3")
     large = struct.pack(">I", len(profile) + len(LARGE)) + profile[4:] + LARGE
     small = decode(encoded(PICTURE, "PNG", icc_profile=profile))
@@ -75,11 +76,11 @@ def test_png_profile_of_megabytes_is_used():
 
 
 @pytest.mark.parametrize("data", [PLAIN[:-12], PLAIN[:-4] + b"zzzz", PLAIN + b"more", PLAIN[:-6]])
-def test_png_without_a_proper_end_is_used(data):
+def test_png_without_a_proper_end_is_used(data: bytes) -> None:
     assert decode(data).tobytes() == PICTURE.tobytes()
 
 
-def test_png_orientation_behind_the_pixels_counts():
+def test_png_orientation_behind_the_pixels_counts() -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     behind = PLAIN[:-12] + chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + PLAIN[-12:]
@@ -87,7 +88,7 @@ def test_png_orientation_behind_the_pixels_counts():
 
 
 @pytest.mark.parametrize("kind", [b"IHDR", b"PLTE"])
-def test_png_whose_picture_itself_is_damaged_is_refused(kind):
+def test_png_whose_picture_itself_is_damaged_is_refused(kind: bytes) -> None:
     data = encoded(PICTURE.quantize(16), "PNG")
     at = data.index(kind) + 4
     with pytest.raises(ImageInvalid):
@@ -95,14 +96,14 @@ def test_png_whose_picture_itself_is_damaged_is_refused(kind):
 
 
 @pytest.mark.parametrize("count", [1, 3, 200])
-def test_png_that_lacks_pixels_is_refused(count):
+def test_png_that_lacks_pixels_is_refused(count: int) -> None:
     header, pixels = PLAIN[: PLAIN.index(b"IDAT") - 4], zlib.compress(b"\0" * 20_000, 0)
     pieces = b"".join(chunk(b"IDAT", pixels[at::count]) for at in range(count))
     with pytest.raises(ImageInvalid):
         decode(header + pieces + chunk(b"IEND", b""))
 
 
-def test_png_of_nothing_but_chunks_is_refused():
+def test_png_of_nothing_but_chunks_is_refused() -> None:
     with pytest.raises(ImageInvalid, match="chunks"):
         decode(before_pixels(PLAIN, *[chunk(b"prVt", b"")] * png.MAX_CHUNKS))
 
@@ -143,11 +144,11 @@ ODD_WEBP = {
 
 
 @pytest.mark.parametrize("name", ODD_WEBP)
-def test_webp_is_used_whatever_stands_beside_its_pixels(name):
+def test_webp_is_used_whatever_stands_beside_its_pixels(name: str) -> None:
     assert decode(ODD_WEBP[name]).tobytes() == PICTURE.tobytes()
 
 
-def avif(**options) -> bytes:
+def avif(**options: Any) -> bytes:
     exif = Image.Exif()
     exif[ExifTags.Base.Make] = "a camera"
     exif[ExifTags.Base.Orientation] = 6
@@ -155,14 +156,14 @@ def avif(**options) -> bytes:
 
 
 @pytest.mark.parametrize("spoil", [b"ZZZZ", b"II*\0", b"\xff\xff\xff\xff"])
-def test_avif_with_broken_exif_is_used_and_upright(spoil):
+def test_avif_with_broken_exif_is_used_and_upright(spoil: bytes) -> None:
     data = avif()
     at = data.index(b"a camera") - 60
     at = max(data.rfind(mark, 0, at + 60) for mark in (b"II*\0", b"MM\0*"))
     assert decode(data[:at] + spoil + data[at + 4 :]).size == (120, 160)
 
 
-def test_avif_with_something_behind_it_is_used():
+def test_avif_with_something_behind_it_is_used() -> None:
     assert decode(avif() + b"more").size == (120, 160)
 
 
@@ -174,7 +175,7 @@ PROGRESSIVE = encoded(PICTURE, "JPEG", quality=95, progressive=True)
 
 @pytest.mark.parametrize("whole", [JPEG, PROGRESSIVE, encoded(PICTURE.convert("L"), "JPEG")])
 @pytest.mark.parametrize("behind", [b"", b"\0" * 100, b"\xff", b"garbage without an end", b"\r\n", b"\xff\xff\xff"])
-def test_jpeg_without_its_end_is_used_when_all_rows_are_there(whole, behind):
+def test_jpeg_without_its_end_is_used_when_all_rows_are_there(whole: bytes, behind: bytes) -> None:
     data = whole[:-2] + behind
     assert decode(data).tobytes() == decode(whole).tobytes()
     answer = to_jpeg(data)
@@ -183,12 +184,12 @@ def test_jpeg_without_its_end_is_used_when_all_rows_are_there(whole, behind):
 
 
 @pytest.mark.parametrize("behind", [b"garbage", b"\0" * 5000, JPEG, b"\xff\xd9\xff\xd9"])
-def test_jpeg_with_something_behind_its_end_is_used(behind):
+def test_jpeg_with_something_behind_its_end_is_used(behind: bytes) -> None:
     assert decode(JPEG + behind).tobytes() == decode(JPEG).tobytes()
     assert to_jpeg(JPEG + behind) == JPEG + behind
 
 
-def test_second_picture_of_a_jpeg_may_be_cut_off():
+def test_second_picture_of_a_jpeg_may_be_cut_off() -> None:
     both = encoded(PICTURE, "MPO", save_all=True, append_images=[PICTURE])
     assert decode(both[: len(both) - 3000]).size == PICTURE.size
 
@@ -196,7 +197,7 @@ def test_second_picture_of_a_jpeg_may_be_cut_off():
 @pytest.mark.parametrize("whole", [JPEG, PROGRESSIVE])
 @pytest.mark.parametrize("missing", [200, 1000, 5000])
 @pytest.mark.parametrize("behind", [b"", b"\0" * 100])
-def test_jpeg_that_lacks_pixels_is_refused(whole, missing, behind):
+def test_jpeg_that_lacks_pixels_is_refused(whole: bytes, missing: int, behind: bytes) -> None:
     for function in (normalise, to_jpeg):
         if behind and missing < 5000:
             continue  # zeros are pixels, too
@@ -204,7 +205,7 @@ def test_jpeg_that_lacks_pixels_is_refused(whole, missing, behind):
             function(whole[:-missing])
 
 
-def test_progressive_jpeg_with_a_thumbnail_that_lacks_scans_is_refused():
+def test_progressive_jpeg_with_a_thumbnail_that_lacks_scans_is_refused() -> None:
     thumbnail = encoded(PICTURE.resize((16, 16)), "JPEG")
     segment = b"Exif\0\0" + thumbnail
     whole = PROGRESSIVE[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + PROGRESSIVE[2:]
@@ -225,5 +226,5 @@ def test_progressive_jpeg_with_a_thumbnail_that_lacks_scans_is_refused():
         b"\xff\xfe\0\x02",
     ],
 )
-def test_jpeg_with_a_broken_segment_is_used(segment):
+def test_jpeg_with_a_broken_segment_is_used(segment: bytes) -> None:
     assert decode(JPEG[:2] + segment + JPEG[20:]).tobytes() == decode(JPEG).tobytes()

@@ -7,7 +7,7 @@ from worker.photos.url import MAX_URL_LENGTH, Location, locate
 from worker.settings import origin
 
 
-def test_a_signed_url_is_asked_for_unchanged():
+def test_a_signed_url_is_asked_for_unchanged() -> None:
     target = "/storage/v1/object/sign/photos/a%20b.jpg?token=eyJ.a-b_c&X-Amz-Credential=a%2Fb%2Bc=="
     assert locate(f"https://Abc.supabase.co{target}") == Location("https", "abc.supabase.co", 443, target)
 
@@ -34,7 +34,7 @@ def test_a_signed_url_is_asked_for_unchanged():
         ("https://so\u00adft.example/a", "soft.example"),
     ],
 )
-def test_host_header_is_the_hosts_canonical_form(url, authority):
+def test_host_header_is_the_hosts_canonical_form(url: str, authority: str) -> None:
     assert locate(url).authority == authority
 
 
@@ -48,7 +48,7 @@ def test_host_header_is_the_hosts_canonical_form(url, authority):
         ("http://h.example//other.example/a", "//other.example/a"),
     ],
 )
-def test_unencoded_characters_are_encoded_as_browsers_do(url, target):
+def test_unencoded_characters_are_encoded_as_browsers_do(url: str, target: str) -> None:
     assert locate(url).target == target
 
 
@@ -64,7 +64,7 @@ def test_unencoded_characters_are_encoded_as_browsers_do(url, target):
         *("http://[0:0::1]:80/", "https://xn--strae-oqa.example:8443"),
     ],
 )
-def test_origin_has_the_form_that_settings_use(url):
+def test_origin_has_the_form_that_settings_use(url: str) -> None:
     assert locate(url).origin == origin(url)
 
 
@@ -97,7 +97,7 @@ def test_origin_has_the_form_that_settings_use(url):
         "http://h.example/" + "a" * MAX_URL_LENGTH,
     ],
 )
-def test_anything_but_a_plain_web_address_is_refused(url):
+def test_anything_but_a_plain_web_address_is_refused(url: str) -> None:
     with pytest.raises(ImageRefused):
         locate(url)
 
@@ -111,7 +111,7 @@ def test_anything_but_a_plain_web_address_is_refused(url):
         *("[::1%25lo]", "[fe80::1%eth0]", "[::1]a", "a[::1]", "[::1", "::1]", "[::1]]", "[127.0.0.1]", "[v1.a]", "[]"),
     ],
 )
-def test_addresses_in_unusual_spellings_are_refused(host):
+def test_addresses_in_unusual_spellings_are_refused(host: str) -> None:
     with pytest.raises(ImageRefused):
         locate(f"http://{host}/")
 
@@ -126,18 +126,18 @@ def test_addresses_in_unusual_spellings_are_refused(host):
         "127.0.0.1.",
     ],
 )
-def test_an_address_in_disguise_is_read_as_the_address(host):
+def test_an_address_in_disguise_is_read_as_the_address(host: str) -> None:
     assert locate(f"http://{host}/").host == "127.0.0.1"
 
 
-def test_refusal_does_not_repeat_the_url():
+def test_refusal_does_not_repeat_the_url() -> None:
     with pytest.raises(ImageRefused) as refused:
         locate("http://user:secret@h.example/secret?token=secret")
     assert "secret" not in str(refused.value)
 
 
 @given(st.text(max_size=60), st.text(max_size=60), st.sampled_from(["http://", "https://", "", "http:/", "HTTP://"]))
-def test_whatever_is_written_the_result_is_safe_to_send(host, rest, scheme):
+def test_whatever_is_written_the_result_is_safe_to_send(host: str, rest: str, scheme: str) -> None:
     try:
         location = locate(scheme + host + "/" + rest)
     except ImageRefused:

@@ -18,17 +18,21 @@ def test_every_width_gives_a_mask_of_the_pictures_size(width: int, landmarker: L
     assert [pose.mask.shape for pose in poses] == [(761, width)]
 
 
-def test_threads_share_a_few_landmarkers() -> None:
+def test_threads_share_a_few_landmarkers_that_are_closed_when_unused() -> None:
     pixels = np.asarray(picture("b000.jpg"))
     shared = Landmarkers(2)
-    shared.load()
-    assert len(shared.loaded) == 1
+    shared.prove()
+    assert shared.idle == 0
     shared.detect(pixels)
-    assert len(shared.loaded) == 1
+    shared.detect(pixels)
+    assert shared.idle == 1
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda _: len(shared.detect(pixels)), range(8)))
-    assert (found, len(shared.loaded)) == ([1] * 8, 2)
-    shared.close()
+    assert (found, shared.idle) == ([1] * 8, 2)
+    assert (shared.close_unused(60), shared.idle) == (0, 2)
+    assert (shared.close_unused(0), shared.idle) == (2, 0)
+    assert len(shared.detect(pixels)) == 1
+    shared.close_unused(0)
 
 
 def test_packaged_model_is_the_one_that_is_expected() -> None:

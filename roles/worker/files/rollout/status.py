@@ -49,7 +49,10 @@ def _line(name: str, text: str) -> str:
 
 def _served(job: host.Job) -> list[tuple[str, str]]:
     records = {path.stem: path.read_text() for path in sorted(Path(job["path"]).parent.glob("*.conf"))}
-    colours = [f"{name}: {' before '.join(re.findall('# *(.*)$', text, re.M))}" for name, text in records.items()]
+    colours = [
+        f"{name}: {' before '.join(dict.fromkeys(re.findall('# *(.*)$', text, re.M)))}"
+        for name, text in records.items()
+    ]
     return [("serving", ", ".join(colours) or "no colour")]
 
 

@@ -1,6 +1,7 @@
 """The database's side: which pictures an open session needs, and which rows lose their addresses."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -63,7 +64,7 @@ def addresses(sandbox: Sandbox, channel: str, session_id: str) -> list[Any]:
 def test_an_open_sessions_pictures_are_known_by_any_kind_of_address(
     sandbox: Sandbox, channel: str, column: str
 ) -> None:
-    kinds = [
+    kinds: list[Callable[[str], str]] = [
         lambda name: f"{SIGNED}{quote(name)}?token=a/b",
         lambda name: f"{SIGNED}{name}?token=t",
         lambda name: f"https://x/storage/v1/render/image/sign/{BUCKET}/{quote(name)}?width=10",
@@ -72,7 +73,8 @@ def test_an_open_sessions_pictures_are_known_by_any_kind_of_address(
     ]
     for name in NAMES:
         for kind in kinds:
-            opened = session(sandbox, channel, status="processing", **{column: kind(name)})
+            address: dict[str, Any] = {column: kind(name)}
+            opened = session(sandbox, channel, status="processing", **address)
             # Written without an encoding, "a%20b" is either name.
             assert in_use(sandbox, *NAMES) - {"uploads/u/1.jpg"} >= {name}, kind(name)
             sandbox.database.execute(f"update {TABLES[channel]} set status = 'failed' where id = $1", opened)
