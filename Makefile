@@ -47,7 +47,7 @@ openapi: $(READY) ## Write docs/openapi.json again, after a change of the size A
 	@$(BIN)/wearon-worker schema --format openapi >docs/openapi.json
 
 .PHONY: bench
-bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst images sizing start rest growth outage backlog bucket scaling --json --quick")
+bench: $(READY) ## Measure speed, memory and start (ARGS="generation burst images sizing start rest growth outage backlog lanes bucket scaling --json --quick")
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: gpu-check

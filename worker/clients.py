@@ -22,10 +22,13 @@ SUPABASE_TIMEOUT = httpx.Timeout(15.0, connect=5.0, pool=30.0)
 STORAGE_TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=60.0)
 
 
-def redis_client(settings: Settings) -> Client:
-    """Client of the broker; `rediss://` verifies the server's certificate against the system's trust store."""
+def redis_client(settings: Settings, url: str = "") -> Client:
+    """Client of the broker, or of the Redis at `url`.
+
+    `rediss://` verifies the server's certificate against the system's trust store.
+    """
     pool = BlockingConnectionPool.from_url(
-        settings.redis_url,
+        url or settings.redis_url,
         max_connections=REDIS_CONNECTIONS,
         timeout=REDIS_SOCKET_TIMEOUT_SECONDS,
         socket_timeout=REDIS_SOCKET_TIMEOUT_SECONDS,
@@ -33,7 +36,7 @@ def redis_client(settings: Settings) -> Client:
         socket_keepalive=True,
         health_check_interval=25,
     )
-    pool.connection_class = SSLConnection if _is_secure(settings) else Connection
+    pool.connection_class = SSLConnection if (url or settings.redis_url).startswith("rediss://") else Connection
     client = Client.from_pool(pool)
     assert isinstance(client, Client)  # noqa: S101  # redis-py names its own class
     return client

@@ -18,13 +18,16 @@ WorkerError
     ├── Postponed            no customer is failed for it: the session waits in the queue again, the intake pauses
     │   ├── AccountRefused   OpenAI or Supabase refuses our account: no money, no permission, no bucket
     │   ├── ServiceOutage    OpenAI fails, or does not answer, after all retries
-    │   └── Paused           the intake is paused; the paid call was not made
+    │   ├── Paused           the intake is paused; the paid call was not made
+    │   └── Preempted        others need the slot or the calls of bulk; the paid call was not made
     ├── EditFailed           any other final answer of OpenAI
     ├── StorageFailed        the finished picture could not be stored
     ├── MessageRefused       the message is invalid or names the wrong owner
     ├── ConsentMissing       the message names no consent or no verified age, and REQUIRE_CONSENT asks for both
+    ├── BudgetExhausted      the day's or month's budget of the payer, or of all, has no room for another picture
     ├── MessageExpired       the message waited longer than its time to live
     ├── DeadlineExceeded     the generation took longer than its deadline
+    ├── Cancelled            an operator has cancelled the bulk before it began
     ├── Orphaned             no message accounts for the session
     └── WorkerLost           the worker died or was told to let go in the middle of it
 
@@ -139,6 +142,10 @@ class Paused(Postponed):
     """The intake is paused and this session is not the probe; `reason` is the pause's."""
 
 
+class Preempted(Postponed):
+    """Bulk waits again; the intake goes on."""
+
+
 class EditFailed(GenerationError):
     reason = "edit_failed"
     user_message = "Your try-on could not be created. Please try again later."
@@ -156,6 +163,11 @@ class MessageRefused(GenerationError):
 class ConsentMissing(GenerationError):
     reason = "consent_missing"
     user_message = "Please accept the terms and confirm your age, then try again. Your credit has been returned."
+
+
+class BudgetExhausted(GenerationError):
+    reason = "budget_exhausted"
+    user_message = "No try-ons can be made at the moment. Please try again later. Your credit has been returned."
 
 
 class MessageExpired(GenerationError):
@@ -176,3 +188,8 @@ class WorkerLost(GenerationError):
 class Orphaned(GenerationError):
     reason = "orphaned"
     user_message = "Your try-on could not be started. Please try again."
+
+
+class Cancelled(GenerationError):
+    reason = "cancelled"
+    user_message = "This try-on was cancelled before it began. Your credit has been returned."

@@ -39,12 +39,14 @@ bound = structlog.contextvars.get_contextvars
 get_logger = structlog.stdlib.get_logger
 
 
-def configure(level: str, part: str) -> None:
+def configure(level: str, part: str, region: str = "") -> None:
     """Send everything that this process writes to stdout as JSON; `part` says which process of the container it is."""
+    where = {"region": region} if region else {}
 
     def name_part(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         event.setdefault("part", part)
         event["service"] = "worker"
+        event.update(where)
         return event
 
     shared: list[structlog.typing.Processor] = [

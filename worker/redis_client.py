@@ -76,12 +76,18 @@ class Script(AsyncScript):
     ) -> Any:
         """Run the script, by its digest if the server knows and allows that."""
         on: Any = client or self.registered_client
+        own: Any = self.registered_client
+        refuser = own.connection_pool  # one user, and one answer for all of its connections
         words = [*(keys or ()), *(args or ())]
         count = len(keys or ())
-        try:
-            return await on.evalsha(self.sha, count, *words)
-        except (NoScriptError, NoPermissionError):
-            return await on.eval(self.script, count, *words)
+        if not getattr(refuser, "refuses_digests", False):
+            try:
+                return await on.evalsha(self.sha, count, *words)
+            except NoScriptError:
+                pass
+            except NoPermissionError:
+                refuser.refuses_digests = True
+        return await on.eval(self.script, count, *words)
 
 
 class Pipeline(asyncio.client.Pipeline):

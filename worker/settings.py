@@ -6,11 +6,13 @@ A field is one word in three cases: `redis_url` here, `REDIS_URL` in the environ
 import base64
 import json
 import re
+from decimal import Decimal
 from functools import cached_property
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
+from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -21,12 +23,16 @@ from worker.errors import SettingsError
 from worker.image_models import Price
 from worker.networks import is_public
 from worker.photos.hosts import canonical_host
+from worker.prompts import setting
+from worker.prompts.experiment import Experiment
+from worker.prompts.setting import Weights
 
 SECRETS_DIR = Path("/run/secrets")
 #: The upload limit of the producer: 10 MiB.
 IMAGE_MAX_BYTES = 10 * 1024 * 1024
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_REGION = re.compile(r"[a-z0-9](-?[a-z0-9]){0,31}")
 _LIGHTEST, _HEAVIEST = 0.01, 100.0
 
 _Commas = BeforeValidator(
@@ -53,6 +59,15 @@ class ApiKey(BaseModel):
     per_minute: int = Field(default=600, ge=1, le=1_000_000)
 
 
+class Budget(BaseModel):
+    """Limits of the spend in USD, by UTC day and month; None: no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    day: Decimal | None = Field(default=None, ge=0, le=1_000_000)
+    month: Decimal | None = Field(default=None, ge=0, le=1_000_000)
+
+
 class Settings(BaseSettings):
     """Everything an operator can set. `load()` is the way to get one."""
 
@@ -68,6 +83,13 @@ class Settings(BaseSettings):
     supabase_url: str
     supabase_service_role_key: SecretStr
     openai_api_key: SecretStr
+
+    #: Name of this region where several regions, each with its own Redis, serve one database; empty: there is one.
+    region: str = ""
+    #: This region ends the sessions that no region has started, once no region has their message; one region of all.
+    sweep_orphans: bool = False
+    #: The one Redis, of all regions, that counts calls to OpenAI; empty: REDIS_URL. While it is away no call begins.
+    limiter_redis_url: str = ""
 
     supabase_storage_bucket: str = "virtual-tryon-images"
     signed_url_seconds: int = Field(default=21600, ge=60)
@@ -106,6 +128,16 @@ class Settings(BaseSettings):
     lane_weights: Annotated[dict[str, float], NoDecode, _Json] = {"b2c": 5}
     #: Largest share of all slots for one lane while others wait.
     lane_max_running: float = Field(default=0.5, gt=0, le=1)
+    #: Weights of prompt versions for messages without a prompt of their own; by a store's id: a version, or weights.
+    prompt_experiment: Annotated[Weights, NoDecode, BeforeValidator(setting.read_weights)] = {}
+    prompt_experiment_stores: Annotated[dict[UUID, Weights], NoDecode, BeforeValidator(setting.read_stores)] = {}
+    #: Names of default texts of the app that this worker does not know: `message-1a2b3c4d`, as events have them.
+    prompt_defaults: Annotated[list[str], NoDecode, BeforeValidator(setting.read_defaults)] = []
+    #: Largest share of an instance's slots, and of the account's calls a minute, for bulk; its time to live.
+    bulk_share: float = Field(default=0.8, gt=0, le=1)
+    bulk_ttl_seconds: int = Field(default=24 * 3600, ge=60, le=7 * 24 * 3600)
+    #: By `all`, `b2c` (all users of the app), a store's id, or `store` (each other store): `{"all": {"day": 50}}`.
+    budgets: Annotated[dict[str, Budget], NoDecode, _Json] = {}
     #: A message without a consent_version, or without age_verified, is failed and refunded before any download.
     require_consent: bool = False
     #: While this file exists nothing is taken from the queue: a rollout's new container waits until it has passed.
@@ -163,10 +195,19 @@ class Settings(BaseSettings):
         _refuse_other_kinds(value.get_secret_value())
         return value
 
-    @field_validator("redis_url")
+    @field_validator("region")
+    @classmethod
+    def _region(cls, value: str) -> str:
+        if value and not _REGION.fullmatch(value):
+            raise ValueError("must be 1 to 32 small letters, digits and single hyphens between them, such as eu-west")
+        return value
+
+    @field_validator("redis_url", "limiter_redis_url")
     @classmethod
     def _redis(cls, value: str) -> str:
-        return _encrypted(_redis_options(_url(value, {"redis", "rediss"}, "redis://user:password@host:6379/0")))
+        return value and _encrypted(
+            _redis_options(_url(value, {"redis", "rediss"}, "redis://user:password@host:6379/0"))
+        )
 
     @field_validator("supabase_url", "openai_base_url")
     @classmethod
@@ -183,6 +224,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"the weight of {lane} is {weight:g}; it must be {_LIGHTEST:g} to {_HEAVIEST:g}")
         return value
 
+    @field_validator("budgets")
+    @classmethod
+    def _budgets(cls, value: dict[str, Budget]) -> dict[str, Budget]:
+        for scope in value:
+            if scope not in ("all", "b2c", "store") and not _UUID.fullmatch(scope):
+                raise ValueError(f"the scope {scope!r} is neither all, b2c nor store nor a store's id in small letters")
+        return value
+
     @field_validator("fetch_trusted_origins", "webhook_trusted_origins")
     @classmethod
     def _origins(cls, value: list[str]) -> list[str]:
@@ -192,6 +241,11 @@ class Settings(BaseSettings):
     def trusted_origins(self) -> frozenset[str]:
         """Origins whose addresses the SSRF guard does not check."""
         return frozenset({origin(self.supabase_url), *self.fetch_trusted_origins})
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The experiment with prompt versions; false when none is set."""
+        return Experiment(self.prompt_experiment, self.prompt_experiment_stores, frozenset(self.prompt_defaults))
 
     @property
     def slots(self) -> int:
@@ -224,6 +278,11 @@ def load() -> Settings:
     except SourceError as error:
         # A file under /run/secrets that is no text, or not for us. It says which, and not what is in it.
         raise SettingsError(f"{error}: {type(error.__cause__).__name__}") from None
+
+
+def check_redis_url(url: str) -> str:
+    """The address of another Redis, without surrounding blanks; raises ValueError."""
+    return _encrypted(_redis_options(_url(url, {"redis", "rediss"}, "rediss://user:password@host:6379/0")))
 
 
 def origin(url: str) -> str:

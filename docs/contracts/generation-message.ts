@@ -15,6 +15,8 @@ interface MessageFields {
   version: 1;
   /** When it was queued (ISO 8601). */
   created_at: string;
+  /** bulk: with slots and calls that no shopper needs, within a day; for b2b only. */
+  priority?: "interactive" | "bulk" | null;
   /** Version of the terms that the person has agreed to. */
   consent_version?: string | null;
   /** True: the person's age was checked. */

@@ -7,6 +7,11 @@ _FAILED = 'wearon_generations_total{outcome="failed"}'
 _SECONDS = 'wearon_generation_seconds_bucket{outcome="completed"}'
 
 
+def _estimate(measure: str) -> dict[str, str]:
+    """Of versions that have sessions: the others are no numbers."""
+    return {"{{version}} {{bound}}": f'max by (version, bound) (wearon_prompt_estimate{{measure="{measure}"}} >= 0)'}
+
+
 def _slowest(share: float, window: str) -> str:
     return f"histogram_quantile({share}, sum by (le) (rate({_SECONDS}[{window}])))"
 
@@ -135,6 +140,21 @@ BOARD = Dashboard(
             kind="stacked",
         ),
         Panel(
+            "How much was spent on OpenAI?",
+            "In this UTC day and month, and reserved by calls in flight.",
+            "currencyUSD",
+            {
+                "{{period}}": "max by (period) (wearon_spend_usd)",
+                "in flight": "max(wearon_spend_reserved_usd)",
+            },
+        ),
+        Panel(
+            "How much of the budgets is spent?",
+            "Of all, of the users of the app, and of the store with the largest share. At 100 % its sessions fail.",
+            "percentunit",
+            {"{{scope}}, {{period}}": "max by (scope, period) (wearon_budget_used_ratio)"},
+        ),
+        Panel(
             "How long do callbacks wait?",
             "The oldest one; a partner that does not answer gets 8 attempts within 24 hours.",
             "s",
@@ -161,6 +181,42 @@ BOARD = Dashboard(
             "percentunit",
             {"available": "1 - avg_over_time(wearon:unavailable:ratio[1h])"},
             width=24,
+        ),
+        Panel(
+            "Which prompt versions succeed?",
+            "Share of delivered pictures in the last day, with the limits of 95 %: as `wearon-worker prompts compare`.",
+            "percentunit",
+            _estimate("success"),
+        ),
+        Panel(
+            "Which prompt versions does moderation block?",
+            "Share in the last day, with the limits of 95 %. A version far above the control is paused.",
+            "percentunit",
+            _estimate("moderation"),
+        ),
+        Panel(
+            "How long do pictures of each prompt version take?",
+            "Mean in the last day, with the limits of 95 %.",
+            "s",
+            _estimate("seconds"),
+        ),
+        Panel(
+            "What does a picture of each prompt version cost?",
+            "Mean in the last day, with the limits of 95 %.",
+            "currencyUSD",
+            _estimate("cost_usd"),
+        ),
+        Panel(
+            "How many sessions has each prompt version?",
+            "Ended in the last day; a comparison needs 100 of each.",
+            "short",
+            {"{{version}}": "max by (version) (wearon_prompt_sessions)"},
+        ),
+        Panel(
+            "Which prompt version is paused?",
+            "1 while its sessions get the control.",
+            "short",
+            {"{{version}}": "max by (version) (wearon_prompt_paused)"},
         ),
     ],
 )

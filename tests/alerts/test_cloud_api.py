@@ -93,6 +93,17 @@ def test_each_phone_gets_the_alert(api: str, account: Account, receivers: list[d
     assert account.delivered == [("491701234567", expected), ("4915112345678", expected)]
 
 
+def test_consequence_is_told_unless_further_alerts_need_the_room(
+    api: str, account: Account, receivers: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    one = {**ALERT, "annotations": {**ALERT["annotations"], "description": "Nothing can be queued."}}  # type: ignore[dict-item]
+    assert send(api, receivers[0], tmp_path, [one]).status_code == 200
+    assert send(api, receivers[0], tmp_path, [one, one]).status_code == 200
+    (_, alone), (_, together) = account.delivered
+    assert "Redis is down: Redis does not answer. Nothing can be queued. Since 25 Nov" in alone
+    assert together.count("Redis is down: Redis does not answer. Since 25 Nov") == 2
+
+
 def test_its_end_and_a_rule_that_cannot_be_checked_are_told(
     api: str, account: Account, receivers: list[dict[str, Any]], tmp_path: Path
 ) -> None:

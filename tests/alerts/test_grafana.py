@@ -150,7 +150,11 @@ def test_message_says_what_how_bad_since_when_and_what_to_do(rendered: Path, tmp
     """By Alertmanager's own tool: Grafana renders messages with the same library and data."""
     (tmp_path / "wearon.tmpl").write_text(load(rendered, "messages.yml")["templates"][0]["template"])
     since, until = "2026-11-25T09:05:00Z", "2026-11-25T09:15:00Z"
-    notes = {"summary": "Redis does not answer", "runbook_url": "https://example.com/runbook.md#redis-is-down"}
+    notes = {
+        "summary": "Redis does not answer",
+        "description": "Nothing can be queued.",
+        "runbook_url": "https://example.com/runbook.md#redis-is-down",
+    }
     firing = {"status": "firing", "startsAt": since, "annotations": notes}
     data = {
         "alerts": [
@@ -182,7 +186,7 @@ def test_message_says_what_how_bad_since_when_and_what_to_do(rendered: Path, tmp
 
     assert text("wearon.message").strip().splitlines() == [
         "🔴 Redis is down",
-        "Redis does not answer.",
+        "Redis does not answer. Nothing can be queued.",
         "Since 25 Nov 09:05 UTC. What to do: https://example.com/runbook.md#redis-is-down",
         "",
         "🔴 Redis is down cannot be checked",

@@ -95,7 +95,7 @@ def live_through_a_day(world: Sandbox, worker: WorkerProcess) -> None:
 def answers(world: Sandbox, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Query, Any]]:
     """What the Prometheus answers to each query, asked again until it knows."""
     world.reset()
-    worker = WorkerProcess(world, **QUICK)
+    worker = WorkerProcess(world, **QUICK, PROMPT_EXPERIMENT='{"2026-12-a": 1}')
     folder = tmp_path_factory.mktemp("prometheus")
     with (
         recorded() as exporters,

@@ -24,12 +24,13 @@ _NAMES = (
     "growth",
     "outage",
     "backlog",
+    "lanes",
     "bucket",
     "scaling",
 )
 PARTS = tuple(name for name in _NAMES if find_spec(f"tests.bench.{name}"))
 #: Each takes as long as all others together.
-ONLY_WHEN_NAMED = {"growth", "outage", "backlog", "bucket", "scaling"}
+ONLY_WHEN_NAMED = {"growth", "outage", "backlog", "lanes", "bucket", "scaling"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         ("sigma", "log-normal spread of that latency, e.g. 0.3; 0: none"),
         ("concurrency", "the worker's WORKER_CONCURRENCY"),
         ("megapixels", "of each of the two photos"),
-        ("burst", "messages at once (burst)"),
+        ("burst", "messages at once (burst, lanes)"),
         ("waiting", "messages behind a paused intake (backlog)"),
         ("objects", "objects of the storage (bucket)"),
         ("purge-rate", "the worker's DATA_LIFE_REQUESTS_PER_SECOND (bucket)"),

@@ -54,9 +54,10 @@ def feature_rows(folder: Path) -> list[list[dict[str, float]]]:
         for index, body in enumerate(track(bodies(folder), description=f"Measuring {folder.name}")):
             picture = read(body.path.read_bytes()).picture
             outline = _trace(picture, landmarker, body)
-            mirrored = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            others = [mirrored, *tilted(picture, outline, body.truth["notes"], index)]
-            rows.append([features(outline), *(features(_trace(view, landmarker, body)) for view in others)])
+            mirrored = features(_trace(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), landmarker, body))
+            cameras = tilted(picture, outline, body.truth["notes"], index)
+            others = [features(one.correct(_trace(one.picture, landmarker, body))) for one in cameras]
+            rows.append([features(outline), mirrored, *others])
     return rows
 
 

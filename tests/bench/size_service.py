@@ -18,6 +18,8 @@ from worker.clients import redis_client
 from worker.generation.claims import Claims
 from worker.generation.limiter import Limiter
 from worker.generation.queue_metrics import Shared
+from worker.generation.spend import Limits
+from worker.generation.spend_view import SpendView
 from worker.health import Health
 from worker.http.metrics_page import Page
 from worker.http.server import HttpServer
@@ -42,7 +44,8 @@ def serve(origin: str, port: int) -> None:
     )
     health = Health(state="ready", redis_connected=True, database_connected=True)
     redis = redis_client(settings)
-    page = Page(Shared(redis, Claims(redis, "bench", settings.lease_seconds), Limiter(redis, 300)), _nothing)
+    claims = Claims(redis, "bench", settings.lease_seconds)
+    page = Page(Shared(redis, claims, Limiter(redis, 300), SpendView(redis, Limits({}))), _nothing)
     asyncio.run(HttpServer(settings, health, page).serve_until_stopped())
 
 

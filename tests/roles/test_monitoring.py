@@ -3,6 +3,7 @@
 import base64
 import configparser
 import importlib.util
+import json
 import os
 import re
 import ssl
@@ -63,10 +64,14 @@ def test_targets_are_those_that_are_documented(rendered: Rendered) -> None:
         assert ("host" in group["labels"]) == (group["labels"]["job"] in {"worker", "node", "alloy"})
 
 
-def test_managed_redis_is_not_scraped(render: Callable[..., Rendered]) -> None:
+def test_managed_redis_is_asked_with_its_user_over_tls(render: Callable[..., Rendered]) -> None:
     stack = render("local", **SPARSE)
-    assert yaml.safe_load((stack.folder / "prometheus/targets.d/redis.yml").read_text()) == []
-    assert "redis-exporter" not in stack.services()
+    targets = yaml.safe_load((stack.folder / "prometheus/targets.d/redis.yml").read_text())
+    assert targets == [{"targets": ["redis-exporter:9121"], "labels": {"job": "redis"}}]
+    asked = stack.services()["redis-exporter"]["environment"]
+    assert (asked["REDIS_ADDR"], asked["REDIS_USER"]) == ("rediss://managed.example:6380", "default")
+    assert asked["REDIS_EXPORTER_CONFIG_COMMAND"] == "-"
+    assert "secret" not in json.dumps(stack.services()["redis-exporter"]).replace("secrets", "")
     option = stack.services()["celery-exporter"]["environment"]["CE_BROKER_SSL_OPTION"]
     name, _, value = option.partition("=")
     assert SSLConnection(**{name: value}).cert_reqs == ssl.CERT_REQUIRED  # the exporter hands the text to redis-py

@@ -93,6 +93,8 @@ def test_private_address_is_one_of_ipv4(play: Play, address: str) -> None:
         ("worker", "worker_redis_url", "redis://default:secret@203.0.113.10:6379/0"),
         ("worker", "worker_concurrency", "many"),
         ("redis", "redis_password", "short"),
+        ("redis", "redis_maxclients", 100),
+        ("worker", "worker_replicas", 9),
         ("base", "base_ssh_public_keys", []),
         ("nginx", "nginx_server_names", ["https://x"]),
         ("nginx", "nginx_trusted_proxies", "cloudflare"),
@@ -137,6 +139,29 @@ def test_inventory_without_workers_is_a_failure(play: Play, playbook: str) -> No
     run = play(f"playbooks/{playbook}.yml", groups({"wearon-1": {}}, {}), worker_tag="v1", mode="on")
     assert run.returncode == 2
     assert "There is no host in group `workers` of" in said(run)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({}, "No host is named; -e host=... takes one of wearon-1, wearon-2"),
+        ({"host": "wearon-3"}, "wearon-3 is no worker host; -e host=... takes one of wearon-1, wearon-2"),
+        ({"host": "all"}, "all is no worker host"),
+    ],
+)
+def test_removal_of_an_unknown_host_is_refused(play: Play, asked: dict[str, str], sentence: str) -> None:
+    run = play("playbooks/remove_worker.yml", groups({"wearon-1": TWO["wearon-1"]}, TWO), **asked)
+    assert run.returncode == 2
+    assert sentence in said(run)
+    assert "unreachable=1" not in said(run)
+
+
+@pytest.mark.parametrize(("force", "refused"), [({}, True), ({"force": True}, False)])
+def test_last_worker_leaves_only_by_force(play: Play, force: dict[str, bool], refused: bool) -> None:
+    hosts = groups({"wearon-1": {}}, {"wearon-1": {}})
+    run = play("playbooks/remove_worker.yml", hosts, host="wearon-1", preflight_roles=["base"], **force)
+    assert ("wearon-1 is the last worker host" in said(run)) is refused
+    assert ("unreachable=1" in said(run)) is not refused, "with force the server is asked"
 
 
 @pytest.mark.parametrize(
@@ -252,6 +277,52 @@ def test_deployment_is_logged_and_releases_its_lock_however_it_ends(
     ]
     assert all((one["why"], one["event"]) == ("site", "deployment_ended") for one in ended[::2])
     assert all(re.match(r"[0-9a-f]{12}", one["commit"]) and one["seconds"] < 100 for one in ended[::2])
+
+
+@pytest.mark.parametrize(
+    ("dead", "sentence"),
+    [
+        (True, "gone does not answer: nothing was stopped there"),
+        (False, "The worker of gone has drained and is removed"),
+    ],
+)
+def test_host_is_taken_out_dead_or_alive(play: Play, tmp_path: Path, dead: bool, sentence: str) -> None:
+    """This machine is all hosts, the roles of the stack are taken out, and the engine only tells what is in Redis."""
+    for name in ("group_vars", "callback_plugins", "lock.yml", "unlock.yml", "any_workers.yml", "finish_removal.yml"):
+        (tmp_path / name).symlink_to(ROOT / "playbooks" / name)
+    shutil.copy(ROOT / "playbooks/remove_worker.yml", tmp_path)
+    lock = {"ansible.builtin.import_playbook": "lock.yml", "vars": {"__bare": True}}
+    (tmp_path / "check_input.yml").write_text(yaml.safe_dump([lock]))
+    told = {"name": "Tell", "ansible.builtin.debug": {"msg": "they are {{ all_hosts }}"}}
+    told_here = {"hosts": "{{ playing_hosts }}", "gather_facts": False, "tasks": [told]}
+    (tmp_path / "apply_stack.yml").write_text(yaml.safe_dump([told_here]))
+    instances = [{"name": "worker-blue-here-0123abcd", "alive": True, "claimed": 1}]
+    told_by_worker = f"echo '{json.dumps({'instances': instances})}'"
+    engine = f"[ $1 != inspect ] || {{ echo '[]'; echo no such >&2; exit 1; }}; {told_by_worker}"
+    programs = {"docker": engine, "systemctl": "exit 0", "wearon/bin/activate-nginx": "echo reloaded"}
+    for name, body in programs.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    record = tmp_path / "wearon/nginx/upstreams/worker/gone.conf"
+    record.parent.mkdir(parents=True)
+    record.write_text("server 10.0.0.9:8001 max_fails=2 fail_timeout=5s; # blue\n")
+    here = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
+    workers = {
+        "here": {"private_address": "10.0.0.1"},
+        "gone": {**(NOWHERE if dead else here), "private_address": "10.0.0.9"},
+    }
+    hosts = {"server": {"hosts": {"here": {**here, "private_address": "10.0.0.1"}}}, "workers": {"hosts": workers}}
+
+    places = {"project_dir": str(tmp_path / "wearon"), "__worker_programs": str(tmp_path / "programs")}
+    run = play(str(tmp_path / "remove_worker.yml"), hosts, host="gone", **places)
+
+    assert run.returncode == 0, said(run)
+    assert record.read_text() == "server 10.0.0.9:8001 down; # blue\n"
+    assert "they are ['here']" in said(run)
+    assert sentence in said(run)
+    assert "Redis has nothing of gone any more" in said(run)
+    assert not (tmp_path / "wearon/rollout.lock").exists()
 
 
 def test_new_password_of_redis_reaches_every_role_that_has_it() -> None:

@@ -12,11 +12,14 @@ import yaml
 
 from tests.programs import command, on_this_machine, runs_image_of
 from tests.render import FULL, SPARSE
-from tests.roles.conftest import Rendered
+from tests.roles.conftest import ROOT, Rendered
 from tests.roles.test_roles import LAYOUT
+from worker.clients import REDIS_CONNECTIONS
 
 #: A 4 GB host, without what the system itself needs; during a rollout its swap (roles/base) counts, too.
 STEADY_LIMIT_MB, ROLLOUT_LIMIT_MB = 3400, 4300
+#: More than Celery's own in a worker: its pool has 2 (worker/generation/celery_app.py).
+CELERY_CONNECTIONS = 20
 #: 1.8 GB; while a rollout runs two workers, the swap file helps.
 SMALL_LIMIT_MB = 1716
 
@@ -26,19 +29,24 @@ def megabytes(limit: str) -> int:
     return int(number) * (1024 if unit == "g" else 1)
 
 
+#: With the server eight hosts; the play of the second run takes one more out (playbooks/remove_worker.yml).
+WORKERS = ["beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
+
+
 @pytest.fixture(scope="module")
 def two_runs(render: Callable[..., Rendered]) -> list[Path]:
     """Files of a server with further workers, rendered by two runs whose sets have different orders."""
-    folders, workers = [], ["beta", "gamma", "delta"]
-    for seed in ("1", "2"):
+    folders = []
+    for seed, workers, leaving in (("1", WORKERS, ""), ("2", [*WORKERS, "leaver"], "leaver")):
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("PYTHONHASHSEED", seed)
-            stack = render("production", further_workers=workers, private_address="10.0.0.1", run=seed)
+            hosts = {"further_workers": workers, "server_address": "10.0.0.1", "leaving_host": leaving}
+            stack = render("production", **hosts, worker_replicas=2, redis_maxclients=2000)
             folders.append(stack.folder)
     return folders
 
 
-def test_two_runs_render_the_same_bytes(two_runs: list[Path]) -> None:
+def test_two_runs_render_the_same_bytes_and_nothing_of_a_host_that_left(two_runs: list[Path]) -> None:
     """Sets have another order in each run; without a sort a second site.yml changes files now and then."""
     runs = []
     for folder in two_runs:
@@ -46,6 +54,35 @@ def test_two_runs_render_the_same_bytes(two_runs: list[Path]) -> None:
         runs.append({name: text.replace(str(folder), "") for name, text in files.items()})
     assert "delta" in str(runs[0])
     assert runs[0] == runs[1]
+
+
+def test_eight_hosts_with_two_workers_each_are_routed_to_and_scraped(two_runs: list[Path]) -> None:
+    folder, addresses = two_runs[0], [f"10.0.1.{number}" for number in range(1, 8)]
+    places = {name: (f"{address}:8001", f"{address}:8011") for name, address in zip(WORKERS, addresses, strict=True)}
+    places["wearon-1"] = ("172.30.250.11:8000", "172.30.250.21:8000")
+    for name, servers in places.items():
+        upstream = (folder / f"nginx/upstreams/worker/{name}.conf").read_text()
+        assert re.findall(r"^server (\S+) max_fails=2 fail_timeout=5s; # blue$", upstream, re.M) == [*servers], name
+
+    groups = yaml.safe_load((folder / "prometheus/targets.d/worker.yml").read_text())
+    scraped = {tuple(one["labels"][it] for it in ("host", "colour", "replica")): one["targets"][0] for one in groups}
+    assert len(scraped) == len(groups) == 8 * 2 * 2
+    assert scraped["wearon-1", "green", "2"] == "worker-green-2:8000"
+    assert scraped["theta", "green", "2"] == "10.0.1.7:8012"
+
+
+def test_replicas_differ_in_nothing_but_their_place(two_runs: list[Path]) -> None:
+    services = yaml.safe_load((two_runs[0] / "compose.d/worker.yml").read_text())["services"]
+    assert [*services] == ["worker-blue", "worker-green", "worker-blue-2", "worker-green-2"]
+    second = json.dumps(services["worker-blue-2"]).replace("worker-blue-2-", "worker-blue-").replace("250.21", "250.11")
+    assert second == json.dumps(services["worker-blue"])
+
+
+def test_redis_has_connections_for_eight_hosts_in_the_middle_of_a_rollout() -> None:
+    needed = int(re.search(r"2 \* (\d+) \* workers", (ROOT / "roles/redis/tasks/preflight.yml").read_text())[1])  # type: ignore[index]
+    assert needed > 2 * REDIS_CONNECTIONS + CELERY_CONNECTIONS
+    defaults = yaml.safe_load((ROOT / "roles/redis/defaults/main.yml").read_text())
+    assert defaults["redis_maxclients"] >= 8 * 2 * needed
 
 
 def test_every_service_is_confined(rendered: Rendered) -> None:
@@ -127,6 +164,16 @@ def test_api_keys_reach_the_worker_as_hashes_and_get_a_limit_of_their_own(render
 
 def test_managed_redis_leaves_no_own_one_and_needs_no_password_of_ours(render: Callable[..., Rendered]) -> None:
     assert "redis" not in render("local", **SPARSE).services()
+
+
+def test_archive_names_the_queue_of_a_managed_redis_as_missing(render: Callable[..., Rendered], tmp_path: Path) -> None:
+    hook = render("local", **SPARSE).folder / "backup.d/redis"
+    for verb in ("save", "restore", "check"):
+        said = subprocess.run(["sh", hook, verb, tmp_path], capture_output=True, text=True, check=True).stdout
+        assert ("The queue is not in this archive" in said) is (verb != "check")
+    assert "its provider makes the backups" in (tmp_path / "managed.txt").read_text()
+    own = render("local").folder / "backup.d/redis"
+    assert subprocess.run(["sh", own, "restore", tmp_path], check=False).returncode == 0, "the queue stays as it is"
 
 
 def test_compose_accepts_the_project(rendered: Rendered) -> None:

@@ -104,8 +104,12 @@ class Producer:
         images: Sequence[str] = (),
         prompt: str = "",
         push: bool = True,
+        **more: str,
     ) -> Queued:
-        """A store's try-on, `paid_by` store, shopper or overage. `shopper_email` is recorded with any payer."""
+        """A store's try-on, `paid_by` store, shopper or overage. `shopper_email` is recorded with any payer.
+
+        `more` are further fields of the message.
+        """
         store_id, session_id, request_id = store_id or self.store(), str(uuid4()), str(uuid4())
         self._charge(store_id, paid_by, shopper_email, request_id)
         urls = list(images) or self._images
@@ -115,7 +119,7 @@ class Producer:
             "values ($1, $2, $3, $4, $5, $6, $7, '')",
             *(session_id, store_id, shopper_email, request_id, urls[0], urls[1] if urls[1:] else None, prompt),
         )
-        rest = {"image_urls": urls, "prompt": prompt, "push": push}
+        rest = {"image_urls": urls, "prompt": prompt, "push": push, **more}
         return self._finish("b2b", {"store_id": store_id}, session_id, request_id, **rest)
 
     def push(self, message: dict[str, Any] | bytes | str) -> None:

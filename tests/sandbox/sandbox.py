@@ -30,6 +30,7 @@ BUCKET = "virtual-tryon-images"
 _TABLES = (
     *("auth.users", "stores", "witness.status_changes", "witness.balance_changes"),
     *("wearon.session_events", "wearon.data_life", "wearon.data_life_open"),
+    *("wearon.regions", "wearon.session_regions"),
 )
 
 

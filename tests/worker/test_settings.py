@@ -13,6 +13,7 @@ from worker.clients import supabase_headers
 from worker.errors import SettingsError
 from worker.settings import Settings, load, origin
 
+STORE = "0192f0c4-aaaa-7000-8000-000000000001"
 REQUIRED = {
     "REDIS_URL": "redis://localhost:6379/0",
     "SUPABASE_URL": "https://project.supabase.co/",
@@ -84,6 +85,35 @@ def test_a_missing_variable_is_named(settings: Settings, monkeypatch: pytest.Mon
         ("FETCH_TRUSTED_ORIGINS", "minio", "must be a URL like https://"),
         ("OPENAI_PRICES", "{", "must be a JSON object"),
         ("OPENAI_PRICES", '{"m": {"text_in": 1}}', "Field required"),
+        ("PROMPT_EXPERIMENT", "{", 'must be a JSON object, such as {"2026-12-a": 90, "2026-12-b": 10}'),
+        ("PROMPT_EXPERIMENT", "[" * 10_000, "must be a JSON object"),
+        ("PROMPT_EXPERIMENT", '["2026-12-a"]', "must be a JSON object"),
+        (
+            "PROMPT_EXPERIMENT",
+            '{"2026-12-x": 1}',
+            "the version '2026-12-x' is unknown; this worker has 2026-12-a,",
+        ),
+        (
+            "PROMPT_EXPERIMENT",
+            '{"2026-12-a": -1}',
+            "the weight of 2026-12-a is -1; it must be a number from 0 to 1e",
+        ),
+        ("PROMPT_EXPERIMENT", '{"2026-12-a": NaN}', "the weight of 2026-12-a is nan"),
+        ("PROMPT_EXPERIMENT", '{"2026-12-a": Infinity}', "the weight of 2026-12-a is inf"),
+        ("PROMPT_EXPERIMENT", '{"2026-12-a": true}', "the weight of 2026-12-a is True"),
+        ("PROMPT_EXPERIMENT", '{"2026-12-a": "90"}', "the weight of 2026-12-a is '90'"),
+        ("PROMPT_EXPERIMENT", '{"2026-12-a": 0, "2026-12-b": 0}', "all weights are 0; give one version a weight"),
+        ("PROMPT_EXPERIMENT", '{"2026-12-a": 1, "2026-12-a": 2}', "'2026-12-a' is named twice"),
+        ("PROMPT_EXPERIMENT_STORES", '{"shop": "2026-12-a"}', "'shop' is no id of a store, which is a UUID"),
+        ("PROMPT_EXPERIMENT_STORES", f'{{"{STORE}": "2026-12-x"}}', "the version '2026-12-x' is unknown"),
+        ("PROMPT_EXPERIMENT_STORES", f'{{"{STORE}": {{}}}}', f"the store {STORE} has no version; name one"),
+        ("PROMPT_EXPERIMENT_STORES", f'{{"{STORE}": 5}}', "must be a JSON object"),
+        (
+            "PROMPT_EXPERIMENT_STORES",
+            f'{{"{STORE}": "2026-12-a", "{STORE.upper()}": "2026-12-b"}}',
+            f"the store {STORE} is named twice",
+        ),
+        ("PROMPT_DEFAULTS", "message-1", "'message-1' is no name of a text; it must be like message-1a2b3c4d"),
         ("LOG_LEVEL", "loud", "Input should be"),
     ],
 )
@@ -240,3 +270,14 @@ def test_only_a_jwt_is_its_own_bearer(monkeypatch: pytest.MonkeyPatch, key: str,
     headers = supabase_headers(load())
     assert headers["apikey"] == key
     assert headers.get("Authorization") == bearer
+
+
+def test_an_experiment_has_weights_stores_and_defaults(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not settings.experiment
+    monkeypatch.setenv("PROMPT_EXPERIMENT", '{"2026-12-a": 90, "2026-12-b": 10}')
+    monkeypatch.setenv("PROMPT_EXPERIMENT_STORES", json.dumps({STORE: "as-sent", STORE[:-1] + "2": {"2026-12-b": 0.5}}))
+    monkeypatch.setenv("PROMPT_DEFAULTS", "message-1a2b3c4d, message-00000000")
+    experiment = load().experiment
+    assert experiment.weights == {"2026-12-a": 90, "2026-12-b": 10}
+    assert list(experiment.stores.values()) == [{"as-sent": 1}, {"2026-12-b": 0.5}]
+    assert experiment.defaults == {"message-1a2b3c4d", "message-00000000"}

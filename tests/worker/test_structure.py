@@ -17,7 +17,7 @@ FLOORS = [
     {"clients"},
     {"settings"},
     {"health", "memory", "metrics", "photos"},
-    {"errors", "image_models", "logs", "networks", "redis_client"},
+    {"errors", "image_models", "logs", "networks", "prompts", "redis_client"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = {

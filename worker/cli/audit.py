@@ -17,6 +17,7 @@ from worker.errors import WorkerError
 from worker.generation.audit.kinds import BY_HAND, SEVERAL_KINDS, UNMATCHED, WRONG
 from worker.generation.audit.proof import audit
 from worker.generation.audit.report import Finding, Report
+from worker.generation.region import Region
 from worker.settings import load
 
 #: Of each kind.
@@ -57,7 +58,8 @@ async def _audit(full: bool) -> Report:
     redis.set_retry(Retry(NoBackoff(), 0))  # without Redis there is a report all the same
     async with clients.http_client(clients.SUPABASE_TIMEOUT, connections=2) as http, redis:
         database = clients.database_client(settings, http)
-        return await audit(database, redis, everything=full, patience_seconds=_PATIENCE_SECONDS)
+        region = Region(redis, database, settings) if settings.region else None
+        return await audit(database, redis, everything=full, patience_seconds=_PATIENCE_SECONDS, region=region)
 
 
 def show(report: Report, console: Console) -> None:

@@ -11,16 +11,20 @@ from worker.errors import WorkerError
 #: Modules of this package, each with a `command`, and the line that --help shows without importing them.
 _COMMANDS = {
     "audit": "Prove the books from the ledgers; exit code 0 only when they are right.",
+    "bulk": "Queue, follow and cancel many try-ons of one store that wait for all shoppers.",
     "dead": "List, show, replay or drop messages that could not be used.",
     "doctor": "Check everything that the worker needs, a line each.",
     "enqueue": "Queue a try-on from two pictures and follow it.",
     "estimate": "Estimate measurements and the size from a photo, a weight or both.",
     "intake": "Pause or resume taking messages from the queue.",
     "outcomes": "List, show, retry or drop outcomes that the database rejects.",
+    "prompts": "Show and compare prompt versions, pause or resume one of an experiment.",
     "purge": "Delete what is older than DATA_LIFE_HOURS, or everything of one user or store.",
-    "queue": "Show the lanes: what waits and runs for each payer.",
+    "queue": "Show the lanes: what waits and runs for each payer; move all to another region.",
+    "region": "List regions, or take over the sessions of one that is gone.",
     "run": "Run the worker: queue, size API and health in one process group, until SIGTERM.",
     "schema": "Print the message's JSON Schema or TypeScript type, or the size API's OpenAPI document.",
+    "spend": "Show what OpenAI costs, by payer and model, beside the budgets.",
     "webhook": "Manage stores' callbacks: endpoints, secrets, deliveries.",
 }
 

@@ -1,7 +1,9 @@
-"""`wearon-worker queue`: show the lanes, with waiting and running messages and the estimated wait."""
+"""`wearon-worker queue`: show the lanes, with waiting and running messages; move all to another Redis."""
 
 import asyncio
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,26 +11,81 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.cli.options import opened_redis
+from worker.clients import SUPABASE_TIMEOUT, database_client, http_client, redis_client
+from worker.errors import WorkerError
 from worker.generation import keys
+from worker.generation.channel import SessionRef
 from worker.generation.lane_view import Lane, LaneView
 from worker.generation.lanes import Rules
-from worker.settings import load
+from worker.generation.queue_move import CannotMove, Moved, QueueMove
+from worker.generation.region import Region, identity, identity_script
+from worker.settings import check_redis_url, load
 
 #: Most messages of the queue that are read; the others behind them have no lane yet.
 _UNSORTED_MAX = 1000
 
 
-@click.command(name="queue")
+@click.group(name="queue", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
-def command(as_json: bool) -> None:
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
     """Show the lanes: what waits and runs for each payer, the longest first.
 
-    All users of the app share the lane b2c; each store has a lane of its own, named by the store's id. The next message
+    All users of the app share the lane b2c; each store has a lane of its own, named by the store's id, and another one
+    for its bulk (bulk-<id>), which has its turn when no other lane waits. The next message
     is chosen from the lanes in turn, by weight (LANE_WEIGHTS). The wait is an estimate for a message that is queued
     now, from the generations that ended in the last ten minutes.
     """
-    found = asyncio.run(_look())
-    click.echo(json.dumps(found)) if as_json else _print(found)
+    if context.invoked_subcommand is None:
+        found = asyncio.run(_look())
+        click.echo(json.dumps(found)) if as_json else _print(found)
+
+
+@command.command()
+@click.option("--to", "to", required=True, metavar="FILE|VARIABLE", help="File or variable with the target's address.")
+@click.option("--dry-run", is_flag=True, help="Only count.")
+def move(to: str, dry_run: bool) -> None:
+    """Move all messages to another region's Redis, when this region's workers are gone for a while.
+
+    Waiting messages, those of dead workers and outcomes that wait are copied, then removed here. The command may be
+    repeated after an interruption: nothing is lost or copied twice. The intake here stays paused: `intake resume`.
+    """
+    moved = asyncio.run(_move(_address(to), dry_run))
+    found = f"{moved.waiting} waiting messages, {moved.claimed} of dead workers, {moved.outcomes} outcomes"
+    click.echo(f"{found} would be moved" if dry_run else f"{found}; {moved.copied} messages were copied")
+
+
+def _address(to: str) -> str:
+    """The address in a file or a variable: an argument would show its password in the process list."""
+    if "://" in to:
+        raise click.UsageError("--to takes a file or the name of a variable that holds the address, not the address")
+    try:
+        return check_redis_url(os.environ[to] if to in os.environ else Path(to).read_text())
+    except OSError as error:
+        raise WorkerError(f"{to} is neither a variable nor a file that can be read: {error.strerror}") from None
+    except ValueError as error:
+        raise WorkerError(f"the address in {to} is invalid: {error}") from None
+
+
+async def _move(url: str, dry_run: bool) -> Moved:
+    settings = load()
+    async with (
+        opened_redis(settings) as source,
+        redis_client(settings, url) as target,
+        http_client(SUPABASE_TIMEOUT, connections=2) as http,
+    ):
+        region = Region(target, database_client(settings, http), settings)
+        if await identity(identity_script(source)) == await region.id():
+            raise CannotMove("the target is the source")
+
+        async def take(sessions: list[SessionRef]) -> None:
+            if settings.region:
+                await region.take(sessions)
+
+        queue = QueueMove(source, target, take)
+        if dry_run:
+            return await queue.look()
+        return await queue.run(lambda copied: click.echo(f"{copied} copied", err=True))
 
 
 async def _look() -> dict[str, Any]:
@@ -36,6 +93,7 @@ async def _look() -> dict[str, Any]:
     async with opened_redis(settings) as redis:
         members = await redis.smembers(keys.INSTANCES)
         instances = [name.decode() for name in members if isinstance(name, bytes) and name.isascii()]
+        present = [await _instance(redis, name) for name in sorted(instances)]
         lanes = await LaneView(redis).look(instances, _UNSORTED_MAX)
         unsorted = max(0, await redis.llen(keys.QUEUE) - _UNSORTED_MAX)
     rules = Rules.of(settings)
@@ -54,17 +112,29 @@ async def _look() -> dict[str, Any]:
             for lane in lanes
         ],
         "not_sorted_yet": unsorted,
+        "instances": present,
     }
+
+
+async def _instance(redis: Any, name: str) -> dict[str, Any]:
+    alive, claimed = await redis.exists(keys.alive(name)), await redis.llen(keys.claimed(name))
+    return {"name": name, "alive": bool(alive), "claimed": claimed}
 
 
 def _waits(lanes: list[Lane], rules: Rules) -> dict[str, int]:
     """Seconds until the last message of each waiting lane starts; empty when nothing has ended lately."""
     rate = sum(lane.rate for lane in lanes)
-    waiting = [lane for lane in lanes if lane.waiting]
-    weights = sum(rules.weight(lane.name) for lane in waiting)
     if not rate:
         return {}
-    return {lane.name: round(lane.waiting * weights / (rate * rules.weight(lane.name))) for lane in waiting}
+    waits: dict[str, int] = {}
+    ahead = 0  # bulk waits for all others
+    for kind in (False, True):
+        waiting = [lane for lane in lanes if lane.waiting and lane.is_bulk is kind]
+        weights = sum(rules.weight(lane.name) for lane in waiting)
+        for lane in waiting:
+            waits[lane.name] = round((ahead + lane.waiting * weights / rules.weight(lane.name)) / rate)
+        ahead = sum(lane.waiting for lane in waiting)
+    return waits
 
 
 def _print(found: dict[str, Any]) -> None:

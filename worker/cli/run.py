@@ -20,7 +20,7 @@ def command() -> None:
     celery = CeleryProcess(loaded)
     # Otherwise much of a closed pose model's memory would stay in the arenas of threads.
     memory.tune({"MALLOC_ARENA_MAX": 2})
-    logs.configure(loaded.log_level, "supervisor")
+    logs.configure(loaded.log_level, "supervisor", loaded.region)
     from worker.supervisor import supervisor  # noqa: PLC0415  # while the Celery process loads its own modules on another core
 
     raise SystemExit(supervisor.run(loaded, celery))

@@ -20,7 +20,16 @@ async def refused_commands(client: Redis) -> list[str]:
     # These change nothing in keys that are the worker's.
     trial += [["LTRIM", key, 0, -1] for key in (keys.QUEUE, keys.DEAD)]
     lanes = (keys.LANES, keys.LANES_MESSAGES, keys.LANES_CLOCK, keys.LANES_RETURNED, keys.running(name), keys.ended(0))
-    values = (*lanes, keys.LIMITER, keys.PAUSE, keys.SETTLEMENTS, keys.AUDIT, keys.SWEEP_LOCK, keys.DATA_LIFE_LOCK)
+    values = (
+        *lanes,
+        keys.BULK_SESSIONS,
+        keys.LIMITER,
+        keys.PAUSE,
+        keys.SETTLEMENTS,
+        keys.AUDIT,
+        keys.SWEEP_LOCK,
+        keys.DATA_LIFE_LOCK,
+    )
     trial += [["EXISTS", key] for key in values]
     async with client.pipeline(transaction=False) as pipe:
         for words in trial:
@@ -75,6 +84,7 @@ def _trial(one: str, two: str, text: str, table: str, members: str) -> list[list
         ["SREM", members, "a"],
         ["ZADD", members, 1, "a"],
         ["ZSCORE", members, "a"],
+        ["ZMSCORE", members, "a"],
         ["ZCARD", members],
         ["ZCOUNT", members, 0, 1],
         ["ZRANGE", members, 0, 0, "WITHSCORES"],

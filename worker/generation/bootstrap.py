@@ -27,16 +27,24 @@ from worker.generation.heartbeat import Heartbeat
 from worker.generation.intake import Intake
 from worker.generation.lanes import Rules
 from worker.generation.leases import Leases
-from worker.generation.limiter import Limiter
+from worker.generation.limiter import limiter_of
 from worker.generation.openai_images import ImageEditor
+from worker.generation.own_sessions import OwnSessions
 from worker.generation.ownership import Ownership
 from worker.generation.paid_call import PaidCall
 from worker.generation.pauses import Pauses
 from worker.generation.pipeline import Pipeline
 from worker.generation.probes import Probes
+from worker.generation.prompts.choice import PromptChoice
+from worker.generation.prompts.pauses import PromptPauses
+from worker.generation.prompts.watch import PromptWatch
 from worker.generation.queue_metrics import Shared
+from worker.generation.region import Region
 from worker.generation.sessions import Sessions
 from worker.generation.settlement import Settlement
+from worker.generation.spare import SpareCalls
+from worker.generation.spend import Limits, Spend
+from worker.generation.spend_view import SpendSchedule, SpendView
 from worker.generation.starts import Starts
 from worker.generation.steps import DOWNLOADS, Steps
 from worker.generation.storage import Storage
@@ -62,6 +70,8 @@ class QueueSide:
     heartbeat: Heartbeat
     audits: AuditSchedule
     data_life: DataLifeSchedule
+    prompts: PromptWatch
+    spend: SpendSchedule
     health_check: HealthCheck
     metrics: Shared
     connections: AsyncExitStack
@@ -87,7 +97,8 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
     connections.push_async_callback(http.aclose)
     connections.push_async_callback(redis.aclose)
     database = clients.database_client(settings, http)
-    sessions = Sessions(database)
+    region = Region(redis, database, settings) if settings.region else None
+    sessions = Sessions(database, region)
     claims = Claims(redis, instance, settings.lease_seconds, Rules.of(settings))
     settlement = Settlement(redis, sessions)
     dead_letters = DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes)
@@ -114,13 +125,21 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         claims=claims,
         ownership=ownership,
         pauses=pauses,
-        sessions=sessions,
+        sessions=OwnSessions(region) if region else sessions,
         settlement=settlement,
         on_progress=on_progress,
     )
     sweeper = Sweeper(
-        redis, claims=claims, settlement=settlement, dead_letters=dead_letters, stuck=stuck, on_progress=on_progress
+        redis,
+        claims=claims,
+        settlement=settlement,
+        dead_letters=dead_letters,
+        stuck=stuck,
+        on_progress=on_progress,
+        region=region,
     )
+    limits = Limits(settings.budgets)
+    spend = SpendView(redis, limits)
     return QueueSide(
         claims=claims,
         ownership=ownership,
@@ -129,10 +148,12 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         sweeps=SweepSchedule(sweeper, consumer, heartbeat, health, settings.sweep_interval_seconds),
         settlement=settlement,
         heartbeat=heartbeat,
-        audits=AuditSchedule(database, redis, settings.audit_interval_seconds),
+        audits=AuditSchedule(database, redis, settings.audit_interval_seconds, region),
         data_life=DataLifeSchedule(tools.purge(), tools.record, redis, settings.data_life_hours),
+        prompts=PromptWatch(settings.experiment, database, redis),
         health_check=HealthCheck(health, claims.prove, sessions.usable),
-        metrics=Shared(redis, claims, Limiter(redis, settings.openai_requests_per_minute)),
+        spend=SpendSchedule(spend, database, limits),
+        metrics=Shared(redis, claims, limiter_of(settings, redis), spend, settings.experiment),
         connections=connections,
     )
 
@@ -142,14 +163,16 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     redis = _redis(settings)
     database = clients.http_client(clients.SUPABASE_TIMEOUT, connections=20)
     bucket = clients.storage_client(settings, clients.http_client(clients.STORAGE_TIMEOUT, connections=50))
-    sessions = Sessions(clients.database_client(settings, database))
+    client = clients.database_client(settings, database)
+    sessions = Sessions(client, Region(redis, client, settings) if settings.region else None)
     settlement = Settlement(redis, sessions)
     # Connections of their own: a crowd at the limiter must not keep a renewal waiting.
     leases = Leases(clients.redis_client(settings), instance, settings.lease_seconds)
     pauses, breaker = Pauses(redis), Breaker(redis, settings)
     probes = Probes(pauses, settings.quota_pause_seconds)
     expiry = Expiry(pauses, settings)
-    limiter = Limiter(redis, settings.openai_requests_per_minute, check=breaker.check)
+    limiter = limiter_of(settings, redis, breaker.check)
+    spare = SpareCalls(limiter, settings)
     starts = Starts(sessions, leases, settlement, expiry, require_consent=settings.require_consent)
     fetcher = ImageFetcher(
         trusted_origins=settings.trusted_origins,
@@ -160,14 +183,23 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     editor = ImageEditor(
         openai_images.client(settings, limiter.sent),
         settings,
-        wait_for_turn=limiter.acquire,
+        wait_for_turn=spare.acquire,
         on_answer=breaker.answered,
         fetch=fetcher.fetch,
     )
+    prompts = PromptChoice(settings.experiment, PromptPauses(redis))
     steps = Steps(
         fetcher=fetcher,
         paid_call=PaidCall(
-            settings, editor=editor, sessions=sessions, starts=starts, expiry=expiry, breaker=breaker, probes=probes
+            settings,
+            editor=editor,
+            sessions=sessions,
+            starts=starts,
+            expiry=expiry,
+            breaker=breaker,
+            probes=probes,
+            prompts=prompts,
+            spend=Spend(redis, settings),
         ),
         starts=starts,
         delivery=Delivery(
@@ -188,9 +220,11 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
         breaker=breaker,
         probes=probes,
         dead_letters=DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes),
+        wait_for_spare=spare.wait,
     )
     claims = Claims(redis, instance, settings.lease_seconds)
-    return CelerySide(pipeline, claims, leases, settlement, [leases.renew_forever(), editor.models.watch_forever()])
+    background = [leases.renew_forever(), editor.models.watch_forever(), prompts.watch_forever()]
+    return CelerySide(pipeline, claims, leases, settlement, background)
 
 
 def _redis(settings: Settings) -> Redis:

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from worker import memory
-from worker.generation.link import AskMetrics, Beat, CallbacksQueued, Ended, Link, Metrics, Release, Up
+from worker.generation.link import AskMetrics, Beat, CallbacksQueued, Ended, Link, Metrics, Preempt, Release, Up
 from worker.health import Health
 from worker.settings import Settings
 
@@ -115,6 +115,11 @@ class CeleryProcess:
         """Requeue or fail what runs."""
         if self._link:
             self._link.send(Release())
+
+    def preempt(self, count: int) -> None:
+        """Requeue so many generations of bulk that have paid for nothing."""
+        if self._link:
+            self._link.send(Preempt(count))
 
     def kill(self) -> None:
         """End the process at once."""

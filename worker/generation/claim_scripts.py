@@ -1,6 +1,6 @@
 """The changes of the queue and the claimed lists that Redis makes in one step, also when it is full (see `room`)."""
 
-from worker.generation.lane_scripts import UNCOUNT
+from worker.generation.lane_scripts import SESSIONS, UNCOUNT
 
 #: PERSIST changes nothing: it is the first write, which must take no memory. ARGV 1 and 2: instance, milliseconds, and
 #: the sign of life.
@@ -9,14 +9,17 @@ redis.call('PERSIST', KEYS[1])
 redis.call('SADD', KEYS[1], ARGV[1])
 redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[2])
 """
-#: KEYS of all below: claimed, running, queue, returned; `FINISH` has the minute's hash of ended generations instead.
+#: KEYS of all below: claimed, running, queue, returned; `FINISH` has the minute's hash of ended generations
+#: and the sessions of bulk instead.
 FINISH = (
     UNCOUNT
+    + SESSIONS
     + """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
 uncount(KEYS[1], KEYS[2], ARGV[1])
 add(KEYS[3], lane_of(ARGV[1]), 1)
 redis.call('EXPIRE', KEYS[3], ARGV[2])
+if is_bulk(lane_of(ARGV[1])) then redis.call('ZREM', KEYS[4], session_of(ARGV[1])) end
 return 1
 """
 )

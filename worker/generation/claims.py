@@ -17,6 +17,8 @@ from worker.generation.lanes import Lanes, Rules, ended_now
 
 #: Full: BLMOVE is refused and cannot wait in a script; look again after so many seconds at most.
 _FULL_SECONDS = 1.0
+#: Only bulk waits, and has its share of the slots: a look for other messages comes after so many seconds.
+_HELD_BACK_SECONDS = 0.2
 #: The sign of life of a version that serves lanes; older versions write "1".
 _ALIVE = b"lanes"
 
@@ -78,8 +80,10 @@ class Claims:
 
     async def take(self, timeout_seconds: int) -> bytes | None:
         """The message whose turn it is, now on this instance's claimed list; None when none came."""
+        if self.lanes.held_back:
+            await asyncio.sleep(_HELD_BACK_SECONDS)
         taken = await self._choose()
-        if taken is None and await self._wait(timeout_seconds):
+        if taken is None and not self.lanes.held_back and await self._wait(timeout_seconds):
             taken = await self._choose()
         return taken
 
@@ -114,7 +118,8 @@ class Claims:
     async def finish(self, payload: bytes) -> None:
         """The message's generation has ended."""
         ended, seconds = ended_now()
-        await self._finish(keys=[self._list, self._running, ended], args=[payload, seconds])
+        names = [self._list, self._running, ended, keys.BULK_SESSIONS]
+        await self._finish(keys=names, args=[payload, seconds])
 
     async def requeue(self, payload: bytes) -> bool:
         """Requeue the message where it is taken next; false if its claim is gone."""

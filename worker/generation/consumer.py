@@ -64,6 +64,10 @@ class Consumer:
         self._settlement = settlement
         self._health = health
         self._memory_full = memory_full
+        #: Called with how many messages wait that could have the slots of bulk.
+        self.on_wanted: Callable[[int], None] = lambda count: None
+        #: Bulk may run here.
+        self._bulk = False
         #: The last look at the intake; None before the next round has to look.
         self._state: State | None = None
         #: Slots that are surely free; 0: Redis has to count.
@@ -148,6 +152,11 @@ class Consumer:
         Returns soon: with 100 000 messages this would take minutes, and the consumer would look hung.
         """
         end = time.monotonic() + _FULL_SECONDS
+        if self._bulk:
+            wanted = await self._claims.lanes.wanted(self._claims.instance)
+            self._bulk = wanted >= 0
+            if wanted > 0:
+                self.on_wanted(min(wanted, self._slots))
         while await self._claims.lanes.sort():
             if self._freed.is_set() or time.monotonic() > end:
                 return
@@ -173,6 +182,7 @@ class Consumer:
             await self._refuse(payload, InvalidMessage("invalid_field", f"cannot be read: {type(error).__name__}"))
             return
         session = str(message.session_id)
+        self._bulk |= message.is_bulk
         if probe and not await self._intake.pauses.give_probe(self._claims.instance, session):
             probe = ""  # the pause has ended, or another instance's message probes
         log.info(

@@ -10,16 +10,21 @@ from worker.settings import Settings
 
 
 class Expiry:
-    """Time during which the intake was paused does not count, up to a second, absolute limit."""
+    """Time during which the intake was paused does not count, up to a second, absolute limit; bulk has its own."""
 
     def __init__(self, pauses: Pauses, settings: Settings) -> None:
         self._pauses = pauses
         self._limit = settings.message_ttl_seconds
         self._most = max(settings.message_ttl_max_seconds, self._limit)
+        self._bulk_limit = settings.bulk_ttl_seconds
 
     async def check(self, message: GenerationMessage) -> None:
         """Raise MessageExpired for a message that is too old; ask Redis only when the message may be."""
         made = message.created_at.timestamp()
+        if message.is_bulk:
+            if (age := time.time() - made) > self._bulk_limit:
+                raise MessageExpired(f"bulk message is {age:.0f} s old; the limit is {self._bulk_limit} s")
+            return
         if not self._limit or time.time() - made <= self._limit:
             return
         times = await until_available(self._pauses.times)

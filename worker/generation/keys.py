@@ -11,6 +11,8 @@ LANES = "wearon:lanes"
 LANES_MESSAGES = "wearon:lanes:messages"
 LANES_CLOCK = "wearon:lanes:clock"
 LANES_RETURNED = "wearon:lanes:returned"
+#: Sessions whose message is bulk and has not ended (sorted set, by when it was sorted).
+BULK_SESSIONS = "wearon:lanes:bulk"
 #: Messages that could not be used, newest first, their size, and how many of the oldest had to make room.
 DEAD = f"{QUEUE}:dead"
 DEAD_BYTES = f"{QUEUE}:dead:bytes"
@@ -39,22 +41,34 @@ AUDIT_LOCK = "wearon:audit:lock"
 DATA_LIFE = "wearon:data-life"
 DATA_LIFE_PLACE = "wearon:data-life:place"
 DATA_LIFE_LOCK = "wearon:data-life:lock"
+#: Hashes by prompt version: paused or resumed, and the results for the metrics.
+PROMPTS = "wearon:prompts"
+PROMPT_RESULTS = "wearon:prompts:results"
+#: What calls in flight have reserved: sums, calls and the latest costs (hash), and by when each must have ended.
+SPEND_RESERVED = "wearon:spend:reserved"
+SPEND_CALLS = "wearon:spend:calls"
 #: Held by the one instance that sweeps.
 SWEEP_LOCK = "wearon:sweep:lock"
+#: Identity of the region whose Redis this is (see `region`).
+REGION = "wearon:region"
+#: Name of a move of this Redis' messages to another one that has begun and not ended.
+MOVE = "wearon:move"
 
 
 _TYPES = {
     **dict.fromkeys((QUEUE, DEAD, PAUSES, OPENAI_ANSWERS), "list"),
-    **dict.fromkeys((SETTLEMENTS, REJECTED, LANES_CLOCK), "hash"),
+    **dict.fromkeys((SETTLEMENTS, REJECTED, LANES_CLOCK, PROMPTS, PROMPT_RESULTS, SPEND_RESERVED), "hash"),
     **dict.fromkeys((DEAD_BYTES, DEAD_DROPPED, INTAKE_STOPPED, INTAKE_STOPPED_SINCE), "string"),
     **dict.fromkeys((PAUSE, OPENAI_SERVED, AUDIT, AUDIT_LOCK, SWEEP_LOCK, LANES_RETURNED), "string"),
-    **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK), "string"),
+    **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK, REGION, MOVE), "string"),
     INSTANCES: "set",
-    **dict.fromkeys((LIMITER, LANES, LANES_MESSAGES), "zset"),
+    **dict.fromkeys((LIMITER, LANES, LANES_MESSAGES, BULK_SESSIONS, SPEND_CALLS), "zset"),
 }
 #: Of keys for one instance or session.
 _FAMILIES = {"claimed": "list", "celery": "list", "alive": "string", "lease": "string", "begun": "string"}
-_FAMILIES |= {"deaths": "set", "failures": "hash", "running": "hash", "ended": "hash"}
+_FAMILIES |= {"deaths": "set", "moved": "set", "failures": "hash", "running": "hash", "ended": "hash", "spend": "hash"}
+_FAMILIES |= {"bulk": "string", "bulk-pushed": "string", "bulk-cancelled": "string", "bulk-taken": "set"}
+_FAMILIES |= {"prompts": "string"}
 
 
 def type_of(name: str) -> str:
@@ -77,6 +91,11 @@ def running(instance: str) -> str:
 def ended(minute: int | str) -> str:
     """Hash of lane to how many of its generations have ended in this minute of the epoch."""
     return f"wearon:ended:{minute}"
+
+
+def spend(period: str) -> str:
+    """Hash of payer or model to what was spent in a day (2026-11-28) or month (2026-11), in millionths of a USD."""
+    return f"wearon:spend:{period}"
 
 
 def alive(instance: str) -> str:
@@ -104,6 +123,36 @@ def deaths(session_id: UUID | str) -> str:
     return f"wearon:deaths:{session_id}"
 
 
+def prompt_lock(experiment: str) -> str:
+    """Held by the one instance that watches this experiment; others may have another one."""
+    return f"wearon:prompts:{experiment}"
+
+
 def failures(session_id: UUID | str) -> str:
     """Count of failures of OpenAI for this session while it served others."""
     return f"wearon:failures:{session_id}"
+
+
+def moved(move: str) -> str:
+    """Set of the digests of messages that a move has brought here."""
+    return f"wearon:moved:{move}"
+
+
+def bulk(manifest_id: str) -> str:
+    """A manifest of bulk that was submitted, as JSON."""
+    return f"wearon:bulk:{manifest_id}"
+
+
+def bulk_pushed(manifest_id: str) -> str:
+    """Bits of the rows whose message was pushed."""
+    return f"wearon:bulk-pushed:{manifest_id}"
+
+
+def bulk_cancelled(manifest_id: str) -> str:
+    """Exists once the manifest was cancelled."""
+    return f"wearon:bulk-cancelled:{manifest_id}"
+
+
+def bulk_taken(manifest_id: str) -> str:
+    """Set of the sessions whose waiting message the cancellation has taken away."""
+    return f"wearon:bulk-taken:{manifest_id}"

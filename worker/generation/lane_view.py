@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from redis.asyncio import Redis
 
 from worker.generation import keys, odd
-from worker.generation.lane_scripts import MESSAGES
+from worker.generation.lane_scripts import BULK, MESSAGES
 from worker.generation.lanes import RATE_MINUTES
 from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
 
@@ -67,6 +67,11 @@ class Lane:
     rate: float
 
     @property
+    def is_bulk(self) -> bool:
+        """True for a store's bulk."""
+        return self.name.startswith(BULK)
+
+    @property
     def age(self) -> float:
         """Seconds since its next message was made; 0 when none waits, or it does not say."""
         with suppress(ValueError, OverflowError):
@@ -114,7 +119,22 @@ def lane_metrics(lanes: list[Lane]) -> list[Metric]:
         waiting.add_metric([name], sum(lane.waiting for lane in part))
         running.add_metric([name], sum(lane.running for lane in part))
         oldest.add_metric([name], max(lane.age for lane in part))
-    return [waiting, running, oldest]
+    return [waiting, running, oldest, *_bulk_metrics([lane for lane in lanes if lane.is_bulk])]
+
+
+def _bulk_metrics(lanes: list[Lane]) -> list[Metric]:
+    """All bulk together, also of lanes that have no series."""
+    oldest = max((lane.age for lane in lanes), default=0.0)
+    running = sum(lane.running for lane in lanes)
+    return [
+        _gauge("wearon_bulk_waiting_messages", "Messages of bulk that wait.", sum(lane.waiting for lane in lanes)),
+        _gauge("wearon_bulk_running_messages", "Messages of bulk taken, not finished.", running),
+        _gauge("wearon_bulk_oldest_age_seconds", "Age of the oldest next message of a lane of bulk.", oldest),
+    ]
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value)
 
 
 def _pages(names: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -1,18 +1,22 @@
 """Lanes: waiting messages by payer, so that none of them waits for all that another one has queued.
 
 Messages leave the producers' list for the lane of their payer: all users of the app together, or one store. The next
-message is chosen by weighted round robin over the lanes that have one. docs/decisions/0026-lanes.md
+message is chosen by weighted round robin over the lanes that have one. Bulk has lanes of its own, which have their
+turn once no other waits. docs/decisions/0026-lanes.md and 0027-bulk.md
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
+from uuid import UUID
 
 from redis.asyncio import Redis
 
 from worker.generation import keys
-from worker.generation.lane_scripts import CHOOSE, MERGE, SORT
+from worker.generation.lane_choice import CHOOSE, HELD_BACK, WANTED
+from worker.generation.lane_scripts import BULK
+from worker.generation.lane_sorting import MERGE, SORT
 from worker.settings import Settings
 
 #: The lane of all users of the app, and the word for every store without a weight of its own.
@@ -23,7 +27,9 @@ _MERGE_BATCH = 100
 #: An estimate of a wait looks so many whole minutes back.
 RATE_MINUTES = 10
 _RATE_SECONDS = (RATE_MINUTES + 2) * 60
-_QUEUE = [keys.QUEUE, keys.LANES, keys.LANES_CLOCK, keys.LANES_RETURNED, keys.LANES_MESSAGES]
+_QUEUE = [
+    keys.QUEUE, keys.LANES, keys.LANES_CLOCK, keys.LANES_RETURNED, keys.LANES_MESSAGES, keys.BULK_SESSIONS,
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,19 +40,23 @@ class Rules:
     #: Most share of all slots for one lane while others wait.
     max_running: float = 1.0
     weights: dict[str, float] = field(default_factory=dict)
+    #: Most share of the slots of one instance for bulk.
+    bulk_share: float = 1.0
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """The rules of the settings."""
-        return cls(settings.slots, settings.lane_max_running, settings.lane_weights)
+        return cls(settings.slots, settings.lane_max_running, settings.lane_weights, settings.bulk_share)
 
     def weight(self, lane: str) -> float:
-        """Weight of one lane."""
-        return self.weights.get(lane, 1 if lane == USERS else self.weights.get(STORE, 1))
+        """Weight of one lane; bulk has its store's."""
+        payer = lane.removeprefix(BULK)
+        return self.weights.get(payer, 1 if payer == USERS else self.weights.get(STORE, 1))
 
     def arguments(self) -> list[str | float]:
         """For the scripts."""
-        return [self.slots, self.max_running, *(item for pair in self.weights.items() for item in pair)]
+        bulk_slots = max(1, int(self.slots * self.bulk_share))
+        return [self.slots, bulk_slots, self.max_running, *(item for pair in self.weights.items() for item in pair)]
 
 
 class Lanes:
@@ -59,12 +69,21 @@ class Lanes:
         self._sort = redis.register_script(SORT)
         self._choose = redis.register_script(CHOOSE)
         self._merge = redis.register_script(MERGE)
+        self._wanted = redis.register_script(WANTED)
+        #: At the last choice only bulk waited, and ran on as many slots as it may.
+        self.held_back = False
 
     async def choose(self, instance: str, others: Iterable[str] = ()) -> bytes | None:
         """Move the message whose turn it is to the instance's claimed list; None when none waits."""
         names = [keys.claimed(instance), *(keys.running(name) for name in (instance, *others))]
         chosen = await self._choose(keys=[*_QUEUE, *names], args=[SORT_BATCH, *self._arguments])
+        self.held_back = chosen == HELD_BACK
         return chosen if isinstance(chosen, bytes) else None
+
+    async def wanted(self, instance: str) -> int:
+        """Number of waiting messages that could have the slots of the instance's bulk; -1 when none of it runs."""
+        names = [keys.QUEUE, keys.LANES_MESSAGES, keys.running(instance)]
+        return int(await self._wanted(keys=names, args=[SORT_BATCH]))
 
     async def sort(self) -> int:
         """Sort the next messages of the queue into lanes; -> how many are left unsorted."""
@@ -74,6 +93,12 @@ class Lanes:
         """Move the next messages of all lanes back into the queue, newest first; -> how many lanes are left."""
         await self._sort(keys=_QUEUE, args=[0, *self._arguments])  # what was requeued is older than what waits
         return int(await self._merge(keys=_QUEUE, args=[_MERGE_BATCH]))
+
+    async def bulk(self, session_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of these sessions whose message is bulk and has not ended."""
+        names = [str(session_id) for session_id in session_ids]
+        scores = await self._redis.zmscore(keys.BULK_SESSIONS, names) if names else []
+        return {session_id for session_id, score in zip(session_ids, scores, strict=True) if score is not None}
 
     async def waiting(self) -> int:
         """Number of messages that wait, in the queue and in lanes."""

@@ -18,15 +18,19 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
+from worker.clients import redis_client
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
 from worker.generation.limiter_scripts import PLACE, RELEASE, USAGE
 from worker.generation.retrying import until_available
+from worker.settings import Settings
 
 #: The window is longer than a minute, because OpenAI sees a call after it was sent, and not always equally late: by
 #: this at least and at most, in between by three times the 95th percentile of what the latest calls took from their
 #: turn to the network.
 SLACK_SECONDS = (0.03, 0.6)
+#: Where one Redis counts for several regions: a distant one grants a call up to half a round trip before it is heard.
+SHARED_SLACK_SECONDS = (0.3, 0.9)
 _SLACK_PER_DELAY = 3
 _DELAYS_REMEMBERED = 300
 #: How many times per window a waiting call looks whether it may start sooner because others gave up.
@@ -54,6 +58,19 @@ class Turn(NamedTuple):
     given_at: float
 
 
+def limiter_of(settings: Settings, redis: Redis, check: Callable[[object], None] | None = None) -> "Limiter":
+    """The limiter on this region's Redis, or on the one that counts for all regions; connects to nothing."""
+    if not settings.limiter_redis_url:
+        return Limiter(redis, settings.openai_requests_per_minute, check=check)
+    return Limiter(
+        redis_client(settings, settings.limiter_redis_url),
+        settings.openai_requests_per_minute,
+        slack_seconds=SHARED_SLACK_SECONDS,
+        check=check,
+        pause_redis=redis,
+    )
+
+
 class Limiter:
     """`acquire` waits for a Redis that is away; `usage` raises ServiceUnavailable."""
 
@@ -64,8 +81,13 @@ class Limiter:
         window_seconds: float = 60.0,
         slack_seconds: tuple[float, float] = SLACK_SECONDS,
         check: Callable[[object], None] | None = None,
+        pause_redis: Redis | None = None,
     ) -> None:
-        """`check` sees the pause as Redis keeps it, before a call may start; its error gives the place back."""
+        """`check` sees the pause as Redis keeps it, before a call may start; its error gives the place back.
+
+        `pause_redis` keeps the pause where the calls are counted elsewhere.
+        """
+        self._pause_redis = pause_redis
         self._per_minute = per_minute
         self._check = check
         self._window_seconds = window_seconds
@@ -80,17 +102,20 @@ class Limiter:
         self._door = asyncio.Lock()
         self._turn = ContextVar[Turn | None]("turn", default=None)
 
-    async def acquire(self) -> float:
-        """Wait until one call may be made and return the seconds that took; a wait that is cancelled costs no place."""
+    async def acquire(self, most: int = 0) -> float:
+        """Wait until one call may be made and return the seconds that took; a wait that is cancelled costs no place.
+
+        With `most` no place is reserved: the call waits until the window has fewer calls, the waiting ones included.
+        """
         arrived = time.monotonic()
         token = uuid4().hex
         try:
             async with self._door:  # one at a time: different connections could overtake each other
-                delay = await self._ask_for_place(token)
+                delay = await self._ask_for_place(token, most)
             while delay > 0:
                 seconds = delay / 1e6
                 await asyncio.sleep(min(seconds, max(self._poll_seconds, seconds * _POLL_SHARE)))
-                delay = await self._ask_for_place(token)
+                delay = await self._ask_for_place(token, most)
         except BaseException:
             with suppress(ServiceUnavailable, TimeoutError):
                 async with asyncio.timeout(_GIVE_UP_SECONDS):
@@ -127,16 +152,18 @@ class Limiter:
         slower = sorted(self._delays)[len(self._delays) * 19 // 20]
         return int((self._window_seconds + min(most, max(least, _SLACK_PER_DELAY * slower))) * 1e6)
 
-    async def _ask_for_place(self, token: str) -> float:
+    async def _ask_for_place(self, token: str, most: int = 0) -> float:
         """With one token for all tries: another one would queue again, behind its own place from before an outage."""
-        delay, pause = await until_available(self._run, self._place, token)
+        delay, pause = await until_available(self._run, self._place, token, most)
+        if self._pause_redis:
+            pause = await until_available(self._pause_redis.get, keys.PAUSE)
         if self._check:
             self._check(pause)
         return float(delay)
 
-    async def _run(self, script: AsyncScript, token: str) -> Any:
+    async def _run(self, script: AsyncScript, token: str, most: int = 0) -> Any:
         """Ends, also when cancelled, only once Redis has answered: else a call could arrive after it was taken back."""
-        asking = asyncio.create_task(self._ask(script, token))
+        asking = asyncio.create_task(self._ask(script, token, most))
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
@@ -145,8 +172,9 @@ class Limiter:
                 asking.exception()  # no other caller asks for the error
             raise
 
-    async def _ask(self, script: AsyncScript, token: str) -> Any:
-        arguments: list[str | int] = [token, self._per_minute, self._window, int(self._tolerance_seconds * 1e6)]
+    async def _ask(self, script: AsyncScript, token: str, most: int) -> Any:
+        tolerance = int(self._tolerance_seconds * 1e6)
+        arguments: list[str | int] = [token, self._per_minute, self._window, tolerance, most]
         try:
             async with self._connections:
                 return await script(keys=[keys.LIMITER, keys.PAUSE], args=arguments)

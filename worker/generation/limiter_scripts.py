@@ -1,6 +1,7 @@
 """Scripts that Redis runs in one step for `limiter`. Moments are microseconds of Redis' own clock.
 
-KEYS: the calls by the moment of their start, the pause of the intake; ARGV: token, calls per window, window, tolerance.
+KEYS: the calls by the moment of their start, the pause of the intake; ARGV: token, calls per window, window, tolerance;
+for PLACE also how many calls there must be fewer of in the window, or 0.
 """
 
 _COMMON = """
@@ -34,7 +35,10 @@ PLACE = (
 redis.call('ZREMRANGEBYSCORE', set, '-inf', now - window)
 local mine = tonumber(redis.call('ZSCORE', set, token) or nil)
 if not mine then
-    local ahead = redis.call('ZCARD', set)
+    local ahead, most = redis.call('ZCARD', set), tonumber(ARGV[5] or 0)
+    if most > 0 and ahead >= most then
+        return {math.max(1, get_score(ahead - most) + window - now), redis.call('GET', KEYS[2])}
+    end
     mine = math.max(now, ahead >= limit and get_score(ahead - limit) + window or 0)
     redis.call('ZADD', set, mine, token)
     -- Longer than any call in the set counts, an outage of some windows included; no longer, so that rest costs less.

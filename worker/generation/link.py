@@ -53,7 +53,14 @@ class Release:
     """Order: requeue or fail everything that runs."""
 
 
-Event = Up | Beat | Ended | CallbacksQueued | Metrics | AskMetrics | Release
+@dataclass(frozen=True)
+class Preempt:
+    """Order: requeue so many generations of bulk that have paid for nothing."""
+
+    count: int
+
+
+Event = Up | Beat | Ended | CallbacksQueued | Metrics | AskMetrics | Release | Preempt
 _KINDS = {kind.__name__: kind for kind in get_args(Event)}
 
 

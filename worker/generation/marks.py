@@ -35,6 +35,7 @@ class Receipt(BaseModel):
     output_tokens: int | None = None
     cost_usd: Decimal | None = None
     model: str | None = None
+    prompt_version: str | None = None
     #: From the message to the answer; None: not known.
     processing_time_ms: int | None = None
 

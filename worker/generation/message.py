@@ -66,6 +66,9 @@ class GenerationMessage(BaseModel):
     version: Annotated[Literal[1], BeforeValidator(_integer)] = Field(description="Version of this contract.")
     created_at: Annotated[datetime, BeforeValidator(timestamp)] = Field(description="When it was queued (ISO 8601).")
 
+    priority: Literal["interactive", "bulk"] | None = Field(
+        default=None, description="bulk: with slots and calls that no shopper needs, within a day; for b2b only."
+    )
     consent_version: str | None = Field(
         default=None, max_length=100, description="Version of the terms that the person has agreed to."
     )
@@ -81,6 +84,16 @@ class GenerationMessage(BaseModel):
     def session(self) -> SessionRef:
         """The session that the try-on is made for."""
         return SessionRef(self.channel, self.session_id)
+
+    @property
+    def is_bulk(self) -> bool:
+        """True for a store's message that waits for all others; the app ends every user's session after minutes."""
+        return self.priority == "bulk" and self.channel is Channel.B2B
+
+    @property
+    def payer(self) -> str:
+        """Name of the lane and the budget: `b2c` for all users of the app, else the store's id."""
+        return str(self.owner_id) if self.channel is Channel.B2B else str(self.channel)
 
     @property
     def consents(self) -> bool:

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
 
-from worker.errors import GenerationError
+from worker.errors import GenerationError, ModerationBlocked
 from worker.generation.channel import Channel
 from worker.generation.openai_meaning import REASONS as OPENAI_REASONS
 from worker.generation.outcome import Outcome
 from worker.metrics import counter, gauge, histogram
+from worker.prompts import catalogue
 
 
 def _reasons(kind: type[GenerationError] = GenerationError) -> Iterator[str]:
@@ -32,6 +33,7 @@ REFUSALS = (
 
 #: The promise is 45 s for 95 of 100.
 _WHOLE = (1, 2.5, 5, 10, 15, 20, 25, 30, 35, 40, 45, 60, 90, 120, 180, 300, 600, 1800)
+_BULK_WHOLE = (60, 300, 900, 1800, 3600, 2 * 3600, 4 * 3600, 8 * 3600, 16 * 3600, 24 * 3600)
 _STEP = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600)
 _REFUND = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
@@ -44,6 +46,15 @@ _SETTLED = counter(
         *((channel, "failed", reason) for channel, reason in product(Channel, sorted(REASONS))),
     ),
 )
+#: Versions that have series of their own; `other`: texts that came with messages, and versions of another worker.
+_PROMPTS = (*catalogue.known_ids(), "other")
+_PROMPT_RESULTS = ("completed", "moderation_blocked", "failed")
+_BY_PROMPT = counter(
+    "wearon_prompt_generations_total",
+    "Sessions that asked for a picture, by the version of their prompt.",
+    ("version", "result"),
+    product(_PROMPTS, _PROMPT_RESULTS),
+)
 _SECONDS = histogram(
     "wearon_generation_seconds",
     "From the message's created_at until the outcome was in the database.",
@@ -53,6 +64,14 @@ _SECONDS = histogram(
 )
 _STEP_SECONDS = histogram("wearon_generation_step_seconds", "Time of one step.", _STEP, ("step",), STEPS)
 _STEP_OF = {step: _STEP_SECONDS.labels(step) for step in STEPS}
+_BULK = counter("wearon_bulk_generations_total", "Sessions of bulk that were settled.", ("outcome",), OUTCOMES)
+_BULK_SECONDS = histogram(
+    "wearon_bulk_generation_seconds",
+    "From the created_at of a message of bulk until the outcome was in the database.",
+    _BULK_WHOLE,
+    ("outcome",),
+    OUTCOMES,
+)
 _REFUNDS = counter(
     "wearon_refunds_total",
     "Credits that went back.",
@@ -85,7 +104,7 @@ REQUEUED = counter(
     "wearon_generations_requeued_total",
     "Generations that went back to wait.",
     ("reason",),
-    ("rate_limited", "released", "not_started", *PAUSES),
+    ("rate_limited", "released", "not_started", "preempted", *PAUSES),
 )
 PROBES = counter(
     "wearon_intake_probes_total",
@@ -138,10 +157,21 @@ def settled(outcome: Outcome, refund: str | None) -> None:
     # An outcome that waited in Redis may be of another version.
     known = reason if reason in {"none", *REASONS} else GenerationError.reason
     _SETTLED.labels(outcome.channel, outcome.kind, known).inc()
-    if outcome.created_at:
+    if "model" in outcome.facts:  # before, no prompt is sent
+        version = outcome.facts.get("prompt_version")
+        _BY_PROMPT.labels(version if version in _PROMPTS else "other", _prompt_result(outcome)).inc()
+    if outcome.is_bulk:
+        _BULK.labels(outcome.kind).inc()
+    if outcome.created_at and outcome.is_bulk:
+        _BULK_SECONDS.labels(outcome.kind).observe(max(0.0, now - outcome.created_at))
+    elif outcome.created_at:
         _SECONDS.labels(outcome.channel, outcome.kind).observe(max(0.0, now - outcome.created_at))
     if refund in PAYERS:
         _REFUNDS.labels(outcome.channel, refund).inc()
         _REFUND_SECONDS.labels(outcome.channel).observe(max(0.0, now - outcome.known_at))
     elif BY_HAND.get(refund or "") == outcome.channel:
         _REFUNDS_BY_HAND.labels(outcome.channel, refund).inc()
+
+
+def _prompt_result(outcome: Outcome) -> str:
+    return ModerationBlocked.reason if outcome.reason == ModerationBlocked.reason else outcome.kind

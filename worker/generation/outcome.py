@@ -68,6 +68,11 @@ class Outcome(BaseModel):
         return SessionRef(self.channel, self.session_id)
 
     @property
+    def is_bulk(self) -> bool:
+        """True for bulk, as far as the outcome tells; one of the sweep does not."""
+        return self.facts.get("priority") == "bulk"
+
+    @property
     def event(self) -> Facts:
         """Facts for the session's event."""
         named = {"request_id": self.request_id, "reason": self.reason}

@@ -13,10 +13,11 @@ from worker.generation.openai_images import ImageEditor
 from worker.generation.openai_request import Edit
 from worker.generation.pauses import OPENAI, STORAGE
 from worker.generation.probes import Probes
-from worker.generation.prompt import DEFAULT_PROMPT
+from worker.generation.prompts.choice import PromptChoice
 from worker.generation.retrying import until_available
 from worker.generation.run import Run, SessionTaken
 from worker.generation.sessions import Sessions
+from worker.generation.spend import Spend
 from worker.generation.starts import Starts
 from worker.logs import get_logger
 from worker.settings import Settings
@@ -37,6 +38,8 @@ class PaidCall:
         expiry: Expiry,
         breaker: Breaker,
         probes: Probes,
+        prompts: PromptChoice,
+        spend: Spend,
     ) -> None:
         self._settings = settings
         self._editor = editor
@@ -45,8 +48,25 @@ class PaidCall:
         self._expiry = expiry
         self._breaker = breaker
         self._probes = probes
+        self._prompts = prompts
+        self._spend = spend
 
     async def edit(self, run: Run, pictures: list[bytes]) -> Edit:
+        """The picture; its cost is reserved until `count`. Raises GenerationError, BudgetExhausted among them."""
+        await self._spend.reserve(run.message, self._editor.models.in_use)
+        try:
+            return await self._edit(run, pictures)
+        except BaseException as error:
+            # A call that is cancelled may have been paid: its reservation counts as spent once it is overdue.
+            if isinstance(error, Exception) or run.stage is Stage.STARTED:
+                await self._spend.release(run.message)
+            raise
+
+    async def count(self, run: Run, edit: Edit) -> None:
+        """Count the cost of the picture."""
+        await self._spend.count(run.message, edit.model, edit.cost_usd)
+
+    async def _edit(self, run: Run, pictures: list[bytes]) -> Edit:
         """The picture; after a first 429 the session is queued again for a while and the call made once more."""
         try:
             return await self._call(run, pictures)
@@ -63,7 +83,7 @@ class PaidCall:
 
     async def _call(self, run: Run, pictures: list[bytes]) -> Edit:
         """The paid call with its retries; a probe's ends sooner, and ends the pause when it shows the reason gone."""
-        prompt = run.message.prompt.strip() or DEFAULT_PROMPT
+        prompt = await self._prompts.choose(run)
         try:
             async with asyncio.timeout(None) as limit:
                 run.attempt.stop = partial(_expire_in, limit, 0)

@@ -1,6 +1,7 @@
 """One generation from the claimed message to the settled session: lease, start, steps, settle, within one deadline."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from enum import Enum
 
@@ -13,6 +14,7 @@ from worker.errors import (
     MessageRefused,
     Paused,
     Postponed,
+    Preempted,
     ServiceOutage,
     StorageFailed,
     WorkerLost,
@@ -29,6 +31,7 @@ from worker.generation.probes import Probes
 from worker.generation.retrying import until_available
 from worker.generation.run import Run, SessionTaken
 from worker.generation.settlement import Settlement
+from worker.generation.spare import BULK
 from worker.generation.starts import Starts
 from worker.generation.steps import Steps
 from worker.logs import get_logger
@@ -64,7 +67,9 @@ class Pipeline:
         breaker: Breaker,
         probes: Probes,
         dead_letters: DeadLetters,
+        wait_for_spare: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self._wait_for_spare = wait_for_spare
         self._timeout_seconds = timeout_seconds
         self._budget = budget
         self._picture_max_bytes = picture_max_bytes
@@ -101,8 +106,21 @@ class Pipeline:
             if run.stage is not Stage.PAID:
                 task.cancel()
 
+    def preempt(self, count: int) -> None:
+        """Requeue the bulk that came last and has paid for nothing, until so many slots are on their way to others."""
+        unpaid = {
+            task: run
+            for task, run in self._interruptible.items()
+            if run.message.is_bulk and run.stage is Stage.STARTED and not run.probe
+        }
+        count -= sum(run.preempted for run in unpaid.values())
+        for task, run in [it for it in reversed(unpaid.items()) if not it[1].preempted][: max(0, count)]:
+            run.preempted = True
+            task.cancel()
+
     async def _generate(self, run: Run, payload: bytes) -> End:
         ATTEMPT.set(run.attempt)
+        BULK.set(run.message.is_bulk)
         work = asyncio.create_task(self._within_budget(run))
         self._interruptible[work] = run
         if self._releasing:
@@ -121,7 +139,9 @@ class Pipeline:
         return End.FINISHED
 
     async def _within_budget(self, run: Run) -> Outcome:
-        """The wait for memory is no part of the deadline: the session is still queued."""
+        """The waits of bulk and for memory are no part of the deadline: the session is still queued."""
+        if run.message.is_bulk and run.lease.mark.stage is Stage.STARTED and self._wait_for_spare:
+            await self._wait_for_spare()
         async with self._budget.reserve(len(run.message.image_urls), self._picture_max_bytes) as run.memory:
             return await self._within_deadline(run)
 
@@ -163,8 +183,9 @@ class Pipeline:
             case asyncio.CancelledError():
                 if run.stage is not Stage.STARTED:
                     return _failed(run, WorkerLost("the worker was told to stop in the middle of the call"))
-                log.info("generation_released")
-                return await self._requeue(run, "released")
+                reason = "preempted" if run.preempted else "released"
+                log.info(f"generation_{reason}")
+                return await self._requeue(run, reason)
             case _ if not run.started:
                 # The session is untouched and its credit is safe: it will be tried again.
                 log.warning("generation_not_started", error=f"{type(error).__name__}: {error}")
@@ -175,7 +196,7 @@ class Pipeline:
 
     async def _postpone(self, run: Run, error: Postponed) -> Outcome | End:
         """Pause the intake for the error's reason; a session that OpenAI alone fails, time after time, is failed."""
-        if isinstance(error, Paused):
+        if isinstance(error, Paused | Preempted):
             log.info("generation_postponed", reason=error.reason)
             return await self._requeue(run, error.reason)
         if run.probe:

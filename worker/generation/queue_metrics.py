@@ -21,6 +21,9 @@ from worker.generation.limiter import Limiter
 from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
 from worker.generation.metrics import PAUSES
 from worker.generation.pauses import Pause
+from worker.generation.prompts.view import PromptView
+from worker.generation.spend_view import SpendView
+from worker.prompts.experiment import Experiment
 
 _PATIENCE_SECONDS = 1.0
 #: Messages at the taking end; one of them is the oldest, though some may have been requeued behind it.
@@ -30,7 +33,8 @@ _LOOK = """
 local queued, made = redis.call('LLEN', KEYS[1]), {}
 if queued > 0 then
   for _, message in ipairs(redis.call('LRANGE', KEYS[1], -ARGV[1], -1)) do
-    local found = #message <= tonumber(ARGV[2]) and string.match(message, '"created_at"%s*:%s*"([^"]*)"')
+    local found = #message <= tonumber(ARGV[2]) and not string.find(message, '"priority"%s*:%s*"bulk"')
+        and string.match(message, '"created_at"%s*:%s*"([^"]*)"')
     if found then table.insert(made, found) end
   end
 end
@@ -47,19 +51,29 @@ async def keep_audit(redis: Redis, report: Report) -> None:
 class Shared:
     """Reads the values; connects to nothing before."""
 
-    def __init__(self, redis: Redis, claims: Claims, limiter: Limiter) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        claims: Claims,
+        limiter: Limiter,
+        spend: SpendView,
+        experiment: Experiment = Experiment(),  # noqa: B008  # frozen
+    ) -> None:
         # redis-py's annotations know only text.
         self._redis: Any = redis
         self._claims = claims
         self._limiter = limiter
+        self._spend = spend
         self._lanes = LaneView(redis)
+        self._prompts = PromptView(experiment, redis)
         self._look = redis.register_script(_LOOK)
 
     async def read(self) -> list[Metric]:
         """All of them, or none when Redis does not answer in time."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                return [*await self._counts(), *await self._limit()]
+                shared = [*await self._counts(), *await self._limit()]
+                return [*shared, *await self._prompts.read(), *await self._spend.metrics()]
         except (RedisError, OSError, ServiceUnavailable):
             return []
 
@@ -71,15 +85,16 @@ class Shared:
         )
         last = _last_audit(audit)
         lanes = await self._lanes.look(self._names(), _END)
-        messages = max(0, queued - _END) + sum(lane.waiting for lane in lanes)
-        oldest = max([_age(end), *(lane.age for lane in lanes)])
+        others = [lane for lane in lanes if not lane.is_bulk]
+        messages = max(0, queued - _END) + sum(lane.waiting for lane in others)
+        oldest = max([_age(end), *(lane.age for lane in others)])
         return [
             *lane_metrics(lanes),
             _findings(last.get("kinds", {})),
             _gauge("wearon_audit_drift_credits", "Credits that are not where they belong.", last["drift"]),
             _gauge("wearon_audit_timestamp_seconds", "When the last audit ended; 0: never.", last["time"]),
             *_data_life(Result.read(purged)),
-            _gauge("wearon_queue_messages", "Messages that wait, in the queue and in lanes.", messages),
+            _gauge("wearon_queue_messages", "Messages that wait, without bulk.", messages),
             _gauge("wearon_queue_oldest_message_age_seconds", "Age of the oldest of them.", oldest),
             _gauge("wearon_dead_letters", "Dead letters that are kept.", dead),
             CounterMetricFamily(

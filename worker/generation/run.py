@@ -5,13 +5,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from worker.errors import AccountRefused, ServiceUnavailable
-from worker.generation import metrics, prompt
+from worker.generation import metrics
 from worker.generation.breaker import Attempt
 from worker.generation.byte_budget import Held
 from worker.generation.leases import Lease
 from worker.generation.marks import Stage
 from worker.generation.message import GenerationMessage
 from worker.generation.outcome import Facts
+from worker.prompts import catalogue
 
 
 class SessionTaken(Exception):  # no failure: there is nothing left to do
@@ -43,6 +44,8 @@ class Run:
     keep_mark: bool = False
     #: The session was looked at once more just before the first request that may be paid.
     checked: bool = False
+    #: Bulk whose slot is needed.
+    preempted: bool = False
     #: For the session's event.
     facts: Facts = field(init=False)
     attempt: Attempt = field(init=False)
@@ -51,8 +54,9 @@ class Run:
         self.attempt = Attempt(self.message.session_id, probe=bool(self.probe))
         self.facts = {
             "request_id": self.message.request_id,
-            "prompt_version": prompt.version(self.message.prompt),
+            "prompt_version": catalogue.name(self.message.prompt),
             **self.message.consent,
+            **({"priority": "bulk"} if self.message.is_bulk else {}),
         }
 
     @property

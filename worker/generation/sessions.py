@@ -16,6 +16,7 @@ from worker.generation import odd
 from worker.generation.channel import Channel, SessionRef
 from worker.generation.database import FunctionMissing, rows, run
 from worker.generation.installed import Installed
+from worker.generation.region import Region
 from worker.generation.retrying import retry_for, until_available
 from worker.logs import get_logger
 
@@ -24,7 +25,7 @@ log = get_logger(__name__)
 MIGRATION = Path(__file__).parent / "sql" / "functions.sql"
 HARDENING = MIGRATION.with_name("hardening.sql")
 #: What the migration must be at least; raised with every change of a function's behaviour.
-MIGRATION_VERSION = 4
+MIGRATION_VERSION = 5
 SIGNATURES = {
     "start_generation": "p_channel text, p_session_id uuid, p_owner_id uuid",
     "requeue_generation": "p_channel text, p_session_id uuid",
@@ -34,12 +35,15 @@ SIGNATURES = {
     ),
     "fail_generation": "p_channel text, p_session_id uuid, p_message text, p_processing_time_ms integer, p_event jsonb",
 }
+#: ... and where there are regions.
+_REGION_SIGNATURES = {"wearon_region_start": "p_channel text, p_session_id uuid, p_owner_id uuid, p_region uuid"}
 _PAGE = 1000
 #: PostgREST learns of a fresh migration within this.
 _SCHEMA_PATIENCE_SECONDS = 10.0
 #: The status after each call that changed something.
 _AFTER = {
     "start_generation": "processing",
+    "wearon_region_start": "processing",
     "requeue_generation": "queued",
     "complete_generation": "completed",
     "fail_generation": "failed",
@@ -87,11 +91,16 @@ class OpenSession(SessionRef):
 class Sessions:
     """All methods raise ServiceUnavailable when the database did not do it; each may then be repeated."""
 
-    def __init__(self, database: AsyncPostgrestClient) -> None:
+    def __init__(self, database: AsyncPostgrestClient, region: Region | None = None) -> None:
         self._database = database
+        self._region = region
+        self._facts = {"region": region.name} if region else {}
 
     async def start(self, session: SessionRef, owner_id: UUID) -> Change:
         """queued|pending -> processing."""
+        if self._region:
+            region = await self._region.id()
+            return await self._change("wearon_region_start", session, p_owner_id=str(owner_id), p_region=region)
         return await self._change("start_generation", session, p_owner_id=str(owner_id))
 
     async def requeue(self, session: SessionRef) -> Change:
@@ -118,7 +127,7 @@ class Sessions:
             p_output_tokens=output_tokens,
             p_cost_usd=None if cost_usd is None else float(cost_usd),
             p_processing_time_ms=processing_time_ms,
-            p_event=facts or {},
+            p_event={**(facts or {}), **self._facts},
         )
 
     async def fail(
@@ -130,7 +139,7 @@ class Sessions:
             session,
             p_message=message,
             p_processing_time_ms=processing_time_ms,
-            p_event=facts or {},
+            p_event={**(facts or {}), **self._facts},
         )
 
     async def installed(self, patience_seconds: float = 0) -> Installed:
@@ -139,7 +148,7 @@ class Sessions:
             answer = await retry_for(patience_seconds)(self._call, "wearon_worker_functions", {})
         except FunctionMissing:
             answer = {}
-        return Installed.read(answer, MIGRATION_VERSION, SIGNATURES)
+        return Installed.read(answer, MIGRATION_VERSION, SIGNATURES | (_REGION_SIGNATURES if self._region else {}))
 
     async def usable(self) -> bool:
         """True while the database answers and has the SQL functions."""
@@ -201,7 +210,7 @@ class Sessions:
                 query = query.limit(limit) if limit else query.order("id").range(offset, offset + _PAGE - 1)
                 page = rows(await run(query), "id", "status", "created_at")
                 on_progress()
-                found += [_open_session(channel, row) for row in page]
+                found += [open_session(channel, row) for row in page]
                 if not page or limit:
                     break
                 offset += len(page)
@@ -227,7 +236,8 @@ class Sessions:
         return result
 
 
-def _open_session(channel: Channel, row: dict[str, Any]) -> OpenSession:
+def open_session(channel: Channel, row: dict[str, Any]) -> OpenSession:
+    """An open session from its row."""
     try:
         made = datetime.fromisoformat(row["created_at"]) if row["created_at"] else None
         made = made.replace(tzinfo=UTC) if made and made.tzinfo is None else made

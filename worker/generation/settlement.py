@@ -214,6 +214,8 @@ class Settlement:
 def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
     """Log and count the database's answer; true when the database had the outcome already."""
     event = {"session_id": str(outcome.session_id), "channel": outcome.channel, "settle_seconds": seconds}
+    if version := outcome.facts.get("prompt_version"):
+        event["prompt_version"] = version
     already = change.status == outcome.kind and change.image_url in (None, outcome.image_url)
     if change.changed:
         metrics.settled(outcome, change.refund)

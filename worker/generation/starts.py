@@ -87,7 +87,8 @@ class Starts:
 
     def _log_start(self, run: Run, *, again: bool) -> None:
         queued_seconds = time.time() - run.message.created_at.timestamp()
-        metrics.waited(queued_seconds)
+        if not run.message.is_bulk:
+            metrics.waited(queued_seconds)
         if again:
             metrics.RESTARTED.inc()
         queued = {"queued_seconds": round(queued_seconds, 3), "starts": run.lease.mark.starts}
@@ -125,7 +126,8 @@ class Starts:
 
     async def note_call(self, run: Run) -> bool:
         """Note before a request to OpenAI that it may be paid; false when the session is not ours any more."""
-        if not await until_available(self._leases.note, run.lease, Stage.CALLING):
+        receipt = Receipt(prompt_version=str(run.facts["prompt_version"]))
+        if not await until_available(self._leases.note, run.lease, Stage.CALLING, receipt):
             return False
         run.stage = Stage.CALLING
         return True

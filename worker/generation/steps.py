@@ -60,10 +60,12 @@ class Steps:
             output_tokens=edit.output_tokens,
             cost_usd=edit.cost_usd,
             model=edit.model,
+            prompt_version=str(run.facts["prompt_version"]),
             processing_time_ms=run.elapsed_ms,
         )
         await self._starts.note_paid(run, receipt)
         openai_metrics.spent(message.channel, edit.model, edit.input_tokens, edit.output_tokens, edit.cost_usd)
+        await self._paid_call.count(run, edit)
         jpeg = await self._verified(edit)
         url = await self._delivery.deliver(run, jpeg)
         return _completed(run, url, receipt, run.elapsed_ms)
@@ -74,12 +76,14 @@ class Steps:
         Raises:
             WorkerLost: it has not; the call is lost.
         """
+        receipt = run.lease.mark.receipt
+        if receipt.prompt_version:  # the settings of that worker may have been others
+            run.facts["prompt_version"] = receipt.prompt_version
         url = await self._delivery.find(run)
         if url is None:
             raise WorkerLost("its worker vanished in the middle of the call")
         log.warning("picture_rescued")
         metrics.RESCUED.inc()
-        receipt = run.lease.mark.receipt
         return _completed(run, url, receipt, receipt.processing_time_ms or run.elapsed_ms)
 
     async def _picture(self, run: Run, number: int, url: str) -> bytes:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from worker.errors import GenerationError, MessageExpired, Orphaned, WorkerLost
 from worker.generation.claims import Claims
+from worker.generation.own_sessions import OwnSessions
 from worker.generation.ownership import Ownership
 from worker.generation.pauses import Pauses
 from worker.generation.sessions import OpenSession, Sessions
@@ -32,7 +33,7 @@ class StuckSession:
 
 
 class Stuck:
-    """Sessions of workers on another Redis are left alone until their deadline: nothing here shows who has them."""
+    """Sessions of workers on another Redis are left alone until their deadline, and with `OwnSessions` for ever."""
 
     def __init__(
         self,
@@ -41,12 +42,13 @@ class Stuck:
         claims: Claims,
         ownership: Ownership,
         pauses: Pauses,
-        sessions: Sessions,
+        sessions: Sessions | OwnSessions,
         settlement: Settlement,
         on_progress: Callable[[], None],
     ) -> None:
         self._limit = settings.message_ttl_seconds
         self._most = max(settings.message_ttl_max_seconds, settings.message_ttl_seconds)
+        self._bulk_limit = settings.bulk_ttl_seconds
         self._grace = settings.orphan_grace_seconds
         self._claims = claims
         self._ownership = ownership
@@ -74,7 +76,7 @@ class Stuck:
         marks = await self._ownership.marks([session.id for session in candidates])
         deadline = self._before(max(self._most, _ORPHAN_SECONDS))
         free = [session for session in candidates if not marks[session.id].held]
-        lost = [session for session in free if session.is_older_than(deadline)]
+        lost = await self._without_bulk([session for session in free if session.is_older_than(deadline)])
         if any(marks[session.id].begun for session in free) and await self._claims.are_all_empty():
             # With its message, a marked session is ended by the worker that takes the message: see `marks`.
             lost = [session for session in free if marks[session.id].begun or session in lost]
@@ -92,15 +94,22 @@ class Stuck:
         elif self._limit:
             # One of the messages may be this session's. It is not used any more after this time.
             error = MessageExpired(f"it waited for {self._most} s")
-            waiting = await self._queued(self._most + _INSERT_SECONDS)
+            waiting = await self._without_bulk(await self._queued(self._most + _INSERT_SECONDS, None))
         else:
             return []
         marks = await self._ownership.marks([session.id for session in waiting])
         free = [session for session in waiting if not marks[session.id].held]
         return [StuckSession(session, error) for session in await self._unsettled(free)]
 
-    async def _queued(self, seconds: float) -> list[OpenSession]:
-        return await self._sessions.open(["queued", "pending"], self._on_progress, self._before(seconds), _BATCH)
+    async def _queued(self, seconds: float, most: int | None = _BATCH) -> list[OpenSession]:
+        return await self._sessions.open(["queued", "pending"], self._on_progress, self._before(seconds), most)
+
+    async def _without_bulk(self, sessions: list[OpenSession]) -> list[OpenSession]:
+        """Sessions without those of bulk, which have more time."""
+        deadline = self._before(self._bulk_limit + _INSERT_SECONDS)
+        old = {session for session in sessions if session.is_older_than(deadline)}
+        bulk = await self._claims.lanes.bulk([session.id for session in sessions])
+        return [session for session in sessions if session.id not in bulk or session in old]
 
     async def _without_pauses(self, sessions: list[OpenSession], seconds: float) -> list[OpenSession]:
         """Sessions that are older than `seconds` when pauses of the intake do not count."""

@@ -19,6 +19,7 @@ from worker.generation.envelope import correlation, identify
 from worker.generation.marks import MAX_STARTS
 from worker.generation.outcome import Outcome
 from worker.generation.ownership import Ownership
+from worker.generation.region import Region
 from worker.generation.settlement import Settlement
 from worker.generation.stuck import Stuck, StuckSession
 from worker.logs import bind, get_logger
@@ -56,12 +57,14 @@ class Sweeper:
         dead_letters: DeadLetters,
         stuck: Stuck,
         on_progress: Callable[[], None],
+        region: Region | None = None,
     ) -> None:
         self._claims = claims
         self._settlement = settlement
         self._dead_letters = dead_letters
         self._stuck = stuck
         self._on_progress = on_progress
+        self._region = region
         self._ownership = Ownership(redis)
         self._lock = redis.register_script(_LOCK)
         self._unlock = redis.register_script(_UNLOCK)
@@ -77,6 +80,8 @@ class Sweeper:
             for instance in others:
                 if not instance.alive:
                     await self._clear_away(instance)
+            if self._region:
+                await self._region.report(empty=await self._claims.are_all_empty())
             stuck = await self._stuck.find()
             for found in stuck:
                 with odd.alone("session", found.session):

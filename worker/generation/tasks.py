@@ -20,7 +20,7 @@ from worker import logs
 from worker.generation import metrics
 from worker.generation.bootstrap import celery_side
 from worker.generation.celery_app import TASK, create_app, worker_arguments
-from worker.generation.link import AskMetrics, Beat, CallbacksQueued, Ended, Event, Link, Metrics, Release, Up
+from worker.generation.link import AskMetrics, Beat, CallbacksQueued, Ended, Event, Link, Metrics, Preempt, Release, Up
 from worker.generation.message import parse
 from worker.generation.pipeline import End
 from worker.generation.retrying import until_available
@@ -121,13 +121,15 @@ class GenerationLoop:
         match order:
             case Release():
                 self._pipeline.release()
+            case Preempt(count):
+                self._pipeline.preempt(count)
             case AskMetrics():
                 self._link.send(Metrics(tell()))
 
 
 def run(settings: Settings, instance: str, link: socket.socket) -> None:
     """Be the Celery process; returns once the process has drained."""
-    logs.configure(settings.log_level, "celery")
+    logs.configure(settings.log_level, "celery", settings.region)
     loop = GenerationLoop(settings, instance, link)
     loop.start()
     app = create_app(settings, instance)

@@ -16,6 +16,8 @@ Array = NDArray[np.float64]
 COEFFICIENTS_PATH = Path(__file__).with_name("model") / "coefficients.npz"
 #: The feature that says how much of the torso's edges arms and hands hide.
 HIDDEN = "hidden"
+#: The narrowest row between mouth and shoulders, and the widest across the shoulders.
+NECK, BREADTH = "head_9", "torso_57"
 #: How many fitted bodies the strangeness of an outline is measured against.
 NEIGHBOURS = 5
 
@@ -23,6 +25,12 @@ NEIGHBOURS = 5
 _TIGHT, _LOOSE = 0.9, 1.05
 #: Clothing makes no trunk narrower than the limbs let expect: such a strange outline is that of a rare body.
 _SLENDER = (-0.5, -0.2)
+#: No fitted body is that strange: gowns and cloaks hide the limbs that the trunk is compared with.
+_HIDDEN_LIMBS = (1.15, 1.35)
+#: Hair that hides the neck makes a woman likely; a bare neck says less, as hair can be short or tied.
+_NECK_BESIDE_SHOULDERS, _NECK_ODDS = (0.25, 0.40), (-1.1, 2.2)
+#: Shoulders, as shares of the body height; ANSUR's bideltoid breadth has this slope (0.291 and 0.277, +-0.018).
+_SHOULDERS, _SHOULDER_ODDS = (0.237, 0.287), (1.0, -1.0)
 
 
 @dataclass(frozen=True)
@@ -40,12 +48,14 @@ class Reading:
     strangeness: float
     #: The torso's width beyond what limbs, head and joints let expect; 1 is exceeded by two bodies in a hundred.
     looseness: float
+    #: Logarithm of the odds that this is a woman, by the hair beside the neck and the breadth of the shoulders.
+    femininity: float = 0.0
 
     @property
     def clothing(self) -> float:
         """0 in tight clothing, 1 in clothing that hides the body."""
         strange = _share(self.strangeness, _TIGHT, _LOOSE) * _share(self.looseness, *_SLENDER)
-        return max(strange, _share(self.looseness, 1.0, 2.0))
+        return max(strange, _share(self.strangeness, *_HIDDEN_LIMBS), _share(self.looseness, 1.0, 2.0))
 
 
 class OutlineModel:
@@ -78,6 +88,7 @@ class OutlineModel:
             girths_per_root=arrays["girths_per_root"],
             strangeness=self._strangeness(distances),
             looseness=self._looseness(raw, row, height_cm),
+            femininity=_femininity(features),
         )
 
     def _strangeness(self, distances: Array) -> float:
@@ -95,6 +106,12 @@ class OutlineModel:
         """0 for statures that the model has seen, then 1 for each standard deviation."""
         low, high, deviation = self._arrays["heights"]
         return float(max(0.0, low - height_cm, height_cm - high) / deviation)
+
+
+def _femininity(features: Mapping[str, float]) -> float:
+    """Worth little by itself; with the height, it tells most people apart whose clothes hide their build."""
+    neck = np.interp(features[NECK] / features[BREADTH], _NECK_BESIDE_SHOULDERS, _NECK_ODDS)
+    return float(neck + np.interp(features[BREADTH], _SHOULDERS, _SHOULDER_ODDS))
 
 
 def _share(value: float, low: float, high: float) -> float:

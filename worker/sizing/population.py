@@ -8,7 +8,7 @@ decision page docs/decisions/0017-real-people-first.md says how the waist and th
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
+from math import exp, sqrt
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,9 +63,9 @@ class Population:
         self.depths: Mapping[str, Mapping[str, Any]] = stored["depths"]
         self._ages: tuple[float, float] = stored["ages"]
 
-    def expect(self, person: Person) -> Expected:
-        """The girths of people like this one."""
-        shares = self.shares(person)
+    def expect(self, person: Person, femininity: float = 0.0) -> Expected:
+        """The girths of people like this one; `femininity` as in `shares`."""
+        shares = self.shares(person, femininity)
         found = {sex: self._line(sex, person) for sex in shares}
         values = sum((share * found[sex][0] for sex, share in shares.items()), np.zeros(len(GIRTHS)))
         variances = sum(
@@ -74,13 +74,19 @@ class Population:
         )
         return Expected(values, np.sqrt(variances) * self._widening(person))
 
-    def shares(self, person: Person) -> dict[Sex, float]:
-        """The probability of each sex, by the height alone: the weight must not move people between the lines."""
+    def shares(self, person: Person, femininity: float = 0.0) -> dict[Sex, float]:
+        """The probability of each sex, by the height and what a photo shows beside the girths.
+
+        `femininity` is the logarithm of the odds that the photo gives. The weight must not move people between the
+        lines: girths could fall where the weight rises.
+        """
         if person.sex is not None:
             return {person.sex: 1.0}
         density = {sex: _density(person.height_cm, mean, spread) for sex, (mean, spread) in self._heights.items()}
         total = sum(density.values())
         male = min(0.95, max(0.05, density["M"] / total)) if total > 0 else 0.5
+        odds = male / (1 - male) * exp(-femininity)
+        male = odds / (1 + odds)
         return {"F": 1 - male, "M": male}
 
     def _line(self, sex: Sex, person: Person) -> tuple[Array, Array]:

@@ -175,7 +175,10 @@ class Landmarkers:
 
 def _shares(mask: NDArray[Any]) -> NDArray[np.float32]:
     """A copy of the mask from 0 to 1; a GPU's masks have bytes."""
-    return mask.astype(np.float32) / (255 if mask.dtype == np.uint8 else 1)
+    copied: NDArray[np.float32] = mask.astype(np.float32)
+    if mask.dtype == np.uint8:
+        copied /= 255
+    return copied
 
 
 def _leave_out_unused_halves() -> None:

@@ -13,19 +13,19 @@ from typing import Literal
 import numpy as np
 
 from worker.sizing.answers import Reason
+from worker.sizing.framing import is_cut, leaves_picture
 from worker.sizing.photo import Photo
 from worker.sizing.pose import PRESENCE, VISIBILITY, Detector, Pose
 from worker.sizing.posture import (
     agreement,
     arms_inside,
+    arms_raised,
     extent,
     is_another,
     is_bent,
-    is_cut,
     is_impossibly_wide,
     is_sideways,
     is_turned,
-    leaves_picture,
 )
 from worker.sizing.refusals import PhotoRefused
 from worker.sizing.sharpness import Pixels, body, grey, is_blurred, is_dark, is_plain
@@ -92,7 +92,8 @@ def _reason(photo: Photo, silhouette: Silhouette, view: View) -> Reason | None:
         # From the side one half of the body hides the other.
         ("no_person", lambda: front and float(pose.landmarks[:, VISIBILITY].mean()) < 0.6),
         ("not_full_body", lambda: front and float(limbs.min()) < 0.5),
-        ("arms_cover_torso", lambda: front and (arms_inside(silhouette) >= 2 or is_impossibly_wide(silhouette))),
+        ("arms_cover_torso", lambda: front and (arms_inside(silhouette) >= 2 or arms_raised(silhouette))),
+        ("arms_cover_torso", lambda: front and is_impossibly_wide(silhouette)),
     )
     return next((reason for reason, applies in checks if applies()), None)
 

@@ -14,7 +14,8 @@ def _by_chest(*limits: float) -> Chart:
     return Chart(tuple((name, Limits(chest=limit)) for name, limit in zip(_LETTERS, limits, strict=True)))
 
 
-#: Men's and women's are the letter codes of EN 13402-3: upper ends of chest and bust girth.
+#: Men's and women's are the letter codes of EN 13402-3: upper ends of chest and bust girth (sources in
+#: docs/accuracy.md, Charts). The standard leaves 106 to 107 cm between women's L and XL; here that is an L.
 STANDARD_CHARTS: Mapping[ChartName, Chart] = {
     "unisex-eu": DEFAULT_CHART,
     "men-eu": _by_chest(86, 94, 102, 110, 118, 129),

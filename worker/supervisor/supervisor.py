@@ -57,6 +57,7 @@ class Supervisor:
         self._queue = bootstrap.queue_side(settings, celery.instance, self._health)
         self._deliverer = deliverer(settings, self._queue.connections)
         self._queue.settlement.on_callbacks = self._deliverer.wake
+        self._queue.consumer.on_wanted = celery.preempt
         self._http = HttpServer(settings, self._health, Page(self._queue.metrics, celery.metrics))
         self._parts = Parts()
         self._signals = asyncio.Queue[signal.Signals]()
@@ -111,6 +112,8 @@ class Supervisor:
         self._parts.start("heartbeat", queue.heartbeat.beat_forever())
         self._parts.start("audit", queue.audits.run_forever())
         self._parts.start("data life", queue.data_life.run_forever())
+        self._parts.start("prompts", queue.prompts.run_forever())
+        self._parts.start("spend", queue.spend.run_forever())
         self._parts.start("deliverer", self._deliverer.run_forever())
         self._health.state = "ready"
         log.info("worker_ready", instance=self._celery.instance)

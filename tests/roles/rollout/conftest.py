@@ -32,6 +32,16 @@ import route  # noqa: E402
 REPOSITORY = "registry/worker"
 
 
+#: Where each replica of each colour answers.
+PLACES = {
+    f"{colour}{number}": {"address": f"{colour}{number}"} for number in ("", "-2") for colour in ("blue", "green")
+}
+
+
+def replica(container: str) -> str:
+    return container.removeprefix("wearon-worker-").removesuffix("-1")
+
+
 class Killed(BaseException):
     """The play has died here."""
 
@@ -56,6 +66,8 @@ class Host:
     units: set[str] = field(default_factory=set)
     #: Tags whose worker is wrong, and how: doctor, crash, unhealthy.
     wrong: dict[str, str] = field(default_factory=dict)
+    #: Replicas of each colour that the inventory wants (worker_replicas).
+    replicas: int = 1
     logs: str = ""
     #: Steps until the play dies; each call of a program of the host and each written file is one.
     steps_left: int | None = None
@@ -74,13 +86,14 @@ class Host:
 
     def job(self, **changes: Any) -> host.Job:
         services = {
-            f"worker-{colour}": {"image": "", "secrets": [{"source": f"worker-{colour}.key", "target": "key"}]}
+            f"worker-{name}": {"image": "", "secrets": [{"source": f"worker-{colour}.key", "target": "key"}]}
             for colour in ("blue", "green")
+            for name in self.names(colour)
         }
         return {
             "host": "here", "project": "wearon", "folder": str(self.folder), "secrets": str(self.folder / "secrets"),
             "fragment": str(self.folder / "compose.d/worker.yml"), "repository": REPOSITORY, "services": services,
-            "colours": {"blue": {"address": "blue"}, "green": {"address": "green"}}, "photo": "",
+            "colours": PLACES, "photo": "",
             "free_megabytes": 10, "start_seconds": 2, "watch_seconds": 2, "drain_seconds": 310, "check": False,
             "asked": "", "tag": "v1", "back": False, "first": "", "image": {}, "plan": {}, "colour": "", "quiet": "",
             "failure": "", "switched": 0,
@@ -92,9 +105,11 @@ class Host:
         """Return the record of a host of this name, the server; the others have private addresses."""
         workers = {name: "", **{other: f"10.0.0.{number}" for number, other in enumerate(others, 2)}}
         job = {"host": name, "path": str(self.upstream.with_stem(name)), "server": name, "workers": workers}
-        return route.serving(
-            {**job, "colours": {"blue": {"address": "blue"}, "green": {"address": "green"}}, "check": False}
-        )
+        return route.serving({**job, "colours": PLACES, "check": False})
+
+    def names(self, colour: str) -> list[str]:
+        """Return the names of the replicas that are wanted of a colour."""
+        return [colour, *(f"{colour}-{number}" for number in range(2, self.replicas + 1))]
 
     @property
     def upstream(self) -> Path:
@@ -104,8 +119,8 @@ class Host:
         return plan.plan(self.job(**changes))
 
     def route(self, colour: str, behind: str = "", quiet: str = "") -> None:
-        lines = [f"server {colour}:8000; # {colour}"]
-        lines += [f"server {behind}:8000 backup; # {behind}"] if behind else []
+        lines = [f"server {name}:8000; # {colour}" for name in self.names(colour)]
+        lines += [f"server {name}:8000 backup; # {behind}" for name in self.names(behind)] if behind else []
         text = "\n".join(lines) + "\n"
         route.route(self.job(path=str(self.upstream), upstream=text, quiet=quiet))
 
@@ -178,8 +193,8 @@ class Host:
     def assert_settled(self, tag: str) -> None:
         """One colour runs, serves and takes messages, no file is left over, and nginx follows."""
         assert self.tag() == tag
-        assert list(self.containers) == [self.serving()]
-        assert self.containers[self.serving()].running
+        assert list(self.containers) == self.names(self.serving())
+        assert all(one.running for one in self.containers.values())
         assert not list(self.folder.glob("worker/*/*"))
         assert {path.name for path in (self.folder / "secrets").iterdir()} == {f"worker-{self.serving()}.key"}
         assert self.nginx == self.upstream.read_text()
@@ -216,7 +231,7 @@ class Host:
         return 0, "", ""
 
     def _docker(self, arguments: list[str], seconds: float) -> tuple[int, str, str]:  # noqa: PLR0911, PLR0912
-        one = self.containers.get(arguments[-1].split("-")[2]) if arguments[-1].startswith("wearon-worker-") else None
+        one = self.containers.get(replica(arguments[-1])) if arguments[-1].startswith("wearon-worker-") else None
         match arguments:
             case ["info", *_]:
                 return 0, "/var/lib/docker\n", ""
@@ -231,7 +246,7 @@ class Host:
                 state = "running" if one.running else "exited"
                 return 0, f"{state} {health} T/{one.restarts} {one.exit_code}\n", ""
             case ["inspect", *names] if names[0].startswith("wearon-worker-"):
-                found = [self._inspected(name.split("-")[2]) for name in names if name.split("-")[2] in self.containers]
+                found = [self._inspected(replica(name)) for name in names if replica(name) in self.containers]
                 complete = len(found) == len(names)
                 return int(not complete), json.dumps(found), "" if complete else "Error: No such object"
             case ["inspect", *names]:
@@ -240,11 +255,12 @@ class Host:
                 return 0, json.dumps(images), ""
             case ["compose", *_, "config", "--no-consistency", _, _, _, _, _]:
                 return 1, "", "yaml: line 1"
-            case ["compose", *_, service]:
+            case ["compose", *words]:
                 recipes = plan.read_recipes(self.job())
-                self.containers[service.removeprefix("worker-")] = Container(recipes[service]["image"])
+                for service in words[words.index("never") + 1 :]:
+                    self.containers[service.removeprefix("worker-")] = Container(recipes[service]["image"])
             case ["exec", name, *_]:
-                fails = self.wrong.get(releases.tag(self.containers[name.split("-")[2]].image)) == "doctor"
+                fails = self.wrong.get(releases.tag(self.containers[replica(name)].image)) == "doctor"
                 return int(fails), "fail  redis: away\n" if fails else "ok\n", ""
             case ["kill", "--signal", "SIGTERM", _] if one:
                 self._term(one)
@@ -256,7 +272,7 @@ class Host:
                 if one.running:
                     one.running, one.exit_code = False, 137
             case ["rm", "--force", name]:
-                self.containers.pop(name.split("-")[2], None)
+                self.containers.pop(replica(name), None)
             case ["logs", *_]:
                 return 0, self.logs, ""
         return 0, "", ""

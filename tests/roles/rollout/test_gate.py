@@ -13,7 +13,7 @@ import host
 import pytest
 import releases
 
-from tests.roles.rollout.conftest import PROGRAMS, Clock, Host
+from tests.roles.rollout.conftest import PLACES, PROGRAMS, Clock, Host
 
 HEALTH = {"model_loaded": True, "redis_connected": True}
 
@@ -61,7 +61,8 @@ def colour(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Iterator[Colour]:
 
 
 def pass_gate(photo: str = "") -> None:
-    gate.gate({"project": "wearon", "plan": {"new": "green"}, "photo": photo})
+    one = {"colours": PLACES, "services": {"worker-green": {}}}
+    gate.gate({"project": "wearon", "plan": {"new": "green"}, "photo": photo, **one})
 
 
 def test_good_colour_passes(colour: Colour) -> None:

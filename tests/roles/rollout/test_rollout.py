@@ -147,3 +147,58 @@ def test_record_of_a_colour_that_does_not_run_gives_way_to_the_one_that_serves(h
     here.assert_settled("v3")
     assert here.served[-3:] == [True] * 3, "no colour answered"
     assert here.serving() == "blue", "the old release served until the new one did"
+
+
+def test_replicas_of_a_colour_come_and_go_together(here: Host) -> None:
+    here.replicas = 2
+    assert here.roll_out() == "", "a second replica is a new release"
+    here.assert_settled("v1")
+    assert (here.serving(), list(here.containers)) == ("green", ["green", "green-2"])
+
+    old = list(here.containers.values())
+    assert here.roll_out("v2") == ""
+    here.assert_settled("v2")
+    assert [one.terms for one in old] == [1, 1]
+    assert all(here.served[1:]), "nginx was sent to a colour that does not answer"
+
+    here.replicas = 1
+    here.roll_out()
+    here.assert_settled("v2")
+    assert list(here.containers) == ["green"]
+
+
+def test_replica_that_stopped_is_brought_back_by_a_rollout(here: Host) -> None:
+    here.replicas = 2
+    here.roll_out()
+    here.containers["green-2"].running = False
+    assert here.roll_out() == ""
+    here.assert_settled("v1")
+    assert here.serving() == "blue", "the replica that runs serves until then"
+
+
+@pytest.mark.parametrize("wrong", ["unhealthy", "doctor", "crash"])
+def test_bad_release_leaves_all_old_replicas_serving(here: Host, wrong: str) -> None:
+    here.replicas = 2
+    here.roll_out()
+    here.wrong["v2"] = wrong
+    assert "green serves on with registry/worker:v1" in here.roll_out("v2")
+    next((here.folder / "worker/failures").iterdir()).unlink()
+    here.assert_settled("v1")
+
+
+def test_kill_before_any_step_with_replicas_is_repaired(new_host: Callable[[], Host]) -> None:
+    for step in range(0, 1000, 3):
+        one = new_host()
+        one.replicas = 2
+        one.roll_out("v1")
+        old = [one.containers[name] for name in ("blue", "blue-2")]
+        killed = False
+        try:
+            one.roll_out("v2", die_at=step)
+        except Killed:
+            killed = True
+        assert one.roll_out("v2") == "", f"killed before step {step}"
+        one.assert_settled("v2")
+        assert max(it.terms for it in old) <= 1, f"killed before step {step}: a second SIGTERM"
+        if not killed:
+            return

@@ -1,6 +1,7 @@
 """The upstream file of nginx, and the processes of nginx that know an older one."""
 
 import subprocess
+from pathlib import Path
 
 import host
 import pytest
@@ -89,3 +90,19 @@ def test_new_host_has_no_record(here: Host) -> None:
     workers = {"new": "", "another": "10.0.0.9"}
     job = {"host": "another", "path": str(here.upstream), "server": "new", "workers": workers}
     assert route.serving({**here.job(), **job}) == ""
+
+
+def test_host_that_leaves_gets_no_requests_until_a_rollout_brings_the_host_back(here: Host) -> None:
+    job = here.job(path=str(here.upstream))
+    assert route.leave(job) == {"changed": True}
+    assert here.nginx == "server blue:8000 down; # blue\n"
+    assert route.leave(job) == {"changed": False}
+
+    here.roll_out()  # the removal was broken off: settles without a new release
+    here.assert_settled("v1")
+    assert "down" not in here.nginx
+
+
+def test_host_without_a_record_has_left_already(here: Host, tmp_path: Path) -> None:
+    assert route.leave(here.job(path=str(tmp_path / "gone.conf"))) == {"changed": False}
+    assert not (tmp_path / "gone.conf").exists()

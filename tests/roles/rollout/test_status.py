@@ -34,7 +34,13 @@ def screen(here: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         networks = {"default": {"IPAddress": "172.18.0.9"}}
         monkeypatch.setattr(host, "ask", ask)
         monkeypatch.setattr(host, "inspect", lambda *_: [{"NetworkSettings": {"Networks": networks}}])
-        job = here.job(path=str(here.upstream), lock=str(tmp_path / "lock"), log=str(tmp_path / "log"))
+        job = here.job(
+            path=str(here.upstream),
+            lock=str(tmp_path / "lock"),
+            log=str(tmp_path / "log"),
+            pins=str(tmp_path),
+            gaps=["alarm"],
+        )
         return {line[:12].strip(): line[13:] for line in status.status(job)}
 
     return show
@@ -43,12 +49,16 @@ def screen(here: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 def test_screen_shows_what_serves_waits_fires_and_was_deployed(screen: Any, tmp_path: Path) -> None:
     line = {"time": "T", "why": "site", "who": "alice", "commit": "abc", "seconds": 72, "result": "ok"}
     (tmp_path / "log").write_text(json.dumps(line) + "\n")
+    image = f"redis:7@sha256:{'0123456789abcdef' * 4}"
+    (tmp_path / "redis.yml").write_text(json.dumps({"services": {"redis": {"image": image}}}))
     shown = screen()
     assert shown["serving"] == "here: blue"
     assert shown["release"] == "v1 (blue on here)"
     assert shown["queue"] == "12 messages"
     assert shown["alerts"] == "disk-full, queue-old"
     assert shown["backup"] == "none"
+    assert shown["images"] == "redis:7@sha256:0123456789ab"
+    assert shown["not set"] == "alarm"
     assert shown["deployed"] == "T site by alice, commit abc, 72 s: ok"
     (tmp_path / "lock").write_text(json.dumps({"why": "site", "who": "bob", "host": "x", "when": "T"}))
     assert screen()["deploying"] == "site by bob on x since T"

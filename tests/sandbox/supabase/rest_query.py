@@ -24,8 +24,9 @@ def condition(query: QueryParams) -> str:
 
 def window(query: QueryParams) -> str:
     """Order, limit and offset."""
-    names = [re.sub(r"\.asc$", "", name) for name in query.get("order", "").split(",") if name]
-    order = f"order by {', '.join(map(identifier, names))} " if names else ""
+    words = [re.sub(r"\.asc$", "", name) for name in query.get("order", "").split(",") if name]
+    names = [identifier(word.removesuffix(".desc")) + " desc" * word.endswith(".desc") for word in words]
+    order = f"order by {', '.join(names)} " if names else ""
     return f"{order}limit {int(query['limit']) if 'limit' in query else 'all'} offset {int(query.get('offset', 0))}"
 
 

@@ -4,14 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 #: A file that stands there and gives nothing, not even to root.
 UNREADABLE = ["--person", "/proc/self/mem", "--garment", "b.jpg", "--user", "00000000-0000-0000-0000-000000000001"]
 COMMANDS = [
-    *("audit", "dead", "doctor", "enqueue", "estimate", "intake", "outcomes", "purge"),
-    *("queue", "run", "schema", "webhook"),
+    *("audit", "bulk", "dead", "doctor", "enqueue", "estimate", "intake", "outcomes", "prompts", "purge"),
+    *("queue", "region", "run", "schema", "spend", "webhook"),
 ]
 
 
@@ -78,3 +79,17 @@ def test_a_pause_needs_a_reason(reason: str) -> None:
 def test_schema_is_json_and_typescript() -> None:
     assert json.loads(wearon_worker("schema").stdout)["title"] == "GenerationMessage"
     assert "export type GenerationMessage" in wearon_worker("schema", "--format", "typescript").stdout
+
+
+@pytest.mark.parametrize(
+    ("to", "problem"),
+    [("redis://:secret@10.0.0.1/0", "not the address"), ("missing", "can be read"), ("public", "must be encrypted")],
+)
+def test_a_queue_is_moved_to_no_address_in_the_command_line_and_to_none_without_tls(
+    tmp_path: Path, to: str, problem: str
+) -> None:
+    (tmp_path / "public").write_text("redis://:secret@8.8.8.8:6379/0\n")
+    result = wearon_worker("queue", "move", "--to", to if "://" in to else str(tmp_path / to))
+    assert result.returncode in (1, 2)
+    assert problem in result.stderr
+    assert "secret" not in result.stderr

@@ -232,3 +232,27 @@ def test_the_migration_keeps_what_was_told(sandbox: Sandbox, session: Queued) ->
     sandbox.database.apply(MIGRATION)
     fail(sandbox, session)
     assert len([each for each in events(sandbox, session) if each["event_type"] == "generation_failed"]) == 1
+
+
+def results(sandbox: Sandbox, store: str | None = None) -> dict[str, dict[str, Any]]:
+    found = sandbox.database.value("select wearon_prompt_results(now() - interval '1 hour', $1)", store)
+    return {each.pop("version"): each for each in found["versions"]}
+
+
+def test_results_of_a_prompt_version_are_those_of_its_sessions_that_asked_for_a_picture(sandbox: Sandbox) -> None:
+    first, second = sandbox.producer.b2c(push=False), sandbox.producer.b2b(push=False)
+    blocked, other = sandbox.producer.b2b(second.owner_id, push=False), sandbox.producer.b2c(push=False)
+    for session in (first, first, second):
+        complete(sandbox, session)
+    fail(sandbox, blocked, "moderation_blocked")
+    call(sandbox, "fail_generation($1, $2, 'Sorry', 3000, $3)", other, {"prompt_version": "worker-1"})
+    counts = {"ended": 3, "completed": 2, "blocked": 1}
+    assert results(sandbox) == {"worker-1": {**counts, "seconds": [2, 3, 0], "cost_usd": [2, 0.04, 0]}}
+    assert results(sandbox, second.owner_id)["worker-1"]["ended"] == 2
+
+
+def test_facts_that_are_no_numbers_hold_up_no_end(sandbox: Sandbox) -> None:
+    session = sandbox.producer.b2c(push=False)
+    facts = {**FACTS, "prompt_version": "v" * 300, "cost_usd": "much"}
+    call(sandbox, "fail_generation($1, $2, 'Sorry', 3000, $3)", session, facts)
+    assert results(sandbox)["v" * 100]["ended"] == 1

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from worker.errors import MessageExpired
+from worker.generation.channel import Channel
 from worker.generation.expiry import Expiry
 from worker.generation.message import GenerationMessage
 from worker.generation.pauses import Times
@@ -33,6 +34,17 @@ def message(created_at: datetime) -> GenerationMessage:
     ids = {name: str(uuid4()) for name in ("task_id", "session_id", "user_id")}
     fields = {"channel": "b2c", "image_urls": ["https://a/b"], "request_id": "r", "version": 1}
     return GenerationMessage.model_validate({**ids, **fields, "created_at": created_at.isoformat()})
+
+
+@pytest.mark.parametrize(("hours", "gone"), [(23.9, False), (24.1, True)])
+async def test_bulk_waits_for_a_day_with_pauses_or_without(settings: Settings, hours: float, gone: bool) -> None:
+    made = message(datetime.now(UTC) - timedelta(hours=hours))
+    bulk = made.model_copy(update={"priority": "bulk", "channel": Channel.B2B})
+    pauses: Any = Pauses((3600, 0))
+    with pytest.raises(MessageExpired) if gone else nullcontext():
+        await Expiry(pauses, settings).check(bulk)
+    with pytest.raises(MessageExpired):  # the app ends every user's session after minutes
+        await Expiry(pauses, settings).check(bulk.model_copy(update={"channel": Channel.B2C}))
 
 
 async def expires(pauses: Any, settings: Settings, age: float) -> bool:

@@ -18,6 +18,7 @@ from tests.sandbox import Sandbox
 from worker import clients
 from worker.generation import departure, keys
 from worker.generation.claims import Claims, Instance
+from worker.generation.lane_scripts import BULK
 from worker.generation.lane_view import LaneView
 from worker.generation.lanes import SORT_BATCH, Lanes, Rules
 from worker.generation.odd import set_aside_wrong_keys
@@ -25,13 +26,16 @@ from worker.generation.ownership import Ownership
 from worker.settings import Settings
 
 STORES = [str(UUID(int=number)) for number in range(1, 5)]
+#: Lanes of the model, bulk among them.
+NAMES = ["b2c", *STORES[:2], BULK + STORES[0]]
 
 
 def message(lane: str, number: object = 0, **more: object) -> bytes:
     """A message of one payer, as far as lanes read messages."""
-    owner = {"channel": "b2c", "user_id": str(uuid4())} if lane == "b2c" else {"channel": "b2b", "store_id": lane}
+    store, bulk = lane.removeprefix(BULK), {"priority": "bulk"} if lane.startswith(BULK) else {}
+    owner = {"channel": "b2c", "user_id": str(uuid4())} if lane == "b2c" else {"channel": "b2b", "store_id": store}
     return json.dumps(
-        {**owner, "session_id": str(uuid4()), "number": number, "created_at": str(number), **more}
+        {**owner, **bulk, "session_id": str(uuid4()), "number": number, "created_at": str(number), **more}
     ).encode()
 
 
@@ -39,7 +43,7 @@ def of(payload: bytes | str | None) -> tuple[str, object]:
     """Lane and number of a message."""
     assert payload is not None
     fields = json.loads(payload)
-    return fields.get("store_id", "b2c"), fields["number"]
+    return (BULK if "priority" in fields else "") + fields.get("store_id", "b2c"), fields["number"]
 
 
 async def push(redis: Redis, *payloads: bytes) -> None:
@@ -301,6 +305,86 @@ async def test_a_key_of_another_type_is_set_aside(redis: Redis, name: str) -> No
     assert await redis.xlen(name + ":odd") == 1
 
 
+async def test_bulk_is_chosen_once_no_other_lane_waits_and_in_turn_by_weight(redis: Redis) -> None:
+    claims = worker(redis, slots=2, max_running=0.5, weights={STORES[0]: 2})
+    await push(redis, *(message(BULK + store) for store in STORES[:2] for _ in range(4)))
+    await push(redis, *(message(STORES[2]) for _ in range(3)))
+    await sort_all(claims)
+    assert await taken(claims, 3) == 3 * [STORES[2]]  # more than its share of the slots
+    await redis.delete(keys.running("one"))
+    claims = worker(redis, weights={STORES[0]: 2})
+    bulk = await taken(claims, 3)
+    assert Counter(bulk) == {BULK + STORES[0]: 2, BULK + STORES[1]: 1}
+    await push(redis, message("b2c"))
+    assert await taken(claims, 2) == ["b2c", BULK + STORES[0]]
+
+
+async def test_bulk_leaves_slots_of_each_instance_to_others(redis: Redis) -> None:
+    claims = worker(redis, slots=4, bulk_share=0.5)
+    await push(redis, *(message(BULK + STORES[0], number) for number in range(5)))
+    first, second = await claims.take(1), await claims.take(1)
+    assert await claims.take(1) is None
+    assert claims.lanes.held_back
+    assert await worker(redis, "two", slots=4, bulk_share=0.5).take(1)
+    await push(redis, message("b2c"), message(STORES[0]))
+    assert {of(await claims.take(1))[0] for _ in range(2)} == {"b2c", STORES[0]}
+    assert first
+    await claims.finish(first)
+    assert [of(payload)[1] for payload in (first, second, await claims.take(1))] == [0, 1, 3]
+
+
+async def test_a_single_message_of_bulk_waits_for_a_slot_too(redis: Redis) -> None:
+    claims = worker(redis, slots=1)
+    await push(redis, message(BULK + STORES[0], 1))
+    first = await claims.take(1)
+    await push(redis, message(BULK + STORES[0], 2))
+    assert await claims.take(1) is None
+    assert first
+    await claims.finish(first)
+    assert of(await claims.take(1))[1] == 2
+
+
+async def test_slots_of_bulk_are_wanted_by_others_only(redis: Redis) -> None:
+    claims = worker(redis)
+    assert await claims.lanes.wanted("one") == -1
+    await push(redis, *(message(BULK + store, number) for number, store in enumerate(STORES)))
+    await claims.take(1)
+    assert await claims.lanes.wanted("one") == 0
+    await push(redis, message("b2c"), message(STORES[0]))
+    assert await claims.lanes.wanted("one") == 2
+    await sort_all(claims)
+    assert await claims.lanes.wanted("one") == 2
+
+
+async def test_sessions_of_bulk_are_known_until_they_end(redis: Redis) -> None:
+    claims = worker(redis)
+    await push(redis, *(message(lane) for lane in (BULK + STORES[0], BULK + STORES[0], STORES[0], "b2c")))
+    payloads = [payload for _ in range(4) if (payload := await claims.take(1))]
+    ids = {of(payload)[0]: UUID(json.loads(payload)["session_id"]) for payload in payloads}
+    assert await claims.lanes.bulk(list(ids.values())) == {ids[BULK + STORES[0]]}
+    assert await redis.zcard(keys.BULK_SESSIONS) == 2
+    for payload in payloads:
+        await claims.finish(payload)
+    assert await redis.exists(keys.BULK_SESSIONS) == 0
+
+
+@pytest.mark.parametrize("text", ['"priority": "bulk"', '"priority":"bulk"', '"priority" : "bulk"'])
+async def test_only_a_store_has_bulk(redis: Redis, text: str) -> None:
+    claims = worker(redis)
+    await push(redis, message("b2c")[:-1] + b", " + text.encode() + b"}", message(STORES[0], prompt=text))
+    await sort_all(claims)
+    assert set(await redis.zrange(keys.LANES, 0, -1)) <= {b"b2c", STORES[0].encode()}
+
+
+async def test_a_version_without_bulk_that_has_served_a_lane_of_bulk_leaves_the_turns_in_order(redis: Redis) -> None:
+    claims = worker(redis)
+    await push(redis, *(message(BULK + STORES[0]) for _ in range(3)))
+    await sort_all(claims)
+    await redis.hset(keys.LANES_CLOCK, "turn", "1000000000001.5")
+    await push(redis, *(message("b2c") for _ in range(2)))
+    assert await taken(claims, 5) == 2 * ["b2c"] + 3 * [BULK + STORES[0]]
+
+
 async def test_the_lanes_are_shown_with_what_waits_runs_and_ended(redis: Redis) -> None:
     claims = worker(redis)
     await push(redis, *(message(STORES[0], number) for number in range(3)), message("b2c"))
@@ -314,7 +398,7 @@ async def test_the_lanes_are_shown_with_what_waits_runs_and_ended(redis: Redis) 
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("push"), st.sampled_from(["b2c", *STORES[:2]])),
+        st.tuples(st.just("push"), st.sampled_from(NAMES)),
         st.tuples(st.sampled_from(["take", "sort", "merge", "finish", "requeue", "requeue_all"]), st.just("")),
         st.tuples(st.just("behind"), st.just("")),
     ),
@@ -341,8 +425,8 @@ async def _run(sandbox: Sandbox, steps: list[tuple[str, str]]) -> None:
 
 
 async def _follow(redis: Redis, steps: list[tuple[str, str]]) -> None:
-    claims, lanes = worker(redis), Lanes(redis, Rules())
-    model: dict[str, list[bytes]] = {name: [] for name in ("b2c", *STORES[:2])}
+    claims, lanes = worker(redis), Lanes(redis, Rules(slots=100))
+    model: dict[str, list[bytes]] = {name: [] for name in NAMES}
     held: list[bytes] = []
     for number, (step, lane) in enumerate(steps):
         if step == "push":
@@ -379,6 +463,12 @@ async def _follow(redis: Redis, steps: list[tuple[str, str]]) -> None:
         running: Any = await redis.hgetall(keys.running("one"))
         counted = {name.decode(): int(count) for name, count in running.items()}
         assert counted == Counter(of(payload)[0] for payload in held)
+        assert await _running_bulk(redis) >= {json.loads(it)["session_id"] for it in held if of(it)[0].startswith(BULK)}
+
+
+async def _running_bulk(redis: Redis) -> set[str]:
+    names: Any = await redis.zrange(keys.BULK_SESSIONS, 0, -1)
+    return {name.decode() for name in names}
 
 
 async def _settle_order(redis: Redis, lanes: Lanes, expected: list[bytes]) -> None:

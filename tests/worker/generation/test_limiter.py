@@ -18,9 +18,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from tests.sandbox import Sandbox
+from tests.sandbox.proxy import Proxy
 from worker.errors import ServiceUnavailable
 from worker.generation import keys, openai_images
-from worker.generation.limiter import Limiter
+from worker.generation.limiter import SHARED_SLACK_SECONDS, Limiter
 from worker.settings import Settings
 
 CLIENT = Path(__file__).with_name("limiter_client.py")
@@ -278,3 +279,32 @@ async def test_an_outage_of_redis_costs_no_place(sandbox: Sandbox, redis: Redis)
     await asyncio.sleep(1)
     assert set(await redis.zrange(keys.LIMITER, 0, -1)) <= before
     await asyncio.gather(*tasks)
+
+
+async def test_regions_near_and_far_share_one_limit_and_never_exceed_it(sandbox: Sandbox, redis: Redis) -> None:
+    started: list[float] = []
+
+    async def call(limiter: Limiter) -> None:
+        await limiter.acquire()
+        started.append(time.monotonic())
+
+    with Proxy(sandbox.valkey.port, round_trip_seconds=0.15) as proxy:
+        async with Redis.from_url(f"redis://127.0.0.1:{proxy.port}/0") as distant, asyncio.TaskGroup() as tasks:
+            for client in (redis, distant):
+                limiter = Limiter(client, 20, window_seconds=3, slack_seconds=SHARED_SLACK_SECONDS, pause_redis=redis)
+                for _ in range(30):
+                    tasks.create_task(call(limiter))
+    started.sort()
+    assert most_within(started, 3) <= 20
+    # Three windows, each longer by the slack and a round trip.
+    assert started[-1] - started[0] < 2 * (3 + SHARED_SLACK_SECONDS[1] + 0.3) + 1
+
+
+async def test_a_pause_of_this_region_holds_its_calls_whichever_redis_counts(sandbox: Sandbox, redis: Redis) -> None:
+    seen: list[object] = []
+    distant = Redis.from_url(sandbox.redis_url.removesuffix("/0") + "/1")
+    await redis.set(keys.PAUSE, "ours")
+    async with distant:
+        await distant.set(keys.PAUSE, "theirs")
+        await Limiter(distant, 1, check=seen.append, pause_redis=redis).acquire()
+    assert seen == [b"ours"]

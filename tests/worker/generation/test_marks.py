@@ -77,11 +77,12 @@ async def test_a_session_whose_worker_vanished_in_the_call_or_later_never_starts
     assert await crashed.starts.start(run)
     assert await crashed.starts.note_call(run)
     if paid:
-        await crashed.starts.note_paid(run, Receipt(input_tokens=5))
+        await crashed.starts.note_paid(run, Receipt(input_tokens=5, prompt_version="worker-1"))
     for _ in range(MAX_STARTS + 1):
         run = await crashed.next()
         assert not await crashed.starts.start(run)
     assert run.lease.mark.receipt.input_tokens == (5 if paid else None)
+    assert run.lease.mark.receipt.prompt_version == "worker-1"
 
 
 async def test_a_session_starts_again_after_a_call_that_failed(crashed: Crashed) -> None:

@@ -12,11 +12,13 @@ from worker.generation import keys
 from worker.generation.claims import Claims
 from worker.generation.limiter import Limiter
 from worker.generation.queue_metrics import Shared
+from worker.generation.spend import Limits
+from worker.generation.spend_view import SpendView
 
 
 @pytest.fixture
 def shared(redis: Redis) -> Shared:
-    return Shared(redis, Claims(redis, "one", lease_seconds=30), Limiter(redis, 300))
+    return Shared(redis, Claims(redis, "one", lease_seconds=30), Limiter(redis, 300), SpendView(redis, Limits({})))
 
 
 def value(families: list[Metric], name: str) -> float:
@@ -53,7 +55,7 @@ async def test_what_other_instances_have_counts_from_the_sweep_that_saw_them(red
     await claims.heartbeat()
     await other.heartbeat()
     await redis.lpush(keys.claimed("two"), "x")
-    shared = Shared(redis, claims, Limiter(redis, 300))
+    shared = Shared(redis, claims, Limiter(redis, 300), SpendView(redis, Limits({})))
     assert value(await shared.read(), "wearon_claimed_messages") == 0
     await claims.others()
     families = await shared.read()

@@ -1,7 +1,9 @@
 """The open sessions that no worker will end, found without reading a message."""
 
+import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from unittest.mock import Mock
 from uuid import UUID
 
@@ -12,6 +14,8 @@ from tests.sandbox import Sandbox
 from tests.sandbox.producer import Queued
 from worker.errors import WorkerLost
 from worker.generation import keys
+from worker.generation.audit.report import Report
+from worker.generation.audit.stuck import check_stuck
 from worker.generation.channel import Channel, SessionRef
 from worker.generation.claims import Claims
 from worker.generation.leases import Leases
@@ -126,6 +130,33 @@ async def test_beyond_an_hour_a_waiting_session_ends_whatever_the_queue_holds(
     made(sandbox, minutes=61, push=push)  # a row may be older than its message
     expired = made(sandbox, minutes=63, push=push)
     assert await found(finder()) == {expired.session_id: "expired"}
+
+
+@pytest.mark.parametrize("status", ["queued", "processing"])
+async def test_bulk_has_a_day_wherever_its_message_is(
+    sandbox: Sandbox, redis: Redis, finder: Find, status: str
+) -> None:
+    sandbox.producer.b2c()
+    other, ours = (made(sandbox, minutes=90, status=status, b2b=True) for _ in range(2))
+    overdue = made(sandbox, minutes=24 * 60 + 3, status=status, b2b=True)
+    for it in (ours, overdue):
+        await redis.lpush(keys.QUEUE, json.dumps({**it.message, "priority": "bulk"}))
+    claims = Claims(redis, "one", 30)
+    await claims.heartbeat()
+    for _ in range(3):
+        await claims.take(1)
+    reason = "expired" if status == "queued" else "worker_lost"
+    assert await found(finder()) == dict.fromkeys((other.session_id, overdue.session_id), reason)
+    assert [it.session_id for it in (await audit(redis, ours, other)).wrong] == [other.session_id]
+
+
+async def audit(redis: Redis, *items: Queued) -> Report:
+    """The audit of sessions that have been open for two hours."""
+    made = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
+    rows = [{"id": it.session_id, "status": "queued", "created_at": made, "store_id": it.owner_id} for it in items]
+    report = Report()
+    await check_stuck([(Channel.B2B, row) for row in rows], redis, report)
+    return report
 
 
 async def test_without_a_time_to_live_a_waiting_session_never_ends_while_there_are_messages(

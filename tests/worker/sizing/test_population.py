@@ -10,6 +10,11 @@ from worker.sizing.population import GIRTHS, Person, Population, Sex
 
 POPULATION = Population()
 
+#: Medians of 4 950 civilians: height, weight, age, waist and hip (Oxford Biobank, PMC5965665, table 1).
+OXFORD: tuple[tuple[Sex, float, float, float, float, float], ...] = (
+    ("M", 179, 83.9, 43, 92, 101),
+    ("F", 165, 66.7, 42, 80, 100),
+)
 #: Means of adults: height, weight, age, and the waist that was measured (NHANES 2015-2016, waist at the iliac crest).
 CIVILIANS: tuple[tuple[Sex, float, float, float, float], ...] = (
     ("M", 175.4, 89.8, 47, 102.1),
@@ -59,6 +64,31 @@ def test_mean_civilian_is_met_although_the_lines_were_fitted_on_soldiers(
 
     # The natural waist is 2 to 6 cm less than the one at the iliac crest.
     assert -7 < found.values[GIRTHS.index("waist")] - waist < 0
+
+
+@pytest.mark.parametrize(("sex", "height", "weight", "age", "waist", "hip"), OXFORD)
+def test_median_civilian_is_met_within_two_centimetres(
+    sex: Sex, height: float, weight: float, age: float, waist: float, hip: float
+) -> None:
+    found = dict(zip(GIRTHS, POPULATION.expect(Person(height, weight, sex, age)).values, strict=True))
+
+    assert found["waist"] == pytest.approx(waist, abs=2)
+    assert found["hip"] == pytest.approx(hip, abs=2)
+
+
+@given(people, st.floats(-4, 4))
+def test_stated_sex_counts_alone(person: Person, femininity: float) -> None:
+    stated = Person(person.height_cm, person.weight_kg, "F", person.age)
+
+    assert POPULATION.shares(stated, femininity) == {"F": 1.0}
+
+
+def test_photo_moves_the_odds_that_the_height_gives() -> None:
+    odds = [POPULATION.shares(Person(169), femininity)["F"] for femininity in (-3, -1, 0, 1, 3)]
+
+    assert odds == sorted(odds)
+    assert odds[0] < 0.1
+    assert odds[-1] > 0.9
 
 
 def test_body_far_from_all_that_were_measured_is_less_certain() -> None:

@@ -1,5 +1,6 @@
 """Every reason of the quality gate on pictures made to deserve it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import get_args
 
@@ -23,11 +24,11 @@ from tests.bench.spoiled import (
 from tests.worker.sizing.conftest import picture, truth
 from worker.sizing.answers import Reason
 from worker.sizing.photo import Photo, reduce
-from worker.sizing.pose import Landmarker, Pose
+from worker.sizing.pose import Detector, Landmarker, Pose
 from worker.sizing.posture import extent
 from worker.sizing.quality import check
 from worker.sizing.refusals import PhotoRefused
-from worker.sizing.silhouette import ELBOWS, HIPS, SHOULDERS, WRISTS, middle
+from worker.sizing.silhouette import ANKLES, ELBOWS, HIPS, SHOULDERS, WRISTS, middle
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +38,12 @@ def good(landmarker: Landmarker) -> Good:
 
 
 def reason(image: Image.Image, landmarker: Landmarker) -> str:
+    return verdict(reduce(image), landmarker)
+
+
+def verdict(photo: Photo, detector: Detector) -> str:
     try:
-        check(reduce(image), landmarker)
+        check(photo, detector)
     except PhotoRefused as refusal:
         return refusal.reason
     return "accepted"
@@ -87,25 +92,48 @@ def test_any_shape_of_picture_is_judged(size: tuple[int, int], landmarker: Landm
     assert reason(picture("b000.jpg").resize(size), landmarker) != ""
 
 
-class Folded:
-    """A landmarker that sees the arms of a real person folded in front of the trunk."""
+#: By joint, in body heights to the right and down.
+Offsets = dict[int, tuple[float, float]]
 
-    def __init__(self, pose: Pose) -> None:
+
+class Moved:
+    """A landmarker that sees a real person with some joints elsewhere."""
+
+    def __init__(self, pose: Pose, offsets: Offsets) -> None:
         landmarks = pose.landmarks.copy()
-        middle = landmarks[list(SHOULDERS), :2].mean(axis=0)
-        for joints, down in ((ELBOWS, 90), (WRISTS, 60)):
-            landmarks[list(joints), :2] = middle + np.array([[15, down], [-15, down]])
+        for joint, offset in offsets.items():
+            landmarks[joint, :2] += np.array(offset) * extent(pose)
         self._pose = Pose(landmarks, pose.world, pose.mask)
 
     def detect(self, _: object) -> list[Pose]:
         return [self._pose]
 
 
-def test_folded_arms_are_refused(good: Good) -> None:
-    with pytest.raises(PhotoRefused) as refusal:
-        check(Photo(good.picture, 1), Folded(good.pose))
+def folded(pose: Pose) -> Offsets:
+    """The offsets that bring elbows and wrists in front of the trunk."""
+    chest = pose.landmarks[list(SHOULDERS), :2].mean(axis=0)
+    goals = [
+        (joint, chest + np.array([side * 15, down]))
+        for joints, down in ((ELBOWS, 90), (WRISTS, 60))
+        for joint, side in zip(joints, (1, -1), strict=True)
+    ]
+    moves = {joint: (goal - pose.landmarks[joint, :2]) / extent(pose) for joint, goal in goals}
+    return {joint: (float(move[0]), float(move[1])) for joint, move in moves.items()}
 
-    assert refusal.value.reason == "arms_cover_torso"
+
+@pytest.mark.parametrize(
+    ("expected", "offsets"),
+    [
+        ("arms_cover_torso", folded),
+        ("arms_cover_torso", lambda _: {WRISTS[0]: (0.0, -0.3)}),
+        ("seated_or_bent", lambda _: {ANKLES[0]: (0.0, -0.06)}),
+        ("seated_or_bent", lambda _: {ANKLES[0]: (0.09, 0.0), ANKLES[1]: (-0.09, 0.0)}),
+        ("accepted", lambda _: {ANKLES[0]: (0.02, -0.02), WRISTS[0]: (0.02, -0.02)}),
+    ],
+    ids=["folded arms", "raised hand", "a step or jump", "a stride", "a person who does not stand quite still"],
+)
+def test_pose_is_judged_by_its_joints(expected: str, offsets: Callable[[Pose], Offsets], good: Good) -> None:
+    assert verdict(Photo(good.picture, 1), Moved(good.pose, offsets(good.pose))) == expected
 
 
 @pytest.mark.parametrize("code", get_args(Reason))

@@ -13,6 +13,7 @@ from worker.generation.audit.ledger import Ledger
 from worker.generation.audit.report import Finding, Report
 from worker.generation.audit.stuck import check_stuck
 from worker.generation.channel import Channel
+from worker.generation.region import Region
 
 
 async def audit(
@@ -21,10 +22,12 @@ async def audit(
     *,
     everything: bool = False,
     patience_seconds: float = 0.0,
+    region: Region | None = None,
 ) -> Report:
     """Prove from the database that no credit is lost or doubled; `redis` tells who works on the open sessions.
 
     `everything` proves old sessions and lines again, too. `patience_seconds` is waited for another audit to end.
+    With `region`, Redis speaks of its sessions only: those of other regions are judged by their age.
 
     Raises:
         AuditUnderWay, ServiceUnavailable: the books were not proven.
@@ -35,25 +38,31 @@ async def audit(
         report = Report.read(await ledger.prove(everything=everything, patience_seconds=patience_seconds))
     except (KeyError, TypeError, ValueError) as error:
         raise ServiceUnavailable(f"database answered with an unusable report: {error!r}") from error
-    report.redis_read, stuck = await _stuck(ledger, redis)
+    report.redis_read, stuck = await _stuck(ledger, redis, region)
     if stuck:
         # Sessions move on while we read: a second look.
         await asyncio.sleep(ledgers.PAUSE_SECONDS)
         first = {finding.session_id for finding in stuck}
-        report.redis_read, again = await _stuck(ledger, redis)
+        report.redis_read, again = await _stuck(ledger, redis, region)
         report.wrong += [finding for finding in again if finding.session_id in first]
     report.seconds = time.monotonic() - begun
     return report
 
 
-async def _stuck(ledger: Ledger, redis: Redis | None) -> tuple[bool, list[Finding]]:
+async def _stuck(ledger: Ledger, redis: Redis | None, region: Region | None) -> tuple[bool, list[Finding]]:
     """The sessions that are stuck, and a flag that Redis was asked."""
     look = Report()
+    own: set[str] | None = None
+    if region and redis:
+        try:
+            own = {str(row["id"]) for row in await region.open(["queued", "pending", "processing"])}
+        except ServiceUnavailable:
+            redis = None
     for channel in Channel:
         async for page in ledger.open_sessions(channel):
             sessions = [(channel, row) for row in page]
             try:
-                await check_stuck(sessions, redis, look)
+                await check_stuck(sessions, redis, look, own)
             except (RedisError, OSError):
                 redis = None
                 await check_stuck(sessions, None, look)

@@ -10,6 +10,7 @@ from worker.errors import WorkerError
 from worker.generation import keys, queue_metrics
 from worker.generation.audit.ledger import AuditUnderWay
 from worker.generation.audit.proof import audit
+from worker.generation.region import Region
 from worker.logs import get_logger
 from worker.metrics import counter
 
@@ -22,10 +23,13 @@ _FAILURES = counter("wearon_audit_failures_total", "Regular audits that did not 
 class AuditSchedule:
     """No audits with an interval of 0."""
 
-    def __init__(self, database: AsyncPostgrestClient, redis: Redis, interval_seconds: int) -> None:
+    def __init__(
+        self, database: AsyncPostgrestClient, redis: Redis, interval_seconds: int, region: Region | None = None
+    ) -> None:
         self._database = database
         self._redis = redis
         self._interval_seconds = interval_seconds
+        self._region = region
         self._failed = False
 
     async def run_forever(self) -> None:
@@ -50,7 +54,7 @@ class AuditSchedule:
             self._failed = True
 
     async def _audit(self) -> None:
-        report = await audit(self._database, self._redis)
+        report = await audit(self._database, self._redis, region=self._region)
         await queue_metrics.keep_audit(self._redis, report)
         self._failed = False
         show = log.info if report.right else log.error

@@ -10,6 +10,7 @@ from worker.generation.audit.ledger import Row
 from worker.generation.audit.report import Finding, Report
 from worker.generation.channel import Channel
 from worker.generation.claims import Claims
+from worker.generation.lanes import Lanes, Rules
 from worker.generation.ownership import Ownership
 from worker.generation.waiting import Waiting
 
@@ -23,18 +24,28 @@ _PAGE = 500
 OpenSession = tuple[Channel, Row]
 
 
-async def check_stuck(sessions: list[OpenSession], redis: Redis | None, report: Report) -> None:
-    """Write the stuck ones into the report. Without Redis only their age can tell; raises RedisError, OSError."""
+async def check_stuck(
+    sessions: list[OpenSession], redis: Redis | None, report: Report, own: set[str] | None = None
+) -> None:
+    """Write the stuck ones into the report; raises RedisError, OSError.
+
+    Without Redis, and of sessions that are not `own` (None: all are), only the age can tell.
+    """
     report.redis_read = redis is not None
     now = datetime.now(UTC)
     old = [(channel, row, _age(row, now)) for channel, row in sessions]
     # A session that does not say when it was made may have been open for ever.
     suspects = [row for _, row, age in old if age is None or age > UNACCOUNTED_SECONDS]
+    suspects = [row for row in suspects if own is None or row["id"] in own]
     unaccounted = await _unaccounted(suspects, redis) if redis and suspects else set()
+    bulk = await Lanes(redis, Rules()).bulk([UUID(row["id"]) for row in suspects]) if redis else set()
     for channel, row, age in old:
+        if UUID(row["id"]) in bulk:
+            continue  # it waits for all others, and ends at its own time to live
         if row["id"] in unaccounted or (age or 0) > OPEN_SECONDS:
             since = "without a usable created_at" if age is None else f"for {age / 60:.0f} min"
-            who = "nobody works on it" if row["id"] in unaccounted else "it is still accounted for" if redis else ""
+            known = redis and (own is None or row["id"] in own)
+            who = "nobody works on it" if row["id"] in unaccounted else "it is still accounted for" if known else ""
             detail = ", ".join(filter(None, [f"{row['status']} {since}", who]))
             owner = row[channel.owner_column]
             # One credit, whatever the row says: users may write it.

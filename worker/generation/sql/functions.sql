@@ -330,6 +330,20 @@ create table if not exists wearon.session_events (
     primary key (session_id, channel, kind)
 );
 create index if not exists session_events_told_at on wearon.session_events using brin (told_at);
+-- Of an end whose picture was asked for: the prompt's version and the result, for `wearon-worker prompts compare`.
+-- Decision: docs/decisions/0029-prompt-versions.md.
+alter table wearon.session_events
+    add column if not exists prompt_version text,
+    add column if not exists result text,   -- completed, moderation_blocked, failed
+    add column if not exists store_id uuid,
+    add column if not exists processing_time_ms numeric,
+    add column if not exists cost_usd numeric;
+
+-- The number in a fact; null for anything else, and without a prompt's version.
+create or replace function public.wearon_event_number(p_version text, p_fact jsonb)
+returns numeric language sql immutable set search_path = public, pg_temp as $$
+    select case when p_version is not null and jsonb_typeof(p_fact) = 'number' then p_fact::numeric end
+$$;
 
 -- Tells an event unless it was told before. -> {"callbacks": true} when a callback waits for its deliverer,
 -- {"events_error": "table: SQLSTATE"} when the boards' table did not take the event, which holds up nothing.
@@ -342,9 +356,15 @@ declare
     facts jsonb := jsonb_strip_nulls(jsonb_build_object('request_id', p_session ->> 'request_id') || p_facts
         || jsonb_build_object('session_id', p_session ->> 'id'));
     refused text;
+    -- A model is named once the picture was asked for: until then no prompt was sent.
+    version text := case when p_type <> 'credit_refunded' and facts ? 'model' then left(facts ->> 'prompt_version', 100) end;
 begin
-    insert into wearon.session_events (session_id, channel, kind)
-    values ((p_session ->> 'id')::uuid, p_channel, case p_type when 'credit_refunded' then 'refunded' else 'ended' end)
+    insert into wearon.session_events
+        (session_id, channel, kind, prompt_version, result, store_id, processing_time_ms, cost_usd)
+    values ((p_session ->> 'id')::uuid, p_channel, case p_type when 'credit_refunded' then 'refunded' else 'ended' end,
+        version, case when version is not null then replace(p_type, 'generation_', '') end,
+        case when version is not null then (p_session ->> 'store_id')::uuid end,
+        wearon_event_number(version, facts -> 'processing_time_ms'), wearon_event_number(version, facts -> 'cost_usd'))
     on conflict do nothing returning id into event;
     if event is null then
         return '{}';
@@ -386,6 +406,39 @@ begin
     for key share;
     return found;
 end $$;
+
+-- USD spent on the sessions that ended in a period, by payer: b2c for all users, else the store's id. Of the worker's own
+-- records: users may write into their sessions' rows.
+create or replace function public.wearon_spend(p_from timestamptz, p_until timestamptz)
+returns jsonb language sql stable set search_path = public, pg_temp as $$
+    select coalesce(jsonb_object_agg(payer, usd), '{}') from (
+        select coalesce(store_id::text, 'b2c') as payer, sum(cost_usd) as usd from wearon.session_events
+        where told_at >= p_from and told_at < p_until and cost_usd is not null
+        group by 1
+    ) spent
+$$;
+
+-- Results of each prompt version since a moment, of one store or of all sessions; the 50 versions with most sessions.
+-- "seconds" and "cost_usd" are of completed sessions: their number, mean and variance.
+create or replace function public.wearon_prompt_results(p_since timestamptz, p_store_id uuid default null)
+returns jsonb language sql stable set search_path = public, pg_temp as $$
+    select jsonb_build_object('versions', coalesce(jsonb_agg(jsonb_build_object(
+        'version', prompt_version, 'ended', ended, 'completed', completed, 'blocked', blocked,
+        'seconds', jsonb_build_array(timed, seconds, seconds_variance),
+        'cost_usd', jsonb_build_array(priced, cost, cost_variance)) order by ended desc, prompt_version), '[]'))
+    from (
+        -- In double precision, which is several times as fast as numeric and exact enough.
+        select prompt_version, count(*) as ended, count(*) filter (where result = 'completed') as completed,
+            count(*) filter (where result = 'moderation_blocked') as blocked,
+            count(spent) as timed, avg(spent) as seconds, var_samp(spent) as seconds_variance,
+            count(price) as priced, avg(price) as cost, var_samp(price) as cost_variance
+        from wearon.session_events, lateral (select
+            case result when 'completed' then processing_time_ms::double precision / 1000 end as spent,
+            case result when 'completed' then cost_usd::double precision end as price) of_pictures
+        where told_at >= p_since and prompt_version is not null and (p_store_id is null or store_id = p_store_id)
+        group by prompt_version order by count(*) desc, prompt_version limit 50
+    ) version
+$$;
 
 -- Tells that a session has failed, and a store's refund.
 create or replace function public.wearon_event_failed(
@@ -1456,12 +1509,13 @@ $$;
 -- Which of these functions are installed, with their signatures, and the version of this file: the start check.
 create or replace function public.wearon_worker_functions()
 returns jsonb language sql stable set search_path = public, pg_temp as $$
-    select jsonb_build_object('version', 4, 'functions', coalesce(jsonb_object_agg(
+    select jsonb_build_object('version', 5, 'functions', coalesce(jsonb_object_agg(
         p.proname, pg_get_function_identity_arguments(p.oid)), '{}'))
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
     where n.nspname = 'public' and p.proname in ('start_generation', 'requeue_generation', 'complete_generation',
         'fail_generation', 'refund_credits', 'refund_store_credits', 'refund_store_shopper_credits',
-        'wearon_audit_step', 'wearon_audit_report', 'wearon_examine', 'wearon_webhook_claim')
+        'wearon_audit_step', 'wearon_audit_report', 'wearon_examine', 'wearon_webhook_claim',
+        'wearon_region_start')
 $$;
 
 -- service_role alone may call them; functions are executable by everybody unless that is taken away.
@@ -1475,9 +1529,9 @@ begin
         where n.nspname = 'public' and p.proname in ('wearon_lock_session', 'start_generation', 'requeue_generation',
             'complete_generation', 'fail_generation', 'wearon_user_ledger', 'wearon_store_ledger', 'wearon_ledger',
             'wearon_end_session', 'wearon_release_deduction', 'wearon_refund', 'wearon_worker_functions',
-            'wearon_examine') or p.pronamespace = n.oid and n.nspname = 'public' and (
+            'wearon_examine', 'wearon_spend') or p.pronamespace = n.oid and n.nspname = 'public' and (
                 p.proname like 'wearon\_audit\_%' or p.proname like 'wearon\_event\_%'
-                or p.proname like 'wearon\_webhook\_%')
+                or p.proname like 'wearon\_webhook\_%' or p.proname like 'wearon\_prompt\_%')
     loop
         execute format('revoke all on function %s from public', name);
         for role in select rolname from pg_roles where rolname in ('anon', 'authenticated') loop
@@ -1697,6 +1751,158 @@ begin
     end loop;
     if exists (select from pg_roles where rolname = 'service_role') then
         grant all on table wearon.data_life, wearon.data_life_open to service_role;
+    end if;
+end $$;
+
+-- Regions ------------------------------------------------------------------------------------------------------------
+--
+-- Several regions, each with its own Redis, serve one database. A session belongs to the region that has started it; no
+-- other region ends it. Decision: docs/decisions/0031-regions.md. Without REGION the worker calls none of these.
+
+-- A region is its Redis (`id` is kept there); the name is for people. "empty_at": a moment at which its Redis had no
+-- message. "expires_seconds": it uses no message of a session that is older; null: messages do not expire there.
+create table if not exists wearon.regions (
+    id uuid primary key,
+    name text not null,
+    seen_at timestamptz not null default now(),
+    empty_at timestamptz,
+    expires_seconds int
+);
+create table if not exists wearon.session_regions (
+    channel text not null,
+    session_id uuid not null,
+    region uuid not null,
+    since timestamptz not null default now(),
+    primary key (channel, session_id)
+);
+create index if not exists session_regions_region on wearon.session_regions (region);
+create index if not exists session_regions_since on wearon.session_regions using brin (since);
+
+-- Notes that a region lives. -> "twins": other regions of that name that live, too.
+create or replace function public.wearon_region_report(
+    p_region uuid, p_name text, p_empty boolean, p_expires_seconds int
+) returns jsonb language plpgsql set search_path = public, pg_temp as $$
+begin
+    insert into wearon.regions (id, name, empty_at, expires_seconds)
+    values (p_region, p_name, case when p_empty then now() end, p_expires_seconds)
+    on conflict (id) do update set name = excluded.name, seen_at = now(), expires_seconds = excluded.expires_seconds,
+        empty_at = coalesce(excluded.empty_at, regions.empty_at);
+    -- A session is settled within hours. One that is still open after this time counts as nobody's.
+    delete from wearon.session_regions where (channel, session_id) in (
+        select channel, session_id from wearon.session_regions where since < now() - interval '8 days' limit 500);
+    return jsonb_build_object('twins', (select count(*) from wearon.regions
+        where name = p_name and id <> p_region and seen_at > now() - interval '2 minutes'));
+end $$;
+
+-- start_generation by a region, whose session it is from then on.
+create or replace function public.wearon_region_start(
+    p_channel text, p_session_id uuid, p_owner_id uuid, p_region uuid
+) returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    answer jsonb := start_generation(p_channel, p_session_id, p_owner_id);
+begin
+    if (answer ->> 'changed')::boolean then
+        insert into wearon.session_regions (channel, session_id, region) values (p_channel, p_session_id, p_region)
+        on conflict (channel, session_id) do update set region = excluded.region, since = now();
+    end if;
+    return answer;
+end $$;
+
+-- Open sessions that a region may end: its own and, with `p_orphans`, those that no region has started. The message of
+-- such a one may wait anywhere. It is nobody's once every region has said, at least `p_grace_seconds` after the session
+-- was made, that it has no message, or that it would not use the message any more. A region that is silent says
+-- nothing. `p_older_seconds`: of an own session, by this server's clock.
+create or replace function public.wearon_region_open(
+    p_region uuid, p_statuses text[], p_orphans boolean, p_grace_seconds double precision,
+    p_older_seconds double precision default null, p_limit int default null
+) returns jsonb language plpgsql stable set search_path = public, pg_temp as $$
+declare
+    of_channel text;
+    page jsonb;
+    found jsonb := '[]';
+begin
+    foreach of_channel in array array['b2b', 'b2c'] loop
+        execute format($sql$
+            select coalesce(jsonb_agg(row), '[]') from (
+                select $1 as channel, s.id, s.status, s.created_at from wearon.session_regions o
+                join %1$I s on s.id = o.session_id
+                where o.channel = $1 and o.region = $2 and s.status = any($3)
+                    and ($6 is null or s.created_at < now() - $6 * interval '1 second')
+                union all
+                select $1, s.id, s.status, s.created_at from %1$I s
+                where $4 and s.status = any($3)
+                    and s.created_at < now() - greatest($5, coalesce($6, 0)) * interval '1 second'
+                    and not exists (select from wearon.session_regions o where o.channel = $1 and o.session_id = s.id)
+                    and not exists (select from wearon.regions r where
+                        coalesce(r.empty_at < s.created_at + $5 * interval '1 second', true)
+                        and coalesce(r.seen_at < s.created_at + r.expires_seconds * interval '1 second', true))
+                limit $7
+            ) row $sql$, case of_channel when 'b2c' then 'generation_sessions' else 'store_generation_sessions' end)
+        into page using of_channel, p_region, p_statuses, p_orphans, p_grace_seconds, p_older_seconds, p_limit;
+        found := found || page;
+    end loop;
+    return jsonb_build_object('sessions', found);
+end $$;
+
+-- Gives sessions whose messages were moved to the region that has the messages now.
+create or replace function public.wearon_region_take(p_channels text[], p_sessions uuid[], p_region uuid)
+returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    taken int;
+begin
+    update wearon.session_regions o set region = p_region, since = now()
+    from unnest(p_channels, p_sessions) as moved (channel, id)
+    where o.channel = moved.channel and o.session_id = moved.id and o.region <> p_region;
+    get diagnostics taken = row_count;
+    return jsonb_build_object('taken', taken);
+end $$;
+
+-- Gives all sessions of a region that is gone for good to another one, which ends them. A region that lives keeps its.
+create or replace function public.wearon_region_adopt(p_from uuid, p_region uuid)
+returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    adopted int;
+begin
+    delete from wearon.regions where id = p_from and id <> p_region and seen_at < now() - interval '2 minutes';
+    if not found then
+        return jsonb_build_object('adopted', null);
+    end if;
+    update wearon.session_regions set region = p_region, since = now() where region = p_from;
+    get diagnostics adopted = row_count;
+    return jsonb_build_object('adopted', adopted);
+end $$;
+
+-- All regions, the silent ones first.
+create or replace function public.wearon_region_list()
+returns jsonb language sql stable set search_path = public, pg_temp as $$
+    select jsonb_build_object('regions', coalesce(jsonb_agg(jsonb_build_object('id', r.id, 'name', r.name,
+        'silent_seconds', extract(epoch from now() - r.seen_at),
+        'open', (select count(*) from wearon.session_regions o where o.region = r.id and (
+            exists (select from generation_sessions s where o.channel = 'b2c' and s.id = o.session_id
+                and s.status not in ('completed', 'failed'))
+            or exists (select from store_generation_sessions s where o.channel = 'b2b' and s.id = o.session_id
+                and s.status not in ('completed', 'failed'))))) order by r.seen_at), '[]'))
+    from wearon.regions r
+$$;
+
+do $$
+declare
+    name text;
+    role text;
+begin
+    for name in select oid::regprocedure::text from pg_proc
+        where pronamespace = 'public'::regnamespace and proname like 'wearon\_region\_%'
+    loop
+        execute format('revoke all on function %s from public', name);
+        for role in select rolname from pg_roles where rolname in ('anon', 'authenticated') loop
+            execute format('revoke all on function %s from %I', name, role);
+        end loop;
+        if exists (select from pg_roles where rolname = 'service_role') then
+            execute format('grant execute on function %s to service_role', name);
+        end if;
+    end loop;
+    if exists (select from pg_roles where rolname = 'service_role') then
+        grant all on table wearon.regions, wearon.session_regions to service_role;
     end if;
 end $$;
 

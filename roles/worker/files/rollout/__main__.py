@@ -20,7 +20,7 @@ STEPS: tuple[Any, ...] = (
     *(colour.write_secrets, colour.start, colour.abandon),
     *(gate.gate, gate.watch, gate.settle, gate.check),
     status.status,
-    *(route.serving, route.route, drain.drain, drain.end),
+    *(route.serving, route.route, route.leave, drain.drain, drain.end),
 )
 
 if __name__ == "__main__":

@@ -22,19 +22,19 @@ def write_secrets(job: host.Job) -> dict[str, bool]:
 
 
 def start(job: host.Job) -> None:
-    """Start the new colour, held back from the queue, and wait until it is healthy."""
+    """Start the replicas of the new colour, held back from the queue, and wait until all are healthy."""
     new = job["plan"]["new"]
-    service = {**job["services"][f"worker-{new}"], "image": job["plan"]["reference"]}
     with host.alone(Path(job["folder"], "worker")):
         host.write(host.place(job, new) / "hold", "")
-        plan.write_recipes(job, {**job["plan"]["recipes"], f"worker-{new}": service})
+        plan.write_recipes(job, plan.new_recipes(job))
         project = ("-p", job["project"], "-f", f"{job['folder']}/docker-compose.prod.yml")
-        flags = ("--detach", "--no-deps", "--pull", "never", f"worker-{new}")
+        flags = ("--detach", "--no-deps", "--pull", "never", *(f"worker-{one}" for one in host.wanted(job, new)))
         up = host.run("docker", "compose", *project, "up", *flags, seconds=300)
     if up.returncode:
         host.refuse(f"the engine could not start it: {up.stderr}")
-    if fault := gate.fault_within(host.container(job, new), job["start_seconds"] + 10):
-        host.refuse(f"it did not become healthy: {fault}")
+    for one in host.wanted(job, new):
+        if fault := gate.fault_within(host.container(job, one), job["start_seconds"] + 10):
+            host.refuse(f"it did not become healthy: {gate.named(one, fault)}")
 
 
 def abandon(job: host.Job) -> dict[str, str]:
@@ -53,11 +53,13 @@ def _keep_log(job: host.Job) -> str:
     """Return the path of the log, nothing if the disk is full."""
     name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(time.time()))}-{job['host']}.log"
     path = Path(job["folder"], "worker/failures", name)
-    log = host.run("docker", "logs", "--timestamps", "--tail", "5000", host.container(job, job["plan"]["new"]))
+    names = [host.container(job, one) for one in host.wanted(job, job["plan"]["new"])]
+    logs = [host.run("docker", "logs", "--timestamps", "--tail", "5000", one) for one in names]
+    lines = "".join(one.stdout + one.stderr for one in logs)
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         path.touch(0o600)
-        path.write_text(f"{job['plan']['reference']} on {job['host']}: {job['failure']}\n{log.stdout}{log.stderr}")
+        path.write_text(f"{job['plan']['reference']} on {job['host']}: {job['failure']}\n{lines}")
         for old in sorted(path.parent.glob("*.log"))[:-KEPT_LOGS]:
             old.unlink()
     except OSError:

@@ -23,16 +23,14 @@ _REQUEUED = "the workers that run requeue or refund what it still held"
 
 def drain(job: host.Job) -> dict[str, Any]:
     """Begin the drain, wait ten seconds at most, remove an ended colour. Return if it runs on, and a report."""
-    begin(job)
-    name, note, turn = host.container(job, job["colour"]), _note(job), time.monotonic() + _TURN_SECONDS
-    while _running(name):
+    jobs, turn = [{**job, "colour": one} for one in _present(job)], time.monotonic() + _TURN_SECONDS
+    for one in jobs:
+        begin(one)
+    while running := [one for one in jobs if _outlasts(one)]:
         if time.monotonic() > turn:
-            return {"running": True, "sentence": _progress(job, note)}
-        if time.time() > note["began"] + note["limit"] + 4 * _LATE_SECONDS:
-            host.run("docker", "rm", "--force", name)
-            break
+            return {"running": True, "sentence": "; ".join(map(_progress, running))}
         time.sleep(1)
-    return {"running": False, "sentence": _remove(job, name, note)}
+    return {"running": False, "sentence": _remove(job, jobs)}
 
 
 def begin(job: host.Job) -> None:
@@ -77,15 +75,36 @@ def _tell(name: str, told: bool) -> bool:
     return told or host.run("docker", "kill", "--signal", "SIGTERM", name).returncode in (0, 124)
 
 
-def _remove(job: host.Job, name: str, note: dict[str, Any]) -> str:
+def _present(job: host.Job) -> list[str]:
+    """Return the replicas of the colour that the engine has, at least the first one."""
+    names = {host.container(job, one): one for one in host.replicas(job, job["colour"])}
+    found = [names[one["Name"].removeprefix("/")] for one in host.inspect(*names)]
+    return found or [job["colour"]]
+
+
+def _outlasts(job: host.Job) -> bool:
+    """Return True while a replica runs. Remove by force a replica that hangs."""
+    name, note = host.container(job, job["colour"]), _note(job)
+    if not _running(name):
+        return False
+    if time.time() <= note["began"] + note["limit"] + 4 * _LATE_SECONDS:
+        return True
+    host.run("docker", "rm", "--force", name)
+    return False
+
+
+def _remove(job: host.Job, jobs: list[host.Job]) -> str:
     """Remove what is left of the colour. Return what became of its generations."""
-    report = _report(job["colour"], name, note.get("began"))
+    names = [host.container(one, one["colour"]) for one in jobs]
+    reports = [_report(one["colour"], name, _note(one).get("began")) for one, name in zip(jobs, names, strict=True)]
     for file in host.leftovers(job, job["colour"]):
         file.unlink()
-    host.run("docker", "rm", "--force", name)
-    if _state(name):
-        report += f". The engine cannot remove {name}: the next rollout tries again; the serving colour is not affected"
-    return report
+    for name in names:
+        host.run("docker", "rm", "--force", name)
+        if _state(name):
+            stays = f"The engine cannot remove {name}: the next rollout tries again"
+            reports.append(f"{stays}; the serving colour is not affected")
+    return "; ".join(reports)
 
 
 def _report(colour: str, name: str, began: float | None) -> str:
@@ -103,7 +122,8 @@ def _report(colour: str, name: str, began: float | None) -> str:
     return f"{colour} {how} {taken}; since the drain began {', '.join(parts)}{rest}"
 
 
-def _progress(job: host.Job, note: dict[str, Any]) -> str:
+def _progress(job: host.Job) -> str:
+    note = _note(job)
     active = _health(job).get("parts", {}).get("celery", {}).get("active", "its")
     seconds, limit = round(time.time() - note["began"]), round(note["limit"])
     late = "" if seconds <= limit else "; it hangs and is being killed"
@@ -122,7 +142,8 @@ def _limit(job: host.Job, state: dict[str, Any]) -> float:
 
 
 def _note_file(job: host.Job) -> Path:
-    return host.place(job, job["colour"]) / "drain.json"
+    number = job["colour"].partition("-")[2]
+    return host.place(job, job["colour"]) / (f"drain-{number}.json" if number else "drain.json")
 
 
 def _note(job: host.Job) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The judgements on a colour: before it serves, after the switch, and after a play that was killed."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import host
 
@@ -11,15 +12,19 @@ _FORMAT = "{{.State.Status}} {{.State.Health.Status}} {{.State.StartedAt}}/{{.Re
 
 def gate(job: host.Job) -> None:
     """Ask the new colour directly, past nginx, before any customer sees it. Refuse it with its fault."""
-    new, photo = job["plan"]["new"], job["photo"]
-    url = host.url(job, new)
+    for one in host.wanted(job, job["plan"]["new"]):
+        _gate(job, one)
+
+
+def _gate(job: host.Job, replica: str) -> None:
+    url, photo = host.url(job, replica), job["photo"]
     seen = []
     for look in range(_LOOKS):
         time.sleep(1 if look else 0)
         seen.append(host.ask(f"{url}/ready")[0])
     if seen != [200] * _LOOKS:
         host.refuse(f"it was not ready three times in a row: {' '.join(map(str, seen))}")
-    _check_doctor(host.container(job, new))
+    _check_doctor(host.container(job, replica))
     status, text = host.ask(f"{url}/health")
     health = host.fields(text)
     if status != 200 or not (health.get("model_loaded") and health.get("redis_connected")):
@@ -53,10 +58,11 @@ def settle(job: host.Job) -> dict[str, str]:
 def check(job: host.Job) -> None:
     """Refuse the colour that serves if it is not healthy within a minute."""
     serving = job["plan"]["serving"]
-    name = host.container(job, serving)
-    if fault := fault_within(name, 60):
-        doctor = f"docker exec {name} python3 -m worker doctor"
-        host.refuse(f"{serving} serves on {job['host']} what is wanted, but {fault}. Ask its doctor: {doctor}")
+    for one in host.wanted(job, serving):
+        name = host.container(job, one)
+        if fault := fault_within(name, 60):
+            doctor = f"docker exec {name} python3 -m worker doctor"
+            host.refuse(f"{one} serves on {job['host']} what is wanted, but {fault}. Ask its doctor: {doctor}")
 
 
 def fault_within(name: str, seconds: float, ready: str = "") -> str:
@@ -80,7 +86,20 @@ def fault_within(name: str, seconds: float, ready: str = "") -> str:
 
 
 def _watch(job: host.Job, colour: str) -> str:
-    return fault_within(host.container(job, colour), job["watch_seconds"], f"{host.url(job, colour)}/ready")
+    """Watch all replicas at the same time, because each watch lasts `watch_seconds`."""
+    names = host.wanted(job, colour)
+
+    def look(one: str) -> str:
+        return fault_within(host.container(job, one), job["watch_seconds"], f"{host.url(job, one)}/ready")
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        faults = zip(names, pool.map(look, names), strict=True)
+        return next((named(one, fault) for one, fault in faults if fault), "")
+
+
+def named(replica: str, fault: str) -> str:
+    """Return the fault with the name of a replica that is not the only one or the first."""
+    return f"{replica}: {fault}" if "-" in replica else fault
 
 
 def _look(name: str) -> list[str]:

@@ -105,17 +105,27 @@ def alone(folder: str | Path) -> Iterator[None]:
         os.close(handle)
 
 
-def container(job: Job, colour: str) -> str:
-    return f"{job['project']}-worker-{colour}-1"
+def replicas(job: Job, colour: str) -> list[str]:
+    """Return the names that the replicas of a colour may have: blue, blue-2, ..."""
+    return [name for name in job["colours"] if name.partition("-")[0] == colour]
 
 
-def url(job: Job, colour: str) -> str:
-    return f"http://{job['colours'][colour]['address']}:8000"
+def wanted(job: Job, colour: str) -> list[str]:
+    """Return the replicas of a colour that the inventory wants."""
+    return [name for name in replicas(job, colour) if f"worker-{name}" in job["services"]]
 
 
-def place(job: Job, colour: str) -> Path:
-    """Return the folder of a colour, which its container sees as /run/rollout."""
-    return Path(job["folder"], "worker", colour)
+def container(job: Job, replica: str) -> str:
+    return f"{job['project']}-worker-{replica}-1"
+
+
+def url(job: Job, replica: str) -> str:
+    return f"http://{job['colours'][replica]['address']}:8000"
+
+
+def place(job: Job, replica: str) -> Path:
+    """Return the folder of a colour, which each of its containers sees as /run/rollout."""
+    return Path(job["folder"], "worker", replica.partition("-")[0])
 
 
 def leftovers(job: Job, colour: str) -> list[Path]:

@@ -1,5 +1,6 @@
 """The colours that nginx sends the requests of a host to. This step runs on the server."""
 
+import re
 import time
 from pathlib import Path
 
@@ -16,12 +17,19 @@ def route(job: host.Job) -> int:
     if job["quiet"] == "before":
         _wait_until_quiet(job["project"])
     host.write(job["path"], job["upstream"])
-    reload = host.run(f"{job['folder']}/bin/activate-nginx", "--reload", seconds=120)
-    if reload.returncode:
-        host.refuse(f"nginx refused to follow: {reload.stderr or reload.stdout}")
+    _reload(job)
     if job["quiet"] == "after":
         _wait_until_quiet(job["project"])
     return int(time.time())
+
+
+def leave(job: host.Job) -> dict[str, bool]:
+    """Mark the colours of a host that leaves: they get no requests. Return if the record was another one."""
+    record = host.read(job["path"])
+    changed = host.write(job["path"], re.sub(r"(?m)^(server [^\s;]+)[^;]*;", r"\1 down;", record)) if record else False
+    if record:
+        _reload(job)
+    return {"changed": changed}
 
 
 def serving(job: host.Job) -> str:
@@ -48,6 +56,12 @@ def _record(job: host.Job, name: str, found: dict[str, str]) -> str:
     own = [text for text in found.values() if any(f"server {one}:" in text for one in addresses if one)]
     recorded = found.get(name, "")
     return recorded if recorded in own or not own else own[0]
+
+
+def _reload(job: host.Job) -> None:
+    reload = host.run(f"{job['folder']}/bin/activate-nginx", "--reload", seconds=120)
+    if reload.returncode:
+        host.refuse(f"nginx refused to follow: {reload.stderr or reload.stdout}")
 
 
 def _wait_until_quiet(project: str) -> None:

@@ -1,4 +1,4 @@
-"""The state of the service on one screen, from Prometheus, the records of nginx and the deploy log, on the server."""
+"""The state of the service on one screen, from Prometheus, the records of the host and its deploy log."""
 
 import re
 import urllib.parse
@@ -40,7 +40,7 @@ _ROWS = {
 
 def status(job: host.Job) -> list[str]:
     """Return the lines of the screen."""
-    return [_line(name, text) for name, text in [*_served(job), *_measured(job), *_deployed(job)]]
+    return [_line(name, text) for name, text in [*_served(job), *_measured(job), *_pinned(job), *_deployed(job)]]
 
 
 def _line(name: str, text: str) -> str:
@@ -49,7 +49,10 @@ def _line(name: str, text: str) -> str:
 
 def _served(job: host.Job) -> list[tuple[str, str]]:
     records = {path.stem: path.read_text() for path in sorted(Path(job["path"]).parent.glob("*.conf"))}
-    colours = [f"{name}: {' before '.join(re.findall('# *(.*)$', text, re.M))}" for name, text in records.items()]
+    colours = [
+        f"{name}: {' before '.join(dict.fromkeys(re.findall('# *(.*)$', text, re.M)))}"
+        for name, text in records.items()
+    ]
     return [("serving", ", ".join(colours) or "no colour")]
 
 
@@ -71,6 +74,14 @@ def _asked(address: str, query: str, words: str, absent: str) -> str:
     series: list[dict[str, Any]] = host.fields(text)["data"]["result"]
     said = [words.format_map({**one["metric"], "value": f"{float(one['value'][1]):.0f}"}) for one in series]
     return ", ".join(sorted(said)) or absent
+
+
+def _pinned(job: host.Job) -> list[tuple[str, str]]:
+    """Return the images of the services with their digests (roles/compose), and the safeguards that are not set."""
+    records = [host.fields(path.read_text()) for path in sorted(Path(job["pins"]).glob("*.yml"))]
+    images = {one["image"] for record in records for one in record["services"].values()}
+    shown = [re.sub(r"(@sha256:[0-9a-f]{12})[0-9a-f]*$", r"\1", image) for image in sorted(images)]
+    return [("images", ", ".join(shown) or "not pinned"), ("not set", "; ".join(job["gaps"]) or "nothing")]
 
 
 def _deployed(job: host.Job) -> list[tuple[str, str]]:

@@ -33,6 +33,11 @@ def test_every_container_is_healthy_and_confined(containers: list[dict[str, Any]
         assert host["LogConfig"]["Config"]["max-size"] == "10m"
 
 
+def test_images_are_named_by_digest(containers: list[dict[str, Any]]) -> None:
+    images = {one["Name"]: one["Config"]["Image"] for one in containers}
+    assert {name: image for name, image in images.items() if "@sha256:" not in image} == {}
+
+
 def test_processes_hold_no_capability(server: Host, containers: list[dict[str, Any]]) -> None:
     for one in containers:
         status = server.file(f"/proc/{one['State']['Pid']}/status").content_string

@@ -22,6 +22,8 @@ from worker.generation.data_life.schedule import DataLifeSchedule
 from worker.generation.data_life.tools import Tools
 from worker.generation.limiter import Limiter
 from worker.generation.queue_metrics import Shared
+from worker.generation.spend import Limits
+from worker.generation.spend_view import SpendView
 from worker.metrics import REGISTRY
 
 HOUR = 3600.0
@@ -44,7 +46,7 @@ async def checked(check: Callable[[], None]) -> None:
 
 
 async def gauges(redis: Redis) -> dict[str, float]:
-    metrics = await Shared(redis, Claims(redis, "a", 30), Limiter(redis, 300)).read()
+    metrics = await Shared(redis, Claims(redis, "a", 30), Limiter(redis, 300), SpendView(redis, Limits({}))).read()
     return {sample.name: sample.value for metric in metrics for sample in metric.samples}
 
 

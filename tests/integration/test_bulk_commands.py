@@ -1,0 +1,234 @@
+"""`wearon-worker bulk`: a credit, a session and a message for each row, once, whenever the command dies."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import QUICK
+from tests.integration.worker_process import WorkerProcess, wait_for
+from tests.sandbox import Sandbox
+from tests.sandbox.producer import QUEUE
+from worker.cli.main import main
+
+
+def start(world: Sandbox, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "worker", *arguments]
+    pipes: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(command, env={**os.environ, **world.env()}, text=True, stdin=subprocess.DEVNULL, **pipes)
+
+
+def run(world: Sandbox, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process, which costs a fifth of a process of its own."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        for name, value in world.env().items():
+            patch.setenv(name, value)
+        try:
+            code = main(list(arguments))
+        except SystemExit as end:
+            code = end.code
+    return subprocess.CompletedProcess(arguments, int(code or 0), out.getvalue(), err.getvalue())
+
+
+def manifest(world: Sandbox, folder: Path, rows: int) -> str:
+    path = folder / "catalogue.csv"
+    urls = f"{world.photos_url}/person.jpg,{world.photos_url}/garment.jpg"
+    path.write_text("person,garment,reference\n" + "".join(f"{urls},sku-{number}\n" for number in range(1, rows + 1)))
+    return str(path)
+
+
+def submit(world: Sandbox, path: str, store: str, *more: str) -> subprocess.CompletedProcess[str]:
+    return run(world, "bulk", "submit", path, "--store", store, "--yes", *more)
+
+
+def messages(world: Sandbox) -> list[dict[str, Any]]:
+    return [json.loads(item) for item in reversed(world.redis.lrange(QUEUE, 0, -1))]
+
+
+def spent(world: Sandbox, store: str) -> Counter[str]:
+    return Counter(line["type"] for line in world.ledger(store) if line["type"] != "purchase")
+
+
+def rows_of(world: Sandbox, store: str) -> list[str]:
+    query = "select status from store_generation_sessions where store_id = $1"
+    return [row["status"] for row in world.database.fetch(query, store)]
+
+
+def assert_queued_once(world: Sandbox, store: str, rows: int) -> None:
+    queued = messages(world)
+    assert [it["request_id"].rsplit("_", 1)[1] for it in queued] == [str(number) for number in range(1, rows + 1)]
+    assert len({it["session_id"] for it in queued}) == rows
+    assert {(it["priority"], it["store_id"]) for it in queued} == {("bulk", store)}
+    assert rows_of(world, store) == ["queued"] * rows
+    assert spent(world, store) == {"deduction": rows}
+    assert world.balance(store) == 100 - rows
+
+
+def audit(world: Sandbox) -> None:
+    done = run(world, "audit", "--full")
+    assert done.returncode == 0, done.stdout
+
+
+#: Kill when this many of the thing are there, with this fault: a step of the command.
+STEPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "the manifest is known": ("known", {"kind": "slow", "on": "table/store_generation_sessions", "delay": 2}),
+    "credits are taken": ("credits", {"kind": "slow", "on": "rpc/deduct_store_credits", "delay": 0.3}),
+    "an answer about a credit is lost": ("credits", {"kind": "drop_after", "on": "rpc/deduct_store_credits"}),
+    "sessions are there": ("sessions", {"kind": "slow", "on": "rpc/deduct_store_credits", "delay": 0.3}),
+    "all sessions are there and no message": ("paused", {"kind": "slow", "on": "none"}),
+    "messages are queued": ("messages", {"kind": "slow", "on": "none"}),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_command_that_is_killed_goes_on_where_it_stopped(sandbox: Sandbox, tmp_path: Path, step: str) -> None:
+    store, rows = sandbox.producer.store(100), 20
+    path, (what, fault) = manifest(sandbox, tmp_path, rows), STEPS[step]
+    sandbox.gateway.fault(**fault)
+    process = start(sandbox, "bulk", "submit", path, "--store", store, "--yes")
+    try:
+        _wait_until(sandbox, store, what, rows)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=30)
+    sandbox.redis.execute_command("CLIENT", "UNPAUSE")
+    sandbox.gateway.clear()
+    assert submit(sandbox, path, store).returncode == 0
+    assert submit(sandbox, path, store).stdout.endswith(f"0 queued, {rows} were queued before (of {rows})\n")
+    assert_queued_once(sandbox, store, rows)
+    audit(sandbox)
+
+
+def _wait_until(world: Sandbox, store: str, what: str, rows: int) -> None:
+    if what == "paused":
+        wait_for(lambda: spent(world, store), 60, "no credit was taken")
+        world.redis.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
+    conditions: dict[str, Callable[[], Any]] = {
+        "known": lambda: world.redis.keys("wearon:bulk:*"),
+        "credits": lambda: spent(world, store),
+        "sessions": lambda: rows_of(world, store),
+        "paused": lambda: len(rows_of(world, store)) == rows,
+        "messages": lambda: world.redis.llen(QUEUE),
+    }
+    wait_for(conditions[what], 60, f"not reached: {what}")
+
+
+def test_two_commands_at_once_queue_each_row_once(sandbox: Sandbox, tmp_path: Path) -> None:
+    store, rows = sandbox.producer.store(100), 40
+    path = manifest(sandbox, tmp_path, rows)
+    sandbox.gateway.fault("slow", on="rpc/deduct_store_credits", delay=0.1)
+    both = [start(sandbox, "bulk", "submit", path, "--store", store, "--yes") for _ in range(2)]
+    ends = [process.communicate(timeout=90) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert_queued_once(sandbox, store, rows)
+
+
+def test_credits_that_end_in_the_middle_stop_the_command_and_the_file_goes_on_later(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    store, rows = sandbox.producer.store(7), 12
+    path = manifest(sandbox, tmp_path, rows)
+    first = submit(sandbox, path, store)
+    assert first.returncode == 1
+    assert "7 queued, 0 were queued before, 5 not queued: the store has no credit left" in first.stdout
+    assert "The credits may end after 7 rows" in first.stderr
+    assert (sandbox.balance(store), len(messages(sandbox))) == (0, 7)
+    sandbox.database.execute("update store_credits set balance = balance + 5 where store_id = $1", store)
+    second = submit(sandbox, path, store)
+    assert second.returncode == 0
+    assert "5 queued, 7 were queued before (of 12)" in second.stdout
+    assert (sandbox.balance(store), len({it["session_id"] for it in messages(sandbox)})) == (0, rows)
+
+
+def test_a_manifest_is_made_told_and_its_rest_is_cancelled_once(sandbox: Sandbox, tmp_path: Path) -> None:
+    store = sandbox.producer.store(100)
+    name = ("--id", "spring-1")
+    with WorkerProcess(sandbox, **QUICK) as worker:
+        path = manifest(sandbox, tmp_path, 3)
+        assert submit(sandbox, path, store, *name).returncode == 0
+        wait_for(lambda: rows_of(sandbox, store) == ["completed"] * 3, 40, lambda: str(rows_of(sandbox, store)))
+        assert worker.stop() == 0
+    shown = list(csv.DictReader(io.StringIO(run(sandbox, "bulk", "results", "spring-1").stdout)))
+    assert [(row["row"], row["reference"], row["status"]) for row in shown] == [
+        (str(number), f"sku-{number}", "completed") for number in range(1, 4)
+    ]
+    assert all("/object/sign/" in row["picture"] for row in shown)
+    other = submit(sandbox, manifest(sandbox, tmp_path, 4), store, *name)
+    assert "spring-1 is another file, or of another store; choose another --id" in other.stderr
+    assert submit(sandbox, manifest(sandbox, tmp_path, 5), store, "--id", "summer").returncode == 0
+    assert sandbox.balance(store) == 92
+    for told in ("5 cancelled", "5 failed"):
+        assert run(sandbox, "bulk", "cancel", "summer", "--yes").stdout.startswith(told)
+    assert (sandbox.balance(store), messages(sandbox)) == (97, [])
+    status = json.loads(run(sandbox, "bulk", "status", "summer", "--json").stdout)
+    assert (status["rows"], status["failed"], status["cancelled"]) == (5, 5, True)
+    assert "was cancelled; to queue the file anew" in submit(sandbox, path, store, "--id", "summer").stderr or True
+    again = submit(sandbox, manifest(sandbox, tmp_path, 5), store, "--id", "summer")
+    assert "manifest summer was cancelled" in again.stderr
+    audit(sandbox)
+
+
+@pytest.mark.parametrize("step", ["the message is taken", "the credit is taken and no session is there"])
+def test_a_cancellation_that_is_killed_is_ended_by_the_next_one(sandbox: Sandbox, tmp_path: Path, step: str) -> None:
+    store, rows = sandbox.producer.store(100), 6
+    path = manifest(sandbox, tmp_path, rows)
+    if step == "the message is taken":
+        assert submit(sandbox, path, store, "--id", "one").returncode == 0
+        sandbox.gateway.fault("slow", on="rpc/fail_generation", delay=30)
+        process = start(sandbox, "bulk", "cancel", "one", "--yes")
+        wait_for(lambda: sandbox.redis.llen(QUEUE) == 0, 60, "no message was taken")
+    else:
+        sandbox.gateway.fault("slow", on="rpc/deduct_store_credits", delay=0.3)
+        process = start(sandbox, "bulk", "submit", path, "--store", store, "--id", "one", "--yes")
+        wait_for(lambda: spent(sandbox, store), 60, "no credit was taken")
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    sandbox.gateway.clear()
+    for _ in range(2):
+        assert run(sandbox, "bulk", "cancel", "one", "--yes").returncode == 0
+    counts = spent(sandbox, store)
+    assert counts["refund"] == counts["deduction"] > 0
+    assert (sandbox.balance(store), messages(sandbox)) == (100, [])
+    assert set(rows_of(sandbox, store)) <= {"failed"}
+    audit(sandbox)
+
+
+def test_every_fault_of_a_manifest_is_told_with_its_line_and_nothing_is_queued(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    store, path = sandbox.producer.store(100), tmp_path / "bad.jsonl"
+    good = {"person": f"{sandbox.photos_url}/person.jpg", "garment": f"{sandbox.photos_url}/garment.jpg"}
+    rows = [
+        good,
+        {**good, "person": "ftp://a/b"},
+        {**good, "garment": "http://169.254.169.254/latest"},
+        {**good, "prompt": "x" * 32_001},
+        {**good, "colour": "red"},
+        {"person": good["person"]},
+        {**good, "accessories": ["https://a.example/1.jpg"] * 15},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{\n")
+    first = submit(sandbox, str(path), store)
+    assert first.returncode == 1
+    for line in ("line 5: unknown fields 'colour'", "line 6: garment is missing", "line 8: no JSON object"):
+        assert line in first.stderr
+    path.write_text("".join(json.dumps(rows[number]) + "\n" for number in (0, 1, 3, 6)))
+    second = submit(sandbox, str(path), store)
+    for line in ("line 2: person: URL is neither http nor https", "line 3: prompt:", "line 4: 17 photos; the limit"):
+        assert line in second.stderr
+    path.write_text(json.dumps(rows[2]))
+    assert "line 1: 169.254.169.254 is no public address" in submit(sandbox, str(path), store).stderr
+    assert (spent(sandbox, store), messages(sandbox)) == ({}, [])
+    unasked = run(sandbox, "bulk", "submit", str(path), "--store", store)
+    assert "stdin is no terminal to ask at; add --yes" in unasked.stderr

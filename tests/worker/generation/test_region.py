@@ -1,0 +1,232 @@
+"""Regions on one database, each with its own Redis: no region ends another's sessions."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from unittest.mock import AsyncMock, Mock
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from postgrest import AsyncPostgrestClient
+from redis.asyncio import Redis
+
+from tests.sandbox import Sandbox
+from tests.sandbox.producer import Queued
+from worker import clients
+from worker.errors import ServiceUnavailable, WorkerLost
+from worker.generation import keys
+from worker.generation.audit.proof import audit
+from worker.generation.channel import Channel, SessionRef
+from worker.generation.claims import Claims
+from worker.generation.leases import Leases
+from worker.generation.marks import Stage
+from worker.generation.outcome import Outcome
+from worker.generation.own_sessions import OwnSessions
+from worker.generation.ownership import Ownership
+from worker.generation.pauses import Pauses
+from worker.generation.queue_move import CannotMove, QueueMove
+from worker.generation.region import Region
+from worker.generation.sessions import Sessions
+from worker.generation.settlement import Settlement
+from worker.generation.stuck import Stuck
+from worker.settings import Settings
+
+
+class Side:
+    """One region: a database of the sandbox's Valkey of its own."""
+
+    def __init__(self, redis: Redis, database: AsyncPostgrestClient, settings: Settings) -> None:
+        self.redis, self.database, self.region = redis, database, Region(redis, database, settings)
+        self.sessions = Sessions(database, self.region)
+        self.stuck = Stuck(
+            settings,
+            claims=Claims(redis, "one", 30),
+            ownership=Ownership(redis),
+            pauses=Pauses(redis),
+            sessions=OwnSessions(self.region),
+            settlement=Settlement(redis, self.sessions),
+            on_progress=Mock(),
+        )
+
+    async def report(self) -> None:
+        await self.region.report(empty=await Claims(self.redis, "one", 30).are_all_empty())
+
+    async def found(self) -> dict[str, str]:
+        """Session id to the reason of its end."""
+        return {str(stuck.session.id): stuck.error.reason for stuck in await self.stuck.find()}
+
+
+Make = Callable[..., Side]
+
+
+@pytest.fixture
+async def make(sandbox: Sandbox, settings: Settings) -> AsyncIterator[Make]:
+    """A function that makes a region; its number is the database of its Redis."""
+    opened: list[Redis] = []
+    async with httpx.AsyncClient(timeout=5) as http:
+        database = clients.database_client(settings, http)
+
+        def side(name: str, number: int, **changed: object) -> Side:
+            url = sandbox.redis_url.removesuffix("/0") + f"/{number}"
+            mine = settings.model_copy(update={"redis_url": url, "region": name, **changed})
+            opened.append(clients.redis_client(mine))
+            return Side(opened[-1], database, mine)
+
+        yield side
+        for redis in opened:
+            await redis.aclose()
+
+
+def ref(queued: Queued) -> SessionRef:
+    return SessionRef(Channel.B2B if queued.channel == "b2b" else Channel.B2C, UUID(queued.session_id))
+
+
+def age(sandbox: Sandbox, queued: Queued, minutes: float) -> None:
+    table = "store_generation_sessions" if queued.channel == "b2b" else "generation_sessions"
+    sql = f"update {table} set created_at = now() - $2 * interval '1 minute' where id = $1"
+    sandbox.database.execute(sql, queued.session_id, minutes)
+
+
+async def started(sandbox: Sandbox, side: Side, *, b2b: bool = False) -> Queued:
+    queued = sandbox.producer.b2b(push=False) if b2b else sandbox.producer.b2c(push=False)
+    assert (await side.sessions.start(ref(queued), UUID(queued.owner_id))).changed
+    return queued
+
+
+@pytest.mark.parametrize("b2b", [True, False])
+@pytest.mark.parametrize(("requeued", "reason"), [(False, "worker_lost"), (True, "orphaned")])
+async def test_a_session_is_ended_by_the_region_that_started_it_alone(
+    sandbox: Sandbox, make: Make, b2b: bool, requeued: bool, reason: str
+) -> None:
+    eu, us = make("eu", 1), make("us", 2, sweep_orphans=True)
+    queued = await started(sandbox, eu, b2b=b2b)
+    if requeued:
+        assert (await eu.sessions.requeue(ref(queued))).changed
+    age(sandbox, queued, 300)
+    for side in (eu, us):
+        await side.report()
+    assert await us.found() == {}
+    assert await eu.found() == {queued.session_id: reason}
+
+
+async def test_a_session_of_no_region_is_ended_by_one_region_and_not_while_another_is_silent(
+    sandbox: Sandbox, make: Make
+) -> None:
+    eu, us = make("eu", 1), make("us", 2, sweep_orphans=True)
+    await eu.report()
+    queued = sandbox.producer.b2c(push=False)
+    age(sandbox, queued, 63)
+    sandbox.database.execute("update wearon.regions set seen_at = now() - interval '2 hours', empty_at = null")
+    await us.report()
+    assert await us.found() == {}
+    await eu.report()
+    assert await eu.found() == {}
+    assert await us.found() == {queued.session_id: "orphaned"}
+
+
+async def test_a_region_whose_messages_never_expire_keeps_orphans_open_while_it_has_one(
+    sandbox: Sandbox, make: Make
+) -> None:
+    eu, us = make("eu", 1, message_ttl_seconds=0), make("us", 2, sweep_orphans=True)
+    queued = sandbox.producer.b2c(push=False)
+    age(sandbox, queued, 600)
+    await eu.redis.lpush(keys.QUEUE, "{}")
+    await eu.report()
+    await us.report()
+    assert await us.found() == {}
+    await eu.redis.delete(keys.QUEUE)
+    await eu.report()
+    assert await us.found() == {queued.session_id: "orphaned"}
+
+
+async def test_a_new_name_changes_nothing_and_two_regions_of_one_name_do_not_mix(sandbox: Sandbox, make: Make) -> None:
+    eu, twin = make("eu", 1), make("eu", 2, sweep_orphans=True)
+    queued = await started(sandbox, eu)
+    age(sandbox, queued, 300)
+    for side in (eu, twin):
+        await side.report()
+    assert await twin.found() == {}
+    renamed = make("europe", 1)
+    await renamed.report()
+    assert await renamed.found() == {queued.session_id: "worker_lost"}
+
+
+async def test_the_audit_of_one_region_does_not_call_the_sessions_of_another_stuck(
+    sandbox: Sandbox, make: Make
+) -> None:
+    eu, us = make("eu", 1), make("us", 2)
+    queued = await started(sandbox, eu)
+    await Leases(eu.redis, "worker", 30).acquire(UUID(queued.session_id))
+    age(sandbox, queued, 30)
+    report = await audit(us.database, us.redis, everything=True, region=us.region)
+    assert report.counts["stuck"] == 0
+    await eu.redis.delete(keys.lease(queued.session_id))
+    report = await audit(eu.database, eu.redis, everything=True, region=eu.region)
+    assert report.counts["stuck"] == 1
+
+
+async def test_events_name_the_region(sandbox: Sandbox, make: Make) -> None:
+    eu = make("eu", 1)
+    queued = await started(sandbox, eu)
+    await eu.sessions.fail(ref(queued), "Sorry", None)
+    region = sandbox.database.value(
+        "select metadata ->> 'region' from analytics_events where user_id = $1", queued.owner_id
+    )
+    assert region == "eu"
+
+
+async def test_the_sessions_of_a_region_can_be_taken_over_only_once_it_is_silent(sandbox: Sandbox, make: Make) -> None:
+    eu, us = make("eu", 1), make("us", 2)
+    queued = await started(sandbox, eu)
+    age(sandbox, queued, 300)
+    for side in (eu, us):
+        await side.report()
+    source = await eu.region.id()
+    assert await us.region.adopt(source) is None
+    sandbox.database.execute("update wearon.regions set seen_at = now() - interval '1 hour'")
+    assert await us.region.adopt(await us.region.id()) is None
+    assert await us.region.adopt(str(uuid4())) is None
+    assert await us.region.adopt(source) == 1
+    assert await us.found() == {queued.session_id: "worker_lost"}
+
+
+async def test_an_interrupted_move_of_the_queue_loses_no_message_and_copies_none_twice(
+    sandbox: Sandbox, make: Make
+) -> None:
+    eu, us = make("eu", 0), make("us", 2)
+    queued = [sandbox.producer.b2c() for _ in range(4)]
+    dead = Claims(eu.redis, "dead", 30)
+    await dead.heartbeat()
+    claimed = await dead.take(1)
+    assert claimed
+    session = SessionRef(Channel.B2C, UUID(queued[0].session_id))
+    leases = Leases(eu.redis, "dead", 30)
+    lease = await leases.acquire(session.id)
+    assert lease
+    await leases.note(lease, Stage.CALLING)
+    assert (await eu.sessions.start(session, UUID(queued[0].owner_id))).changed
+    ended = SessionRef(Channel.B2C, UUID(sandbox.producer.b2c(push=False).session_id))
+    await Settlement(eu.redis, eu.sessions).defer(Outcome.failed(ended, WorkerLost("gone")))
+
+    move = QueueMove(eu.redis, us.redis, us.region.take)
+    with pytest.raises(CannotMove, match="stop them first"):
+        await move.run()
+    await dead.abandon()
+    with pytest.raises(CannotMove, match="lease"):
+        await move.run()
+    await eu.redis.delete(keys.lease(session.id))
+    take = AsyncMock(side_effect=ServiceUnavailable("the command is killed here"))
+    with pytest.raises(ServiceUnavailable):
+        await QueueMove(eu.redis, us.redis, take).run()
+    assert await eu.redis.llen(keys.QUEUE) == await us.redis.llen(keys.QUEUE) == 4
+    assert (await move.run()).copied == 0
+
+    messages = await us.redis.lrange(keys.QUEUE, 0, -1)
+    assert [json.loads(message)["session_id"] for message in reversed(messages)] == [one.session_id for one in queued]
+    assert await eu.redis.llen(keys.QUEUE) == await eu.redis.exists(keys.begun(session.id), keys.SETTLEMENTS) == 0
+    mark = await us.redis.get(keys.begun(session.id))
+    assert isinstance(mark, bytes)
+    assert mark.startswith(b"calling")
+    assert await us.redis.hkeys(keys.SETTLEMENTS) == [str(ended.id).encode()]
+    assert [row["id"] for row in await us.region.open(["processing"])] == [str(session.id)]
+    assert await eu.redis.get(keys.INTAKE_STOPPED)

@@ -1,0 +1,219 @@
+"""Budgets in Redis: reserved before a call, counted after it, kept when workers vanish."""
+
+import asyncio
+import time
+from decimal import Decimal
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+
+from tests.sandbox import Sandbox
+from worker import clients
+from worker.errors import BudgetExhausted
+from worker.generation import keys, spend
+from worker.generation.channel import Channel
+from worker.generation.message import GenerationMessage
+from worker.generation.spend import ALL, Limits, Spend
+from worker.generation.spend_view import SpendSchedule, SpendView, bounds, periods
+from worker.settings import Budget, Settings
+
+STORE = UUID("11111111-2222-4333-8444-555555555555")
+MODEL = "gpt-image-2.6-sunburst"
+USD = Decimal("0.05")
+
+
+def message(store: UUID | None = None) -> GenerationMessage:
+    fields: dict[str, Any] = {"session_id": uuid4(), "channel": Channel.B2B if store else Channel.B2C}
+    return GenerationMessage.model_construct(store_id=store, user_id=uuid4(), **fields)
+
+
+def of(redis: Redis, settings: Settings, **budgets: Budget) -> Spend:
+    return Spend(redis, settings.model_copy(update={"budgets": budgets}))
+
+
+async def spent(redis: Redis) -> dict[str, Decimal]:
+    return (await SpendView(redis, Limits({})).spent(periods()[1])).usd
+
+
+async def make(spend: Spend, one: GenerationMessage, cost: Decimal | None = USD) -> None:
+    await spend.reserve(one, MODEL)
+    await spend.count(one, MODEL, cost)
+
+
+async def test_a_payers_budget_ends_only_that_payers_calls(redis: Redis, settings: Settings) -> None:
+    budgets = of(redis, settings, store=Budget(day=Decimal("0.52")))
+    for _ in range(10):
+        await make(budgets, message(STORE))
+    with pytest.raises(BudgetExhausted, match=rf"the budget of {STORE} for this day is spent: 0\.52 USD"):
+        await budgets.reserve(message(STORE), MODEL)
+    await make(budgets, message())
+    await make(budgets, message(uuid4()))
+    found = await spent(redis)
+    assert (found[str(STORE)], found["b2c"], found[ALL]) == (10 * USD, USD, 12 * USD)
+    assert found[f"model {MODEL}"] == 12 * USD
+
+
+async def test_the_budget_of_all_ends_each_payers_calls_and_a_higher_one_lets_them_go_on(
+    redis: Redis, settings: Settings
+) -> None:
+    low = of(redis, settings, all=Budget(month=Decimal("0.3")))
+    for _ in range(6):
+        await make(low, message(uuid4()))
+    for one in (message(), message(STORE)):
+        with pytest.raises(BudgetExhausted, match=r"the budget of all for this month is spent: 0\.30 USD"):
+            await low.reserve(one, MODEL)
+    await of(redis, settings, all=Budget(month=Decimal("0.4"))).reserve(message(), MODEL)
+
+
+async def test_nothing_may_be_spent_with_a_budget_of_zero(redis: Redis, settings: Settings) -> None:
+    with pytest.raises(BudgetExhausted):
+        await of(redis, settings, b2c=Budget(day=Decimal(0))).reserve(message(), MODEL)
+
+
+async def test_150_calls_in_flight_never_pass_the_budget(redis: Redis, settings: Settings) -> None:
+    limit, chance = Decimal(20), Random(1)
+    budgets = of(redis, settings, all=Budget(day=limit))
+    costs = [Decimal(round(chance.uniform(0.04, 0.08), 6)) for _ in range(600)]
+    slots, refused = asyncio.Semaphore(150), 0
+
+    async def call(cost: Decimal) -> None:
+        nonlocal refused
+        async with slots:
+            one = message()
+            try:
+                await budgets.reserve(one, MODEL)
+            except BudgetExhausted:
+                refused += 1
+                return
+            await asyncio.sleep(0.05 + chance.random() / 10)
+            await budgets.count(one, MODEL, cost)
+
+    await asyncio.gather(*map(call, costs))
+    total = (await spent(redis))[ALL]
+    assert limit * Decimal("0.98") < total <= limit * Decimal("1.02"), total
+    assert refused
+    assert await SpendView(redis, Limits({})).reserved() == 0
+
+
+async def test_a_call_waits_while_others_in_flight_hold_the_rest(redis: Redis, settings: Settings) -> None:
+    budgets = of(redis, settings, all=Budget(day=Decimal("0.11")))
+    first, second = message(), message()
+    await make(budgets, message())
+    await budgets.reserve(first, MODEL)
+    waiting = asyncio.create_task(budgets.reserve(second, MODEL))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    await budgets.release(first)
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_repeated_count_counts_once(redis: Redis, settings: Settings) -> None:
+    budgets, one = of(redis, settings, all=Budget(day=Decimal(10))), message()
+    await make(budgets, one)
+    await budgets.count(one, MODEL, USD)
+    assert (await spent(redis))[ALL] == USD
+
+
+async def test_a_reservation_whose_worker_vanished_counts_as_spent(
+    redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spend, "_SLACK_SECONDS", -settings.generation_timeout_seconds)
+    budgets = of(redis, settings, all=Budget(day=Decimal(10)))
+    await make(budgets, message(STORE))
+    lost = message(STORE)
+    await budgets.reserve(lost, MODEL)
+    await asyncio.sleep(0.01)
+    await make(budgets, message())
+    found = await spent(redis)
+    assert (found[str(STORE)], found[ALL]) == (2 * USD, 3 * USD)
+    await budgets.count(lost, MODEL, USD)  # it lived, after all
+    assert (await spent(redis))[ALL] == 3 * USD
+
+
+async def test_a_call_without_usage_counts_as_the_dearest_of_late(redis: Redis, settings: Settings) -> None:
+    for budgets in (of(redis, settings), of(redis, settings, all=Budget(day=Decimal(10)))):
+        await make(budgets, message())
+        await make(budgets, message(), None)
+    assert (await spent(redis))[ALL] == 4 * USD
+
+
+async def test_without_budgets_the_spend_is_counted_and_nothing_reserved(redis: Redis, settings: Settings) -> None:
+    budgets, one = of(redis, settings), message()
+    await budgets.reserve(one, MODEL)
+    assert not await redis.exists(keys.SPEND_CALLS)
+    await budgets.count(one, MODEL, USD)
+    await budgets.release(one)
+    assert (await spent(redis))[ALL] == USD
+
+
+async def test_marks_are_logged_once(redis: Redis, settings: Settings) -> None:
+    budgets = of(redis, settings, all=Budget(day=Decimal("0.5")))
+    with capture_logs() as logs:
+        for _ in range(10):
+            await make(budgets, message())
+    assert [(line["event"], line["scope"], line["period"], line["share"]) for line in logs] == [
+        ("budget_reached", "all", "day", 0.8),
+        ("budget_reached", "all", "day", 1),
+    ]
+
+
+async def test_a_full_redis_counts_and_reserves(redis: Redis, settings: Settings, full: Any) -> None:
+    budgets = of(redis, settings, all=Budget(day=Decimal(10)))
+    await make(budgets, message())
+    full()
+    await asyncio.wait_for(make(budgets, message()), 5)
+    assert (await spent(redis))[ALL] == 2 * USD
+
+
+async def test_emptied_redis_learns_the_spend_from_the_database(
+    redis: Redis, settings: Settings, sandbox: Sandbox
+) -> None:
+    sandbox.database.execute(
+        "insert into wearon.session_events (session_id, channel, kind, store_id, cost_usd)"
+        " values ($1, 'b2b', 'ended', $2, 0.25), ($3, 'b2c', 'ended', null, 0.5)",
+        *(str(uuid4()), str(STORE), str(uuid4())),
+    )
+    limits = Limits({"store": Budget(month=Decimal(1))})
+    async with clients.http_client(clients.SUPABASE_TIMEOUT, connections=1) as http:
+        database = clients.database_client(settings, http)
+        view = SpendView(redis, limits)
+        await of(redis, settings).count(message(), MODEL, Decimal("0.7"))  # the database has less: it lost a call
+        for _ in range(2):
+            await SpendSchedule(view, database, limits).raise_once()
+    found = await spent(redis)
+    assert (found[str(STORE)], found["b2c"]) == (Decimal("0.25"), Decimal("0.7"))
+    shares = {tuple(s.labels.values()): s.value for one in await view.metrics() for s in one.samples if s.labels}
+    assert shares["store", "month"] == 0.25
+    assert shares["all", "day"] == 0
+
+
+def test_periods_are_utc_and_end_where_the_next_begins() -> None:
+    assert periods(1_796_083_199) == ("2026-11-30", "2026-11")
+    assert periods(1_796_083_200) == ("2026-12-01", "2026-12")
+    assert [str(each)[:10] for each in bounds("2026-12")] == ["2026-12-01", "2027-01-01"]
+    assert [str(each)[:10] for each in bounds("2026-12-31")] == ["2026-12-31", "2027-01-01"]
+    assert spend.keys_of(time.time())[0] == keys.spend(periods()[0])
+
+
+@pytest.mark.parametrize(
+    ("budgets", "problem"),
+    [
+        ('{"all": {"day": -1}}', "greater than or equal to 0"),
+        ('{"all": {"day": "NaN"}}', "finite"),
+        ('{"all": {"day": 1e9}}', "less than or equal to 1000000"),
+        ('{"all": {"week": 1}}', "Extra inputs"),
+        ('{"all": 5}', "Budget"),
+        ('{"shop": {"day": 5}}', "neither all, b2c nor store"),
+        ("all", "must be a JSON object"),
+    ],
+)
+def test_impossible_budgets_are_refused(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, budgets: str, problem: str
+) -> None:
+    monkeypatch.setenv("BUDGETS", budgets)
+    with pytest.raises(ValueError, match=problem):
+        Settings()

@@ -1,0 +1,50 @@
+"""`wearon-worker region`: the regions that serve this database, and the end of one."""
+
+import asyncio
+
+import click
+
+from worker import clients
+from worker.cli.options import opened_redis
+from worker.errors import WorkerError
+from worker.generation.region import Region
+from worker.settings import load
+
+
+@click.group(name="region")
+def command() -> None:
+    """List regions, or take over the sessions of one that is gone."""
+
+
+@command.command(name="list")
+def list_regions() -> None:
+    """List all regions with their open sessions, the longest silent first."""
+    for region in asyncio.run(_call("")):
+        click.echo(
+            f"{region['id']}  {region['name']}  {region['open']} open, seen {region['silent_seconds']:.0f} s ago"
+        )
+
+
+@command.command()
+@click.argument("region_id", metavar="ID")
+def adopt(region_id: str) -> None:
+    """Take over the sessions of a region whose Redis is lost for good.
+
+    This region ends and refunds those that are still open. If the Redis can be read, `queue move` its messages first.
+    """
+    (found,) = asyncio.run(_call(region_id))
+    click.echo(f"{found['adopted']} sessions taken over; the next sweeps end and refund those that are open")
+
+
+async def _call(adopted: str) -> list[dict[str, object]]:
+    settings = load()
+    if adopted and not settings.region:
+        raise WorkerError("REGION is not set: this worker knows no regions")
+    async with opened_redis(settings) as redis, clients.http_client(clients.SUPABASE_TIMEOUT, connections=2) as http:
+        region = Region(redis, clients.database_client(settings, http), settings)
+        if not adopted:
+            return await region.all()
+        count = await region.adopt(adopted)
+    if count is None:
+        raise WorkerError(f"{adopted} is no region that is silent for 2 minutes; see `wearon-worker region list`")
+    return [{"adopted": count}]

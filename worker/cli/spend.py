@@ -1,0 +1,102 @@
+"""`wearon-worker spend`: show what OpenAI costs, by payer and model, beside the budgets."""
+
+import asyncio
+import csv
+import json
+import sys
+from decimal import Decimal
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from worker import clients
+from worker.cli.options import opened_redis
+from worker.errors import ServiceUnavailable
+from worker.generation.spend import ALL, Limits
+from worker.generation.spend_view import SpendView, Spent, bounds, periods
+from worker.settings import Settings, load
+
+
+def _month(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    try:
+        if value is not None and bounds(value) and len(value) == len("2026-11"):
+            return value
+    except ValueError:
+        pass
+    if value is not None:
+        raise click.BadParameter(f"{value} is no month; write it as 2026-11")
+    return None
+
+
+@click.command(name="spend")
+@click.option("--month", callback=_month, metavar="YYYY-MM", help="Another month, without today. Kept for 400 days.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print it as CSV: period, kind, name, usd, budget_usd.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
+def command(month: str | None, as_csv: bool, as_json: bool) -> None:
+    """Show what was spent on OpenAI today and this month (UTC), for each payer and model, beside the budgets (BUDGETS).
+
+    Redis counts each call. Sums of the database fill what Redis has lost, but for models.
+    """
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other")
+    settings = load()
+    shown, reserved = asyncio.run(_look(settings, [month] if month else list(periods())))
+    rows = [row for spent in shown for row in _rows(spent, Limits(settings.budgets))]
+    if as_json:
+        click.echo(json.dumps({"rows": rows, "reserved_usd": float(reserved)}))
+    elif as_csv:
+        writer = csv.DictWriter(sys.stdout, ["period", "kind", "name", "usd", "budget_usd"])
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        _print(rows, reserved)
+
+
+async def _look(settings: Settings, names: list[str]) -> tuple[list[Spent], Decimal]:
+    http = clients.http_client(clients.SUPABASE_TIMEOUT, connections=2)
+    async with opened_redis(settings) as redis, http:
+        view = SpendView(redis, Limits(settings.budgets))
+        for name in names:
+            try:
+                await view.raise_to(name, clients.database_client(settings, http))
+            except ServiceUnavailable as error:
+                click.echo(f"Only what Redis has counted: {error}", err=True)
+        return [await view.spent(name) for name in names], await view.reserved()
+
+
+def _rows(spent: Spent, limits: Limits) -> list[dict[str, Any]]:
+    kind = "day" if spent.period.count("-") > 1 else "month"
+    payers = [(ALL, spent.usd.get(ALL, Decimal(0))), *spent.payers()]
+    rows = [("payer", name, usd, getattr(limits.of(name), kind)) for name, usd in payers]
+    rows += [("model", name, usd, None) for name, usd in spent.models()]
+    return [
+        {
+            "period": spent.period,
+            "kind": what,
+            "name": name,
+            "usd": float(usd),
+            "budget_usd": None if budget is None else float(budget),
+        }
+        for what, name, usd, budget in rows
+    ]
+
+
+def _print(rows: list[dict[str, Any]], reserved: Decimal) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("period (UTC)", "for", "name"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("USD", "of budget"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(row["period"], row["kind"], row["name"], f"{row['usd']:.2f}", _share(row))
+    Console().print(table)
+    click.echo(f"Calls in flight have reserved {reserved:.2f} USD.")
+
+
+def _share(row: dict[str, Any]) -> str:
+    budget = row["budget_usd"]
+    if budget is None:
+        return "-"
+    return f"{row['usd'] / budget:.0%} of {budget:g}" if budget else "100% of 0"

@@ -1,0 +1,108 @@
+"""Ends what waits of a manifest: the message is taken away first, then the session is failed with its refund.
+
+A generation that runs is left alone: its picture may be paid for.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from redis.asyncio import Redis
+
+from worker.errors import Cancelled
+from worker.generation import keys
+from worker.generation.bulk.books import PAGE, Books
+from worker.generation.bulk.manifest import request_id_of, session_id_of
+from worker.generation.bulk.record import Record, Submitted
+from worker.generation.channel import Channel, SessionRef
+from worker.generation.envelope import correlation
+from worker.generation.lane_scripts import BULK
+from worker.generation.sessions import Sessions
+
+#: Longer than a cancellation that is interrupted is left alone.
+_TAKEN_SECONDS = 30 * 24 * 3600
+#: Messages in memory at once.
+_MESSAGES = 100
+
+#: KEYS: queue, messages of lanes, sessions of bulk, taken. ARGV: message, member of the lane (empty: it is in the
+#: queue), session, seconds. The session is noted in the same step: a command that dies here leaves it to the next one.
+_TAKE = """
+local queued = ARGV[2] == ''
+local gone = queued and redis.call('LREM', KEYS[1], 1, ARGV[1]) or not queued and redis.call('ZREM', KEYS[2], ARGV[2])
+if gone == 0 then return 0 end
+redis.call('ZREM', KEYS[3], ARGV[3])
+redis.call('SADD', KEYS[4], ARGV[3])
+redis.call('EXPIRE', KEYS[4], ARGV[4])
+return 1
+"""
+
+
+class Cancellation:
+    """May be repeated; raises what Redis raises and ServiceUnavailable."""
+
+    def __init__(self, redis: Redis, record: Record, books: Books, sessions: Sessions) -> None:
+        # redis-py's annotations know only text.
+        self._redis: Any = redis
+        self._record = record
+        self._books = books
+        self._sessions = sessions
+        self._take = redis.register_script(_TAKE)
+
+    async def run(self, submitted: Submitted, on_progress: Callable[[int], None]) -> Counter[str]:
+        """Cancel; -> number of rows that are cancelled, and that are running, completed, failed or never queued."""
+        await self._record.cancel(submitted.id)
+        while await self._take_messages(submitted):
+            pass  # workers move messages meanwhile
+        taken = {name.decode() for name in await self._redis.smembers(keys.bulk_taken(submitted.id))}
+        pushed = await self._record.pushed(submitted.id)
+        count = Counter[str]()
+        for page in _pages(submitted.rows):
+            ids = {number: session_id_of(submitted.store_id, submitted.id, number) for number in page}
+            rows = await self._books.sessions(list(ids.values()))
+            for number, session_id in ids.items():
+                row = rows.get(session_id)
+                status = row["status"] if row else "absent"
+                if status == "queued" and (str(session_id) in taken or number not in pushed):
+                    await self._fail(SessionRef(Channel.B2B, session_id), request_id_of(submitted.id, number))
+                    status = "cancelled"
+                count[status] += 1
+            await self._refund([number for number in page if ids[number] not in rows], submitted)
+            on_progress(sum(count.values()))
+        return count
+
+    async def _fail(self, session: SessionRef, request_id: str) -> None:
+        facts = {"request_id": request_id, "reason": Cancelled.reason, "priority": "bulk"}
+        await self._sessions.fail(session, Cancelled.user_message, None, facts)
+
+    async def _refund(self, numbers: list[int], submitted: Submitted) -> None:
+        """Credits that were taken by a command that died before the session was there."""
+        if not numbers:
+            return
+        ledger = await self._books.credits(request_id_of(submitted.id, number) for number in numbers)
+        for request_id, types in ledger.items():
+            if types == {"deduction"}:
+                await self._books.refund(request_id)
+
+    async def _take_messages(self, submitted: Submitted) -> int:
+        """Take its waiting messages out of the queue and of their lane; -> how many."""
+        taken = seen = 0
+        while messages := await self._redis.lrange(keys.QUEUE, seen, seen + _MESSAGES - 1):
+            gone = sum([await self._take_one(submitted, message, b"") for message in messages])
+            taken, seen = taken + gone, seen + len(messages) - gone
+        lane = f"{BULK}{submitted.store_id}"
+        after: bytes | str = f"[{lane}:"
+        while members := await self._redis.zrangebylex(keys.LANES_MESSAGES, after, f"({lane};", 0, _MESSAGES):
+            taken += sum([await self._take_one(submitted, it[len(lane) + 18 :], it) for it in members])
+            after = b"(" + members[-1]
+        return taken
+
+    async def _take_one(self, submitted: Submitted, message: bytes, member: bytes) -> int:
+        known = correlation(message)
+        if not known.get("request_id", "").startswith(request_id_of(submitted.id, 0)[:-1]):
+            return 0
+        names = [keys.QUEUE, keys.LANES_MESSAGES, keys.BULK_SESSIONS, keys.bulk_taken(submitted.id)]
+        return int(await self._take(keys=names, args=[message, member, known["session_id"], _TAKEN_SECONDS]))
+
+
+def _pages(rows: int) -> Iterator[range]:
+    return (range(first, min(first + PAGE, rows + 1)) for first in range(1, rows + 1, PAGE))

@@ -1,0 +1,66 @@
+"""A manifest: try-ons of one store, with ids that follow from it: a second run has the same ones."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from worker.generation.message import GenerationMessage
+from worker.photos.url import Location, locate
+
+
+@dataclass(frozen=True)
+class Row:
+    """One try-on; `number` counts from 1, `line` is where it stands in the file."""
+
+    number: int
+    line: int
+    urls: tuple[str, ...]
+    prompt: str
+    #: The store's own name for it, for the results.
+    reference: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All rows, and the ids that follow from them: a second run has the same ones."""
+
+    store_id: UUID
+    id: str
+    digest: str
+    rows: list[Row]
+
+    def message(self, row: Row) -> GenerationMessage:
+        """The row's message. Raises ValidationError."""
+        session_id = session_id_of(self.store_id, self.id, row.number)
+        return GenerationMessage.model_validate(
+            {
+                "task_id": str(session_id),
+                "channel": "b2b",
+                "store_id": str(self.store_id),
+                "session_id": str(session_id),
+                "image_urls": list(row.urls),
+                "prompt": row.prompt,
+                "request_id": request_id_of(self.id, row.number),
+                "version": 1,
+                "created_at": datetime.now(UTC).isoformat(),
+                "priority": "bulk",
+            }
+        )
+
+
+def session_id_of(store_id: UUID, manifest_id: str, number: int) -> UUID:
+    """Session of a row."""
+    return uuid5(NAMESPACE_URL, f"wearon:bulk:{store_id}:{manifest_id}:{number}")
+
+
+def request_id_of(manifest_id: str, number: int) -> str:
+    """Request id of a row: the ledger takes one deduction and one refund for each."""
+    return f"bulk_{manifest_id}_{number}"
+
+
+def locations(manifest: Manifest) -> Iterator[tuple[Row, Location]]:
+    """Every photo's address, taken apart."""
+    for row in manifest.rows:
+        for url in row.urls:
+            yield row, locate(url)

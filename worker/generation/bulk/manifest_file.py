@@ -1,0 +1,133 @@
+"""The file of a manifest, CSV or JSON lines: read and checked whole before anything is queued."""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from worker.errors import ImageRefused, WorkerError
+from worker.generation.bulk.manifest import Manifest, Row
+from worker.generation.message import MAX_IMAGES, MAX_MESSAGE_BYTES
+from worker.photos.url import locate
+
+MAX_BYTES = 200 * 1024 * 1024
+MAX_ROWS = 50_000
+_FIELDS = ("person", "garment", "accessories", "prompt", "reference")
+_REFERENCE_CHARACTERS = 200
+
+
+class ManifestInvalid(WorkerError):
+    """The manifest cannot be used; the text has a line for each problem."""
+
+
+def read(content: bytes, name: str, store_id: UUID, manifest_id: str | None = None) -> Manifest:
+    """The manifest of a file, whose id is that of its content unless one is given.
+
+    Raises:
+        ManifestInvalid: with every problem of every row.
+    """
+    digest = hashlib.sha256(store_id.bytes + content).hexdigest()
+    problems: list[str] = []
+    entries = _entries(content, name, problems)
+    rows = [row for number, (line, fields) in enumerate(entries, 1) if (row := _row(number, line, fields, problems))]
+    if not rows and not problems:
+        problems.append(f"{name} has no rows")
+    if len(rows) > MAX_ROWS:
+        problems.append(f"{name} has {len(rows)} rows; the limit is {MAX_ROWS}: split it")
+    manifest = Manifest(store_id, manifest_id or digest[:16], digest, rows)
+    if not problems:
+        problems += [f"line {row.line}: {problem}" for row in rows for problem in _refusals(manifest, row)]
+    if problems:
+        raise ManifestInvalid("\n".join(["nothing was queued:", *problems]))
+    return manifest
+
+
+def _entries(content: bytes, name: str, problems: list[str]) -> list[tuple[int, dict[str, Any]]]:
+    """Line and fields of each row."""
+    if len(content) > MAX_BYTES:
+        raise ManifestInvalid(f"{name} has {len(content):,} bytes; the limit is {MAX_BYTES:,}: split it")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ManifestInvalid(f"line {line}: the file is not UTF-8; save it as UTF-8") from None
+    return _json_lines(text, problems) if name.endswith((".jsonl", ".ndjson")) else _csv(text, name, problems)
+
+
+def _json_lines(text: str, problems: list[str]) -> list[tuple[int, dict[str, Any]]]:
+    found = []
+    for line, written in enumerate(text.split("\n"), 1):
+        if not written.strip():
+            continue
+        try:
+            fields = json.loads(written)
+        except (ValueError, RecursionError):
+            fields = None
+        if isinstance(fields, dict):
+            found.append((line, fields))
+        else:
+            problems.append(f"line {line}: no JSON object")
+    return found
+
+
+def _csv(text: str, name: str, problems: list[str]) -> list[tuple[int, dict[str, Any]]]:
+    csv.field_size_limit(MAX_MESSAGE_BYTES)
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="", strict=True)
+    found = []
+    try:
+        if not {"person", "garment"} <= set(reader.fieldnames or ()):
+            raise ManifestInvalid(f"line 1: {name} must begin with the columns person,garment; it has none or others")
+        for fields in reader:
+            cells = {column: cell for column, cell in fields.items() if cell}
+            if "accessories" in cells:
+                cells["accessories"] = cells["accessories"].split()
+            found.append((reader.line_num, cells))
+    except csv.Error as error:
+        problems.append(f"line {reader.line_num}: {error}")
+    return found
+
+
+def _row(number: int, line: int, fields: dict[str, Any], problems: list[str]) -> Row | None:
+    before = len(problems)
+    unknown = ", ".join(sorted(repr(str(name))[:60] for name in fields if name not in _FIELDS))
+    if unknown:
+        problems.append(f"line {line}: unknown fields {unknown}; known ones are {', '.join(_FIELDS)}")
+    accessories = fields.get("accessories") or []
+    if not isinstance(accessories, list):
+        accessories = [None]
+    urls = [fields.get("person"), fields.get("garment"), *accessories]
+    texts = [fields.get("prompt") or "", fields.get("reference") or ""]
+    for name, value in zip(("person", "garment"), urls, strict=False):
+        if not isinstance(value, str) or not value:
+            problems.append(f"line {line}: {name} is missing; it must be the address of a photo")
+    if not all(isinstance(url, str) for url in accessories):
+        problems.append(f"line {line}: accessories must be addresses (JSON: a list, CSV: with spaces between)")
+    if not all(isinstance(text, str) for text in texts):
+        problems.append(f"line {line}: prompt and reference must be texts")
+    elif len(texts[1]) > _REFERENCE_CHARACTERS:
+        problems.append(f"line {line}: reference has {len(texts[1])} characters; the limit is {_REFERENCE_CHARACTERS}")
+    return Row(number, line, tuple(urls), *texts) if len(problems) == before else None
+
+
+def _refusals(manifest: Manifest, row: Row) -> Iterator[str]:
+    """The reasons for which a worker would refuse the row's message."""
+    if len(row.urls) > MAX_IMAGES:
+        yield f"{len(row.urls)} photos; the limit is {MAX_IMAGES}"
+        return
+    for place, url in enumerate(row.urls):
+        try:
+            locate(url)
+        except ImageRefused as error:
+            yield f"{_FIELDS[min(place, 2)]}: {error}"
+    try:
+        size = len(manifest.message(row).model_dump_json(exclude_none=True))
+    except ValidationError as error:
+        yield from (f"{'.'.join(map(str, it['loc']))}: {it['msg']}" for it in error.errors())
+    else:
+        if size > MAX_MESSAGE_BYTES:
+            yield f"its message has {size} bytes; the limit is {MAX_MESSAGE_BYTES}"

@@ -1,0 +1,98 @@
+"""The memory of manifests in Redis: what was submitted, which rows were pushed, and which were cancelled.
+
+The rows' pictures and credits are in the database, under ids that follow from the manifest. Without this memory the
+same file, submitted again, finds all of them.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from redis.asyncio import Redis
+
+from worker.errors import WorkerError
+from worker.generation import keys
+from worker.generation.bulk.manifest import Manifest
+
+#: Longer than any message of bulk waits, and than the store asks for its pictures.
+_SECONDS = 30 * 24 * 3600
+
+#: KEYS: queue, pushed, cancelled. ARGV: seconds, then bit and message of each row. -> how many were pushed now.
+_PUSH = """
+if redis.call('EXISTS', KEYS[3]) == 1 then return -1 end
+local count = 0
+for place = 2, #ARGV, 2 do
+  if redis.call('SETBIT', KEYS[2], ARGV[place], 1) == 0 then
+    redis.call('LPUSH', KEYS[1], ARGV[place + 1])
+    count = count + 1
+  end
+end
+redis.call('EXPIRE', KEYS[2], ARGV[1])
+return count
+"""
+
+
+class NoSuchManifest(WorkerError):
+    """The id is not known here."""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A manifest that was submitted."""
+
+    id: str
+    store_id: UUID
+    digest: str
+    rows: int
+    references: list[str]
+
+
+class Record:
+    """Reads and writes it. All methods raise what Redis raises."""
+
+    def __init__(self, redis: Redis) -> None:
+        # redis-py's annotations know only text.
+        self._redis: Any = redis
+        self._push = redis.register_script(_PUSH)
+
+    async def begin(self, manifest: Manifest) -> None:
+        """Remember the manifest; raise WorkerError when its id stands for another one, or it was cancelled."""
+        references = [row.reference for row in manifest.rows]
+        kept = {"store": str(manifest.store_id), "digest": manifest.digest, "rows": len(references)}
+        name = keys.bulk(manifest.id)
+        await self._redis.set(name, json.dumps({**kept, "references": references}), nx=True, ex=_SECONDS)
+        known = await self.find(manifest.id)
+        if known.digest != manifest.digest:
+            raise WorkerError(f"manifest {manifest.id} is another file, or of another store; choose another --id")
+        if await self.is_cancelled(manifest.id):
+            raise WorkerError(f"manifest {manifest.id} was cancelled; to queue the file anew choose another --id")
+
+    async def find(self, manifest_id: str) -> Submitted:
+        """The manifest; raise NoSuchManifest."""
+        kept = await self._redis.get(keys.bulk(manifest_id))
+        if kept is None:
+            raise NoSuchManifest(f"no manifest {manifest_id} was submitted here within 30 days")
+        fields = json.loads(kept)
+        return Submitted(
+            manifest_id, UUID(fields["store"]), fields["digest"], fields["rows"], list(fields["references"])
+        )
+
+    async def push(self, manifest_id: str, messages: dict[int, bytes]) -> int:
+        """Push each row's message once, whoever asks and however often; -> how many were pushed, -1: cancelled."""
+        names = [keys.QUEUE, keys.bulk_pushed(manifest_id), keys.bulk_cancelled(manifest_id)]
+        pairs = [item for pair in messages.items() for item in pair]
+        return int(await self._push(keys=names, args=[_SECONDS, *pairs]))
+
+    async def cancel(self, manifest_id: str) -> None:
+        """Push nothing of it any more."""
+        await self._redis.set(keys.bulk_cancelled(manifest_id), 1, ex=_SECONDS)
+
+    async def is_cancelled(self, manifest_id: str) -> bool:
+        """Tell if the manifest was cancelled."""
+        return bool(await self._redis.exists(keys.bulk_cancelled(manifest_id)))
+
+    async def pushed(self, manifest_id: str) -> set[int]:
+        """Rows whose message was pushed."""
+        bits = await self._redis.get(keys.bulk_pushed(manifest_id)) or b""
+        return {8 * at + bit for at, byte in enumerate(bits) for bit in range(8) if byte & 128 >> bit}

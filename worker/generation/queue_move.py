@@ -1,0 +1,127 @@
+"""The messages of one region's Redis, moved to another region's: for a region whose workers are gone.
+
+Each message is copied first and removed afterwards, so that a crash loses none. The target remembers what one move has
+copied, so that a repeated move copies nothing twice.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from redis.asyncio import Redis
+
+from worker.errors import WorkerError
+from worker.generation import keys
+from worker.generation.channel import SessionRef
+from worker.generation.claims import Claims
+from worker.generation.envelope import identify
+from worker.generation.pauses import Pauses
+
+#: Messages of one round.
+_BATCH = 50
+_REMEMBERED_SECONDS = 7 * 86_400
+_MARK_SECONDS = 86_400
+#: At the target. KEYS: queue, what this move has copied, the session's mark. ARGV: message, digest, mark, seconds.
+_COPY = """
+redis.call('PERSIST', KEYS[1])
+if redis.call('SISMEMBER', KEYS[2], ARGV[2]) == 1 then return 0 end
+if KEYS[3] and ARGV[3] ~= '' and redis.call('EXISTS', KEYS[3]) == 0 then
+  redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[4])
+end
+redis.call('LPUSH', KEYS[1], ARGV[1])
+redis.call('SADD', KEYS[2], ARGV[2])
+redis.call('EXPIRE', KEYS[2], ARGV[5])
+return 1
+"""
+#: At the source. KEYS: queue, the session's mark.
+_REMOVE = """
+redis.call('LREM', KEYS[1], -1, ARGV[1])
+if KEYS[2] then redis.call('DEL', KEYS[2]) end
+"""
+
+
+class CannotMove(WorkerError):
+    """The source is in use, or is the target."""
+
+
+@dataclass
+class Moved:
+    """Messages and outcomes that waited at the source, and those that were copied."""
+
+    waiting: int = 0
+    claimed: int = 0
+    outcomes: int = 0
+    copied: int = 0
+
+
+class QueueMove:
+    """`run` may end at any moment, and be repeated. `take` makes sessions the target region's."""
+
+    def __init__(self, source: Redis, target: Redis, take: Callable[[list[SessionRef]], Awaitable[object]]) -> None:
+        # redis-py's annotations know only text.
+        self._source: Any = source
+        self._target: Any = target
+        self._take = take
+        self._claims = Claims(source, "move", 30)
+        self._copy = target.register_script(_COPY)
+        self._remove = source.register_script(_REMOVE)
+
+    async def look(self) -> Moved:
+        """Count what a move would move; raises CannotMove while a worker lives at the source."""
+        instances = await self._claims.instances()
+        if living := [instance.name for instance in instances if instance.alive]:
+            raise CannotMove(f"{len(living)} workers of the source live, such as {living[0]}: stop them first")
+        claimed = [await self._claims.of(instance.name).count() for instance in instances]
+        outcomes = [await self._source.hlen(name) for name in (keys.SETTLEMENTS, keys.REJECTED)]
+        return Moved(await self._claims.lanes.waiting(), sum(claimed), sum(outcomes))
+
+    async def run(self, on_progress: Callable[[int], None] = lambda copied: None) -> Moved:
+        """Move everything; the source's intake stays paused."""
+        moved = await self.look()
+        await Pauses(self._source).stop("queue moved to another region")
+        await self.look()  # a worker that has started meanwhile may have taken a message before the pause
+        move = await self._begin()
+        for name in (keys.SETTLEMENTS, keys.REJECTED):
+            await self._outcomes(name)
+        for instance in await self._claims.instances():
+            await self._claims.of(instance.name).requeue_all()
+        while await self._claims.lanes.merge():
+            pass
+        while batch := await self._source.lrange(keys.QUEUE, -_BATCH, -1):
+            moved.copied += await self._batch(move, list(reversed(batch)))
+            on_progress(moved.copied)
+        await self._source.delete(keys.MOVE)
+        return moved
+
+    async def _begin(self) -> str:
+        """The name of this move; an interrupted one keeps its name."""
+        await self._source.set(keys.MOVE, uuid4().hex, nx=True)
+        return str((await self._source.get(keys.MOVE)).decode())
+
+    async def _outcomes(self, name: str) -> None:
+        for session_id, kept in (await self._source.hgetall(name)).items():
+            await self._target.hsetnx(name, session_id, kept)
+            await self._source.hdel(name, session_id)
+
+    async def _batch(self, move: str, messages: list[bytes]) -> int:
+        sessions = [identify(message) for message in messages]
+        held = [session for session in sessions if session and await self._source.exists(keys.lease(session.id))]
+        if held:
+            raise CannotMove(f"the lease of session {held[0].id} has not run out; repeat in half a minute")
+        copied = 0
+        for message, session in zip(messages, sessions, strict=True):
+            copied += await self._copy_one(move, message, session)
+        if known := [session for session in sessions if session]:
+            await self._take(known)
+        for message, session in zip(messages, sessions, strict=True):
+            marks = [keys.begun(session.id)] if session else []
+            await self._remove(keys=[keys.QUEUE, *marks], args=[message])
+        return copied
+
+    async def _copy_one(self, move: str, message: bytes, session: SessionRef | None) -> int:
+        mark = (await self._source.get(keys.begun(session.id)) or b"") if session else b""
+        names = [keys.QUEUE, keys.moved(move), *([keys.begun(session.id)] if session else [])]
+        digest = hashlib.sha256(message).hexdigest()
+        return int(await self._copy(keys=names, args=[message, digest, mark, _MARK_SECONDS, _REMEMBERED_SECONDS]))

@@ -1,0 +1,120 @@
+"""The region of this worker, where several regions serve one database: its identity, and that it lives.
+
+A region is its Redis: the identity is kept there, so that neither a new name nor a second region with the same name
+changes which sessions are whose. Decision: docs/decisions/0031-regions.md
+"""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+from postgrest import AsyncPostgrestClient
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from worker.errors import ServiceUnavailable
+from worker.generation import database as calls
+from worker.generation import keys
+from worker.generation.channel import SessionRef
+from worker.logs import get_logger
+from worker.settings import Settings
+
+log = get_logger(__name__)
+
+#: A session's row may be so much older than its message.
+_INSERT_SECONDS = 120
+#: PERSIST first: a full Redis takes the SET after it (see `room`).
+_IDENTITY = """
+redis.call('PERSIST', KEYS[1])
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SET', KEYS[1], ARGV[1]) end
+return redis.call('GET', KEYS[1])
+"""
+
+
+class Region:
+    """One per process. All methods raise ServiceUnavailable when Redis or the database does not answer."""
+
+    def __init__(self, redis: Redis, database: AsyncPostgrestClient, settings: Settings) -> None:
+        self.name = settings.region
+        self.sweeps_orphans = settings.sweep_orphans
+        ttl, most = settings.message_ttl_seconds, settings.message_ttl_max_seconds
+        self._grace = (
+            settings.orphan_grace_seconds
+            if settings.orphan_grace_seconds is not None
+            else max(most, 600) + _INSERT_SECONDS
+        )
+        self._expires = max(ttl, most) + _INSERT_SECONDS if ttl else None
+        self._identity = identity_script(redis)
+        self._database = database
+        self._had_twins = False
+
+    async def id(self) -> str:
+        """The identity that this region's Redis keeps; a Redis without one gets a new one."""
+        # Asked each time: the Redis may have lost its data meanwhile.
+        return await identity(self._identity)
+
+    async def report(self, *, empty: bool) -> None:
+        """Tell the other regions that this one lives, and whether its Redis had no message at some moment just now."""
+        answer = await self._call(
+            "wearon_region_report",
+            p_region=await self.id(),
+            p_name=self.name,
+            p_empty=empty,
+            p_expires_seconds=self._expires,
+        )
+        twins = bool(answer.get("twins"))
+        if twins and not self._had_twins:
+            log.error("region_name_used_twice", name=self.name)
+        self._had_twins = twins
+
+    async def open(
+        self, statuses: list[str], older_seconds: float | None = None, limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Rows of open sessions that this region may end."""
+        answer = await self._call(
+            "wearon_region_open",
+            p_region=await self.id(),
+            p_statuses=statuses,
+            p_orphans=self.sweeps_orphans,
+            p_grace_seconds=self._grace,
+            p_older_seconds=older_seconds,
+            p_limit=limit,
+        )
+        return calls.rows(answer.get("sessions"), "channel", "id", "status", "created_at")
+
+    async def take(self, sessions: list[SessionRef]) -> int:
+        """Make open sessions of other regions this one's; -> how many. Those that no region has stay so."""
+        answer = await self._call(
+            "wearon_region_take",
+            p_channels=[session.channel for session in sessions],
+            p_sessions=[str(session.id) for session in sessions],
+            p_region=await self.id(),
+        )
+        return int(answer["taken"])
+
+    async def adopt(self, other: str) -> int | None:
+        """Take all sessions of a region that is gone for good; None: it lives, or there is no such region."""
+        adopted = (await self._call("wearon_region_adopt", p_from=other, p_region=await self.id())).get("adopted")
+        return None if adopted is None else int(adopted)
+
+    async def all(self) -> list[dict[str, Any]]:
+        """All regions that the database knows, the silent ones first."""
+        answer = await self._call("wearon_region_list")
+        return calls.rows(answer.get("regions"), "id", "name", "silent_seconds", "open")
+
+    async def _call(self, function: str, **parameters: Any) -> dict[str, Any]:
+        return await calls.call(self._database, function, parameters)
+
+
+async def identity(script: Any) -> str:
+    """The identity in the Redis of this script, made if there is none."""
+    try:
+        return str(UUID((await script(keys=[keys.REGION], args=[str(uuid4())])).decode()))
+    except (RedisError, OSError) as error:
+        raise ServiceUnavailable(f"Redis did not tell its region: {error}") from error
+    except ValueError:
+        raise ServiceUnavailable(f"the key {keys.REGION} in Redis is no region's identity; delete it") from None
+
+
+def identity_script(redis: Redis) -> Any:
+    """The script for `identity`."""
+    return redis.register_script(_IDENTITY)

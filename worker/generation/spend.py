@@ -1,0 +1,148 @@
+"""Spend on OpenAI, for all instances in Redis: reserved before a paid call, counted after it, held below the budgets.
+
+A call reserves the highest cost that its model had of late. So calls in flight together cannot pass a budget by more
+than their costs rise meanwhile. Days and months are UTC. docs/decisions/0030-budgets.md
+"""
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from worker.errors import BudgetExhausted
+from worker.generation import keys
+from worker.generation.lanes import STORE, USERS
+from worker.generation.message import GenerationMessage
+from worker.generation.retrying import until_available
+from worker.generation.spend_scripts import RELEASE, RESERVE, SPEND
+from worker.image_models import Price
+from worker.logs import get_logger
+from worker.settings import Budget, Settings
+
+log = get_logger(__name__)
+
+ALL = "all"
+MILLION = 1_000_000
+#: Tokens of a call to a model that has no known cost yet: more than pictures of the largest size at high quality take.
+_FIRST_IMAGE_IN, _FIRST_IMAGE_OUT = 8_000, 6_240
+#: A call that did not say its end by then may have been paid: longer than the generation's deadline.
+_SLACK_SECONDS = 60
+#: While other calls in flight reserve the rest of a budget: each that costs less makes room.
+_LOOK_SECONDS = 0.5
+#: A count holds up a finished picture for no longer; its reservation counts then.
+_PATIENCE_SECONDS = 2.0
+_PERIODS = ("day", "month", "day", "month")
+WARNING = 0.8
+
+
+def keys_of(now: float) -> tuple[str, str]:
+    """Keys of the day and the month."""
+    moment = time.gmtime(now)
+    return keys.spend(time.strftime("%Y-%m-%d", moment)), keys.spend(time.strftime("%Y-%m", moment))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Budgets by scope: `all`, `b2c`, a store's id, and `store` for every other store."""
+
+    budgets: dict[str, Budget]
+
+    def of(self, payer: str) -> Budget:
+        """The budget of all or of one payer; one without limits if there is none."""
+        other = Budget() if payer in (ALL, USERS) else self.budgets.get(STORE, Budget())
+        return self.budgets.get(payer, other)
+
+    def micros(self, payer: str) -> list[int | None]:
+        """Day and month of all, then of the payer, in millionths of a USD."""
+        budgets = (self.of(ALL), self.of(payer))
+        limits = [usd for budget in budgets for usd in (budget.day, budget.month)]
+        return [None if usd is None else int(usd * MILLION) for usd in limits]
+
+
+class Spend:
+    """The spend of one Redis."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._limits = Limits(settings.budgets)
+        self._lifetime = int((settings.generation_timeout_seconds + _SLACK_SECONDS) * 1000)
+        self._price = settings.price
+        self._reserve = redis.register_script(RESERVE)
+        self._spend = redis.register_script(SPEND)
+        self._release = redis.register_script(RELEASE)
+
+    async def reserve(self, message: GenerationMessage, model: str) -> None:
+        """Reserve the cost of one call; wait while calls in flight hold the rest of a budget, and for an absent Redis.
+
+        Raises:
+            BudgetExhausted: the budget has no room for one more call.
+        """
+        limits = self._limits.micros(message.payer)
+        first = _first_cost(self._price(model))
+        while any(limit is not None for limit in limits):
+            state, number = await until_available(
+                self._run,
+                self._reserve,
+                message,
+                first,
+                model,
+                self._lifetime,
+                *("" if it is None else it for it in limits),
+            )
+            if state == 0:
+                return
+            if state == 2:
+                scope = ALL if number < 3 else message.payer  # the first two are of all
+                limit = Decimal(limits[number - 1] or 0) / MILLION
+                raise BudgetExhausted(
+                    f"the budget of {scope} for this {_PERIODS[number - 1]} is spent: {limit:.2f} USD"
+                )
+            await asyncio.sleep(_LOOK_SECONDS * (1 + random.random()))  # noqa: S311  # so that callers spread
+
+    async def release(self, message: GenerationMessage) -> None:
+        """Take the reservation back: OpenAI was not paid."""
+        if self._reserves(message):
+            await self._patiently(message, self._release, 0, "")
+
+    async def count(self, message: GenerationMessage, model: str, cost: Decimal | None) -> None:
+        """Count a paid call; None: the answer did not say what it cost. Log each budget that it brings to a mark."""
+        reserved = self._reserves(message)
+        amount = "" if cost is None else int(cost * MILLION)
+        # Without a reservation, a repetition would count twice.
+        found = await self._patiently(message, self._spend, amount, model, int(reserved), again=reserved)
+        if found:
+            added, *totals = map(int, found)
+            self._tell(message.payer, added, totals)
+
+    def _reserves(self, message: GenerationMessage) -> bool:
+        return any(limit is not None for limit in self._limits.micros(message.payer))
+
+    def _tell(self, payer: str, added: int, totals: list[int]) -> None:
+        for number, (limit, total) in enumerate(zip(self._limits.micros(payer), totals, strict=True)):
+            for share in (WARNING, 1):
+                if limit and total - added < share * limit <= total:
+                    usd = {"spent_usd": total / MILLION, "budget_usd": limit / MILLION}
+                    scope = ALL if number < 2 else payer  # the first two are of all
+                    log.warning("budget_reached", scope=scope, period=_PERIODS[number], share=share, **usd)
+
+    async def _patiently(self, message: GenerationMessage, script: Any, *more: Any, again: bool = True) -> Any:
+        run = partial(self._run, script, message, *more)
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                return await (until_available(run) if again else run())
+        except (RedisError, TimeoutError):
+            log.warning("spend_not_counted", payer=message.payer)
+            return None
+
+    async def _run(self, script: Any, message: GenerationMessage, *more: Any) -> Any:
+        names = [keys.SPEND_RESERVED, keys.SPEND_CALLS, *keys_of(time.time())]
+        return await script(keys=names, args=[str(message.session_id), message.payer, *more])
+
+
+def _first_cost(price: Price) -> int:
+    return int(_FIRST_IMAGE_IN * price.image_in + _FIRST_IMAGE_OUT * price.image_out)

@@ -1,0 +1,148 @@
+"""The spend as it is known: read from Redis, raised to the database's sums after Redis has lost some of it."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from postgrest import AsyncPostgrestClient
+from prometheus_client.core import GaugeMetricFamily, Metric
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from worker.errors import ServiceUnavailable
+from worker.generation import keys, odd
+from worker.generation.database import call
+from worker.generation.lanes import STORE, USERS
+from worker.generation.spend import ALL, MILLION, Limits
+from worker.generation.spend_scripts import RAISE
+from worker.logs import get_logger
+
+log = get_logger(__name__)
+
+MODEL = "model "
+_RAISE_SECONDS = 3600.0
+_DAY_FORM, _MONTH_FORM = "%Y-%m-%d", "%Y-%m"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Spend of one day (2026-11-28) or month (2026-11), in USD, by payer and by `model <name>`."""
+
+    period: str
+    usd: dict[str, Decimal]
+
+    def payers(self) -> Iterable[tuple[str, Decimal]]:
+        """Users and stores, the largest first."""
+        return ((name, usd) for name, usd in self._sorted() if name != ALL and not name.startswith(MODEL))
+
+    def models(self) -> Iterable[tuple[str, Decimal]]:
+        """Models, the largest first."""
+        return ((name.removeprefix(MODEL), usd) for name, usd in self._sorted() if name.startswith(MODEL))
+
+    def _sorted(self) -> list[tuple[str, Decimal]]:
+        return sorted(self.usd.items(), key=lambda item: -item[1])
+
+
+def periods(now: float | None = None) -> tuple[str, str]:
+    """The day and the month of a moment, by default of now."""
+    moment = datetime.fromtimestamp(time.time() if now is None else now, UTC)
+    return moment.strftime(_DAY_FORM), moment.strftime(_MONTH_FORM)
+
+
+class SpendView:
+    """The spend of one Redis. All methods raise what Redis raises."""
+
+    def __init__(self, redis: Redis, limits: Limits) -> None:
+        # redis-py's annotations know only text.
+        self._redis: Any = redis
+        self._limits = limits
+        self._raise = redis.register_script(RAISE)
+
+    async def spent(self, period: str) -> Spent:
+        """Spend of a day or a month."""
+        found = await self._redis.hgetall(keys.spend(period))
+        return Spent(period, {name.decode(): _usd(amount) for name, amount in found.items()})
+
+    async def reserved(self) -> Decimal:
+        """Reserved by calls that are in flight."""
+        return _usd(await self._redis.hget(keys.SPEND_RESERVED, ALL) or b"0")
+
+    async def raise_to(self, period: str, database: AsyncPostgrestClient) -> None:
+        """Raise what Redis has lost to the database's sums; raises ServiceUnavailable."""
+        begin, end = bounds(period)
+        parameters = {"p_from": begin.isoformat(), "p_until": end.isoformat()}
+        sums = {
+            str(name): Decimal(str(usd)) for name, usd in (await call(database, "wearon_spend", parameters)).items()
+        }
+        amounts = [(name, int(usd * MILLION)) for name, usd in {**sums, ALL: sum(sums.values(), Decimal(0))}.items()]
+        await self._raise(keys=[keys.spend(period)], args=[word for pair in amounts for word in pair])
+
+    async def metrics(self) -> list[Metric]:
+        """The spend, and the largest share of a budget by its scope."""
+        spend = GaugeMetricFamily("wearon_spend_usd", "Spent on OpenAI in this UTC day and month.", labels=["period"])
+        used = GaugeMetricFamily(
+            "wearon_budget_used_ratio", "Spent share of the budget; of stores the largest.", labels=["scope", "period"]
+        )
+        for kind, name in zip(("day", "month"), periods(), strict=True):
+            spent = await self.spent(name)
+            spend.add_metric([kind], float(spent.usd.get(ALL, 0)))
+            for scope, share in self._shares(kind, spent).items():
+                used.add_metric([scope, kind], share)
+        reserved = float(await self.reserved())
+        return [spend, used, GaugeMetricFamily("wearon_spend_reserved_usd", "Reserved by calls in flight.", reserved)]
+
+    def _shares(self, kind: str, spent: Spent) -> dict[str, float]:
+        shares = {ALL: 0.0, USERS: 0.0, STORE: 0.0}
+        for payer, usd in [(ALL, spent.usd.get(ALL, Decimal(0))), *spent.payers()]:
+            limit: Decimal | None = getattr(self._limits.of(payer), kind)
+            scope = payer if payer in shares else STORE
+            if limit is not None:
+                shares[scope] = max(shares[scope], float(usd / limit) if limit else 1.0)
+        return shares
+
+
+class SpendSchedule:
+    """Keeps the budgets right after Redis was emptied; does nothing without budgets."""
+
+    def __init__(self, view: SpendView, database: AsyncPostgrestClient, limits: Limits) -> None:
+        self._view = view
+        self._database = database
+        self._limits = limits
+        self._failed = False
+
+    async def run_forever(self) -> None:
+        """Raise the spend of this day and month to the database's sums, at once and then once an hour."""
+        while True:
+            if self._limits.budgets:
+                await self.raise_once()
+            await asyncio.sleep(_RAISE_SECONDS)
+
+    async def raise_once(self) -> None:
+        """Raise the spend; log the first failure of a row."""
+        try:
+            for period in periods():
+                await self._view.raise_to(period, self._database)
+            self._failed = False
+        except (ServiceUnavailable, RedisError, OSError) as error:
+            if not self._failed:
+                log.warning("spend_not_compared", error=str(error))
+            self._failed = True
+        except Exception as error:
+            odd.note("part", "spend", error)
+
+
+def bounds(period: str) -> tuple[datetime, datetime]:
+    """First moment of a day or a month, and of the next one; raises ValueError."""
+    if period.count("-") > 1:
+        begin = datetime.strptime(period, _DAY_FORM).replace(tzinfo=UTC)
+        return begin, begin + timedelta(days=1)
+    begin = datetime.strptime(period, _MONTH_FORM).replace(tzinfo=UTC)
+    return begin, (begin + timedelta(days=32)).replace(day=1)
+
+
+def _usd(amount: bytes) -> Decimal:
+    return Decimal(int(amount)) / MILLION

@@ -1,0 +1,77 @@
+"""Results of a prompt version, and what they say beside those of the control."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from worker.prompts.intervals import Z_95, Z_999, Interval, difference, mean, share
+
+#: Sessions of a version, and of the control, below which a comparison says nothing.
+ENOUGH = 100
+#: ... below which a version is not paused, however many are blocked.
+ENOUGH_TO_PAUSE = 20
+#: Fewer blocked sessions of a version are chance more often than its share says.
+BLOCKED_TO_PAUSE = 5
+#: A version that blocks so many times as often as the control is paused.
+PAUSE_RATIO = 2
+
+
+@dataclass(frozen=True)
+class Results:
+    """Sessions that asked for a picture and have ended. `seconds` and `cost_usd` are of those with a picture."""
+
+    version: str
+    ended: int = 0
+    completed: int = 0
+    blocked: int = 0
+    seconds: tuple[int, float, float] = (0, 0.0, 0.0)
+    cost_usd: tuple[int, float, float] = (0, 0.0, 0.0)
+
+    @classmethod
+    def read(cls, answer: Mapping[str, Any]) -> Self:
+        """One version of the database's answer."""
+        ended, completed, blocked = (int(answer[name]) for name in ("ended", "completed", "blocked"))
+        seconds, cost = (_moments(*answer[name]) for name in ("seconds", "cost_usd"))
+        return cls(str(answer["version"]), ended, completed, blocked, seconds, cost)
+
+    @property
+    def is_enough(self) -> bool:
+        """False when these are too few sessions to compare."""
+        return self.ended >= ENOUGH
+
+    @property
+    def estimates(self) -> dict[str, Interval]:
+        """By measure, with the limits of 95 %: shares of success and moderation, mean seconds and USD of a picture."""
+        return {
+            "success": share(self.completed, self.ended),
+            "moderation": share(self.blocked, self.ended),
+            "seconds": mean(*self.seconds),
+            "cost_usd": mean(*self.cost_usd),
+        }
+
+    def blocks_more_than(self, control: "Results", z: float = Z_95) -> bool:
+        """True when the interval of the difference leaves out that both block equally often."""
+        return _gap(self.blocked, self.ended, control.blocked, control.ended, z).low > 0
+
+    def succeeds_otherwise_than(self, control: "Results") -> int:
+        """1 or -1 when the version succeeds more or less often than the control, 0 when the data does not show it."""
+        gap = _gap(self.completed, self.ended, control.completed, control.ended, Z_95)
+        return (gap.low > 0) - (gap.high < 0)
+
+    def must_pause(self, control: "Results") -> bool:
+        """True when the version blocks twice as often as the control, and chance is no explanation.
+
+        The limits are those of 99.9 %, because the question is asked again and again while the data grows.
+        """
+        if min(self.ended, control.ended) < ENOUGH_TO_PAUSE or self.blocked < BLOCKED_TO_PAUSE:
+            return False
+        twice = self.blocked * control.ended >= PAUSE_RATIO * control.blocked * self.ended
+        return twice and self.blocks_more_than(control, Z_999)
+
+
+def _gap(hits: int, count: int, control_hits: int, control_count: int, z: float) -> Interval:
+    return difference(share(hits, count, z), share(control_hits, control_count, z))
+
+
+def _moments(count: object, value: object, variance: object) -> tuple[int, float, float]:
+    return int(str(count)), float(str(value or 0)), float(str(variance or 0))
