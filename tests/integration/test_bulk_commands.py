@@ -227,8 +227,20 @@ def test_every_fault_of_a_manifest_is_told_with_its_line_and_nothing_is_queued(
     second = submit(sandbox, str(path), store)
     for line in ("line 2: person: URL is neither http nor https", "line 3: prompt:", "line 4: 17 photos; the limit"):
         assert line in second.stderr
+    path.write_text(
+        "\n".join(json.dumps({**good, field: text}) for field in ("prompt", "reference") for text in "\0\ud800")
+    )
+    third = submit(sandbox, str(path), store)
+    assert [f"line {line}: prompt or reference has a NUL" in third.stderr for line in range(1, 5)] == [True] * 4
     path.write_text(json.dumps(rows[2]))
     assert "line 1: 169.254.169.254 is no public address" in submit(sandbox, str(path), store).stderr
     assert (spent(sandbox, store), messages(sandbox)) == ({}, [])
+    table = tmp_path / "bad.csv"
+    for text, told in {
+        "person,person,garment\n": "line 1: bad.csv has two columns 'person'",
+        'person,garment\na,b\n"a"b,c\n': "line 3: ',' expected after",
+    }.items():
+        table.write_text(text)
+        assert told in submit(sandbox, str(table), store).stderr
     unasked = run(sandbox, "bulk", "submit", str(path), "--store", store)
     assert "stdin is no terminal to ask at; add --yes" in unasked.stderr
