@@ -89,7 +89,7 @@ class Claims:
         return taken
 
     async def _look_behind_bulk(self) -> None:
-        """Sort for a while, without a pause while messages are unsorted: another one may be behind thousands of bulk."""
+        """Sort for a while, without a pause while messages are unsorted: others may be behind thousands of bulk."""
         end = time.monotonic() + _HELD_BACK_SECONDS
         while time.monotonic() < end:
             if not await self.lanes.sort():
