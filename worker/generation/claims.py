@@ -5,7 +5,6 @@ crash at any moment leaves it where another instance finds it. All of it goes on
 """
 
 import asyncio
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,18 +81,12 @@ class Claims:
     async def take(self, timeout_seconds: int) -> bytes | None:
         """The message whose turn it is, now on this instance's claimed list; None when none came."""
         if self.lanes.held_back:
-            await self._look_behind_bulk()
+            # Others may be behind thousands of bulk.
+            await self.lanes.sort_for(_HELD_BACK_SECONDS)
         taken = await self._choose()
         if taken is None and not self.lanes.held_back and await self._wait(timeout_seconds):
             taken = await self._choose()
         return taken
-
-    async def _look_behind_bulk(self) -> None:
-        """Sort for a while, without a pause while messages are unsorted: others may be behind thousands of bulk."""
-        end = time.monotonic() + _HELD_BACK_SECONDS
-        while time.monotonic() < end:
-            if not await self.lanes.sort():
-                await asyncio.sleep(end - time.monotonic())
 
     async def _choose(self) -> bytes | None:
         return await self.lanes.choose(self.instance, (other.name for other in self.neighbours))
