@@ -58,6 +58,15 @@ def test_every_role_is_of_the_stack_or_of_a_playbook() -> None:
     assert all(line["hosts"] in {"all", "server", "workers"} for line in LAYOUT["stack"])
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "roles").glob("*/templates/firewall.yml.j2")), ids=lambda it: it.parts[-3]
+)
+def test_firewall_asks_for_no_variable_of_a_role(path: Any) -> None:
+    """The role `base` renders it in a play that has no other role."""
+    asked = {*re.findall(r"\b(_*[a-z]+_\w+)(?!\w|\s*\|\s*default)", re.sub(r"'.*?'|{#.*?#}", "", path.read_text()))}
+    assert asked <= {*LAYOUT, "to_json"}
+
+
 def test_groups_of_alerts_have_one_owner() -> None:
     files = sorted((ROOT / "roles").glob("*/files/alerts/*.yml"))
     assert len({path.stem for path in files}) == len(files)
