@@ -8,7 +8,7 @@ Made three times: in one line, as all payers were before lanes; in lanes; and wi
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event, Thread
@@ -45,9 +45,11 @@ _ENDED = (
 
 @dataclass
 class _Morning:
-    """What was seen in one of the three."""
+    """One of the three."""
 
     seconds: float = 0
+    #: Processor time of the worker.
+    cpu: float = 0
     waits: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     #: Share of the running generations that the large store had while others waited.
     shares: list[float] = field(default_factory=list)
@@ -56,18 +58,21 @@ class _Morning:
 def run(options: Options, progress: Progress) -> list[Figure]:
     """The figures of the three, and the throughput of the lanes against that of the line."""
     count = options.burst
-    figures, rates = [Figure("messages of the large store", count)], {}
+    figures, cpu = [Figure("messages of the large store", count)], {}
     for kind in ("line", "lanes", "bulk"):
         seen = _morning(kind, count, options, progress)
-        rates[kind] = 60 * sum(map(len, seen.waits.values())) / seen.seconds
-        figures.append(Figure(f"{kind}: ended", rates[kind], "per minute"))
+        ended = sum(map(len, seen.waits.values()))
+        cpu[kind] = 1000 * seen.cpu / ended
+        figures.append(Figure(f"{kind}: ended", 60 * ended / seen.seconds, "per minute"))
+        figures.append(Figure(f"{kind}: worker CPU per generation", cpu[kind], "ms"))
         for payer in ("shoppers", "small stores", "large store"):
             waits = seen.waits[payer]
             figures += [Figure(f"{kind}: {payer} p{int(100 * it)}", percentile(waits, it), "s") for it in (0.5, 0.95)]
-        share = max(seen.shares, default=0)
-        figures.append(Figure(f"{kind}: large store's share of the running ones, most", 100 * share, "%"))
+        for it in (0.5, 0.95):
+            share = 100 * percentile(seen.shares, it)
+            figures.append(Figure(f"{kind}: largest share of a lane p{int(100 * it)}", share, "%"))
     figures += [
-        Figure(f"{kind}: ended, against the line", 100 * (rates[kind] / rates["line"] - 1), "%", -5, at_least=True)
+        Figure(f"{kind}: CPU per generation, against the line", 100 * (cpu[kind] / cpu["line"] - 1), "%", 5)
         for kind in ("lanes", "bulk")
     ]
     return figures
@@ -81,23 +86,27 @@ def _morning(kind: str, count: int, options: Options, progress: Progress) -> _Mo
         around.start_worker()
         payers: dict[str, str] = {}
         large, small, shoppers = _orders(around, kind, count, payers)
-        sampler = Thread(target=_sample, args=(around, kind, seen, stop))
+        sampler = Thread(target=_sample, args=(around, seen, stop))
         sampler.start()
         begun = time.monotonic()
-        _push(around, [*large, *small])
-        for number, message in enumerate(shoppers):
-            time.sleep(max(0.0, begun + number * _SECONDS / len(shoppers) - time.monotonic()))
-            _push(around, [message])
-        total = len(payers)
-        while (ended := around.sandbox.database.value(_ENDED)) < total and time.monotonic() < begun + _PATIENCE_SECONDS:
-            progress(f"{kind}: {ended} of {total} ended")
-            time.sleep(0.5)
-        seen.seconds = time.monotonic() - begun
+        with around.meter() as meter:
+            _push(around, [*large, *small])
+            for number, message in enumerate(shoppers):
+                time.sleep(max(0.0, begun + number * _SECONDS / len(shoppers) - time.monotonic()))
+                _push(around, [message])
+            _wait(around, begun, len(payers), lambda ended: progress(f"{kind}: {ended} of {len(payers)} ended"))
+        seen.seconds, seen.cpu = time.monotonic() - begun, meter.worker_cpu
         stop.set()
         sampler.join()
         for line in around.worker.logs("generation_started"):
             seen.waits[payers[line["session_id"]]].append(line["queued_seconds"])
     return seen
+
+
+def _wait(around: World, begun: float, total: int, told: Callable[[int], None]) -> None:
+    while (ended := around.sandbox.database.value(_ENDED)) < total and time.monotonic() < begun + _PATIENCE_SECONDS:
+        told(ended)
+        time.sleep(0.5)
 
 
 def _orders(
@@ -137,7 +146,7 @@ def _push(around: World, messages: list[dict[str, object]]) -> None:
         around.sandbox.redis.lpush(QUEUE, *texts)
 
 
-def _sample(around: World, kind: str, seen: _Morning, stop: Event) -> None:
+def _sample(around: World, seen: _Morning, stop: Event) -> None:
     redis = around.sandbox.redis
     while not stop.wait(0.2):
         lanes = redis.zrange(keys.LANES, 0, -1)

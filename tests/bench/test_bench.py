@@ -24,7 +24,7 @@ EXPECTED = {
     "burst": {"drain rate", "calls in flight, peak", "sandbox CPU per generation"},
     "outage": {"OpenAI down: paused after", "no quota: pause ended after recovery"},
     "backlog": {"Redis, growth while they wait", "worker, processor more with them", "drain rate"},
-    "lanes": {"lanes: shoppers p95", "bulk: ended, against the line"},
+    "lanes": {"lanes: shoppers p95", "bulk: CPU per generation, against the line"},
     "bucket": {"deleted", "wrongly deleted", "RSS peak"},
     "start": {"start to ready, best", "idle PSS"},
     "rest": {"at rest, sent", "generation, sent", "generation, with those that scripts call"},

@@ -1,4 +1,4 @@
-"""The fate of a manifest's rows, with addresses of their pictures that are signed anew."""
+"""The results of a manifest's rows, with addresses of their pictures that are signed anew."""
 
 import asyncio
 from collections import Counter
