@@ -19,6 +19,7 @@ from worker.generation.channel import Channel
 from worker.generation.message import GenerationMessage
 from worker.generation.spend import ALL, Limits, Spend
 from worker.generation.spend_view import SpendSchedule, SpendView, bounds, periods
+from worker.image_models import Price
 from worker.settings import Budget, Settings
 
 STORE = UUID("11111111-2222-4333-8444-555555555555")
@@ -132,6 +133,41 @@ async def test_a_reservation_whose_worker_vanished_counts_as_spent(
     assert (found[str(STORE)], found[ALL]) == (2 * USD, 3 * USD)
     await budgets.count(lost, MODEL, USD)  # it lived, after all
     assert (await spent(redis))[ALL] == 3 * USD
+
+
+async def test_a_worker_that_lost_the_session_leaves_the_reservation_of_its_successor(
+    redis: Redis, settings: Settings
+) -> None:
+    before, after = (of(redis, settings, all=Budget(day=Decimal(10))) for _ in range(2))
+    one = message(STORE)
+    await before.reserve(one, MODEL)
+    await after.reserve(one, MODEL)
+    await before.release(one)
+    await after.count(one, MODEL, USD)
+    assert (await spent(redis))[ALL] == USD
+    assert await SpendView(redis, Limits({})).reserved() == 0
+
+
+async def test_a_cancelled_reservation_holds_nothing(redis: Redis, settings: Settings) -> None:
+    budgets = of(redis, settings, all=Budget(day=Decimal(10)))
+    await make(budgets, message())
+    ends: list[Any] = []
+    for steps in range(30):
+        reserving = asyncio.create_task(budgets.reserve(message(), MODEL))
+        for _ in range(steps):  # before the command, on its way, and after it
+            await asyncio.sleep(0.0001)
+        reserving.cancel()
+        ends += await asyncio.gather(reserving, return_exceptions=True)
+    assert await redis.zcard(keys.SPEND_CALLS) == ends.count(None) < len(ends)
+
+
+async def test_calls_that_cost_nothing_are_reserved_and_counted(redis: Redis, settings: Settings) -> None:
+    free = Price.model_validate(dict.fromkeys(Price.model_fields, 0))
+    budgets = of(redis, settings.model_copy(update={"openai_prices": {MODEL: free}}), all=Budget(day=Decimal(10)))
+    with capture_logs() as logs:
+        await make(budgets, message(), Decimal(0))
+    assert not logs
+    assert (await spent(redis))[ALL] == 0
 
 
 async def test_a_call_without_usage_counts_as_the_dearest_of_late(redis: Redis, settings: Settings) -> None:
