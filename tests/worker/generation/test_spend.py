@@ -13,14 +13,14 @@ from structlog.testing import capture_logs
 
 from tests.sandbox import Sandbox
 from worker import clients
-from worker.errors import BudgetExhausted
+from worker.errors import BudgetExhausted, SettingsError
 from worker.generation import keys, spend
 from worker.generation.channel import Channel
 from worker.generation.message import GenerationMessage
 from worker.generation.spend import ALL, Limits, Spend
 from worker.generation.spend_view import SpendSchedule, SpendView, bounds, periods
 from worker.image_models import Price
-from worker.settings import Budget, Settings
+from worker.settings import Budget, Settings, load
 
 STORE = UUID("11111111-2222-4333-8444-555555555555")
 MODEL = "gpt-image-2.6-sunburst"
@@ -242,14 +242,16 @@ def test_periods_are_utc_and_end_where_the_next_begins() -> None:
         ('{"all": {"day": "NaN"}}', "finite"),
         ('{"all": {"day": 1e9}}', "less than or equal to 1000000"),
         ('{"all": {"week": 1}}', "Extra inputs"),
-        ('{"all": 5}', "Budget"),
+        ('{"all": 5}', r'all: must be limits by day and month, such as {"day": 50}'),
+        ('{"all": {"day": 50}, "all": {"month": 9}}', "'all' is named twice"),
         ('{"shop": {"day": 5}}', "neither all, b2c nor store"),
-        ("all", "must be a JSON object"),
+        ("all", r'must be a JSON object, such as {"all": {"day": 50}}'),
+        ("[" * 10_000, "must be a JSON object"),
     ],
 )
 def test_impossible_budgets_are_refused(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, budgets: str, problem: str
 ) -> None:
     monkeypatch.setenv("BUDGETS", budgets)
-    with pytest.raises(ValueError, match=problem):
-        Settings()
+    with pytest.raises(SettingsError, match=f"BUDGETS is invalid: .*{problem}"):
+        load()
