@@ -218,8 +218,14 @@ async def test_emptied_redis_learns_the_spend_from_the_database(
         database = clients.database_client(settings, http)
         view = SpendView(redis, limits)
         await of(redis, settings).count(message(), MODEL, Decimal("0.7"))  # the database has less: it lost a call
-        for _ in range(2):
-            await SpendSchedule(view, database, limits).raise_once()
+        schedule = SpendSchedule(view, database, limits)
+        await schedule.raise_once()
+        await redis.delete(keys.spend(periods()[1]))
+        await schedule.raise_once()  # not due again
+        assert not await spent(redis)
+        await redis.delete(keys.SPEND_RESERVED)  # as when all is lost
+        await of(redis, settings).count(message(), MODEL, Decimal("0.7"))
+        await schedule.raise_once()
     found = await spent(redis)
     assert (found[str(STORE)], found["b2c"]) == (Decimal("0.25"), Decimal("0.7"))
     shares = {tuple(s.labels.values()): s.value for one in await view.metrics() for s in one.samples if s.labels}
