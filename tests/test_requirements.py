@@ -32,3 +32,12 @@ def test_every_requirement_is_pinned_and_hashed_and_no_host_is_named(name: str) 
         assert re.match(r"[a-z0-9.\-_\[\]]+==\S+", package), package
         assert "--hash=sha256:" in package, package
     assert "://" not in text
+
+
+def test_image_is_built_of_files_that_its_build_gets() -> None:
+    """The folder of the build holds what .dockerignore lets through, nothing else."""
+    copied = re.findall(r"^COPY (?!--from)(?:--\S+ )*(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.M)
+    given = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    names = {name for names in copied for name in names.split()}
+    assert "requirements/runtime.txt" in names
+    assert names <= given

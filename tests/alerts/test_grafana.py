@@ -10,10 +10,12 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from tests import render as renderer
 from tests.alerts.promtool import BUDGET, HERE, STEP, seconds
 from tests.programs import on_this_machine
 
 FILES = ["rules.yml", "contact_points.yml", "policies.yml", "messages.yml"]
+ROOT = HERE.parents[1]
 #: The host writes its own metrics every 15 s (docs/host-metrics.md).
 TEXT_FILE = 15
 
@@ -33,6 +35,27 @@ def test_files_fit_the_schema(inventory: str, name: str, request: pytest.Fixture
     schema = yaml.safe_load((HERE / "grafana.schema.yml").read_text())
     problems = [f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(document)]
     assert not problems
+
+
+@pytest.mark.parametrize("name", ["datasources.yml", "dashboards.yml"])
+@pytest.mark.parametrize("variables", [renderer.FULL, renderer.SPARSE], ids=["full", "sparse"])
+def test_provisioning_fits_the_schema(
+    variables: dict[str, Any], name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = renderer.stack(tmp_path_factory, "local", **variables) / "grafana/staged/provisioning"
+    assert not provisioning_problems(name, yaml.safe_load(next(folder.rglob(name)).read_text()))
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("roles/grafana/files/dashboards/*.json")), ids=lambda path: path.stem)
+def test_dashboards_fit_the_schema(path: Path) -> None:
+    assert not provisioning_problems("dashboard", json.loads(path.read_text()))
+
+
+def provisioning_problems(kind: str, document: Any) -> list[str]:
+    schema = yaml.safe_load((HERE / "provisioning.schema.yml").read_text())
+    checked = {"$ref": f"#/$defs/{kind}", "$defs": schema["$defs"]}
+    Draft202012Validator.check_schema(checked)
+    return [f"{error.json_path}: {error.message}" for error in Draft202012Validator(checked).iter_errors(document)]
 
 
 def test_both_evaluators_have_the_same_rules(rendered: Path, rules: dict[str, dict[str, Any]]) -> None:

@@ -19,7 +19,7 @@ def profiled(worker: WorkerProcess, file: str) -> Iterator[None]:
         return
     program = Path(sys.executable).with_name("py-spy")
     options = ["--format", "speedscope", "--rate", "200", "--gil", "--output", file]
-    recorder = subprocess.Popen([program, "record", *options, "--pid", str(names(worker.process.pid)["tasks"])])
+    recorder = subprocess.Popen([program, "record", *options, "--pid", str(names(worker.process.pid)["celery"])])
     try:
         yield
     finally:

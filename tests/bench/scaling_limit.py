@@ -16,7 +16,8 @@ from tests.worker.generation import limiter_client
 
 PER_MINUTE = 3000
 _PROCESSES = 4
-_WINDOW_SECONDS, _SLACK_SECONDS = 60.0, 0.03
+#: The slack that a worker on a busy machine takes by itself; these clients do not tell when a call was sent.
+_WINDOW_SECONDS, _SLACK_SECONDS = 60.0, 0.6
 #: Of a window's calls, in all: the window has to bind.
 _ASKED = 1.2
 

@@ -1,6 +1,7 @@
 """Bulk in a running worker: others have its slots before its paid call, and nothing of it is lost or paid twice."""
 
 from pathlib import Path
+from typing import Any
 
 from tests.integration.conftest import QUICK
 from tests.integration.worker_process import WorkerProcess, wait_for
@@ -23,17 +24,22 @@ def test_a_shopper_has_the_slot_of_bulk_that_has_paid_for_nothing(world: Sandbox
     world.reset()
     slow = world.photos.put("slow.jpg", PERSON.read_bytes(), delay=SECONDS)
     with WorkerProcess(world, **SETTINGS) as worker:
-        bulk = [world.producer.b2b(images=[slow], prompt=f"bulk {number}.", priority="bulk") for number in range(3)]
+        store = world.producer.store()
+        more: dict[str, Any] = {"images": [slow], "priority": "bulk"}
+        bulk = [world.producer.b2b(store, prompt=f"bulk {number}.", **more) for number in range(3)]
         wait_for(lambda: len(worker.logs("generation_started")) == 2, 20, "bulk does not start")
         shopper = world.producer.b2c(prompt="shopper.")
         assert world.settled("b2c", shopper.session_id)["status"] == "completed"
         (preempted,) = worker.logs("generation_preempted")
-        assert world.session("b2b", bulk[2].session_id)["status"] == "queued"
         for item in bulk:
             assert world.settled("b2b", item.session_id)["status"] == "completed"
         starts = [line["session_id"] for line in worker.logs("generation_started", starts=1)]
         page = HTTP.get(f"{worker.url}/metrics", timeout=5).text
         assert worker.stop() == 0
+    # At the front of its lane again: before the one that had not started yet.
+    assert starts.index(bulk[2].session_id) > max(
+        place for place, session_id in enumerate(starts) if session_id == preempted["session_id"]
+    )
     assert sorted(starts) == sorted([*(it.session_id for it in (*bulk, shopper)), preempted["session_id"]])
     assert sorted(call.prompt for call in world.calls()) == ["bulk 0.", "bulk 1.", "bulk 2.", "shopper."]
     assert next(call.prompt for call in world.calls()) == "shopper."

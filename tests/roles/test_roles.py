@@ -48,6 +48,16 @@ def test_tasks_are_named_and_use_full_module_names(role: str) -> None:
             assert re.match(r"[A-Z][^.]*$", task["name"]), (path, task["name"])
 
 
+def test_no_result_takes_the_name_of_a_roles_variable() -> None:
+    """A registered result would stand where the variable is used afterwards."""
+    files = [path for name in ("vars", "defaults") for path in (ROOT / "roles").glob(f"*/{name}/**/*.yml")]
+    named = {name for path in files for name in yaml.safe_load(path.read_text()) or {}}
+    texts = [path.read_text() for folder in ("roles", "playbooks") for path in (ROOT / folder).rglob("*.yml")]
+    registered = {name for text in texts for name in re.findall(r"^ *register: (\w+)$", text, re.M)}
+    assert len(registered) > 10
+    assert not registered & named
+
+
 def test_every_role_is_of_the_stack_or_of_a_playbook() -> None:
     """A role outside the stack and the playbooks would never be applied."""
     stack = [line["role"] for line in LAYOUT["stack"]]

@@ -25,8 +25,8 @@ NEIGHBOURS = 5
 _TIGHT, _LOOSE = 0.9, 1.05
 #: Clothing makes no trunk narrower than the limbs let expect: such a strange outline is that of a rare body.
 _SLENDER = (-0.5, -0.2)
-#: No fitted body is that strange: gowns and cloaks hide the limbs that the trunk is compared with.
-_HIDDEN_LIMBS = (1.15, 1.35)
+#: No fitted body is that strange, or that slender: gowns and cloaks hide the limbs that the trunk is compared with.
+_HIDDEN_LIMBS, _TOO_SLENDER = (1.15, 1.35), (1.65, 1.85)
 #: Hair that hides the neck makes a woman likely; a bare neck says less, as hair can be short or tied.
 _NECK_BESIDE_SHOULDERS, _NECK_ODDS = (0.25, 0.40), (-1.1, 2.2)
 #: Shoulders, as shares of the body height; ANSUR's bideltoid breadth has this slope (0.291 and 0.277, +-0.018).
@@ -55,7 +55,8 @@ class Reading:
     def clothing(self) -> float:
         """0 in tight clothing, 1 in clothing that hides the body."""
         strange = _share(self.strangeness, _TIGHT, _LOOSE) * _share(self.looseness, *_SLENDER)
-        return max(strange, _share(self.strangeness, *_HIDDEN_LIMBS), _share(self.looseness, 1.0, 2.0))
+        hidden = max(_share(self.strangeness, *_HIDDEN_LIMBS), _share(-self.looseness, *_TOO_SLENDER))
+        return max(strange, hidden, _share(self.looseness, 1.0, 2.0))
 
 
 class OutlineModel:

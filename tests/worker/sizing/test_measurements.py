@@ -126,8 +126,14 @@ def test_outline_counts_less_the_stranger_the_clothing_makes_it(
 
 @pytest.mark.parametrize(
     ("strangeness", "looseness", "clothing"),
-    [(1.1, 0.0, 1), (1.1, -1.0, 0), (1.4, -3.7, 1), (0.8, -3.7, 0)],
-    ids=["strange", "strange with a slender trunk: a rare body", "stranger than any body: a cloak", "usual"],
+    [(1.1, 0.0, 1), (1.1, -1.0, 0), (1.4, -1.0, 1), (0.8, -3.7, 1), (0.8, 0.0, 0)],
+    ids=[
+        "strange",
+        "strange with a slender trunk: a rare body",
+        "stranger than any body: a cloak",
+        "slenderer than any body",
+        "usual",
+    ],
 )
 def test_clothing_is_told_from_rare_bodies(
     strangeness: float, looseness: float, clothing: float, outline: Outline, measurer: Measurer

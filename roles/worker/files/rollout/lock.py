@@ -5,6 +5,7 @@ can be seen. The lock of a play that has ended is replaced, any other lock only 
 """
 
 import calendar
+import getpass
 import hashlib
 import json
 import os
@@ -35,7 +36,7 @@ def ticket(process: str, why: str) -> Ticket:
     return {
         "host": os.uname().nodename,
         "machine": _machine(),
-        "who": os.environ.get("GITHUB_ACTOR") or os.environ.get("USER") or "unknown",
+        "who": os.environ.get("GITHUB_ACTOR") or _account(),
         "play": f"{play} {_ps('lstart', play)}",
         "when": time.strftime(_TIME, time.gmtime(time.time())),
         "why": why,
@@ -109,6 +110,13 @@ def _parse(text: str) -> Ticket:
 
 def _play(held: Ticket) -> tuple[str, str]:
     return held["machine"], held["play"]
+
+
+def _account() -> str:
+    """Return the account's name; cron and containers may set no USER."""
+    with suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
+    return "unknown"
 
 
 def _machine() -> str:
