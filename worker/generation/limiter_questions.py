@@ -60,13 +60,13 @@ class Questions:
         try:
             while self._open:
                 await until_available(self._send_some)
-        except BaseException as error:
+        except Exception as error:
             for answer in self._open:
-                if not answer.done():
-                    answer.set_exception(error)
-            self._open.clear()
-            raise
+                answer.set_exception(error)
         finally:
+            for answer in self._open:
+                answer.cancel()  # where the event loop ends
+            self._open.clear()
             self._sending = None
 
     async def _send_some(self) -> None:
