@@ -91,7 +91,8 @@ def regions(sandbox: Sandbox) -> Iterator[tuple[Region, Region]]:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fate", ["moved", "restarted"] if FULL else ["moved"])
-def test_a_region_that_is_killed_loses_nothing_and_doubles_nothing(sandbox: Sandbox, load: Load, fate: str) -> None:
+def test_a_region_that_is_killed_loses_nothing_and_doubles_nothing(sandbox: Sandbox, fate: str) -> None:
+    load = Load(sandbox, balance=2 * EACH)
     sandbox.openai.set(latency={"median": LATENCY, "sigma": 0.3})
     with regions(sandbox) as (eu, us):
         ours, theirs = eu.load(load), us.load(load)
