@@ -51,12 +51,14 @@ class TryOn:
 class Load:
     """Try-ons of a few owners, in turn of every kind that can be paid for."""
 
-    def __init__(self, sandbox: Sandbox, seed: int = 0) -> None:
+    def __init__(self, sandbox: Sandbox, seed: int = 0, balance: int = 100) -> None:
         self._sandbox = sandbox
         self._random = random.Random(seed)
-        self._users = [sandbox.producer.user(balance=100) for _ in range(2)]
-        self._stores = [sandbox.producer.store(balance=100) for _ in range(2)]
-        self._emails = {store: sandbox.producer.shopper(store, "Shopper@Example.com", 100) for store in self._stores}
+        self._users = [sandbox.producer.user(balance) for _ in range(2)]
+        self._stores = [sandbox.producer.store(balance) for _ in range(2)]
+        self._emails = {
+            store: sandbox.producer.shopper(store, "Shopper@Example.com", balance) for store in self._stores
+        }
         self.all: list[TryOn] = []
 
     def one(self, payer: str = "user", *, push: bool = True, images: Sequence[str] = ()) -> TryOn:

@@ -21,8 +21,8 @@ from redis.exceptions import RedisError
 from worker.clients import redis_client
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
+from worker.generation.limiter_questions import Answer, Question, Questions
 from worker.generation.limiter_scripts import PLACE, RELEASE, USAGE
-from worker.generation.retrying import until_available
 from worker.settings import Settings
 
 #: The window is longer than a minute, because OpenAI sees a call after it was sent, and not always equally late: by
@@ -99,7 +99,7 @@ class Limiter:
         self._release = redis.register_script(RELEASE)
         self._usage = redis.register_script(USAGE)
         self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
-        self._door = asyncio.Lock()
+        self._questions = Questions(self._ask_for_places, _GIVE_UP_SECONDS)
         self._turn = ContextVar[Turn | None]("turn", default=None)
 
     async def acquire(self, most: int = 0) -> float:
@@ -110,8 +110,7 @@ class Limiter:
         arrived = time.monotonic()
         token = uuid4().hex
         try:
-            async with self._door:  # one at a time: different connections could overtake each other
-                delay = await self._ask_for_place(token, most)
+            delay = await self._ask_for_place(token, most)
             while delay > 0:
                 seconds = delay / 1e6
                 await asyncio.sleep(min(seconds, max(self._poll_seconds, seconds * _POLL_SHARE)))
@@ -154,27 +153,35 @@ class Limiter:
 
     async def _ask_for_place(self, token: str, most: int = 0) -> float:
         """With one token for all tries: another one would queue again, behind its own place from before an outage."""
-        delay, pause = await until_available(self._run, self._place, token, most)
-        if self._pause_redis:
-            pause = await until_available(self._pause_redis.get, keys.PAUSE)
+        delay, pause = await self._questions.ask(Question(token, most))
         if self._check:
             self._check(pause)
-        return float(delay)
+        return delay
 
-    async def _run(self, script: AsyncScript, token: str, most: int = 0) -> Any:
+    async def _ask_for_places(self, questions: list[Question]) -> list[Answer]:
+        pause, *delays = await self._ask(self._place, *questions)
+        if self._pause_redis:
+            try:
+                pause = await self._pause_redis.get(keys.PAUSE)
+            except OSError as error:
+                raise ServiceUnavailable(f"Redis did not say if calls are paused: {error}") from error
+        return [Answer(float(delay), pause) for delay in delays]
+
+    async def _run(self, script: AsyncScript, token: str) -> None:
         """Ends, also when cancelled, only once Redis has answered: else a call could arrive after it was taken back."""
-        asking = asyncio.create_task(self._ask(script, token, most))
+        asking = asyncio.create_task(self._ask(script, Question(token, 0)))
         try:
-            return await asyncio.shield(asking)
+            await asyncio.shield(asking)
         except asyncio.CancelledError:
             await asyncio.wait({asking}, timeout=_GIVE_UP_SECONDS)
             if not asking.cancel():
                 asking.exception()  # no other caller asks for the error
             raise
 
-    async def _ask(self, script: AsyncScript, token: str, most: int) -> Any:
+    async def _ask(self, script: AsyncScript, *questions: Question) -> Any:
         tolerance = int(self._tolerance_seconds * 1e6)
-        arguments: list[str | int] = [token, self._per_minute, self._window, tolerance, most]
+        calls = [value for question in questions for value in question]
+        arguments: list[str | int] = [self._per_minute, self._window, tolerance, *calls]
         try:
             async with self._connections:
                 return await script(keys=[keys.LIMITER, keys.PAUSE], args=arguments)

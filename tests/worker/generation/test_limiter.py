@@ -300,6 +300,56 @@ async def test_regions_near_and_far_share_one_limit_and_never_exceed_it(sandbox:
     assert started[-1] - started[0] < 2 * (3 + SHARED_SLACK_SECONDS[1] + 0.3) + 1
 
 
+async def test_distant_processes_use_all_of_a_limit_of_3000_a_minute_and_never_exceed_it(
+    sandbox: Sandbox, redis: Redis
+) -> None:
+    limit, window, round_trip = 150, 3.0, 0.15
+    started: list[float] = []
+
+    async def call(limiter: Limiter) -> None:
+        await limiter.acquire()
+        started.append(time.monotonic())
+
+    with Proxy(sandbox.valkey.port, round_trip_seconds=round_trip) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        async with Redis.from_url(url) as one, Redis.from_url(url) as two, asyncio.TaskGroup() as tasks:
+            for distant in (one, two):
+                limiter = Limiter(distant, limit, window, SHARED_SLACK_SECONDS, pause_redis=redis)
+                for _ in range(3 * limit // 2):
+                    tasks.create_task(call(limiter))
+    started.sort()
+    assert len(started) == 3 * limit
+    assert most_within(started, window) <= limit
+    # The slack is part of each window. A call starts up to two round trips late: behind a question, and with its own.
+    least = 2 * (window + SHARED_SLACK_SECONDS[0])
+    assert started[-1] - started[0] <= least / 0.95 + 2 * 2 * round_trip
+
+
+async def test_a_crowd_that_gave_up_leaves_nothing_in_a_distant_redis(sandbox: Sandbox, redis: Redis) -> None:
+    with Proxy(sandbox.valkey.port, round_trip_seconds=0.15) as proxy:
+        async with Redis.from_url(f"redis://127.0.0.1:{proxy.port}/0") as distant:
+            limiter = Limiter(distant, 1, window_seconds=60)
+            await limiter.acquire()
+            tasks = [asyncio.create_task(limiter.acquire()) for _ in range(20)]
+            await asyncio.sleep(0.1)  # the first command is under way
+            tasks += [asyncio.create_task(limiter.acquire()) for _ in range(20)]
+            await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert await limiter.usage() == (1, 0)
+
+
+async def test_a_call_that_need_not_wait_costs_one_command(redis: Redis) -> None:
+    limiter = Limiter(redis, 300)
+    await limiter.acquire()
+    before: Any = await redis.info("commandstats")
+    for _ in range(10):
+        await limiter.acquire()
+    after: Any = await redis.info("commandstats")
+    assert after["cmdstat_evalsha"]["calls"] - before["cmdstat_evalsha"]["calls"] == 10
+
+
 async def test_a_pause_of_this_region_holds_its_calls_whichever_redis_counts(sandbox: Sandbox, redis: Redis) -> None:
     seen: list[object] = []
     distant = Redis.from_url(sandbox.redis_url.removesuffix("/0") + "/1")
