@@ -34,6 +34,7 @@ def test_neither_process_outlives_the_other_and_the_next_worker_settles(sandbox:
         worker.start()
         reached(sandbox, load.many(12), "processing", 8)
         pool = worker.pool
+        os.kill(pool, signal.SIGSTOP)  # a pool that hangs does not see that its link has ended
         worker.signal(signal.SIGKILL)  # the supervisor alone
         wait_for(lambda: gone(pool), 5, "the pool goes on without its supervisor")
         worker.wait()

@@ -29,7 +29,7 @@ _SHARED = (
     "celery.worker.consumer",
 )
 _NAME = b"wearon-celery"
-_PR_SET_NAME = 15
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 #: glibc would give every picture's memory back to the kernel and take it again for the next one: 17 ms of page faults
 #: per generation.
 _ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": 128 << 20, "MALLOC_MMAP_THRESHOLD_": 32 << 20}
@@ -133,6 +133,9 @@ class CeleryProcess:
 def _be_celery(settings: Settings, instance: str, supervisors: socket.socket, own: socket.socket) -> None:
     """Become the Celery process."""
     supervisors.close()  # the end of the supervisor would not be noticed
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, _NAME)
+    kernel = ctypes.CDLL(None)
+    kernel.prctl(_PR_SET_NAME, _NAME)
+    # The end of the link ends this process, too, but not while its loop hangs.
+    kernel.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     memory.tune(_ALLOCATOR)
     import_module("worker.generation.tasks").run(settings, instance, own)

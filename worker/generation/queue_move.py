@@ -92,7 +92,7 @@ class QueueMove:
         while batch := await self._source.lrange(keys.QUEUE, -_BATCH, -1):
             moved.copied += await self._batch(move, list(reversed(batch)))
             on_progress(moved.copied)
-        await self._source.delete(keys.MOVE)
+        await self._source.delete(keys.MOVE, keys.BULK_SESSIONS)
         return moved
 
     async def _begin(self) -> str:

@@ -43,6 +43,8 @@ class Region:
             else max(most, 600) + _INSERT_SECONDS
         )
         self._expires = max(ttl, most) + _INSERT_SECONDS if ttl else None
+        self._bulk_expires = max(ttl, most, settings.bulk_ttl_seconds) + _INSERT_SECONDS if ttl else None
+        self._redis = redis
         self._identity = identity_script(redis)
         self._database = database
         self._had_twins = False
@@ -59,7 +61,7 @@ class Region:
             p_region=await self.id(),
             p_name=self.name,
             p_empty=empty,
-            p_expires_seconds=self._expires,
+            p_expires_seconds=self._bulk_expires if await self._may_have_bulk() else self._expires,
         )
         twins = bool(answer.get("twins"))
         if twins and not self._had_twins:
@@ -100,6 +102,13 @@ class Region:
         """All regions that the database knows, the silent ones first."""
         answer = await self._call("wearon_region_list")
         return calls.rows(answer.get("regions"), "id", "name", "silent_seconds", "open")
+
+    async def _may_have_bulk(self) -> bool:
+        """Tell if a message here has the time of bulk, as each that is not sorted into lanes yet may have."""
+        try:
+            return bool(await self._redis.exists(keys.BULK_SESSIONS, keys.QUEUE))
+        except (RedisError, OSError) as error:
+            raise ServiceUnavailable(f"Redis did not tell if it has bulk: {error}") from error
 
     async def _call(self, function: str, **parameters: Any) -> dict[str, Any]:
         return await calls.call(self._database, function, parameters)

@@ -29,7 +29,9 @@ _PURGE_SECONDS = 1.0
 TABLES = {
     *("generation_sessions", "store_generation_sessions", "credit_transactions", "store_credit_transactions"),
     *("user_credits", "store_shopper_credits"),
+    "session_regions",
 }
+REGION, OTHER = (f"'{uuid4()}'" for _ in range(2))
 
 
 async def queries() -> list[str]:
@@ -71,10 +73,23 @@ async def explain(connection: asyncpg.Connection, query: str) -> tuple[set[str],
     return scanned, min(took)
 
 
+async def fill_regions(connection: asyncpg.Connection) -> None:
+    """Let two regions have started all sessions."""
+    for channel, table in (("b2c", "generation_sessions"), ("b2b", "store_generation_sessions")):
+        region = f"case when random() < 0.5 then {REGION} else {OTHER} end"
+        rows = f"select '{channel}', id, ({region})::uuid, now() - random() * interval '7 days' from {table}"
+        await connection.execute(f"insert into wearon.session_regions {rows}")
+    await connection.execute(
+        f"insert into wearon.regions (id, name, seen_at) values ({OTHER}, 'gone', now() - interval '1 hour')"
+    )
+    await connection.execute("analyze wearon.session_regions")
+
+
 @pytest.mark.timeout(300)
 async def test_large_books_are_never_scanned_and_no_statement_takes_long(sandbox: Sandbox) -> None:
     await fill(sandbox.database.url, LINES)
     connection = await asyncpg.connect(sandbox.database.url)
+    await fill_regions(connection)
     asked = await queries()
     assert len(asked) >= 7
     for query in asked:
@@ -101,6 +116,16 @@ async def test_large_books_are_never_scanned_and_no_statement_takes_long(sandbox
                 started = time.perf_counter()
                 await connection.fetchval(f"select wearon_data_life_{call}")
                 assert time.perf_counter() - started < _PURGE_SECONDS, call
+        for call in (
+            f"report({REGION}, 'eu', false, 3720)",
+            f"open({REGION}, array['processing'], true, 3720)",
+            f"open({REGION}, array['queued', 'pending'], true, 3720, 600, 500)",
+            f"open({REGION}, array['queued', 'pending'], false, 3720, 3720)",
+            f"take(array['b2c'], array[{OTHER}::uuid], {REGION})",
+            "list()",
+            f"adopt({OTHER}, {REGION})",
+        ):
+            await connection.fetchval(f"select wearon_region_{call}")
         scanned = await connection.fetch(
             "select relname from pg_stat_xact_user_tables where seq_scan > 0 and relname = any($1)", list(TABLES)
         )

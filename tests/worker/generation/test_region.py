@@ -139,6 +139,28 @@ async def test_a_region_whose_messages_never_expire_keeps_orphans_open_while_it_
     assert await us.found() == {queued.session_id: "orphaned"}
 
 
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_session_of_bulk_that_waits_in_another_region_is_not_ended_before_the_time_of_bulk(
+    sandbox: Sandbox, make: Make, taken: bool
+) -> None:
+    eu, us = make("eu", 1), make("us", 2, sweep_orphans=True)
+    queued = sandbox.producer.b2b(push=False)
+    for _ in range(2):
+        await eu.redis.lpush(keys.QUEUE, json.dumps(queued.message | {"priority": "bulk"}))
+    if taken:
+        claims = Claims(eu.redis, "one", 30)
+        await claims.heartbeat()
+        assert len([await claims.take(1) for _ in range(2)]) == 2
+        await eu.redis.delete(keys.QUEUE)
+    assert await eu.redis.exists(keys.BULK_SESSIONS if taken else keys.QUEUE) == 1
+    age(sandbox, queued, 23 * 60)
+    for side in (eu, us):
+        await side.report()
+    assert await us.found() == {}
+    age(sandbox, queued, 25 * 60)
+    assert await us.found() == {queued.session_id: "orphaned"}
+
+
 async def test_a_new_name_changes_nothing_and_two_regions_of_one_name_do_not_mix(sandbox: Sandbox, make: Make) -> None:
     eu, twin = make("eu", 1), make("eu", 2, sweep_orphans=True)
     queued = await started(sandbox, eu)

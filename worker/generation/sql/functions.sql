@@ -1775,8 +1775,9 @@ create table if not exists wearon.session_regions (
     since timestamptz not null default now(),
     primary key (channel, session_id)
 );
-create index if not exists session_regions_region on wearon.session_regions (region);
-create index if not exists session_regions_since on wearon.session_regions using brin (since);
+-- No index on "region": the few open sessions are looked up one by one. No brin on "since": rows of all ages share the
+-- pages that deleted ones left.
+create index if not exists session_regions_started on wearon.session_regions (since);
 
 -- Notes that a region lives. -> "twins": other regions of that name that live, too.
 create or replace function public.wearon_region_report(
@@ -1818,10 +1819,13 @@ create or replace function public.wearon_region_open(
 ) returns jsonb language plpgsql stable set search_path = public, pg_temp as $$
 declare
     of_channel text;
+    statuses text[];
     page jsonb;
     found jsonb := '[]';
 begin
     foreach of_channel in array array['b2b', 'b2c'] loop
+        -- The index on open b2b sessions serves no query that asks for "pending".
+        statuses := case of_channel when 'b2b' then array_remove(p_statuses, 'pending') else p_statuses end;
         execute format($sql$
             select coalesce(jsonb_agg(row), '[]') from (
                 select $1 as channel, s.id, s.status, s.created_at from wearon.session_regions o
@@ -1838,7 +1842,7 @@ begin
                         and coalesce(r.seen_at < s.created_at + r.expires_seconds * interval '1 second', true))
                 limit $7
             ) row $sql$, case of_channel when 'b2c' then 'generation_sessions' else 'store_generation_sessions' end)
-        into page using of_channel, p_region, p_statuses, p_orphans, p_grace_seconds, p_older_seconds, p_limit;
+        into page using of_channel, p_region, statuses, p_orphans, p_grace_seconds, p_older_seconds, p_limit;
         found := found || page;
     end loop;
     return jsonb_build_object('sessions', found);
@@ -1857,7 +1861,15 @@ begin
     return jsonb_build_object('taken', taken);
 end $$;
 
--- Gives all sessions of a region that is gone for good to another one, which ends them. A region that lives keeps its.
+-- Open sessions of both channels, by the indexes on their statuses.
+create or replace function public.wearon_region_sessions() returns table (channel text, id uuid)
+language sql stable set search_path = public, pg_temp as $$
+    select 'b2c', id from generation_sessions where status in ('queued', 'pending', 'processing')
+    union all
+    select 'b2b', id from store_generation_sessions where status in ('queued', 'processing')
+$$;
+
+-- Gives open sessions of a region that is gone for good to another one, which ends them. A region that lives keeps its.
 create or replace function public.wearon_region_adopt(p_from uuid, p_region uuid)
 returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
@@ -1867,7 +1879,8 @@ begin
     if not found then
         return jsonb_build_object('adopted', null);
     end if;
-    update wearon.session_regions set region = p_region, since = now() where region = p_from;
+    update wearon.session_regions o set region = p_region, since = now() from wearon_region_sessions() s
+    where o.channel = s.channel and o.session_id = s.id and o.region = p_from;
     get diagnostics adopted = row_count;
     return jsonb_build_object('adopted', adopted);
 end $$;
@@ -1876,13 +1889,11 @@ end $$;
 create or replace function public.wearon_region_list()
 returns jsonb language sql stable set search_path = public, pg_temp as $$
     select jsonb_build_object('regions', coalesce(jsonb_agg(jsonb_build_object('id', r.id, 'name', r.name,
-        'silent_seconds', extract(epoch from now() - r.seen_at),
-        'open', (select count(*) from wearon.session_regions o where o.region = r.id and (
-            exists (select from generation_sessions s where o.channel = 'b2c' and s.id = o.session_id
-                and s.status not in ('completed', 'failed'))
-            or exists (select from store_generation_sessions s where o.channel = 'b2b' and s.id = o.session_id
-                and s.status not in ('completed', 'failed'))))) order by r.seen_at), '[]'))
-    from wearon.regions r
+        'silent_seconds', extract(epoch from now() - r.seen_at), 'open', coalesce(o.open, 0)) order by r.seen_at), '[]'))
+    from wearon.regions r left join (
+        select region, count(*) as open from wearon_region_sessions() s
+        join wearon.session_regions on session_regions.channel = s.channel and session_id = s.id group by region
+    ) o on o.region = r.id
 $$;
 
 do $$
