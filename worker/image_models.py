@@ -3,13 +3,15 @@
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 DEFAULT = "gpt-image-2.6-sunburst"
 FALLBACK = "gpt-image-2.6-flare"
 
 _MULTIPLE, _RATIO_MAX = 16, 3
+_Usd = Annotated[Decimal, Field(ge=0, le=1_000_000)]
 
 
 class Price(BaseModel):
@@ -17,10 +19,10 @@ class Price(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    text_in: Decimal
-    text_out: Decimal
-    image_in: Decimal
-    image_out: Decimal
+    text_in: _Usd
+    text_out: _Usd
+    image_in: _Usd
+    image_out: _Usd
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,23 @@ import base64
 import json
 import re
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
@@ -34,20 +43,15 @@ IMAGE_MAX_BYTES = 10 * 1024 * 1024
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _REGION = re.compile(r"[a-z0-9](-?[a-z0-9]){0,31}")
 _LIGHTEST, _HEAVIEST = 0.01, 100.0
+_PRICES = '{"default": {"text_in": 5, "text_out": 30, "image_in": 8, "image_out": 30}}'
 
 _Commas = BeforeValidator(
     lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 )
 
 
-def _json(value: object) -> object:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        raise ValueError('must be a JSON object, such as {"b2c": 5}') from None
-
-
-_Json = BeforeValidator(_json)
+def _json(example: str) -> BeforeValidator:
+    return BeforeValidator(partial(setting.read_object, example=example))
 
 
 class ApiKey(BaseModel):
@@ -66,6 +70,13 @@ class Budget(BaseModel):
 
     day: Decimal | None = Field(default=None, ge=0, le=1_000_000)
     month: Decimal | None = Field(default=None, ge=0, le=1_000_000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _periods(cls, value: object) -> object:
+        if not isinstance(value, dict | cls):
+            raise ValueError('must be limits by day and month, such as {"day": 50}')  # noqa: TRY004  # as pydantic wants
+        return value
 
 
 class Settings(BaseSettings):
@@ -101,7 +112,7 @@ class Settings(BaseSettings):
     openai_image_size: str = Field(default="1024x1536", pattern=r"^(auto|\d+x\d+)$")
     openai_image_quality: Literal["low", "medium", "high", "xhigh", "max", "auto"] = "medium"
     openai_requests_per_minute: int = Field(default=300, ge=1)
-    openai_prices: Annotated[dict[str, Price], NoDecode, _Json] = {}
+    openai_prices: Annotated[dict[str, Price], NoDecode, _json(_PRICES)] = {}
 
     #: Bytes for pictures and answers of all generations together; 0: two fifths of the container's memory.
     generation_memory_bytes: int = Field(default=0, ge=0)
@@ -125,7 +136,7 @@ class Settings(BaseSettings):
     message_ttl_seconds: int = Field(default=600, ge=0)
     message_ttl_max_seconds: int = Field(default=3600, ge=0)
     #: Weight by lane: `b2c` (all users of the app), a store's id, `store` (every other store); 1 when there is none.
-    lane_weights: Annotated[dict[str, float], NoDecode, _Json] = {"b2c": 5}
+    lane_weights: Annotated[dict[str, float], NoDecode, _json('{"b2c": 5}')] = {"b2c": 5}
     #: Largest share of all slots for one lane while others wait.
     lane_max_running: float = Field(default=0.5, gt=0, le=1)
     #: Weights of prompt versions for messages without a prompt of their own; by a store's id: a version, or weights.
@@ -137,7 +148,7 @@ class Settings(BaseSettings):
     bulk_share: float = Field(default=0.8, gt=0, le=1)
     bulk_ttl_seconds: int = Field(default=24 * 3600, ge=60, le=7 * 24 * 3600)
     #: By `all`, `b2c` (all users of the app), a store's id, or `store` (each other store): `{"all": {"day": 50}}`.
-    budgets: Annotated[dict[str, Budget], NoDecode, _Json] = {}
+    budgets: Annotated[dict[str, Budget], NoDecode, _json('{"all": {"day": 50}}')] = {}
     #: A message without a consent_version, or without age_verified, is failed and refunded before any download.
     require_consent: bool = False
     #: While this file exists nothing is taken from the queue: a rollout's new container waits until it has passed.
@@ -176,7 +187,7 @@ class Settings(BaseSettings):
     #: A request's whole time, for an app that gives up after 5 s; its download gets four fifths of it.
     sizing_timeout_seconds: float = Field(default=4.5, gt=0, le=60)
     #: By the client's name: `{"app": {"sha256": "<of the key>", "per_minute": 600}}`; each process counts by itself.
-    sizing_api_keys: Annotated[dict[str, ApiKey], NoDecode, _Json] = {}
+    sizing_api_keys: Annotated[dict[str, ApiKey], NoDecode, _json('{"app": {"sha256": "<of the key>"}}')] = {}
     #: Another pose model file; its SHA-256 must be the packaged one's.
     pose_model_path: Path | None = None
 

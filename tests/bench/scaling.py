@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
+
 from tests.bench import load, machine, scaling_limit
 from tests.bench.figures import Figure
 from tests.bench.meter import cpu_seconds
@@ -27,8 +29,6 @@ _IDLE_SECONDS, _BUSY_SECONDS = 12.0, 48.0
 _PATIENCE_SECONDS = 90
 _NO_LIMIT = 1_000_000
 _LIMIT = 300
-#: Of the completions in their order: neither the first wave nor the last.
-_STEADY = (0.2, 0.8)
 _ENDS = """
 select extract(epoch from completed_at)::float8 as ended from generation_sessions
 where status = 'completed' order by ended
@@ -61,9 +61,12 @@ def _measured(count: int, options: Options, progress: Progress) -> tuple[float, 
         with _Uses(around, workers) as work:
             _work(around, round(count * _PER_SECOND * busy), progress, f"{count} instances")
         ends = [row["ended"] for row in around.sandbox.database.fetch(_ENDS)]
-    first, last = (int(share * len(ends)) for share in _STEADY)
-    rate = (last - first) / max(0.1, ends[last] - ends[first])
-    return rate, rest.point(count, 0), work.point(count, len(ends))
+    return slope(ends), rest.point(count, 0), work.point(count, len(ends))
+
+
+def slope(ends: list[float]) -> float:
+    """Ends a second, by least squares: slots that begin together end in waves, whose edges must not count."""
+    return float(np.polyfit(np.array(ends) - ends[0], np.arange(len(ends)), 1)[0])
 
 
 def _held(count: int, options: Options, progress: Progress) -> list[Figure]:

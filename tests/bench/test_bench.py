@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import generation, machine, saved, scaling_limit, scaling_model
+from tests.bench import generation, machine, saved, scaling, scaling_limit, scaling_model
 from tests.bench.__main__ import main
 from tests.bench.figures import Figure, as_json, change, percentile
 from tests.bench.meter import names
@@ -89,6 +89,10 @@ def test_the_model_finds_the_costs_that_the_points_were_made_of() -> None:
     found = scaling_model.fit(points)
     assert {use: pytest.approx(cost) for use, cost in found.items()} == uses
     assert dict(scaling_model.limits(found)["Redis"])[8] == pytest.approx(60 * (0.8 - 8 * 0.001) / 0.002)
+
+
+def test_the_rate_of_ends_in_waves_is_that_of_their_steps() -> None:
+    assert scaling.slope([8.0 * wave for wave in range(6) for _ in range(10)]) == pytest.approx(10 / 8, rel=0.03)
 
 
 def test_calls_in_a_window_are_counted_wherever_it_begins() -> None:

@@ -204,6 +204,24 @@ def test_a_cancellation_that_is_killed_is_ended_by_the_next_one(sandbox: Sandbox
     audit(sandbox)
 
 
+def test_a_cancellation_takes_its_own_messages_and_none_that_may_be_paid(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A worker died with two sessions: one started, one in its paid call; and another manifest has a similar name."""
+    store = sandbox.producer.store(100)
+    for rows, name in ((3, "one"), (2, "one_1")):
+        assert submit(sandbox, manifest(sandbox, tmp_path, rows), store, "--id", name).returncode == 0
+    started, paid = (it["session_id"] for it in messages(sandbox)[:2])
+    query = "update store_generation_sessions set status = 'processing' where id = any($1)"
+    sandbox.database.execute(query, [started, paid])
+    for session, stage in ((started, "started"), (paid, "calling")):
+        sandbox.redis.set(f"wearon:begun:{session}", f"{stage} 1 gone:1 {{}}")
+    told = run(sandbox, "bulk", "cancel", "one", "--yes").stdout
+    assert sorted(told.strip().split(", ")) == ["1 processing", "2 cancelled"]
+    kept = [it["request_id"] for it in messages(sandbox)]
+    assert kept == ["bulk_one_2", "bulk_one_1_1", "bulk_one_1_2"]
+    assert sandbox.redis.keys("wearon:begun:*") == [f"wearon:begun:{paid}"]
+    assert spent(sandbox, store) == {"deduction": 5, "refund": 2}
+
+
 def test_every_fault_of_a_manifest_is_told_with_its_line_and_nothing_is_queued(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -227,8 +245,20 @@ def test_every_fault_of_a_manifest_is_told_with_its_line_and_nothing_is_queued(
     second = submit(sandbox, str(path), store)
     for line in ("line 2: person: URL is neither http nor https", "line 3: prompt:", "line 4: 17 photos; the limit"):
         assert line in second.stderr
+    path.write_text(
+        "\n".join(json.dumps({**good, field: text}) for field in ("prompt", "reference") for text in "\0\ud800")
+    )
+    third = submit(sandbox, str(path), store)
+    assert [f"line {line}: prompt or reference has a NUL" in third.stderr for line in range(1, 5)] == [True] * 4
     path.write_text(json.dumps(rows[2]))
     assert "line 1: 169.254.169.254 is no public address" in submit(sandbox, str(path), store).stderr
     assert (spent(sandbox, store), messages(sandbox)) == ({}, [])
+    table = tmp_path / "bad.csv"
+    for text, told in {
+        "person,person,garment\n": "line 1: bad.csv has two columns 'person'",
+        'person,garment\na,b\n"a"b,c\n': "line 3: ',' expected after",
+    }.items():
+        table.write_text(text)
+        assert told in submit(sandbox, str(table), store).stderr
     unasked = run(sandbox, "bulk", "submit", str(path), "--store", store)
     assert "stdin is no terminal to ask at; add --yes" in unasked.stderr

@@ -85,6 +85,8 @@ def test_a_missing_variable_is_named(settings: Settings, monkeypatch: pytest.Mon
         ("FETCH_TRUSTED_ORIGINS", "minio", "must be a URL like https://"),
         ("OPENAI_PRICES", "{", "must be a JSON object"),
         ("OPENAI_PRICES", '{"m": {"text_in": 1}}', "Field required"),
+        ("OPENAI_PRICES", '{"m": {"text_in": -1}}', "m.text_in: Input should be greater than or equal to 0"),
+        ("OPENAI_PRICES", '{"m": {"text_in": 1e30}}', "m.text_in: Input should be less than or equal to 1000000"),
         ("PROMPT_EXPERIMENT", "{", 'must be a JSON object, such as {"2026-12-a": 90, "2026-12-b": 10}'),
         ("PROMPT_EXPERIMENT", "[" * 10_000, "must be a JSON object"),
         ("PROMPT_EXPERIMENT", '["2026-12-a"]', "must be a JSON object"),

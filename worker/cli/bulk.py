@@ -131,7 +131,7 @@ def results(manifest_id: str, kind: str, output: Path | None) -> None:
     rows = asyncio.run(_results(manifest_id))
     text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n" if kind == "json" else as_csv(rows)
     try:
-        output.write_text(text) if output else click.echo(text, nl=False)
+        output.write_text(text, encoding="utf-8") if output else click.echo(text, nl=False)
     except OSError as error:
         raise WorkerError(f"{output} cannot be written: {error.strerror}") from None
 

@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import json
+import re
 import sys
 from decimal import Decimal
 from typing import Any
@@ -14,20 +15,18 @@ from rich.table import Table
 from worker import clients
 from worker.cli.options import opened_redis
 from worker.errors import ServiceUnavailable
+from worker.generation.lanes import STORE
 from worker.generation.spend import ALL, Limits
-from worker.generation.spend_view import SpendView, Spent, bounds, periods
+from worker.generation.spend_view import SpendView, Spent, periods
 from worker.settings import Settings, load
 
 
 def _month(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    try:
-        if value is not None and bounds(value) and len(value) == len("2026-11"):
-            return value
-    except ValueError:
-        pass
-    if value is not None:
+    if value is not None and not re.fullmatch(r"2[0-9]{3}-(0[1-9]|1[0-2])", value):
         raise click.BadParameter(f"{value} is no month; write it as 2026-11")
-    return None
+    if value is not None and value > periods()[1]:
+        raise click.BadParameter(f"{value} is in the future; this month (UTC) is {periods()[1]}")
+    return value
 
 
 @click.command(name="spend")
@@ -68,7 +67,8 @@ async def _look(settings: Settings, names: list[str]) -> tuple[list[Spent], Deci
 
 def _rows(spent: Spent, limits: Limits) -> list[dict[str, Any]]:
     kind = "day" if spent.period.count("-") > 1 else "month"
-    payers = [(ALL, spent.usd.get(ALL, Decimal(0))), *spent.payers()]
+    unspent = [scope for scope in limits.budgets if scope not in (ALL, STORE) and scope not in spent.usd]
+    payers = [(ALL, spent.usd.get(ALL, Decimal(0))), *spent.payers(), *((scope, Decimal(0)) for scope in unspent)]
     rows = [("payer", name, usd, getattr(limits.of(name), kind)) for name, usd in payers]
     rows += [("model", name, usd, None) for name, usd in spent.models()]
     return [

@@ -81,7 +81,8 @@ class Claims:
     async def take(self, timeout_seconds: int) -> bytes | None:
         """The message whose turn it is, now on this instance's claimed list; None when none came."""
         if self.lanes.held_back:
-            await asyncio.sleep(_HELD_BACK_SECONDS)
+            # Others may be behind thousands of bulk.
+            await self.lanes.sort_for(_HELD_BACK_SECONDS)
         taken = await self._choose()
         if taken is None and not self.lanes.held_back and await self._wait(timeout_seconds):
             taken = await self._choose()

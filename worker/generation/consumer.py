@@ -105,7 +105,7 @@ class Consumer:
         if state.reason:
             self._state = None
             if not state.may_probe:
-                await asyncio.sleep(_PAUSE_SECONDS)
+                await self._claims.lanes.sort_for(_PAUSE_SECONDS)  # bulk is known by its lane for as long as it waits
                 return
         if self._running() and self._memory_full():  # a single generation must go on all the same
             self._state = None
@@ -116,7 +116,7 @@ class Consumer:
             await self._sort()
             return
         if state.pause and not await self._intake.pauses.take_probe(self._claims.instance):
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await self._claims.lanes.sort_for(_PAUSE_SECONDS)
             return
         payload = await self._claims.take(_BLOCK_SECONDS)
         self._doubtful |= payload is not None

@@ -31,8 +31,8 @@ if redis.call('LLEN', KEYS[1]) == 1 and redis.call('EXISTS', KEYS[2]) == 0 then
   local message = redis.call('LINDEX', KEYS[1], -1)
   local name = lane_of(message)
   if is_bulk(name) then
-    if not has_bulk_room(KEYS[8]) then return HELD_BACK end
     remember(KEYS[6], message)
+    if not has_bulk_room(KEYS[8]) then return HELD_BACK end
   end
   redis.call('DEL', KEYS[4])
   redis.call('LMOVE', KEYS[1], KEYS[7], 'RIGHT', 'LEFT')

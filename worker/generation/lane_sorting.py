@@ -68,7 +68,11 @@ SORT = (
     + """
 -- Nothing to do, as in most of the seconds in which all slots are taken: a single message stays where it is.
 local length = redis.call('LLEN', KEYS[1])
-if tonumber(ARGV[1]) > 0 and (length == 1 or length == 0 and redis.call('EXISTS', KEYS[2]) == 0) then return 0 end
+if tonumber(ARGV[1]) > 0 and (length == 1 or length == 0 and redis.call('EXISTS', KEYS[2]) == 0) then
+  local message = redis.call('LINDEX', KEYS[1], -1)
+  if message and is_bulk(lane_of(message)) then remember(KEYS[6], message) end
+  return 0
+end
 """
     + SORTING
     + """

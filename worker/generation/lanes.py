@@ -5,6 +5,7 @@ message is chosen by weighted round robin over the lanes that have one. Bulk has
 turn once no other waits. docs/decisions/0026-lanes.md and 0027-bulk.md
 """
 
+import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ USERS, STORE = "b2c", "store"
 #: Messages that one script sorts, so that no other client of Redis waits for longer than moments.
 SORT_BATCH = 10
 _MERGE_BATCH = 100
+#: Sessions that one command asks for; a manifest has 50 000.
+_ASK_BATCH = 500
 #: An estimate of a wait looks so many whole minutes back.
 RATE_MINUTES = 10
 _RATE_SECONDS = (RATE_MINUTES + 2) * 60
@@ -89,6 +92,13 @@ class Lanes:
         """Sort the next messages of the queue into lanes; -> how many are left unsorted."""
         return int(await self._sort(keys=_QUEUE, args=[SORT_BATCH, *self._arguments]))
 
+    async def sort_for(self, seconds: float) -> None:
+        """Return after so many seconds; sort meanwhile, without a pause while messages are unsorted."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if not await self.sort():
+                await asyncio.sleep(end - time.monotonic())
+
     async def merge(self) -> int:
         """Move the next messages of all lanes back into the queue, newest first; -> how many lanes are left."""
         await self._sort(keys=_QUEUE, args=[0, *self._arguments])  # what was requeued is older than what waits
@@ -97,7 +107,9 @@ class Lanes:
     async def bulk(self, session_ids: Sequence[UUID]) -> set[UUID]:
         """Those of these sessions whose message is bulk and has not ended."""
         names = [str(session_id) for session_id in session_ids]
-        scores = await self._redis.zmscore(keys.BULK_SESSIONS, names) if names else []
+        scores: list[float | None] = []
+        for start in range(0, len(names), _ASK_BATCH):
+            scores += await self._redis.zmscore(keys.BULK_SESSIONS, names[start : start + _ASK_BATCH])
         return {session_id for session_id, score in zip(session_ids, scores, strict=True) if score is not None}
 
     async def waiting(self) -> int:

@@ -90,6 +90,17 @@ local holder = get(KEYS[1])
 if not holder or holder == ARGV[1] then redis.call('DEL', unpack(KEYS)) end
 """
 )
+#: Releases the lease and keeps the mark; the start is not counted, because none was made. May be repeated.
+_RELEASE_UNSTARTED = (
+    _GET
+    + """
+local holder = get(KEYS[1])
+if holder and holder ~= ARGV[1] then return end
+redis.call('DEL', KEYS[1])
+local starts, token = string.match(get(KEYS[2]) or '', '^started (%d+) (%S+)')
+if token == ARGV[1] then redis.call('SET', KEYS[2], string.format('started %d -', starts - 1), 'EX', ARGV[2]) end
+"""
+)
 
 
 @dataclass(frozen=True)
@@ -120,6 +131,7 @@ class Leases:
         self._renew = redis.register_script(_RENEW)
         self._note = redis.register_script(_NOTE)
         self._release = redis.register_script(_RELEASE)
+        self._release_unstarted = redis.register_script(_RELEASE_UNSTARTED)
 
     @property
     def held(self) -> int:
@@ -158,13 +170,16 @@ class Leases:
         return bool(kept)
 
     async def release(self, lease: Lease, *, keep_mark: bool = False) -> None:
-        """Give it back, and end the marks of the session; returns when it is free, if need be because it ran out."""
+        """Give it back, and end the marks of the session; returns when it is free, if need be because it ran out.
+
+        `keep_mark` is for a session that this worker has not started: its mark is as the worker before left it.
+        """
         self._held.pop(lease.token, None)
-        names = [keys.lease(lease.session_id)]
-        if not keep_mark:
-            names += [keys.begun(lease.session_id), keys.deaths(lease.session_id)]
+        names = [keys.lease(lease.session_id), keys.begun(lease.session_id)]
+        names += [] if keep_mark else [keys.deaths(lease.session_id)]
+        script = self._release_unstarted if keep_mark else self._release
         try:
-            await retry_for(self._milliseconds / 1000)(self._ask, self._release, names, [lease.token])
+            await retry_for(self._milliseconds / 1000)(self._ask, script, names, [lease.token, _MARK_SECONDS])
         except RedisError as error:
             log.warning("lease_not_released", session_id=str(lease.session_id), error=type(error).__name__)
 

@@ -53,8 +53,8 @@ class PaidCall:
 
     async def edit(self, run: Run, pictures: list[bytes]) -> Edit:
         """The picture; its cost is reserved until `count`. Raises GenerationError, BudgetExhausted among them."""
-        await self._spend.reserve(run.message, self._editor.models.in_use)
         try:
+            await self._spend.reserve(run.message, self._editor.models.in_use)  # may be cancelled after Redis did it
             return await self._edit(run, pictures)
         except BaseException as error:
             # A call that is cancelled may have been paid: its reservation counts as spent once it is overdue.

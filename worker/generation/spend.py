@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -39,6 +40,8 @@ _LOOK_SECONDS = 0.5
 _PATIENCE_SECONDS = 2.0
 _PERIODS = ("day", "month", "day", "month")
 WARNING = 0.8
+#: Answers of RESERVE; 1: full of other reservations.
+_RESERVED, _SPENT = 0, 2
 
 
 def keys_of(now: float) -> tuple[str, str]:
@@ -70,6 +73,7 @@ class Spend:
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._limits = Limits(settings.budgets)
+        self._worker = uuid4().hex
         self._lifetime = int((settings.generation_timeout_seconds + _SLACK_SECONDS) * 1000)
         self._price = settings.price
         self._reserve = redis.register_script(RESERVE)
@@ -82,27 +86,14 @@ class Spend:
         Raises:
             BudgetExhausted: the budget has no room for one more call.
         """
-        limits = self._limits.micros(message.payer)
-        first = _first_cost(self._price(model))
-        while any(limit is not None for limit in limits):
-            state, number = await until_available(
-                self._run,
-                self._reserve,
-                message,
-                first,
-                model,
-                self._lifetime,
-                *("" if it is None else it for it in limits),
-            )
-            if state == 0:
-                return
-            if state == 2:
-                scope = ALL if number < 3 else message.payer  # the first two are of all
-                limit = Decimal(limits[number - 1] or 0) / MILLION
-                raise BudgetExhausted(
-                    f"the budget of {scope} for this {_PERIODS[number - 1]} is spent: {limit:.2f} USD"
-                )
-            await asyncio.sleep(_LOOK_SECONDS * (1 + random.random()))  # noqa: S311  # so that callers spread
+        if not self._reserves(message):
+            return
+        try:
+            while not await self._has_reserved(message, model):  # noqa: ASYNC110  # no event: the calls are anywhere
+                await asyncio.sleep(_LOOK_SECONDS * (1 + random.random()))  # noqa: S311  # so that callers spread
+        except asyncio.CancelledError:
+            await self.release(message)  # Redis may have reserved although its answer did not come
+            raise
 
     async def release(self, message: GenerationMessage) -> None:
         """Take the reservation back: OpenAI was not paid."""
@@ -118,6 +109,16 @@ class Spend:
         if found:
             added, *totals = map(int, found)
             self._tell(message.payer, added, totals)
+
+    async def _has_reserved(self, message: GenerationMessage, model: str) -> bool:
+        limits = self._limits.micros(message.payer)
+        more = (model, self._lifetime, *("" if limit is None else limit for limit in limits))
+        state, number = await until_available(self._run, self._reserve, message, _first_cost(self._price(model)), *more)
+        if state == _SPENT:
+            scope = ALL if number < 3 else message.payer  # the first two are of all
+            usd = Decimal(limits[number - 1] or 0) / MILLION
+            raise BudgetExhausted(f"the budget of {scope} for this {_PERIODS[number - 1]} is spent: {usd:.2f} USD")
+        return bool(state == _RESERVED)
 
     def _reserves(self, message: GenerationMessage) -> bool:
         return any(limit is not None for limit in self._limits.micros(message.payer))
@@ -141,7 +142,7 @@ class Spend:
 
     async def _run(self, script: Any, message: GenerationMessage, *more: Any) -> Any:
         names = [keys.SPEND_RESERVED, keys.SPEND_CALLS, *keys_of(time.time())]
-        return await script(keys=names, args=[str(message.session_id), message.payer, *more])
+        return await script(keys=names, args=[str(message.session_id), self._worker, message.payer, *more])
 
 
 def _first_cost(price: Price) -> int:

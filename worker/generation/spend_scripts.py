@@ -1,13 +1,13 @@
 """Scripts that Redis runs in one step for `spend`. Amounts are millionths of a USD.
 
-KEYS: reserved, calls, day, month. ARGV: session, payer, amount, model, then what each script says.
+KEYS: reserved, calls, day, month. ARGV: session, worker, payer, amount, model, then what each script says.
 """
 
 _COMMON = """
 -- Changes nothing, as the key has no time to live: a full Redis takes the writes after it (see `room`).
 redis.call('PERSIST', KEYS[1])
 local reserved, calls, periods = KEYS[1], KEYS[2], {KEYS[3], KEYS[4]}
-local session, payer, amount, model = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local session, worker, payer, amount, model = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
@@ -22,15 +22,18 @@ local function count(payer, amount, model)
     end
 end
 
--- -> payer, amount and model of the reservation; nothing if there is none.
-local function release(session)
+-- -> payer, amount and model of the reservation; nothing if there is none, or only another one than the worker's.
+local function release(session, worker)
+    local entry = redis.call('HGET', reserved, 'call ' .. session) or ''
+    local owner, payer, amount, model = string.match(entry, '^(%S+) (%S+) (%d+) (.*)$')
+    if worker and owner and owner ~= worker then return nil end
     redis.call('ZREM', calls, session)
-    local entry = redis.call('HGET', reserved, 'call ' .. session)
-    if not entry then return nil end
     redis.call('HDEL', reserved, 'call ' .. session)
-    local payer, amount, model = string.match(entry, '^(%S+) (%d+) (.*)$')
+    if not owner then return nil end
     for _, name in ipairs({'all', payer}) do
-        if redis.call('HINCRBY', reserved, name, '-' .. amount) <= 0 then redis.call('HDEL', reserved, name) end
+        local left = get(reserved, name) - amount
+        if left > 0 then redis.call('HSET', reserved, name, string.format('%.0f', left))
+        else redis.call('HDEL', reserved, name) end
     end
     return payer, amount, model
 end
@@ -54,7 +57,7 @@ if expected > 0 then amount = string.format('%.0f', expected) end
 local sure = expected > 0 and tonumber(amount) or 1
 local full = 0
 for number = 1, 4 do
-    local limit = tonumber(ARGV[5 + number])
+    local limit = tonumber(ARGV[6 + number])
     if limit then
         local name = number < 3 and 'all' or payer
         local spent, held = get(periods[(number - 1) % 2 + 1], name), get(reserved, name)
@@ -63,8 +66,8 @@ for number = 1, 4 do
     end
 end
 if full > 0 then return {1, full} end
-redis.call('HSET', reserved, 'call ' .. session, payer .. ' ' .. amount .. ' ' .. model)
-redis.call('ZADD', calls, now + ARGV[5], session)
+redis.call('HSET', reserved, 'call ' .. session, table.concat({worker, payer, amount, model}, ' '))
+redis.call('ZADD', calls, now + ARGV[6], session)
 for _, name in ipairs({'all', payer}) do redis.call('HINCRBY', reserved, name, amount) end
 return {0, 0}
 """
@@ -76,8 +79,8 @@ return {0, 0}
 SPEND = (
     _COMMON
     + """
-local _, kept = release(session)
-if not kept and ARGV[5] == '1' then return {} end
+local _, kept = release(session, worker)
+if not kept and ARGV[6] == '1' then return {} end
 if amount == '' then
     amount = kept or string.format('%.0f', get(reserved, 'cost ' .. model))
 else
@@ -90,8 +93,8 @@ return {amount, get(periods[1], 'all'), get(periods[2], 'all'), get(periods[1], 
 """
 )
 
-#: Takes back what was not paid.
-RELEASE = _COMMON + "release(session)"
+#: Takes back what was not paid, unless another worker has the session by now.
+RELEASE = _COMMON + "release(session, worker)"
 
 #: KEYS: a period. ARGV: pairs of name and amount. Raises each to this amount at least.
 RAISE = """

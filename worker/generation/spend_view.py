@@ -17,6 +17,7 @@ from worker.errors import ServiceUnavailable
 from worker.generation import keys, odd
 from worker.generation.database import call
 from worker.generation.lanes import STORE, USERS
+from worker.generation.room import insist
 from worker.generation.spend import ALL, MILLION, Limits
 from worker.generation.spend_scripts import RAISE
 from worker.logs import get_logger
@@ -24,7 +25,10 @@ from worker.logs import get_logger
 log = get_logger(__name__)
 
 MODEL = "model "
+_RAISED = "raised"
 _RAISE_SECONDS = 3600.0
+#: ... and as soon as this after Redis was emptied.
+_LOOK_SECONDS = 5.0
 _DAY_FORM, _MONTH_FORM = "%Y-%m-%d", "%Y-%m"
 
 
@@ -81,6 +85,15 @@ class SpendView:
         amounts = [(name, int(usd * MILLION)) for name, usd in {**sums, ALL: sum(sums.values(), Decimal(0))}.items()]
         await self._raise(keys=[keys.spend(period)], args=[word for pair in amounts for word in pair])
 
+    async def is_raised(self) -> bool:
+        """True for an hour after `raised`, unless Redis was emptied meanwhile."""
+        at = await self._redis.hget(keys.SPEND_RESERVED, _RAISED)
+        return at is not None and abs(time.time() - int(at)) < _RAISE_SECONDS
+
+    async def raised(self) -> None:
+        """Note beside the reservations that the spend was raised now."""
+        await insist(self._redis, "HSET", keys.SPEND_RESERVED, _RAISED, int(time.time()))
+
     async def metrics(self) -> list[Metric]:
         """The spend, and the largest share of a budget by its scope."""
         spend = GaugeMetricFamily("wearon_spend_usd", "Spent on OpenAI in this UTC day and month.", labels=["period"])
@@ -115,17 +128,20 @@ class SpendSchedule:
         self._failed = False
 
     async def run_forever(self) -> None:
-        """Raise the spend of this day and month to the database's sums, at once and then once an hour."""
+        """Raise the spend of this day and month to the database's sums: once an hour, and after Redis was emptied."""
         while True:
             if self._limits.budgets:
                 await self.raise_once()
-            await asyncio.sleep(_RAISE_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def raise_once(self) -> None:
-        """Raise the spend; log the first failure of a row."""
+        """Raise the spend if it is due; log the first failure of a row."""
         try:
+            if await self._view.is_raised():
+                return
             for period in periods():
                 await self._view.raise_to(period, self._database)
+            await self._view.raised()
             self._failed = False
         except (ServiceUnavailable, RedisError, OSError) as error:
             if not self._failed:

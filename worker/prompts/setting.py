@@ -16,20 +16,20 @@ _SHOWN = 60
 
 def read_weights(value: object) -> Weights:
     """Weights as JSON, such as `{"2026-12-a": 90, "2026-12-b": 10}`; raises ValueError with a sentence."""
-    return _weights(_object(value, '{"2026-12-a": 90, "2026-12-b": 10}'))
+    return _weights(read_object(value, '{"2026-12-a": 90, "2026-12-b": 10}'))
 
 
 def read_stores(value: object) -> dict[UUID, Weights]:
     """By a store's id: a version, or weights; raises ValueError with a sentence."""
     read: dict[UUID, Weights] = {}
-    for store, what in _object(value, '{"<id of the store>": "2026-12-a"}').items():
+    for store, what in read_object(value, '{"<id of the store>": "2026-12-a"}').items():
         try:
             key = UUID(store)
         except ValueError:
             raise ValueError(f"{_shown(store)} is no id of a store, which is a UUID") from None
         if key in read:
             raise ValueError(f"the store {key} is named twice; leave one of them out")
-        read[key] = _weights({what: 1} if isinstance(what, str) else _object(what, '{"2026-12-a": 1}'))
+        read[key] = _weights({what: 1} if isinstance(what, str) else read_object(what, '{"2026-12-a": 1}'))
         if not read[key]:
             raise ValueError(f"the store {key} has no version; name one, or leave the store out")
     return read
@@ -50,6 +50,19 @@ def read_defaults(value: object) -> list[str]:
     return read
 
 
+def read_object(value: object, example: str) -> dict[str, Any]:
+    """A JSON object that names nothing twice; raises ValueError with a sentence that shows the example."""
+    try:
+        read = json.loads(value, object_pairs_hook=_unique) if isinstance(value, str) else value
+    except _NamedTwiceError:
+        raise
+    except (ValueError, RecursionError):
+        read = None
+    if not isinstance(read, dict):
+        raise ValueError(f"must be a JSON object, such as {example}")  # noqa: TRY004  # pydantic reports ValueError only
+    return read
+
+
 def _weights(value: Mapping[str, object]) -> Weights:
     weights: Weights = {}
     for version, weight in value.items():
@@ -67,18 +80,6 @@ def _weights(value: Mapping[str, object]) -> Weights:
     if weights and not any(weights.values()):
         raise ValueError("all weights are 0; give one version a weight, or leave the setting out")
     return weights
-
-
-def _object(value: object, example: str) -> dict[str, Any]:
-    try:
-        read = json.loads(value, object_pairs_hook=_unique) if isinstance(value, str) else value
-    except _NamedTwiceError:
-        raise
-    except (ValueError, RecursionError):
-        read = None
-    if not isinstance(read, dict):
-        raise ValueError(f"must be a JSON object, such as {example}")  # noqa: TRY004  # pydantic reports ValueError only
-    return read
 
 
 class _NamedTwiceError(ValueError):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
@@ -45,6 +46,22 @@ async def test_no_message_is_taken_above_the_mark_of_memory_while_generations_ru
     sandbox.producer.b2c()
     health.beat("celery", active=0)
     await reached(redis, claimed=2)  # nothing would ever free the memory
+    await cancel({running})
+
+
+@pytest.mark.parametrize("count", [1, 12])
+async def test_bulk_that_comes_in_a_pause_of_the_intake_is_known_as_bulk(
+    sandbox: Sandbox, redis: Redis, queue: QueueSide, count: int
+) -> None:
+    """Otherwise the sweep ends its sessions after an hour, as those of shoppers."""
+    await redis.set(keys.INTAKE_STOPPED, "maintenance")
+    store = sandbox.producer.store()
+    made = [sandbox.producer.b2b(store, priority="bulk").session_id for _ in range(count)]
+    running = asyncio.create_task(queue.consumer.run())
+    async with asyncio.timeout(10):
+        while await queue.claims.lanes.bulk([UUID(it) for it in made]) != {UUID(it) for it in made}:
+            await asyncio.sleep(0.05)
+    assert await queue.claims.lanes.waiting() == count
     await cancel({running})
 
 

@@ -333,6 +333,15 @@ async def test_bulk_leaves_slots_of_each_instance_to_others(redis: Redis) -> Non
     assert [of(payload)[1] for payload in (first, second, await claims.take(1))] == [0, 1, 3]
 
 
+async def test_a_shopper_behind_thousands_of_bulk_has_the_next_free_slot(redis: Redis) -> None:
+    """Every slot of bulk is taken, and the manifest's messages came faster than slots."""
+    claims = worker(redis, slots=2, bulk_share=0.5)
+    await push(redis, *(message(BULK + STORES[0], number) for number in range(2000)), message("b2c"))
+    assert of(await claims.take(1))[0] == BULK + STORES[0]
+    found = [payload for _ in range(10) if (payload := await claims.take(1))]
+    assert of(found[0])[0] == "b2c"
+
+
 async def test_a_single_message_of_bulk_waits_for_a_slot_too(redis: Redis) -> None:
     claims = worker(redis, slots=1)
     await push(redis, message(BULK + STORES[0], 1))

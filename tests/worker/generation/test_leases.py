@@ -84,6 +84,24 @@ async def test_whoever_comes_after_a_vanished_holder_is_not_the_first(redis: Red
     assert (first.first, second.first) == (True, False)
 
 
+async def test_a_session_that_is_preempted_before_its_start_counts_no_start(redis: Redis, leases: Leases) -> None:
+    """One worker died with it; bulk may be preempted many times while it waits in its slot."""
+    session = uuid4()
+    assert await Leases(redis, "vanished", SECONDS).acquire(session)
+    await redis.delete(keys.lease(session))
+    for _ in range(4):
+        lease = await leases.acquire(session)
+        assert lease
+        assert (lease.mark.starts, lease.first) == (2, False)
+        await leases.release(lease, keep_mark=True)
+        await leases.release(lease, keep_mark=True)  # the first answer was lost
+    await redis.set(keys.begun(session), "paid 1 vanished:1 {}")
+    paid = await leases.acquire(session)
+    assert paid
+    await leases.release(paid, keep_mark=True)
+    assert await redis.get(keys.begun(session)) == b"paid 1 vanished:1 {}"
+
+
 async def test_leases_of_a_dead_process_are_dropped_and_those_of_others_are_not(redis: Redis, leases: Leases) -> None:
     mine, others = uuid4(), uuid4()
     await leases.acquire(mine)

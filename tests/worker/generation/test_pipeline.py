@@ -2,7 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from redis.asyncio import Redis
 
@@ -10,7 +10,9 @@ from tests.sandbox import Sandbox
 from worker.generation.byte_budget import ByteBudget
 from worker.generation.expiry import Expiry
 from worker.generation.leases import Leases
+from worker.generation.marks import Stage
 from worker.generation.message import GenerationMessage
+from worker.generation.paid_call import PaidCall
 from worker.generation.pipeline import End, Pipeline
 from worker.generation.sessions import Change, Sessions
 from worker.generation.settlement import Settlement
@@ -31,6 +33,32 @@ class SlowAnswers:
         self.done.set()
         await asyncio.sleep(60)
         return change
+
+
+async def test_a_generation_that_is_preempted_while_it_reserves_its_cost_leaves_no_reservation() -> None:
+    """Redis has made the reservation; the answer stays away."""
+    made, left = asyncio.Event(), set[object]()
+
+    class Spend:
+        async def reserve(self, message: object, _: str) -> None:
+            left.add(message)
+            made.set()
+            await asyncio.sleep(60)
+
+        async def release(self, message: object) -> None:
+            left.remove(message)
+
+    run: Any = SimpleNamespace(message="message", stage=Stage.STARTED)
+    editor: Any = SimpleNamespace(models=SimpleNamespace(in_use="model"))
+    names = ("sessions", "starts", "expiry", "breaker", "probes", "prompts")
+    unused: dict[str, Any] = dict.fromkeys(names)
+    settings, spend = cast("Any", None), cast("Any", Spend())
+    call = asyncio.create_task(PaidCall(settings, editor=editor, spend=spend, **unused).edit(run, []))
+    await made.wait()
+    call.cancel()
+    await asyncio.wait({call})
+    assert call.cancelled()
+    assert not left
 
 
 async def test_a_start_that_is_let_go_of_before_its_answer_waits_in_the_queue_again(

@@ -13,13 +13,14 @@ from structlog.testing import capture_logs
 
 from tests.sandbox import Sandbox
 from worker import clients
-from worker.errors import BudgetExhausted
+from worker.errors import BudgetExhausted, SettingsError
 from worker.generation import keys, spend
 from worker.generation.channel import Channel
 from worker.generation.message import GenerationMessage
 from worker.generation.spend import ALL, Limits, Spend
 from worker.generation.spend_view import SpendSchedule, SpendView, bounds, periods
-from worker.settings import Budget, Settings
+from worker.image_models import Price
+from worker.settings import Budget, Settings, load
 
 STORE = UUID("11111111-2222-4333-8444-555555555555")
 MODEL = "gpt-image-2.6-sunburst"
@@ -134,6 +135,41 @@ async def test_a_reservation_whose_worker_vanished_counts_as_spent(
     assert (await spent(redis))[ALL] == 3 * USD
 
 
+async def test_a_worker_that_lost_the_session_leaves_the_reservation_of_its_successor(
+    redis: Redis, settings: Settings
+) -> None:
+    before, after = (of(redis, settings, all=Budget(day=Decimal(10))) for _ in range(2))
+    one = message(STORE)
+    await before.reserve(one, MODEL)
+    await after.reserve(one, MODEL)
+    await before.release(one)
+    await after.count(one, MODEL, USD)
+    assert (await spent(redis))[ALL] == USD
+    assert await SpendView(redis, Limits({})).reserved() == 0
+
+
+async def test_a_cancelled_reservation_holds_nothing(redis: Redis, settings: Settings) -> None:
+    budgets = of(redis, settings, all=Budget(day=Decimal(10)))
+    await make(budgets, message())
+    ends: list[Any] = []
+    for steps in range(30):
+        reserving = asyncio.create_task(budgets.reserve(message(), MODEL))
+        for _ in range(steps):  # before the command, on its way, and after it
+            await asyncio.sleep(0.0001)
+        reserving.cancel()
+        ends += await asyncio.gather(reserving, return_exceptions=True)
+    assert await redis.zcard(keys.SPEND_CALLS) == ends.count(None) < len(ends)
+
+
+async def test_calls_that_cost_nothing_are_reserved_and_counted(redis: Redis, settings: Settings) -> None:
+    free = Price.model_validate(dict.fromkeys(Price.model_fields, 0))
+    budgets = of(redis, settings.model_copy(update={"openai_prices": {MODEL: free}}), all=Budget(day=Decimal(10)))
+    with capture_logs() as logs:
+        await make(budgets, message(), Decimal(0))
+    assert not logs
+    assert (await spent(redis))[ALL] == 0
+
+
 async def test_a_call_without_usage_counts_as_the_dearest_of_late(redis: Redis, settings: Settings) -> None:
     for budgets in (of(redis, settings), of(redis, settings, all=Budget(day=Decimal(10)))):
         await make(budgets, message())
@@ -182,8 +218,14 @@ async def test_emptied_redis_learns_the_spend_from_the_database(
         database = clients.database_client(settings, http)
         view = SpendView(redis, limits)
         await of(redis, settings).count(message(), MODEL, Decimal("0.7"))  # the database has less: it lost a call
-        for _ in range(2):
-            await SpendSchedule(view, database, limits).raise_once()
+        schedule = SpendSchedule(view, database, limits)
+        await schedule.raise_once()
+        await redis.delete(keys.spend(periods()[1]))
+        await schedule.raise_once()  # not due again
+        assert not await spent(redis)
+        await redis.delete(keys.SPEND_RESERVED)  # as when all is lost
+        await of(redis, settings).count(message(), MODEL, Decimal("0.7"))
+        await schedule.raise_once()
     found = await spent(redis)
     assert (found[str(STORE)], found["b2c"]) == (Decimal("0.25"), Decimal("0.7"))
     shares = {tuple(s.labels.values()): s.value for one in await view.metrics() for s in one.samples if s.labels}
@@ -206,14 +248,16 @@ def test_periods_are_utc_and_end_where_the_next_begins() -> None:
         ('{"all": {"day": "NaN"}}', "finite"),
         ('{"all": {"day": 1e9}}', "less than or equal to 1000000"),
         ('{"all": {"week": 1}}', "Extra inputs"),
-        ('{"all": 5}', "Budget"),
+        ('{"all": 5}', r'all: must be limits by day and month, such as {"day": 50}'),
+        ('{"all": {"day": 50}, "all": {"month": 9}}', "'all' is named twice"),
         ('{"shop": {"day": 5}}', "neither all, b2c nor store"),
-        ("all", "must be a JSON object"),
+        ("all", r'must be a JSON object, such as {"all": {"day": 50}}'),
+        ("[" * 10_000, "must be a JSON object"),
     ],
 )
 def test_impossible_budgets_are_refused(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, budgets: str, problem: str
 ) -> None:
     monkeypatch.setenv("BUDGETS", budgets)
-    with pytest.raises(ValueError, match=problem):
-        Settings()
+    with pytest.raises(SettingsError, match=f"BUDGETS is invalid: .*{problem}"):
+        load()

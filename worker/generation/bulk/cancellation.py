@@ -24,13 +24,17 @@ _TAKEN_SECONDS = 30 * 24 * 3600
 #: Messages in memory at once.
 _MESSAGES = 100
 
-#: KEYS: queue, messages of lanes, sessions of bulk, taken. ARGV: message, member of the lane (empty: it is in the
-#: queue), session, seconds. The session is noted in the same step: a command that dies here leaves it to the next one.
+#: KEYS: queue, messages of lanes, sessions of bulk, taken, the session's lease and mark. ARGV: message, member of the
+#: lane (empty: it is in the queue), session, seconds. The session is noted in the same step: a command that dies here
+#: leaves it to the next one. The message stays where a worker has the session, or one that died may have paid for it.
 _TAKE = """
+local mark = redis.call('GET', KEYS[6])
+if redis.call('EXISTS', KEYS[5]) == 1 or mark and string.sub(mark, 1, 8) ~= 'started ' then return 0 end
 local queued = ARGV[2] == ''
 local gone = queued and redis.call('LREM', KEYS[1], 1, ARGV[1]) or not queued and redis.call('ZREM', KEYS[2], ARGV[2])
 if gone == 0 then return 0 end
 redis.call('ZREM', KEYS[3], ARGV[3])
+redis.call('DEL', KEYS[6]) -- a worker that only stood still goes no further
 redis.call('SADD', KEYS[4], ARGV[3])
 redis.call('EXPIRE', KEYS[4], ARGV[4])
 return 1
@@ -51,7 +55,8 @@ class Cancellation:
     async def run(self, submitted: Submitted, on_progress: Callable[[int], None]) -> Counter[str]:
         """Cancel; -> number of rows that are cancelled, and that are running, completed, failed or never queued."""
         await self._record.cancel(submitted.id)
-        while await self._take_messages(submitted):
+        sessions = {str(session_id_of(submitted.store_id, submitted.id, n)) for n in range(1, submitted.rows + 1)}
+        while await self._take_messages(submitted, sessions):
             pass  # workers move messages meanwhile
         taken = {name.decode() for name in await self._redis.smembers(keys.bulk_taken(submitted.id))}
         pushed = await self._record.pushed(submitted.id)
@@ -62,7 +67,9 @@ class Cancellation:
             for number, session_id in ids.items():
                 row = rows.get(session_id)
                 status = row["status"] if row else "absent"
-                if status == "queued" and (str(session_id) in taken or number not in pushed):
+                # Of a worker that is gone: "processing".
+                ours = str(session_id) in taken and status in ("queued", "processing")
+                if ours or (status == "queued" and number not in pushed):
                     await self._fail(SessionRef(Channel.B2B, session_id), request_id_of(submitted.id, number))
                     status = "cancelled"
                 count[status] += 1
@@ -83,25 +90,26 @@ class Cancellation:
             if types == {"deduction"}:
                 await self._books.refund(request_id)
 
-    async def _take_messages(self, submitted: Submitted) -> int:
-        """Take its waiting messages out of the queue and of their lane; -> how many."""
+    async def _take_messages(self, submitted: Submitted, sessions: set[str]) -> int:
+        """Take the waiting messages of its sessions out of the queue and of their lane; -> how many."""
         taken = seen = 0
         while messages := await self._redis.lrange(keys.QUEUE, seen, seen + _MESSAGES - 1):
-            gone = sum([await self._take_one(submitted, message, b"") for message in messages])
+            gone = sum([await self._take_one(submitted, sessions, message, b"") for message in messages])
             taken, seen = taken + gone, seen + len(messages) - gone
         lane = f"{BULK}{submitted.store_id}"
         after: bytes | str = f"[{lane}:"
         while members := await self._redis.zrangebylex(keys.LANES_MESSAGES, after, f"({lane};", 0, _MESSAGES):
-            taken += sum([await self._take_one(submitted, it[len(lane) + 18 :], it) for it in members])
+            taken += sum([await self._take_one(submitted, sessions, it[len(lane) + 18 :], it) for it in members])
             after = b"(" + members[-1]
         return taken
 
-    async def _take_one(self, submitted: Submitted, message: bytes, member: bytes) -> int:
-        known = correlation(message)
-        if not known.get("request_id", "").startswith(request_id_of(submitted.id, 0)[:-1]):
+    async def _take_one(self, submitted: Submitted, sessions: set[str], message: bytes, member: bytes) -> int:
+        session = correlation(message).get("session_id", "")
+        if session not in sessions:
             return 0
         names = [keys.QUEUE, keys.LANES_MESSAGES, keys.BULK_SESSIONS, keys.bulk_taken(submitted.id)]
-        return int(await self._take(keys=names, args=[message, member, known["session_id"], _TAKEN_SECONDS]))
+        names += [keys.lease(session), keys.begun(session)]
+        return int(await self._take(keys=names, args=[message, member, session, _TAKEN_SECONDS]))
 
 
 def _pages(rows: int) -> Iterator[range]:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
@@ -56,7 +57,7 @@ def _entries(content: bytes, name: str, problems: list[str]) -> list[tuple[int, 
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ManifestInvalid(f"line {line}: the file is not UTF-8; save it as UTF-8") from None
-    return _json_lines(text, problems) if name.endswith((".jsonl", ".ndjson")) else _csv(text, name, problems)
+    return _json_lines(text, problems) if name.lower().endswith((".jsonl", ".ndjson")) else _csv(text, name, problems)
 
 
 def _json_lines(text: str, problems: list[str]) -> list[tuple[int, dict[str, Any]]]:
@@ -82,13 +83,15 @@ def _csv(text: str, name: str, problems: list[str]) -> list[tuple[int, dict[str,
     try:
         if not {"person", "garment"} <= set(reader.fieldnames or ()):
             raise ManifestInvalid(f"line 1: {name} must begin with the columns person,garment; it has none or others")
+        if twice := {column for column, count in Counter(reader.fieldnames or ()).items() if count > 1}:
+            raise ManifestInvalid(f"line 1: {name} has two columns {min(twice)!r}; remove one")
         for fields in reader:
             cells = {column: cell for column, cell in fields.items() if cell}
             if "accessories" in cells:
                 cells["accessories"] = cells["accessories"].split()
             found.append((reader.line_num, cells))
     except csv.Error as error:
-        problems.append(f"line {reader.line_num}: {error}")
+        problems.append(f"line {reader.reader.line_num}: {error}")
     return found
 
 
@@ -109,9 +112,16 @@ def _row(number: int, line: int, fields: dict[str, Any], problems: list[str]) ->
         problems.append(f"line {line}: accessories must be addresses (JSON: a list, CSV: with spaces between)")
     if not all(isinstance(text, str) for text in texts):
         problems.append(f"line {line}: prompt and reference must be texts")
+    elif not all(map(_is_storable, texts)):
+        problems.append(f"line {line}: prompt or reference has a NUL or half a character (lone surrogate)")
     elif len(texts[1]) > _REFERENCE_CHARACTERS:
         problems.append(f"line {line}: reference has {len(texts[1])} characters; the limit is {_REFERENCE_CHARACTERS}")
     return Row(number, line, tuple(urls), *texts) if len(problems) == before else None
+
+
+def _is_storable(text: str) -> bool:
+    """False for a text that PostgreSQL refuses, after the credit was taken, or that no file takes."""
+    return "\0" not in text and not any("\ud800" <= it <= "\udfff" for it in text)
 
 
 def _refusals(manifest: Manifest, row: Row) -> Iterator[str]:
