@@ -44,7 +44,9 @@ def spent(world: Sandbox) -> tuple[str, list[Queued], list[Queued]]:
         for one in (*of_store, *of_users):
             world.settled(one.channel, one.session_id, 60)
         failing = worker.logs("generation_failing", reason="budget_exhausted")
-        assert {line["detail"] for line in failing} == {f"the budget of {store} for this day is spent: 0.12 USD"}
+        assert {line["detail"] for line in failing} == {
+            f"the budget of {store} for this day (0.12 USD) has no room for another picture"
+        }
         wait_for(lambda: world.redis.zcard("wearon:spend:calls") == 0, 10, "a reservation is left")
         assert worker.stop() == 0
     return store, of_store, of_users

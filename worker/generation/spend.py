@@ -101,7 +101,7 @@ class Spend:
             await self._patiently(message, self._release, 0, "")
 
     async def count(self, message: GenerationMessage, model: str, cost: Decimal | None) -> None:
-        """Count a paid call; None: the answer did not say what it cost. Log each budget that it brings to a mark."""
+        """Count a paid call; None: the answer did not say what it cost. Log each budget that is nearly spent now."""
         reserved = self._reserves(message)
         amount = "" if cost is None else int(cost * MILLION)
         # Without a reservation, a repetition would count twice.
@@ -117,7 +117,8 @@ class Spend:
         if state == _SPENT:
             scope = ALL if number < 3 else message.payer  # the first two are of all
             usd = Decimal(limits[number - 1] or 0) / MILLION
-            raise BudgetExhausted(f"the budget of {scope} for this {_PERIODS[number - 1]} is spent: {usd:.2f} USD")
+            budget = f"the budget of {scope} for this {_PERIODS[number - 1]} ({usd:.2f} USD)"
+            raise BudgetExhausted(f"{budget} has no room for another picture")
         return bool(state == _RESERVED)
 
     def _reserves(self, message: GenerationMessage) -> bool:
@@ -125,11 +126,10 @@ class Spend:
 
     def _tell(self, payer: str, added: int, totals: list[int]) -> None:
         for number, (limit, total) in enumerate(zip(self._limits.micros(payer), totals, strict=True)):
-            for share in (WARNING, 1):
-                if limit and total - added < share * limit <= total:
-                    usd = {"spent_usd": total / MILLION, "budget_usd": limit / MILLION}
-                    scope = ALL if number < 2 else payer  # the first two are of all
-                    log.warning("budget_reached", scope=scope, period=_PERIODS[number], share=share, **usd)
+            if limit and total - added < WARNING * limit <= total:
+                usd = {"spent_usd": total / MILLION, "budget_usd": limit / MILLION}
+                scope = ALL if number < 2 else payer  # the first two are of all
+                log.warning("budget_nearly_spent", scope=scope, period=_PERIODS[number], **usd)
 
     async def _patiently(self, message: GenerationMessage, script: Any, *more: Any, again: bool = True) -> Any:
         run = partial(self._run, script, message, *more)

@@ -3,6 +3,7 @@
 No message is read to find them: a session's marks in Redis and its age tell enough, however long the queue is.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,8 @@ from worker.settings import Settings
 _BATCH = 500
 #: A session's row may be so much older than its message.
 _INSERT_SECONDS = 120.0
+#: Many thousands of old sessions may wait as bulk: a read of them that takes long rests for so many times as long.
+_LONG_SECONDS, _REST = 1.0, 20
 #: Without a time to live, sessions that no message here accounts for still end.
 _ORPHAN_SECONDS = 600.0
 
@@ -56,9 +59,11 @@ class Stuck:
         self._sessions = sessions
         self._settlement = settlement
         self._on_progress = on_progress
+        self._reads_old, self._read_again_at = True, 0.0
 
     async def find(self) -> list[StuckSession]:
         """All of them, up to a limit."""
+        self._reads_old = time.monotonic() >= self._read_again_at
         found = await self._look()
         if found:
             # A session that moved on between two of the questions looks stuck for a moment.
@@ -91,10 +96,10 @@ class Stuck:
         if await self._claims.are_all_empty():
             error: GenerationError = Orphaned("no message for it")
             waiting = waiting if self._grace is not None else await self._without_pauses(waiting, grace)
-        elif self._limit:
+        elif self._limit and self._reads_old:
             # One of the messages may be this session's. It is not used any more after this time.
             error = MessageExpired(f"it waited for {self._most} s")
-            waiting = await self._without_bulk(await self._queued(self._most + _INSERT_SECONDS, None))
+            waiting = await self._without_bulk(await self._old())
         else:
             return []
         marks = await self._ownership.marks([session.id for session in waiting])
@@ -103,6 +108,15 @@ class Stuck:
 
     async def _queued(self, seconds: float, most: int | None = _BATCH) -> list[OpenSession]:
         return await self._sessions.open(["queued", "pending"], self._on_progress, self._before(seconds), most)
+
+    async def _old(self) -> list[OpenSession]:
+        """Sessions whose message is too old, with those of bulk among them."""
+        began_at = time.monotonic()
+        old = await self._queued(self._most + _INSERT_SECONDS, None)
+        seconds = time.monotonic() - began_at
+        if seconds > _LONG_SECONDS:
+            self._read_again_at = time.monotonic() + _REST * seconds
+        return old
 
     async def _without_bulk(self, sessions: list[OpenSession]) -> list[OpenSession]:
         """Sessions without those of bulk, which have more time."""

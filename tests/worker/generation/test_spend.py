@@ -49,7 +49,7 @@ async def test_a_payers_budget_ends_only_that_payers_calls(redis: Redis, setting
     budgets = of(redis, settings, store=Budget(day=Decimal("0.52")))
     for _ in range(10):
         await make(budgets, message(STORE))
-    with pytest.raises(BudgetExhausted, match=rf"the budget of {STORE} for this day is spent: 0\.52 USD"):
+    with pytest.raises(BudgetExhausted, match=rf"the budget of {STORE} for this day \(0\.52 USD\) has no room"):
         await budgets.reserve(message(STORE), MODEL)
     await make(budgets, message())
     await make(budgets, message(uuid4()))
@@ -65,7 +65,7 @@ async def test_the_budget_of_all_ends_each_payers_calls_and_a_higher_one_lets_th
     for _ in range(6):
         await make(low, message(uuid4()))
     for one in (message(), message(STORE)):
-        with pytest.raises(BudgetExhausted, match=r"the budget of all for this month is spent: 0\.30 USD"):
+        with pytest.raises(BudgetExhausted, match=r"the budget of all for this month \(0\.30 USD\) has no room"):
             await low.reserve(one, MODEL)
     await of(redis, settings, all=Budget(month=Decimal("0.4"))).reserve(message(), MODEL)
 
@@ -186,15 +186,12 @@ async def test_without_budgets_the_spend_is_counted_and_nothing_reserved(redis: 
     assert (await spent(redis))[ALL] == USD
 
 
-async def test_marks_are_logged_once(redis: Redis, settings: Settings) -> None:
+async def test_a_budget_that_is_nearly_spent_is_logged_once(redis: Redis, settings: Settings) -> None:
     budgets = of(redis, settings, all=Budget(day=Decimal("0.5")))
     with capture_logs() as logs:
         for _ in range(10):
             await make(budgets, message())
-    assert [(line["event"], line["scope"], line["period"], line["share"]) for line in logs] == [
-        ("budget_reached", "all", "day", 0.8),
-        ("budget_reached", "all", "day", 1),
-    ]
+    assert [(line["event"], line["scope"], line["period"]) for line in logs] == [("budget_nearly_spent", "all", "day")]
 
 
 async def test_a_full_redis_counts_and_reserves(redis: Redis, settings: Settings, full: Any) -> None:
