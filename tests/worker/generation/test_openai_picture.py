@@ -74,8 +74,9 @@ def test_unknown_fields_are_no_problem() -> None:
 
 
 def test_a_price_that_does_not_fit_its_column_stays_empty() -> None:
-    dear = Price(text_in=Decimal(5), text_out=Decimal(10), image_in=Decimal(8), image_out=Decimal(10**9))
-    assert usage({"usage": USAGE}, dear) == Usage(10, 20, None)
+    dear = Price(text_in=Decimal(5), text_out=Decimal(10), image_in=Decimal(8), image_out=Decimal(10**6))
+    block = {**USAGE, "output_tokens": 20_000}
+    assert usage({"usage": block}, dear) == Usage(10, 20_000, None)
 
 
 def test_an_incomplete_block_is_logged_once_per_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ async def fill_regions(connection: asyncpg.Connection) -> None:
     await connection.execute(
         f"insert into wearon.regions (id, name, seen_at) values ({OTHER}, 'gone', now() - interval '1 hour')"
     )
-    await connection.execute("analyze wearon.session_regions")
+    await connection.execute("analyze wearon.session_regions, generation_sessions, store_generation_sessions")
 
 
 @pytest.mark.timeout(300)
