@@ -1518,39 +1518,6 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
         'wearon_region_start')
 $$;
 
--- service_role alone may call them; functions are executable by everybody unless that is taken away.
-do $$
-declare
-    name text;
-    role text;
-begin
-    for name in
-        select p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-        where n.nspname = 'public' and p.proname in ('wearon_lock_session', 'start_generation', 'requeue_generation',
-            'complete_generation', 'fail_generation', 'wearon_user_ledger', 'wearon_store_ledger', 'wearon_ledger',
-            'wearon_end_session', 'wearon_release_deduction', 'wearon_refund', 'wearon_worker_functions',
-            'wearon_examine', 'wearon_spend') or p.pronamespace = n.oid and n.nspname = 'public' and (
-                p.proname like 'wearon\_audit\_%' or p.proname like 'wearon\_event\_%'
-                or p.proname like 'wearon\_webhook\_%' or p.proname like 'wearon\_prompt\_%')
-    loop
-        execute format('revoke all on function %s from public', name);
-        for role in select rolname from pg_roles where rolname in ('anon', 'authenticated') loop
-            execute format('revoke all on function %s from %I', name, role);
-        end loop;
-        if exists (select from pg_roles where rolname = 'service_role') then
-            execute format('grant execute on function %s to service_role', name);
-        end if;
-    end loop;
-end $$;
-
-do $$
-begin
-    if exists (select from pg_roles where rolname = 'service_role') then
-        grant usage on schema wearon to service_role;
-        grant all on all tables in schema wearon to service_role;
-    end if;
-end $$;
-
 -- Data life ----------------------------------------------------------------------------------------------------------
 --
 -- Pictures live for some hours. The worker deletes the files, and asks here which of them an open session needs. The
@@ -1733,27 +1700,6 @@ begin
         'open', coalesce(cardinality(open), 0), 'after', last, 'after_id', walked[cardinality(walked)]);
 end $$;
 
-do $$
-declare
-    name text;
-    role text;
-begin
-    for name in select oid::regprocedure::text from pg_proc
-        where pronamespace = 'public'::regnamespace and proname like 'wearon\_data\_life\_%'
-    loop
-        execute format('revoke all on function %s from public', name);
-        for role in select rolname from pg_roles where rolname in ('anon', 'authenticated') loop
-            execute format('revoke all on function %s from %I', name, role);
-        end loop;
-        if exists (select from pg_roles where rolname = 'service_role') then
-            execute format('grant execute on function %s to service_role', name);
-        end if;
-    end loop;
-    if exists (select from pg_roles where rolname = 'service_role') then
-        grant all on table wearon.data_life, wearon.data_life_open to service_role;
-    end if;
-end $$;
-
 -- Regions ------------------------------------------------------------------------------------------------------------
 --
 -- Several regions, each with its own Redis, serve one database. A session belongs to the region that has started it; no
@@ -1896,24 +1842,31 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
     ) o on o.region = r.id
 $$;
 
+-- Rights -------------------------------------------------------------------------------------------------------------
+--
+-- service_role alone may call them; functions are executable by everybody unless that is taken away.
 do $$
 declare
     name text;
     role text;
+    service constant boolean := exists (select from pg_roles where rolname = 'service_role');
 begin
-    for name in select oid::regprocedure::text from pg_proc
-        where pronamespace = 'public'::regnamespace and proname like 'wearon\_region\_%'
+    for name in
+        select oid::regprocedure::text from pg_proc
+        where pronamespace = 'public'::regnamespace and (proname like 'wearon\_%' or proname in (
+            'start_generation', 'requeue_generation', 'complete_generation', 'fail_generation'))
     loop
         execute format('revoke all on function %s from public', name);
         for role in select rolname from pg_roles where rolname in ('anon', 'authenticated') loop
             execute format('revoke all on function %s from %I', name, role);
         end loop;
-        if exists (select from pg_roles where rolname = 'service_role') then
+        if service then
             execute format('grant execute on function %s to service_role', name);
         end if;
     end loop;
-    if exists (select from pg_roles where rolname = 'service_role') then
-        grant all on table wearon.regions, wearon.session_regions to service_role;
+    if service then
+        grant usage on schema wearon to service_role;
+        grant all on all tables in schema wearon to service_role;
     end if;
 end $$;
 
