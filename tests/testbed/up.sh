@@ -90,6 +90,7 @@ hub=$(docker info --format '{{.IndexServerAddress}}' | sed 's|^https\{0,1\}://in
 registries=("$hub" ghcr.io)
 certificate registry "${registries[@]}"
 certificate pebble pebble.test
+certificate managed managed.test # Redis of the scenario `workers`
 
 start() { # name, aliases (comma separated), docker run options and command
   local name=testbed-$1 aliases
