@@ -1,13 +1,17 @@
 """A managed Redis: TLS, a user with a password, few commands beside those for data, and a bill for each command."""
 
+import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from redis.asyncio import Redis
 
 from tests.bench.commands import Commands
 from tests.integration.conftest import QUICK, Ended
@@ -15,6 +19,7 @@ from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.client import HTTP
 from tests.sandbox.proxy import Proxy
+from worker.doctor.broker_trial import refused_events
 
 PASSWORD = "p@ss/word:1"
 #: As Upstash and the like: no INFO, CONFIG, KEYS or ACL, no word about clients, and here not even EVALSHA.
@@ -61,6 +66,23 @@ def test_the_doctor_passes_a_managed_redis_with_warnings(world: Sandbox, managed
     lines = [line.split() for line in run.stdout.splitlines() if " redis" in line]
     assert {line[0] for line in lines} == {"warn"}, run.stdout
     assert "Traceback" not in run.stderr
+
+
+def test_the_doctor_misses_each_right_that_the_documentation_asks_for_celery_exporter(world: Sandbox) -> None:
+    text = (Path(__file__).parents[2] / "docs/deploy.md").read_text()
+    rights = re.search(r"celery-exporter also the keys `(.+)` and the channels\n`(.+)`, where 0", text)
+    assert rights
+    rules = [*rights[1].split(), *rights[2].split()]
+
+    async def refused(*given: str) -> bool:
+        world.redis.execute_command("ACL", "SETUSER", "shop", "reset", "on", ">x", *RULES, *given)
+        async with Redis(port=world.valkey.port, username="shop", password="x") as client:
+            return await refused_events(client)
+
+    assert not asyncio.run(refused(*rules))
+    for missing in rules:
+        assert asyncio.run(refused(*(rule for rule in rules if rule != missing))), missing
+    world.redis.execute_command("ACL", "DELUSER", "shop")
 
 
 def test_scripts_touch_only_the_keys_that_they_declare(world: Sandbox) -> None:

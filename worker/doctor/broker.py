@@ -97,8 +97,9 @@ async def _permissions(client: Redis) -> list[Result]:
     if refused := await refused_commands(client):
         return [fail("redis permissions", f"its user may not run: {', '.join(refused)}", _PERMIT)]
     if await refused_events(client):
-        what = "its user may not publish: celery-exporter sees no task"
-        return [warn("redis permissions", what, "give the user of REDIS_URL the channels &/*.celeryev/*")]
+        what = "its user may not publish or hear Celery's events: celery-exporter sees no task"
+        remedy = "give the user of REDIS_URL the keys and channels of celery-exporter in docs/deploy.md"
+        return [warn("redis permissions", what, remedy)]
     return [ok("redis permissions", "all commands of the worker")]
 
 

@@ -10,6 +10,8 @@ from worker.generation import keys
 
 #: Scripts are sent by EVAL where EVALSHA is refused.
 _SCRIPT = "return redis.call('LLEN', KEYS[1])"
+#: One of each kind that Celery's programs use beside the worker's queue.
+_EXPORTER_KEYS = ("celeryev.doctor", "_kombu.binding.celeryev", "doctor.reply.celery.pidbox", "unacked_mutex")
 
 
 async def refused_commands(client: Redis) -> list[str]:
@@ -43,10 +45,20 @@ async def refused_commands(client: Redis) -> list[str]:
 
 
 async def refused_events(client: Redis) -> bool:
-    """Tell if Celery's events, which celery-exporter reads, cannot be published."""
+    """Tell if Celery's events cannot be published, or celery-exporter cannot hear them with the same user.
+
+    A pattern to listen to has to stand in the user's rights word for word: `&/*.celeryev/*` does not cover it.
+    """
     database = client.connection_pool.connection_kwargs.get("db", 0)
     try:
         await client.publish(f"/{database}.celeryev/doctor", "")
+        for key in _EXPORTER_KEYS:
+            await client.exists(key)
+        async with client.pubsub() as events:
+            await events.psubscribe(f"/{database}.celeryev/*")
+            await events.subscribe(f"/{database}.celery.pidbox")
+            for _ in range(2):
+                await events.get_message(timeout=5)
     except NoPermissionError:
         return True
     return False

@@ -42,7 +42,7 @@ def await_measured() -> None:
 def connect(user: str, password: str) -> redis.Redis:
     """A client with TLS, of the authority of the service."""
     tls = {"ssl": True, "ssl_ca_certs": str(STATE / "ca.crt")}
-    return redis.Redis(port=16379, username=user, password=password, decode_responses=True, **tls)  # type: ignore[arg-type]
+    return redis.Redis("127.0.0.1", 16379, username=user, password=password, decode_responses=True, **tls)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ from tests.molecule.hosts import ask_loki, docker
 
 FIRST, SECOND = testinfra.get_host("docker://first"), testinfra.get_host("docker://second")
 NEIGHBOUR = testinfra.get_host("docker://testbed-neighbour")
-CURL = "curl -sS --max-time 10 --cacert /state/pebble-root.crt https://workers.example.test/health"
+#: nginx waits 5 s for each worker of a lost host (location /health), and asks the next one.
+CURL = "curl -sS --max-time 20 --cacert /state/pebble-root.crt https://workers.example.test/health"
 
 
 def address(host: str) -> str:
