@@ -31,7 +31,7 @@ from worker.generation.bulk.manifest_file import MAX_BYTES, ManifestInvalid, rea
 from worker.generation.bulk.record import Record, Submitted
 from worker.generation.bulk.results import Results
 from worker.generation.bulk.submission import Submission
-from worker.generation.sessions import Sessions
+from worker.generation.sessions.sessions import Sessions
 from worker.photos.guard import is_public
 from worker.settings import Settings, load
 

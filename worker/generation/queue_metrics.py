@@ -14,14 +14,14 @@ from worker.errors import ServiceUnavailable
 from worker.generation import keys, odd
 from worker.generation.audit import Report
 from worker.generation.audit.kinds import WRONG
-from worker.generation.claims import Claims
 from worker.generation.data_life.record import Result
-from worker.generation.lane_view import LaneView, lane_metrics
 from worker.generation.limiter import Limiter
 from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
 from worker.generation.metrics import PAUSES
-from worker.generation.pauses import Pause
+from worker.generation.pauses.pauses import Pause
 from worker.generation.prompts.view import PromptView
+from worker.generation.queue.claims import Claims
+from worker.generation.queue.lane_view import LaneView, lane_metrics
 from worker.generation.spend_view import SpendView
 from worker.prompts.experiment import Experiment
 

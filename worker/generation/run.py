@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from worker.errors import AccountRefused, ServiceUnavailable
 from worker.generation import metrics
-from worker.generation.breaker import Attempt
 from worker.generation.byte_budget import Held
-from worker.generation.leases import Lease
-from worker.generation.marks import Stage
 from worker.generation.message import GenerationMessage
 from worker.generation.outcome import Facts
+from worker.generation.pauses.breaker import Attempt
+from worker.generation.sessions.leases import Lease
+from worker.generation.sessions.marks import Stage
 from worker.prompts import catalogue
 
 

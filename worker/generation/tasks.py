@@ -19,10 +19,21 @@ from celery.bootsteps import StartStopStep
 from worker import logs
 from worker.generation import metrics
 from worker.generation.bootstrap import celery_side
-from worker.generation.celery_app import TASK, create_app, worker_arguments
-from worker.generation.link import AskMetrics, Beat, CallbacksQueued, Ended, Event, Link, Metrics, Preempt, Release, Up
+from worker.generation.celery.app import TASK, create_app, worker_arguments
+from worker.generation.celery.link import (
+    AskMetrics,
+    Beat,
+    CallbacksQueued,
+    Ended,
+    Event,
+    Link,
+    Metrics,
+    Preempt,
+    Release,
+    Up,
+)
 from worker.generation.message import parse
-from worker.generation.pipeline import End
+from worker.generation.pipeline.pipeline import End
 from worker.generation.retrying import until_available
 from worker.metrics import tell
 from worker.settings import Settings

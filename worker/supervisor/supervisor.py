@@ -14,8 +14,9 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from worker.errors import PartEnded, WorkerError
-from worker.generation import bootstrap, departure, odd
-from worker.generation.celery_process import CeleryProcess
+from worker.generation import bootstrap, odd
+from worker.generation.celery.process import CeleryProcess
+from worker.generation.queue import departure
 from worker.generation.retrying import AWAY, retry_for
 from worker.health import Health
 from worker.http import container_metrics

@@ -8,7 +8,7 @@ from postgrest import AsyncPostgrestClient
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from worker.errors import ServiceUnavailable
-from worker.generation.database import run
+from worker.generation.supabase.database import run
 
 T = TypeVar("T", bound=BaseModel)
 #: Longer than an attempt with its report may take; a killed worker's attempts are made again after this.

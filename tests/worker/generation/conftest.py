@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from tests.sandbox import Sandbox
 from worker import clients
-from worker.generation.sessions import Sessions
+from worker.generation.sessions.sessions import Sessions
 from worker.settings import Settings
 
 

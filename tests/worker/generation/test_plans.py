@@ -19,7 +19,7 @@ from tests.sandbox import Sandbox
 from tests.sandbox.supabase.rest_query import columns, condition, window
 from worker.generation.audit.ledger import Ledger
 from worker.generation.channel import Channel
-from worker.generation.sessions import Sessions
+from worker.generation.sessions.sessions import Sessions
 
 #: Enough for the plans of 3 000 000 lines, which `tests/bench/books.py` measures.
 LINES = 150_000

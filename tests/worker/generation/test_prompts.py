@@ -19,16 +19,16 @@ from structlog.testing import capture_logs
 from tests.sandbox import Sandbox
 from worker import clients
 from worker.generation import keys
-from worker.generation.leases import Lease
-from worker.generation.marks import Mark, Receipt, Stage
 from worker.generation.message import GenerationMessage
+from worker.generation.pipeline.steps import Steps
 from worker.generation.prompts.choice import PromptChoice
 from worker.generation.prompts.pauses import PromptPauses, State
 from worker.generation.prompts.tally import tally
 from worker.generation.prompts.view import PromptView
 from worker.generation.prompts.watch import PromptWatch
 from worker.generation.run import Run
-from worker.generation.steps import Steps
+from worker.generation.sessions.leases import Lease
+from worker.generation.sessions.marks import Mark, Receipt, Stage
 from worker.prompts.experiment import Experiment
 from worker.settings import Settings
 

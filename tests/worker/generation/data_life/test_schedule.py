@@ -13,7 +13,6 @@ from redis.asyncio import Redis
 from tests.sandbox import Sandbox
 from tests.sandbox.sandbox import BUCKET
 from worker.generation import keys
-from worker.generation.claims import Claims
 from worker.generation.data_life import lock
 from worker.generation.data_life.lock import LockLost, PurgeUnderWay, exclusive
 from worker.generation.data_life.purge import Purge, Report
@@ -21,6 +20,7 @@ from worker.generation.data_life.record import Place, Record
 from worker.generation.data_life.schedule import DataLifeSchedule
 from worker.generation.data_life.tools import Tools
 from worker.generation.limiter import Limiter
+from worker.generation.queue.claims import Claims
 from worker.generation.queue_metrics import Shared
 from worker.generation.spend import Limits
 from worker.generation.spend_view import SpendView
