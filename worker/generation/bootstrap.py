@@ -23,6 +23,7 @@ from worker.generation.pauses.breaker import Breaker
 from worker.generation.pauses.intake import Intake
 from worker.generation.pauses.pauses import Pauses
 from worker.generation.pipeline.delivery import Delivery
+from worker.generation.pipeline.ends import Ends
 from worker.generation.pipeline.expiry import Expiry
 from worker.generation.pipeline.paid_call import PaidCall
 from worker.generation.pipeline.pipeline import Pipeline
@@ -38,6 +39,8 @@ from worker.generation.queue.consumer import Consumer
 from worker.generation.queue.dead_letters import DeadLetters
 from worker.generation.queue.heartbeat import Heartbeat
 from worker.generation.queue.lanes import Rules
+from worker.generation.queue.refusal import Refusal
+from worker.generation.queue.unstarted import Unstarted
 from worker.generation.queue_metrics import Shared
 from worker.generation.region import Region
 from worker.generation.sessions.leases import Leases
@@ -47,7 +50,7 @@ from worker.generation.sessions.settlement import Settlement
 from worker.generation.spend import Limits, Spend
 from worker.generation.spend_view import SpendSchedule, SpendView
 from worker.generation.supabase.storage import Storage
-from worker.generation.sweep.own_sessions import OwnSessions
+from worker.generation.sweep.open_sessions import AllSessions, OwnSessions
 from worker.generation.sweep.schedule import SweepSchedule
 from worker.generation.sweep.stuck import Stuck
 from worker.generation.sweep.sweep import Sweeper
@@ -106,13 +109,11 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
     heartbeat = Heartbeat(claims, health, settings.lease_seconds)
     consumer = Consumer(
         claims=claims,
-        ownership=ownership,
+        unstarted=Unstarted(claims, ownership),
         celery=create_app(settings, instance),
         slots=settings.slots,
         intake=Intake(pauses, settings.intake_hold_file),
-        dead_letters=dead_letters,
-        sessions=sessions,
-        settlement=settlement,
+        refusal=Refusal(claims, ownership, dead_letters, sessions, settlement),
         health=health,
         memory_full=HighWater(settings.memory_high_water).reached,
     )
@@ -125,7 +126,7 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         claims=claims,
         ownership=ownership,
         pauses=pauses,
-        sessions=OwnSessions(region) if region else sessions,
+        sessions=OwnSessions(region) if region else AllSessions(database),
         settlement=settlement,
         on_progress=on_progress,
     )
@@ -219,7 +220,12 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
         settlement=settlement,
         breaker=breaker,
         probes=probes,
-        dead_letters=DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes),
+        ends=Ends(
+            starts=starts,
+            breaker=breaker,
+            probes=probes,
+            dead_letters=DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes),
+        ),
         wait_for_spare=spare.wait,
     )
     claims = Claims(redis, instance, settings.lease_seconds)

@@ -33,7 +33,7 @@ from worker.generation.celery.link import (
     Up,
 )
 from worker.generation.message import parse
-from worker.generation.pipeline.pipeline import End
+from worker.generation.pipeline.ends import End
 from worker.generation.retrying import until_available
 from worker.metrics import tell
 from worker.settings import Settings
@@ -87,7 +87,7 @@ class GenerationLoop:
         metrics.IN_FLIGHT.set_function(lambda: self._active)
         metrics.LEASES.set_function(lambda: side.leases.held)
         self._link = await Link.open(self._socket)
-        side.settlement.on_callbacks = self._tell_callbacks
+        side.settlement.writer.on_callbacks = self._tell_callbacks
         self._built.set()
         # None of these ends by itself; without one of them the process would only look alive.
         await asyncio.gather(*side.background, self._beat_forever(), self._obey())

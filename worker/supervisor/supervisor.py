@@ -57,7 +57,7 @@ class Supervisor:
         self._health = Health()
         self._queue = bootstrap.queue_side(settings, celery.instance, self._health)
         self._deliverer = deliverer(settings, self._queue.connections)
-        self._queue.settlement.on_callbacks = self._deliverer.wake
+        self._queue.settlement.writer.on_callbacks = self._deliverer.wake
         self._queue.consumer.on_wanted = celery.preempt
         self._http = HttpServer(settings, self._health, Page(self._queue.metrics, celery.metrics))
         self._parts = Parts()
@@ -146,4 +146,4 @@ class Supervisor:
 
     async def _requeue_unstarted(self) -> None:
         with suppress(RedisError, OSError):
-            await self._queue.consumer.requeue_unstarted()
+            await self._queue.consumer.unstarted.requeue()

@@ -27,7 +27,7 @@ from worker.generation.sessions.marks import Stage
 from worker.generation.sessions.ownership import Ownership
 from worker.generation.sessions.sessions import Sessions
 from worker.generation.sessions.settlement import Settlement
-from worker.generation.sweep.own_sessions import OwnSessions
+from worker.generation.sweep.open_sessions import OwnSessions
 from worker.generation.sweep.stuck import Stuck
 from worker.settings import Settings
 

@@ -3,52 +3,24 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from enum import Enum
 
-from worker.errors import (
-    CallRejected,
-    DeadlineExceeded,
-    EditFailed,
-    GenerationError,
-    InvalidMessage,
-    MessageRefused,
-    Paused,
-    Postponed,
-    Preempted,
-    ServiceOutage,
-    StorageFailed,
-    WorkerLost,
-)
-from worker.generation import metrics
+from worker.errors import DeadlineExceeded, StorageFailed
 from worker.generation.byte_budget import ByteBudget
 from worker.generation.message import GenerationMessage
 from worker.generation.outcome import Outcome
 from worker.generation.pauses.breaker import ATTEMPT, Breaker
+from worker.generation.pipeline.ends import End, Ends, dropped
 from worker.generation.pipeline.probes import Probes
 from worker.generation.pipeline.spare import BULK
 from worker.generation.pipeline.starts import Starts
 from worker.generation.pipeline.steps import Steps
-from worker.generation.queue.dead_letters import DeadLetters
-from worker.generation.retrying import until_available
-from worker.generation.run import Run, SessionTaken
+from worker.generation.run import Run
 from worker.generation.sessions.leases import Leases
 from worker.generation.sessions.marks import Stage
 from worker.generation.sessions.settlement import Settlement
 from worker.logs import get_logger
 
 log = get_logger(__name__)
-
-#: OpenAI has failed this session so often while it served others: then it is the session.
-MAX_FAILURES = 3
-
-
-class End(Enum):
-    """The fate of the message."""
-
-    FINISHED = "finished"
-    REQUEUE = "requeue"
-    #: Behind some others: the same message is not the next probe again.
-    REQUEUE_BEHIND = "requeue_behind"
 
 
 class Pipeline:
@@ -66,7 +38,7 @@ class Pipeline:
         settlement: Settlement,
         breaker: Breaker,
         probes: Probes,
-        dead_letters: DeadLetters,
+        ends: Ends,
         wait_for_spare: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._wait_for_spare = wait_for_spare
@@ -79,7 +51,7 @@ class Pipeline:
         self._settlement = settlement
         self._breaker = breaker
         self._probes = probes
-        self._dead_letters = dead_letters
+        self._ends = ends
         self._interruptible: dict[asyncio.Task[Outcome], Run] = {}
         self._releasing = False
 
@@ -92,7 +64,7 @@ class Pipeline:
             lease = await self._leases.acquire(message.session_id)
             if lease is None:
                 log.info("duplicate_dropped", why="another worker has the session")
-                return _dropped()
+                return dropped()
             run = Run(message, lease, probe)
             try:
                 return await self._generate(run, payload)
@@ -129,7 +101,7 @@ class Pipeline:
         try:
             end = await work
         except (Exception, asyncio.CancelledError) as error:
-            end = await self._end_of(run, payload, error)
+            end = await self._ends.of(run, payload, error)
         finally:
             del self._interruptible[work]
         if isinstance(end, End):
@@ -160,62 +132,3 @@ class Pipeline:
             if run.refused:
                 raise StorageFailed(f"storage refused the picture for {limit:g} s: {run.refused}") from None
             raise DeadlineExceeded(f"generation took longer than {limit:g} s") from None
-
-    async def _end_of(self, run: Run, payload: bytes, error: BaseException) -> Outcome | End:  # noqa: PLR0911  # a table
-        """The end of a generation without a picture: an outcome to settle, or the fate of its message."""
-        match error:
-            case SessionTaken():
-                return _dropped()
-            case Postponed():
-                return await self._postpone(run, error)
-            case InvalidMessage():
-                log.error("message_refused", reason=error.reason, detail=error.detail)
-                await until_available(self._dead_letters.add, payload, error.reason, error.detail)
-                metrics.REFUSED.labels(error.reason).inc()
-                return _failed(run, MessageRefused(str(error)))
-            case CallRejected():
-                # The same message would be rejected again and again.
-                log.error("generation_failing", reason=MessageRefused.reason, detail=str(error))
-                return _failed(run, MessageRefused(str(error)))
-            case GenerationError():
-                log.warning("generation_failing", reason=error.reason, detail=str(error))
-                return _failed(run, error)
-            case asyncio.CancelledError():
-                if run.stage is not Stage.STARTED:
-                    return _failed(run, WorkerLost("the worker was told to stop in the middle of the call"))
-                reason = "preempted" if run.preempted else "released"
-                log.info(f"generation_{reason}")
-                return await self._requeue(run, reason)
-            case _ if not run.started:
-                # The session is untouched and its credit is safe: it will be tried again.
-                log.warning("generation_not_started", error=f"{type(error).__name__}: {error}")
-                return await self._requeue(run, "not_started")
-            case _:
-                log.error("generation_crashed", exc_info=error)
-                return _failed(run, GenerationError(type(error).__name__))
-
-    async def _postpone(self, run: Run, error: Postponed) -> Outcome | End:
-        """Pause the intake for the error's reason; a session that OpenAI alone fails, time after time, is failed."""
-        if isinstance(error, Paused | Preempted):
-            log.info("generation_postponed", reason=error.reason)
-            return await self._requeue(run, error.reason)
-        if run.probe:
-            metrics.PROBES.labels("failed").inc()
-        log.error("generation_postponed", reason=error.reason, detail=str(error), probe=bool(run.probe))
-        if not isinstance(error, ServiceOutage):
-            await self._probes.pause_for(run, error)
-        elif await self._breaker.failed() >= MAX_FAILURES:
-            return _failed(run, EditFailed(str(error)))
-        return await self._requeue(run, error.reason, End.REQUEUE_BEHIND)
-
-    async def _requeue(self, run: Run, reason: str, end: End = End.REQUEUE) -> End:
-        return end if await self._starts.requeue(run, reason) else End.FINISHED
-
-
-def _failed(run: Run, error: GenerationError) -> Outcome:
-    return Outcome.failed(run.message.session, error, run.elapsed_ms, run.message.created_at, run.facts)
-
-
-def _dropped() -> End:
-    metrics.DROPPED.inc()
-    return End.FINISHED

@@ -8,22 +8,18 @@ from celery import Celery
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
-from worker.errors import InvalidMessage, MessageRefused, ServiceUnavailable
+from worker.errors import InvalidMessage, ServiceUnavailable
 from worker.generation import metrics, odd
 from worker.generation.celery.app import TASK
-from worker.generation.channel import SessionRef
 from worker.generation.message import parse
-from worker.generation.outcome import Outcome
 from worker.generation.pauses.intake import Intake, State
 from worker.generation.queue.claims import Claims
-from worker.generation.queue.dead_letters import DeadLetters
-from worker.generation.queue.envelope import correlation, identify, session_of
-from worker.generation.retrying import MAX_WAIT_SECONDS, retry_for
-from worker.generation.sessions.ownership import Ownership
-from worker.generation.sessions.sessions import Sessions
-from worker.generation.sessions.settlement import Settlement
+from worker.generation.queue.envelope import correlation
+from worker.generation.queue.refusal import Refusal
+from worker.generation.queue.unstarted import Unstarted
+from worker.generation.retrying import MAX_WAIT_SECONDS
 from worker.health import Health
-from worker.logs import bind, get_logger
+from worker.logs import get_logger
 
 log = get_logger(__name__)
 
@@ -31,10 +27,6 @@ log = get_logger(__name__)
 _BLOCK_SECONDS = 7
 _FULL_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
-#: What was forwarded is worked on within this.
-_START_SECONDS = 0.5
-#: A database that is away holds the consumer up this long for one unusable message.
-_SEARCH_PATIENCE_SECONDS = 5.0
 
 
 class Consumer:
@@ -44,24 +36,20 @@ class Consumer:
         self,
         *,
         claims: Claims,
-        ownership: Ownership,
+        unstarted: Unstarted,
         celery: Celery,
         slots: int,
         intake: Intake,
-        dead_letters: DeadLetters,
-        sessions: Sessions,
-        settlement: Settlement,
+        refusal: Refusal,
         health: Health,
         memory_full: Callable[[], bool],
     ) -> None:
         self._claims = claims
-        self._ownership = ownership
+        self.unstarted = unstarted
         self._celery = celery
         self._slots = slots
         self._intake = intake
-        self._dead_letters = dead_letters
-        self._sessions = sessions
-        self._settlement = settlement
+        self._refusal = refusal
         self._health = health
         self._memory_full = memory_full
         #: Called with how many messages wait that could have the slots of bulk.
@@ -73,9 +61,6 @@ class Consumer:
         #: Slots that are surely free; 0: Redis has to count.
         self._room = 0
         self._freed = asyncio.Event()
-        self._unstarted: set[bytes] = set()
-        #: Something may be claimed: a message was taken, or an answer of Redis may have been lost.
-        self._doubtful = True
 
     def slot_freed(self) -> None:
         """A generation has ended: there is room for another one."""
@@ -90,7 +75,7 @@ class Consumer:
                 pause = 0.1
             except (RedisError, OSError, ServiceUnavailable) as error:
                 self._state, self._room = None, 0
-                self._health.redis_seen, self._doubtful = 0.0, True
+                self._health.redis_seen, self.unstarted.doubtful = 0.0, True
                 log.warning("consumer_backed_off", error=type(error).__name__, next_try_seconds=round(pause, 1))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, MAX_WAIT_SECONDS)
@@ -119,7 +104,7 @@ class Consumer:
             await self._claims.lanes.sort_for(_PAUSE_SECONDS)
             return
         payload = await self._claims.take(_BLOCK_SECONDS)
-        self._doubtful |= payload is not None
+        self.unstarted.doubtful |= payload is not None
         now = await self._look()
         self._health.redis_seen = time.monotonic()
         if payload is None:
@@ -175,11 +160,13 @@ class Consumer:
         try:
             message = parse(payload)
         except InvalidMessage as error:
-            await self._refuse(payload, error)
+            await self._refusal.refuse(payload, error)
             return
         except Exception as error:
             odd.note("message", correlation(payload), error)
-            await self._refuse(payload, InvalidMessage("invalid_field", f"cannot be read: {type(error).__name__}"))
+            await self._refusal.refuse(
+                payload, InvalidMessage("invalid_field", f"cannot be read: {type(error).__name__}")
+            )
             return
         session = str(message.session_id)
         self._bulk |= message.is_bulk
@@ -198,60 +185,12 @@ class Consumer:
             # It stays claimed; `reforward` finds it when Redis is back.
             raise ServiceUnavailable(f"Celery did not take the message: {type(error).__name__}") from error
 
-    async def _refuse(self, payload: bytes, error: InvalidMessage) -> None:
-        """Dead-letter it, and settle its session at once when at least that can be read."""
-        known = identify(payload) or await self._search(payload)
-        with bind(**correlation(payload)):
-            letter = await self._dead_letters.add(payload, error.reason, error.detail)
-            metrics.REFUSED.labels(error.reason).inc()
-            log.error("message_refused", reason=error.reason, detail=error.detail, dead_letter=letter.id)
-            if known and not await self._ownership.is_held(known.id):
-                await self._settlement.defer(Outcome.failed(known, MessageRefused(error.detail)))
-            await self._claims.finish(payload)
-
-    async def _search(self, payload: bytes) -> SessionRef | None:
-        """Session of a message whose channel cannot be read, if only one channel has the session."""
-        named = session_of(payload)
-        if named is None:
-            return None
-        # Before the dead letter: a message that is left claimed now is refused as a whole the next time.
-        return await retry_for(_SEARCH_PATIENCE_SECONDS)(self._sessions.find, *named)
-
     async def reforward(self) -> None:
-        """Forward again what is claimed here but neither waits in Celery nor is worked on, twice in a row.
-
-        A message gets there when an answer of Redis was lost, or Redis itself lost the last second of its memory.
-        The messages themselves are read only when there are more or fewer of them than running generations.
-        """
-        claimed = await self._claims.count() if self._doubtful else 0
-        self._doubtful = claimed > 0
-        idle: set[bytes] = set()
-        if claimed != self._running() and not await self._claims.count_unstarted():
-            idle = set(await self._idle())
-        again, self._unstarted = idle & self._unstarted, idle - self._unstarted
-        for payload in again:
+        """Forward again what is claimed here but neither waits in Celery nor is worked on."""
+        for payload in await self.unstarted.lost(self._running()):
             log.warning("message_forwarded_again", **correlation(payload))
             with odd.alone("message", correlation(payload)):
                 await self.forward(payload)
-
-    async def requeue_unstarted(self) -> None:
-        """Requeue what is claimed here and not worked on, twice in a row; for the drain, once `run` has ended.
-
-        A generation that is just starting has no lease yet, and the claim of an ended one outlives its lease.
-        """
-        before = set(await self._idle())
-        await asyncio.sleep(_START_SECONDS)
-        for payload in await self._idle():
-            if payload in before and await self._claims.requeue(payload):
-                log.info("message_given_back", **correlation(payload))
-
-    async def _idle(self) -> list[bytes]:
-        """Claimed messages whose sessions no worker has, newest first."""
-        return [payload for payload in await self._claims.held() if not await self._is_held(payload)]
-
-    async def _is_held(self, payload: bytes) -> bool:
-        known = identify(payload)
-        return bool(known and await self._ownership.is_held(known.id))
 
     def _running(self) -> int:
         celery = self._health.parts.get("celery")

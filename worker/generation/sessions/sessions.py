@@ -1,8 +1,5 @@
 """Session rows in Supabase: every change of state goes through the SQL functions in sql/."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,6 @@ from postgrest import AsyncPostgrestClient
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from worker.errors import ServiceUnavailable, WorkerError
-from worker.generation import odd
 from worker.generation.channel import Channel, SessionRef
 from worker.generation.region import Region
 from worker.generation.retrying import retry_for, until_available
@@ -37,7 +33,6 @@ SIGNATURES = {
 }
 #: ... and where there are regions.
 _REGION_SIGNATURES = {"wearon_region_start": "p_channel text, p_session_id uuid, p_owner_id uuid, p_region uuid"}
-_PAGE = 1000
 #: PostgREST learns of a fresh migration within this.
 _SCHEMA_PATIENCE_SECONDS = 10.0
 #: The status after each call that changed something.
@@ -73,19 +68,6 @@ class Change(BaseModel):
     events_error: str = ""
     #: A callback of the store waits for its deliverer (complete and fail only).
     callbacks: bool = False
-
-
-@dataclass(frozen=True)
-class OpenSession(SessionRef):
-    """A session that is neither completed nor failed."""
-
-    status: str
-    #: The column may be empty.
-    created_at: datetime | None = None
-
-    def is_older_than(self, moment: datetime) -> bool:
-        """Tell if the session was made before `moment`; false for a session that does not say."""
-        return self.created_at is not None and self.created_at < moment
 
 
 class Sessions:
@@ -185,37 +167,6 @@ class Sessions:
         found = rows(await run(query), "status")
         return str(found[0]["status"]) if found else ""
 
-    async def open(
-        self,
-        statuses: list[str],
-        on_progress: Callable[[], None],
-        created_before: datetime | None = None,
-        limit: int | None = None,
-    ) -> list[OpenSession]:
-        """Sessions of both channels in these statuses, all or up to a limit for each channel.
-
-        Calls `on_progress` after each answer of the database.
-        """
-        found: list[OpenSession] = []
-        for channel in Channel:
-            offset = 0
-            # The index on open b2b sessions serves no query that asks for "pending".
-            known = [status for status in statuses if status in channel.open_statuses]
-            # Until an empty page: the server may give less than was asked for (PostgREST's max-rows).
-            while True:
-                query = self._database.table(channel.table).select("id,status,created_at").in_("status", known)
-                if created_before:
-                    query = query.lt("created_at", created_before.isoformat())
-                # Sorted, the few of many would be looked for in the order of another index.
-                query = query.limit(limit) if limit else query.order("id").range(offset, offset + _PAGE - 1)
-                page = rows(await run(query), "id", "status", "created_at")
-                on_progress()
-                found += [open_session(channel, row) for row in page]
-                if not page or limit:
-                    break
-                offset += len(page)
-        return found
-
     async def _change(self, function: str, session: SessionRef, **parameters: Any) -> Change:
         ids = {"p_channel": session.channel, "p_session_id": str(session.id)}
         result = await self._call(function, {**ids, **parameters})
@@ -234,15 +185,3 @@ class Sessions:
         if not isinstance(result, dict):
             raise ServiceUnavailable(f"database answered {function} with {type(result).__name__} instead of an object")
         return result
-
-
-def open_session(channel: Channel, row: dict[str, Any]) -> OpenSession:
-    """An open session from its row."""
-    try:
-        made = datetime.fromisoformat(row["created_at"]) if row["created_at"] else None
-        made = made.replace(tzinfo=UTC) if made and made.tzinfo is None else made
-    except (ValueError, TypeError) as error:
-        # PostgreSQL has moments that Python has not: infinity, and years after 9999.
-        odd.note("session", row["id"], error)
-        made = None
-    return OpenSession(channel, UUID(row["id"]), row["status"], made)

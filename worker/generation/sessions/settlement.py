@@ -5,7 +5,7 @@ away nor a worker that dies in between loses a paid picture or a refund.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from uuid import UUID
 
@@ -17,20 +17,17 @@ from worker.errors import CallRejected, ServiceUnavailable
 from worker.generation import metrics, odd
 from worker.generation.outcome import Outcome
 from worker.generation.retrying import retry_for
-from worker.generation.sessions import events
+from worker.generation.sessions.outcome_writer import OutcomeWriter
 from worker.generation.sessions.ownership import Ownership
 from worker.generation.sessions.rejected import Rejected
-from worker.generation.sessions.sessions import Change, Sessions
+from worker.generation.sessions.sessions import Sessions
 from worker.generation.sessions.waiting import Waiting
-from worker.generation.supabase.database import AnswerLost
 from worker.logs import bind, get_logger
 
 log = get_logger(__name__)
 
 #: The generation itself tries this long before it leaves the outcome to the background loop.
 _PATIENCE_SECONDS = 5.0
-#: Lost answers that are remembered for the metric; those that another process settles stay.
-_UNSURE_MAX = 10_000
 #: How often the background loop looks for outcomes that wait.
 _INTERVAL_SECONDS = 2.0
 #: ... as long as none was there; each look costs a command.
@@ -41,17 +38,13 @@ class Settlement:
     """Writes outcomes; those that the database could not take wait in Redis."""
 
     def __init__(self, redis: Redis, sessions: Sessions) -> None:
-        self._sessions = sessions
+        self.writer = OutcomeWriter(sessions)
         self._waiting = Waiting(redis)
         self._rejected = Rejected(redis)
         self._ownership = Ownership(redis)
         self._deferred = asyncio.Event()
-        #: Called when a callback of a store waits for its deliverer.
-        self.on_callbacks: Callable[[], None] = _nothing
         #: Outcomes waited at the last look.
         self._waits = False
-        #: Outcomes that this process wrote without getting an answer: the database may have them all the same.
-        self._unsure = set[UUID]()
 
     async def defer(self, outcome: Outcome) -> None:
         """Keep the outcome for this process's background loop, which writes it at once."""
@@ -63,7 +56,7 @@ class Settlement:
         while True:
             kept = await self._keep(outcome)
             try:
-                there = await retry_for(_PATIENCE_SECONDS)(self._write, outcome)
+                there = await retry_for(_PATIENCE_SECONDS)(self.writer.write, outcome)
             except CallRejected as error:
                 if await self._set_aside(str(outcome.session_id), outcome.model_dump_json(), str(error)) or kept:
                     return
@@ -77,7 +70,7 @@ class Settlement:
                 log.error("settlement_homeless", outcome=outcome.kind, error=str(error))
                 continue
             if kept and await self._forget(outcome.session_id):
-                self._count_lost(outcome, there)
+                self.writer.count_lost(outcome, there)
             return
 
     async def settle_forever(self) -> None:
@@ -140,12 +133,12 @@ class Settlement:
             return False
         try:
             with bind(**({"request_id": outcome.request_id} if outcome.request_id else {})):
-                there = await self._write(outcome)
+                there = await self.writer.write(outcome)
         except CallRejected as error:
             await self._set_aside(session_id, outcome.model_dump_json(), str(error))
             return False
         if await self._waiting.forget(outcome.session_id):
-            self._count_lost(outcome, there)
+            self.writer.count_lost(outcome, there)
         return True
 
     async def _set_aside(self, session_id: str, outcome: str, error: str) -> bool:
@@ -173,74 +166,6 @@ class Settlement:
             # The background loop finds the session settled and forgets the outcome.
             log.warning("settlement_not_forgotten", error=type(error).__name__)
             return False
-
-    async def _write(self, outcome: Outcome) -> bool:
-        """Write the outcome; true when the database had it already: an answer was lost, or another process wrote it."""
-        steps: dict[str, float] = {}
-        try:
-            with metrics.step("settle", steps):
-                change = await self._change(outcome)
-        except AnswerLost:
-            if len(self._unsure) < _UNSURE_MAX:
-                self._unsure.add(outcome.session_id)
-            raise
-        if change.events_error:
-            events.refused(change.events_error)
-        if change.callbacks:
-            self.on_callbacks()
-        return _report(outcome, change, steps["settle"])
-
-    def _count_lost(self, outcome: Outcome, there: bool) -> None:
-        """Count what an earlier try of this process has done without hearing of it."""
-        if there and outcome.session_id in self._unsure:
-            metrics.settled(outcome, None)
-        self._unsure.discard(outcome.session_id)
-
-    async def _change(self, outcome: Outcome) -> Change:
-        if outcome.kind == "completed":
-            return await self._sessions.complete(
-                outcome.session,
-                image_url=outcome.image_url,
-                input_tokens=outcome.input_tokens,
-                output_tokens=outcome.output_tokens,
-                cost_usd=outcome.cost_usd,
-                processing_time_ms=outcome.processing_time_ms,
-                facts=outcome.event,
-            )
-        return await self._sessions.fail(
-            outcome.session, outcome.user_message, outcome.processing_time_ms, outcome.event
-        )
-
-
-def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
-    """Log and count the database's answer; true when the database had the outcome already."""
-    event = {"session_id": str(outcome.session_id), "channel": outcome.channel, "settle_seconds": seconds}
-    if version := outcome.facts.get("prompt_version"):
-        event["prompt_version"] = version
-    already = change.status == outcome.kind and change.image_url in (None, outcome.image_url)
-    if change.changed:
-        metrics.settled(outcome, change.refund)
-    if not change.changed and not already:
-        log.warning("outcome_discarded", outcome=outcome.kind, status=change.status, **event)
-    elif outcome.kind == "completed":
-        log.info(
-            "generation_completed",
-            processing_time_ms=outcome.processing_time_ms,
-            input_tokens=outcome.input_tokens,
-            output_tokens=outcome.output_tokens,
-            cost_usd=outcome.cost_usd,
-            **event,
-        )
-    else:
-        log.warning("generation_failed", reason=outcome.reason, refund=change.refund, **event)
-        if metrics.BY_HAND.get(change.refund or "") == outcome.channel:
-            # Nothing was credited: an operator has to look at how this session was charged.
-            log.error("refund_by_hand_needed", payer=change.refund, **event)
-    return already and not change.changed
-
-
-def _nothing() -> None:
-    """No deliverer to wake."""
 
 
 def _read(session_id: str, kept: bytes) -> Outcome | None:

@@ -12,9 +12,8 @@ from worker.errors import GenerationError, MessageExpired, Orphaned, WorkerLost
 from worker.generation.pauses.pauses import Pauses
 from worker.generation.queue.claims import Claims
 from worker.generation.sessions.ownership import Ownership
-from worker.generation.sessions.sessions import OpenSession, Sessions
 from worker.generation.sessions.settlement import Settlement
-from worker.generation.sweep.own_sessions import OwnSessions
+from worker.generation.sweep.open_sessions import AllSessions, OpenSession, OwnSessions
 from worker.settings import Settings
 
 #: Sessions of one channel that one look ends at most; the next look goes on.
@@ -45,7 +44,7 @@ class Stuck:
         claims: Claims,
         ownership: Ownership,
         pauses: Pauses,
-        sessions: Sessions | OwnSessions,
+        sessions: AllSessions | OwnSessions,
         settlement: Settlement,
         on_progress: Callable[[], None],
     ) -> None:

@@ -92,7 +92,7 @@ async def test_the_age_grows_while_no_purge_reaches_its_end(
     await schedule.purge_if_due()
     assert value("wearon_data_life_failures_total") - before == 2
     assert (await gauges(redis))["wearon_data_life_oldest_age_seconds"] == pytest.approx(0, abs=30)
-    with patch("worker.generation.queue_metrics.time.time", return_value=time.time() + 7 * HOUR):
+    with patch("worker.generation.data_life.record.time.time", return_value=time.time() + 7 * HOUR):
         assert (await gauges(redis))["wearon_data_life_oldest_age_seconds"] == pytest.approx(7 * HOUR, abs=30)
     sandbox.gateway.clear()
     await schedule.purge_if_due()

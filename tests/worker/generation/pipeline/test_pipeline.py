@@ -9,9 +9,10 @@ from redis.asyncio import Redis
 from tests.sandbox import Sandbox
 from worker.generation.byte_budget import ByteBudget
 from worker.generation.message import GenerationMessage
+from worker.generation.pipeline.ends import End, Ends
 from worker.generation.pipeline.expiry import Expiry
 from worker.generation.pipeline.paid_call import PaidCall
-from worker.generation.pipeline.pipeline import End, Pipeline
+from worker.generation.pipeline.pipeline import Pipeline
 from worker.generation.pipeline.starts import Starts
 from worker.generation.sessions.leases import Leases
 from worker.generation.sessions.marks import Stage
@@ -68,17 +69,18 @@ async def test_a_start_that_is_let_go_of_before_its_answer_waits_in_the_queue_ag
     answers: Any = SlowAnswers(sessions)
     unused: Any = SimpleNamespace()
     leases, settlement = Leases(redis, "one", 30), Settlement(redis, sessions)
+    starts = Starts(answers, leases, settlement, Expiry(unused, settings))
     pipeline = Pipeline(
         timeout_seconds=60,
         budget=ByteBudget(100_000_000),
         picture_max_bytes=10_000_000,
         leases=leases,
-        starts=Starts(answers, leases, settlement, Expiry(unused, settings)),
+        starts=starts,
         steps=unused,
         settlement=settlement,
         breaker=unused,
         probes=unused,
-        dead_letters=unused,
+        ends=Ends(starts=starts, breaker=unused, probes=unused, dead_letters=unused),
     )
     generation = asyncio.create_task(pipeline.generate(GenerationMessage(**queued.message), b"{}"))
     await answers.done.wait()

@@ -90,7 +90,7 @@ async def test_the_drain_leaves_a_message_alone_whose_generation_is_just_ending(
     ending, waiting = sandbox.producer.b2c(), sandbox.producer.b2c()
     assert [await queue.claims.take(1), await queue.claims.take(1)].count(None) == 0
     await redis.set(keys.lease(ending.session_id), "one:token")
-    returner = asyncio.create_task(queue.consumer.requeue_unstarted())
+    returner = asyncio.create_task(queue.consumer.unstarted.requeue())
     await asyncio.sleep(0.2)
     await redis.delete(keys.lease(ending.session_id))
     await returner

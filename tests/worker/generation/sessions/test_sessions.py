@@ -11,6 +11,7 @@ from worker.generation.channel import Channel, SessionRef
 from worker.generation.sessions.sessions import SIGNATURES, Sessions
 from worker.generation.supabase.database import AnswerLost, FunctionMissing
 from worker.generation.supabase.installed import Installed
+from worker.generation.sweep.open_sessions import AllSessions
 
 ID = uuid4()
 SESSION = SessionRef(Channel.B2C, ID)
@@ -29,12 +30,12 @@ SESSION = SessionRef(Channel.B2C, ID)
     ],
 )
 async def test_an_answer_of_the_moment_may_be_asked_for_again(
-    sandbox: Sandbox, sessions: Sessions, answer: str, said: str
+    sandbox: Sandbox, sessions: Sessions, open_sessions: AllSessions, answer: str, said: str
 ) -> None:
     sandbox.gateway.fault(answer)
     for call in (
         sessions.start(SESSION, ID),
-        sessions.open(["queued"], lambda: None),
+        open_sessions.open(["queued"], lambda: None),
         sessions.find(ID, set()),
     ):
         with pytest.raises(ServiceUnavailable) as error:
@@ -67,9 +68,11 @@ async def test_another_answer_than_an_object_is_no_crash(sandbox: Sandbox, sessi
 
 
 @pytest.mark.parametrize("body", [None, {}, [1], [{}], [[]], "text", 7])
-async def test_another_answer_than_rows_is_no_crash(sandbox: Sandbox, sessions: Sessions, body: Any) -> None:
+async def test_another_answer_than_rows_is_no_crash(
+    sandbox: Sandbox, sessions: Sessions, open_sessions: AllSessions, body: Any
+) -> None:
     sandbox.gateway.fault("replaced", on="table/*", body=body)
-    for call in (sessions.open(["queued"], lambda: None), sessions.find(ID, set())):
+    for call in (open_sessions.open(["queued"], lambda: None), sessions.find(ID, set())):
         with pytest.raises(ServiceUnavailable):
             await call
 

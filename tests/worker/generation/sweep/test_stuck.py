@@ -24,6 +24,7 @@ from worker.generation.sessions.leases import Leases
 from worker.generation.sessions.ownership import Ownership
 from worker.generation.sessions.sessions import Sessions
 from worker.generation.sessions.settlement import Settlement
+from worker.generation.sweep.open_sessions import AllSessions
 from worker.generation.sweep.stuck import Stuck
 from worker.settings import Settings
 
@@ -31,7 +32,7 @@ Find = Callable[..., Stuck]
 
 
 @pytest.fixture
-def finder(redis: Redis, sessions: Sessions, settings: Settings) -> Find:
+def finder(redis: Redis, sessions: Sessions, open_sessions: AllSessions, settings: Settings) -> Find:
     """A finder with some settings changed."""
 
     def make(**changed: object) -> Stuck:
@@ -40,7 +41,7 @@ def finder(redis: Redis, sessions: Sessions, settings: Settings) -> Find:
             claims=Claims(redis, "one", 30),
             ownership=Ownership(redis),
             pauses=Pauses(redis),
-            sessions=sessions,
+            sessions=open_sessions,
             settlement=Settlement(redis, sessions),
             on_progress=Mock(),
         )

@@ -18,9 +18,10 @@ from worker.generation.queue.claims import Claims
 from worker.generation.queue.dead_letters import DeadLetters
 from worker.generation.sessions.leases import Leases
 from worker.generation.sessions.ownership import Ownership
-from worker.generation.sessions.sessions import OpenSession, Sessions
+from worker.generation.sessions.sessions import Sessions
 from worker.generation.sessions.settlement import Settlement
 from worker.generation.sweep import sweep
+from worker.generation.sweep.open_sessions import AllSessions, OpenSession
 from worker.generation.sweep.stuck import Stuck, StuckSession
 from worker.generation.sweep.sweep import Sweeper
 from worker.settings import Settings
@@ -33,14 +34,16 @@ def progress() -> Mock:
 
 
 @pytest.fixture
-def sweeper(redis: Redis, sessions: Sessions, settings: Settings, progress: Mock) -> Sweeper:
+def sweeper(
+    redis: Redis, sessions: Sessions, open_sessions: AllSessions, settings: Settings, progress: Mock
+) -> Sweeper:
     claims, settlement = Claims(redis, "sweeping", lease_seconds=30), Settlement(redis, sessions)
     stuck = Stuck(
         settings,
         claims=claims,
         ownership=Ownership(redis),
         pauses=Pauses(redis),
-        sessions=sessions,
+        sessions=open_sessions,
         settlement=settlement,
         on_progress=progress,
     )
