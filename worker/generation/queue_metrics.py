@@ -62,7 +62,7 @@ class Shared:
         self._look = redis.register_script(_LOOK)
 
     async def read(self) -> list[Metric]:
-        """All of them, or none when Redis does not answer in time."""
+        """All metrics, or none when Redis does not answer in time."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 shared = [*await self._counts(), *await self._limit()]
@@ -99,7 +99,7 @@ class Shared:
         ]
 
     def _names(self) -> list[str]:
-        """This instance and those that the last sweep saw."""
+        """Names of this instance and of those that the last sweep saw."""
         return [self._claims.instance, *(other.name for other in self._claims.neighbours)]
 
     async def _instances(self, claimed: int) -> list[Metric]:
@@ -143,7 +143,7 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 
 
 def _age(moments: list[bytes]) -> float:
-    """Of the oldest; a message that does not say is refused as soon as it is taken."""
+    """Age of the oldest message; a message without a moment is refused when it is taken."""
     made = []
     for moment in moments:
         with suppress(ValueError, OverflowError):

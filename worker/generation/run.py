@@ -1,4 +1,4 @@
-"""One generation while it runs: what its steps know and tell each other."""
+"""State of one running generation."""
 
 import time
 from contextlib import AbstractContextManager
@@ -21,7 +21,7 @@ class SessionTaken(Exception):  # no failure: there is nothing left to do
 
 @dataclass
 class Run:
-    """One message on its way to an outcome."""
+    """State of one generation, shared by its steps."""
 
     message: GenerationMessage
     lease: Lease

@@ -27,7 +27,7 @@ class EndpointError(WorkerError):
 
 
 class Endpoints:
-    """All methods raise EndpointError for a mistake, and ServiceUnavailable while the database is away."""
+    """All methods raise EndpointError for a mistake, and ServiceUnavailable while the database is unavailable."""
 
     def __init__(self, database: AsyncPostgrestClient) -> None:
         self._database = database

@@ -72,7 +72,7 @@ class Report:
 
 
 class Outbox:
-    """All methods raise ServiceUnavailable when the database did not do it; each may then be repeated."""
+    """All methods raise ServiceUnavailable when the database made no change; each may then be repeated."""
 
     def __init__(self, database: AsyncPostgrestClient) -> None:
         self._database = database

@@ -77,14 +77,14 @@ class Link:
         return cls(*await asyncio.open_connection(sock=end, limit=_LINE_BYTES))
 
     def send(self, event: Event) -> bool:
-        """Tell the other end; false when it is gone."""
+        """Send an event to the other process; false when that process has closed its socket."""
         if self._writer.is_closing():
             return False
         self._writer.write(encode(event))
         return True
 
     async def events(self) -> AsyncIterator[Event]:
-        """All events of the other end, until it closes the socket."""
+        """Events of the other process, until that process closes the socket."""
         while True:
             try:
                 line = await self._reader.readline()

@@ -71,7 +71,7 @@ class CeleryProcess:
     async def watch(
         self, health: Health, slot_freed: Callable[[], None], callbacks_queued: Callable[[], None] | None = None
     ) -> str:
-        """Hear the process until it ends; -> how it ended. Calls `slot_freed` whenever a generation has ended."""
+        """Read events until the process ends; -> the reason of its end. Calls `slot_freed` after each generation."""
         self._link = await Link.open(self._socket)
         async for event in self._link.events():
             match event:

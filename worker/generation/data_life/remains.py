@@ -46,7 +46,7 @@ class Remains:
         self._replace = redis.register_script(_REPLACE)
 
     async def trim(self, before: datetime, *, dry_run: bool = False) -> Trimmed:
-        """Remove what is older than a moment; in a dry run only count it."""
+        """Remove entries that are older than a moment; in a dry run only count them."""
         trimmed = Trimmed()
         async for letter in self._old_letters(before):
             trimmed.letters += dry_run or await self._dead_letters.drop(letter)

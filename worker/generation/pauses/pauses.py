@@ -22,7 +22,7 @@ STORAGE = "storage_refused"
 
 @dataclass(frozen=True)
 class Pause:
-    """The pause as it is now; moments are seconds since 1970 by Redis' clock."""
+    """The current pause; moments are seconds since 1970 by Redis' clock."""
 
     reason: str
     since: float
@@ -96,7 +96,7 @@ class Pauses:
         return await self._moved(instance, session)
 
     async def renew_probe(self, session: str) -> bool:
-        """The probe is alive; false when it is the probe no more."""
+        """Renew the probe; false when another session probes by now."""
         return await self._moved(session, session)
 
     async def leave_probe(self, session: str) -> bool:
@@ -121,7 +121,7 @@ class Pauses:
         return stopped.decode(errors="replace") if isinstance(stopped, bytes) else "", Pause.read(kept)
 
     async def times(self) -> Times:
-        """All pauses that are remembered, and those that go on."""
+        """Past pauses that Redis remembers, and the current one."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.time()
             pipe.mget(keys.PAUSE, keys.INTAKE_STOPPED_SINCE)

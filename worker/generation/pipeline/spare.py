@@ -24,7 +24,7 @@ class SpareCalls:
         self._gate, self._door = asyncio.Lock(), asyncio.Lock()
 
     async def wait(self) -> None:
-        """Return once bulk may make a call; its place is not taken yet."""
+        """Wait until bulk may make a call; takes no place."""
         async with self._gate:
             while sum(await until_available(self._limiter.usage)) >= self._most:  # noqa: ASYNC110  # of all instances
                 await asyncio.sleep(_LOOK_SECONDS)

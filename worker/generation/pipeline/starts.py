@@ -107,7 +107,7 @@ class Starts:
             raise SessionTaken
 
     async def requeue(self, run: Run, reason: str) -> bool:
-        """The session waits in the queue again, as if it had not been started; false when it is not ours any more."""
+        """Requeue the session as if no worker had started it; false when another worker has it."""
         if not await self.is_ours(run):
             return False
         if run.started or run.perhaps_started:

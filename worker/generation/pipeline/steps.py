@@ -75,7 +75,7 @@ class Steps:
         """The outcome of a session whose worker vanished after its call to OpenAI: its picture may have been stored.
 
         Raises:
-            WorkerLost: it has not; the call is lost.
+            WorkerLost: no picture was stored; the call is lost.
         """
         receipt = run.lease.mark.receipt
         if receipt.prompt_version:  # the settings of that worker may have been others

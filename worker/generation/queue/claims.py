@@ -34,7 +34,7 @@ class Instance:
 
 
 class Claims:
-    """The claimed list of one instance, and what any instance may do with those of dead ones."""
+    """The claimed list of one instance; other instances use it after that instance has died."""
 
     def __init__(self, redis: Redis, instance: str, lease_seconds: float, rules: Rules | None = None) -> None:
         self._redis = redis
@@ -61,7 +61,7 @@ class Claims:
         return Claims(self._redis, instance, self._lease_seconds, self._rules)
 
     async def heartbeat(self) -> bool:
-        """Say that this instance lives; false when it had been taken for dead (or said so for the first time)."""
+        """Renew the sign of life; false when it had run out, and for the first one."""
         alive, milliseconds = keys.alive(self.instance), int(self._lease_seconds * 1000)
         try:
             before = await self._redis.set(alive, _ALIVE, xx=True, px=milliseconds)
@@ -135,7 +135,7 @@ class Claims:
         return int(await self._requeue_all(keys=self._return))
 
     async def abandon(self) -> None:
-        """Declare this instance dead: another one takes over what it has claimed."""
+        """Declare this instance dead: another instance takes over its claimed messages."""
         await self._redis.delete(keys.alive(self.instance))
 
     async def leave(self) -> None:
@@ -150,7 +150,7 @@ class Claims:
         return await self._look(await self._names())
 
     async def others(self) -> list[Instance]:
-        """All of them but this one."""
+        """All instances but this one."""
         self.neighbours = await self._look(await self._names() - {self.instance})
         return self.neighbours
 

@@ -63,7 +63,7 @@ class DeadLetters:
         return letter
 
     async def newest_first(self) -> AsyncIterator[DeadLetter]:
-        """All of them, a few in memory at once; letters may be added meanwhile."""
+        """All letters, a few in memory at once; letters may be added meanwhile."""
         seen: set[str] = set()
         start = 0
         while items := await self._redis.lrange(keys.DEAD, start, start + _PAGE - 1):
@@ -74,7 +74,7 @@ class DeadLetters:
             start += _PAGE
 
     async def oldest_first(self) -> AsyncIterator[DeadLetter]:
-        """All of them, a few in memory at once; each may be taken off the list meanwhile."""
+        """All letters, a few in memory at once; each may be taken off the list meanwhile."""
         seen: set[str] = set()
         left = 0
         while items := await self._redis.lrange(keys.DEAD, -left - _PAGE, -left - 1):
@@ -86,7 +86,7 @@ class DeadLetters:
                 yield letter
 
     async def find(self, letter_id: str) -> DeadLetter | None:
-        """The one with this id, if it is (still) there."""
+        """The letter with this id; None when there is none any more."""
         async for letter in self.newest_first():
             if letter.id == letter_id:
                 return letter
@@ -101,7 +101,7 @@ class DeadLetters:
         """Requeue the message as if it were new; false when another command took the letter before.
 
         Raises:
-            CannotReplay: it was not kept whole.
+            CannotReplay: the payload was cut off.
         """
         letter.check_complete()
         names = [keys.DEAD, keys.DEAD_BYTES, keys.QUEUE]

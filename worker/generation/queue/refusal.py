@@ -37,7 +37,7 @@ class Refusal:
         self._settlement = settlement
 
     async def refuse(self, payload: bytes, error: InvalidMessage) -> None:
-        """Dead-letter it, and settle its session at once when at least that can be read."""
+        """Dead-letter the message, and settle its session at once if the session can be read."""
         known = identify(payload) or await self._search(payload)
         with bind(**correlation(payload)):
             letter = await self._dead_letters.add(payload, error.reason, error.detail)

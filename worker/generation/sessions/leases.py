@@ -29,7 +29,7 @@ _CROWD = 16
 
 @dataclass(frozen=True)
 class Lease:
-    """`mark` is the session's when the lease was taken. `context` is what its log lines carry."""
+    """`mark` is the session's mark when the lease was taken. `context` has the fields of its log lines."""
 
     session_id: UUID
     token: str
@@ -77,7 +77,7 @@ class Leases:
         """Renew the lease for its full time; false when another process took it over or ended it.
 
         Raises:
-            ServiceUnavailable: Redis did not say.
+            ServiceUnavailable: Redis did not answer.
         """
         (kept,) = await self._keep([lease])
         return kept
@@ -94,7 +94,7 @@ class Leases:
         return bool(kept)
 
     async def release(self, lease: Lease, *, keep_mark: bool = False) -> None:
-        """Give it back, and end the marks of the session; returns when it is free, if need be because it ran out.
+        """Release the lease and delete the marks of the session; without Redis, wait until the lease has run out.
 
         `keep_mark` is for a session that this worker has not started: its mark is as the worker before left it.
         """

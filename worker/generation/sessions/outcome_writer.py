@@ -43,7 +43,7 @@ class OutcomeWriter:
         return _report(outcome, change, steps["settle"])
 
     def count_lost(self, outcome: Outcome, there: bool) -> None:
-        """Count what an earlier try of this process has done without hearing of it."""
+        """Count an outcome that an earlier try of this process wrote, and whose answer was lost."""
         if there and outcome.session_id in self._unsure:
             metrics.settled(outcome, None)
         self._unsure.discard(outcome.session_id)

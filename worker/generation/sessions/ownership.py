@@ -70,5 +70,5 @@ class Ownership:
                 await self._redis.delete(keys.lease(session_id))
 
     async def disown(self, session_id: UUID) -> None:
-        """Take the session from a worker that stood still: its lease is lost, and it makes no call any more."""
+        """Take the session from a worker that hung: the worker loses the lease, and makes no further call."""
         await self._redis.delete(keys.begun(session_id))

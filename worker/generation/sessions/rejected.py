@@ -25,7 +25,7 @@ redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 
 @dataclass(frozen=True)
 class RejectedOutcome:
-    """One outcome, and what the database said of it."""
+    """One outcome, and the database's reason."""
 
     session_id: str
     #: The outcome as JSON, or whatever the entry was.
@@ -52,12 +52,12 @@ class Rejected:
         self._set_aside = redis.register_script(_SET_ASIDE)
 
     async def add(self, session_id: str, outcome: str, error: str) -> None:
-        """Set the outcome aside; it does not wait for the database any more."""
+        """Set the outcome aside: no worker writes it any more."""
         kept = asdict(RejectedOutcome(session_id, outcome, error[:_ERROR_CHARACTERS], time.time()))
         await self._set_aside(keys=[keys.SETTLEMENTS, keys.REJECTED], args=[session_id, json.dumps(kept)])
 
     async def list(self) -> list[RejectedOutcome]:
-        """All of them, oldest first."""
+        """All rejected outcomes, oldest first."""
         found = [
             _read(name.decode(errors="replace"), value)
             for name, value in (await self._redis.hgetall(keys.REJECTED)).items()

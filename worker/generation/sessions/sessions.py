@@ -71,7 +71,7 @@ class Change(BaseModel):
 
 
 class Sessions:
-    """All methods raise ServiceUnavailable when the database did not do it; each may then be repeated."""
+    """All methods raise ServiceUnavailable when the database made no change; each may then be repeated."""
 
     def __init__(self, database: AsyncPostgrestClient, region: Region | None = None) -> None:
         self._database = database

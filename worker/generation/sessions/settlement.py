@@ -35,7 +35,7 @@ _REST_SECONDS = 10.0
 
 
 class Settlement:
-    """Writes outcomes; those that the database could not take wait in Redis."""
+    """Writes outcomes; without the database they wait in Redis."""
 
     def __init__(self, redis: Redis, sessions: Sessions) -> None:
         self.writer = OutcomeWriter(sessions)
@@ -74,7 +74,7 @@ class Settlement:
             return
 
     async def settle_forever(self) -> None:
-        """Write what waits in Redis, with growing patience while the database is away."""
+        """Write the outcomes that wait in Redis, with backoff while the database is unavailable."""
         pause = again = _INTERVAL_SECONDS
         while True:
             with suppress(TimeoutError):

@@ -19,7 +19,7 @@ class Waiting:
         self._redis: Any = redis
 
     async def keep(self, outcome: Outcome) -> None:
-        """Keep the outcome until it is forgotten."""
+        """Keep the outcome until `forget`."""
         await insist(self._redis, "HSET", keys.SETTLEMENTS, str(outcome.session_id), outcome.model_dump_json())
 
     async def forget(self, session_id: UUID) -> bool:
@@ -27,7 +27,7 @@ class Waiting:
         return bool(await self._redis.hdel(keys.SETTLEMENTS, str(session_id)))
 
     async def entries(self) -> list[tuple[str, bytes]]:
-        """All of them as they are kept: session id and JSON."""
+        """All waiting outcomes: session id and JSON."""
         entries = await self._redis.hgetall(keys.SETTLEMENTS)
         found = []
         for name, kept in entries.items():

@@ -16,7 +16,7 @@ _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class AnswerLost(ServiceUnavailable):
-    """The database may have done it."""
+    """The answer was lost: the database may have made the change."""
 
 
 class FunctionMissing(ServiceUnavailable):

@@ -35,7 +35,7 @@ class StuckSession:
 
 
 class Stuck:
-    """Sessions of workers on another Redis are left alone until their deadline, and with `OwnSessions` for ever."""
+    """Sessions of workers on another Redis are left alone until their deadline; `OwnSessions` never has them."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Stuck:
         self._reads_old, self._read_again_at = True, 0.0
 
     async def find(self) -> list[StuckSession]:
-        """All of them, up to a limit."""
+        """All stuck sessions, up to a limit."""
         self._reads_old = time.monotonic() >= self._read_again_at
         found = await self._look()
         if found:

@@ -70,7 +70,7 @@ class Sweeper:
         self._unlock = redis.register_script(_UNLOCK)
 
     async def sweep(self) -> int:
-        """One round, unless another instance is at it; -> sessions that were ended."""
+        """Sweep once, unless another instance sweeps now; -> the number of sessions that were ended."""
         others = await self._claims.others()
         # The lock only saves work: an instance that is alone saves the lock.
         async with self._locked() if others else nullcontext(True) as locked:
