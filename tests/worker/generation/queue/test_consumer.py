@@ -1,4 +1,4 @@
-"""What the consumer takes, and what it gives back; whole containers are in tests/integration and tests/chaos."""
+"""Messages that the consumer takes and requeues; whole containers are in tests/integration and tests/chaos."""
 
 import asyncio
 from collections.abc import AsyncIterator
