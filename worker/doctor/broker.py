@@ -86,9 +86,9 @@ def _cluster() -> Result:
 async def _latency(client: Redis) -> float:
     seconds = []
     for _ in range(6):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         await client.ping()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[1:])  # the first one connects
 
 
