@@ -268,7 +268,7 @@ def test_redis_over_the_internet_is_encrypted(
 ) -> None:
     family = socket.AF_INET6 if ":" in leads_to else socket.AF_INET
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(family, 1, 6, "", (leads_to, 6379))])
-    assert asyncio.run(broker._public_address(url)) == public
+    assert asyncio.run(broker.public_address(url)) == public
 
 
 @pytest.mark.parametrize(
