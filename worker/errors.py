@@ -59,7 +59,7 @@ class PartEnded(WorkerError):
 
 
 class ServiceUnavailable(WorkerError):
-    """A service that we depend on did not answer, or not as it should; the same call may be repeated."""
+    """A service did not answer, or gave an unusable answer; the same call may be repeated."""
 
 
 class CallRejected(WorkerError):

@@ -100,7 +100,7 @@ def _shortened(value: Any, limit: int) -> str:
 
 
 def _hide_secrets(text: str) -> str:
-    """`***` where something stood that must not be shown. A last resort: our own events do not rely on it."""
+    """`***` in place of each secret. A last resort: no event of the worker relies on it."""
     for word, pattern, instead in _SECRETS:
         if word in text:
             text = pattern.sub(instead, text)

@@ -29,7 +29,7 @@ from tests.sandbox.sandbox import MIGRATION, SCHEMA
 from tests.sandbox.valkey import _program
 from worker.cli.doctor import command
 from worker.doctor import broker, broker_trial, examination, supabase
-from worker.generation.sessions import SIGNATURES
+from worker.generation.sessions.sessions import SIGNATURES
 from worker.settings import load
 from worker.sizing import pose
 
@@ -68,10 +68,12 @@ def black_hole() -> Iterator[str]:
 def cluster(tmp_path: Path) -> Iterator[str]:
     """A Redis in cluster mode that has all slots."""
     port = free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--dir", str(tmp_path)]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
+    # By default its bus takes port + 10000, an ephemeral port, which another program may have.
+    options += ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
     process = spawn([str(_program()), *options], log=tmp_path / "log")
     try:
-        with Redis(port=port, retry=Retry(ConstantBackoff(0.1), 100)) as client:
+        with Redis(port=port, retry=Retry(ConstantBackoff(0.1), 300)) as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         yield f"redis://127.0.0.1:{port}/0"
     finally:

@@ -15,8 +15,8 @@ from worker.clients import SUPABASE_TIMEOUT, database_client, http_client, redis
 from worker.errors import WorkerError
 from worker.generation import keys
 from worker.generation.channel import SessionRef
-from worker.generation.lane_view import Lane, LaneView
-from worker.generation.lanes import Rules
+from worker.generation.queue.lane_view import Lane, LaneView
+from worker.generation.queue.lanes import Rules
 from worker.generation.queue_move import CannotMove, Moved, QueueMove
 from worker.generation.region import Region, identity, identity_script
 from worker.settings import check_redis_url, load

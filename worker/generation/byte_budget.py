@@ -36,7 +36,7 @@ class Held:
         self._budget.add(more)
 
     def replace(self, *parts: int) -> None:
-        """Hold these parts, and none of those before."""
+        """Replace the parts that the generation holds."""
         more, self._parts = sum(parts) - sum(self._parts), list(parts)
         self._budget.add(more)
 
@@ -64,7 +64,7 @@ class ByteBudget:
             held.replace()
 
     def add(self, count: int) -> None:
-        """Count bytes that a generation holds, or gives back."""
+        """Count bytes that a generation holds or releases."""
         self._held += count
         while self._waiting and self._fits(self._waiting[0][0]):
             wanted, granted = self._waiting.popleft()

@@ -66,7 +66,7 @@ class LocalShare:
                 if is_new:  # the first report has told nothing of calls that were made alone
                     await self._make_contact()
         except (ServiceUnavailable, RedisError, OSError, TimeoutError) as error:
-            # What was noted before is old when the limiter hears of it.
+            # Notes of before are old when the limiter hears of them.
             self._noted, self._calls = 0, []
             self._switch(await self._may_count_alone(), type(error).__name__)
 

@@ -15,10 +15,10 @@ from redis.asyncio import Redis
 from worker.errors import WorkerError
 from worker.generation import keys
 from worker.generation.channel import SessionRef
-from worker.generation.claims import Claims
-from worker.generation.dead_letters import DeadLetters
-from worker.generation.envelope import identify
-from worker.generation.pauses import Pauses
+from worker.generation.pauses.pauses import Pauses
+from worker.generation.queue.claims import Claims
+from worker.generation.queue.dead_letters import DeadLetters
+from worker.generation.queue.envelope import identify
 
 #: Messages of one round.
 _BATCH = 50

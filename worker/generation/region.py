@@ -13,9 +13,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
-from worker.generation import database as calls
 from worker.generation import keys
 from worker.generation.channel import SessionRef
+from worker.generation.supabase import database as calls
 from worker.logs import get_logger
 from worker.metrics import gauge
 from worker.settings import Settings

@@ -22,7 +22,7 @@ local function count(payer, amount, model)
     end
 end
 
--- -> payer, amount and model of the reservation; nothing if there is none, or only another one than the worker's.
+-- -> payer, likely cost and model of the reservation; nothing if there is none, or only another one than the worker's.
 local function release(session, worker)
     local entry = redis.call('HGET', reserved, 'call ' .. session) or ''
     local owner, payer, amount, model = string.match(entry, '^(%S+) (%S+) (%d+) (.*)$')
@@ -35,6 +35,9 @@ local function release(session, worker)
         if left > 0 then redis.call('HSET', reserved, name, string.format('%.0f', left))
         else redis.call('HDEL', reserved, name) end
     end
+    -- A reservation from before a cost was known holds the most that a picture can cost.
+    local known = get(reserved, 'cost ' .. model)
+    if known > 0 and known < tonumber(amount) then amount = string.format('%.0f', known) end
     return payer, amount, model
 end
 """

@@ -9,8 +9,8 @@ from prometheus_client.core import Metric
 from redis.asyncio import Redis
 
 from worker.generation import keys
-from worker.generation.claims import Claims
 from worker.generation.limiter import Limiter
+from worker.generation.queue.claims import Claims
 from worker.generation.queue_metrics import Shared
 from worker.generation.spend import Limits
 from worker.generation.spend_view import SpendView

@@ -18,19 +18,19 @@ from worker.errors import ServiceUnavailable, WorkerLost
 from worker.generation import keys
 from worker.generation.audit.proof import audit
 from worker.generation.channel import Channel, SessionRef
-from worker.generation.claims import Claims
-from worker.generation.dead_letters import DeadLetters
-from worker.generation.leases import Leases
-from worker.generation.marks import Stage
 from worker.generation.outcome import Outcome
-from worker.generation.own_sessions import OwnSessions
-from worker.generation.ownership import Ownership
-from worker.generation.pauses import Pauses
+from worker.generation.pauses.pauses import Pauses
+from worker.generation.queue.claims import Claims
+from worker.generation.queue.dead_letters import DeadLetters
 from worker.generation.queue_move import CannotMove, QueueMove
 from worker.generation.region import SILENT_SECONDS, SILENT_SESSIONS, Region
-from worker.generation.sessions import Sessions
-from worker.generation.settlement import Settlement
-from worker.generation.stuck import Stuck
+from worker.generation.sessions.leases import Leases
+from worker.generation.sessions.marks import Stage
+from worker.generation.sessions.ownership import Ownership
+from worker.generation.sessions.sessions import Sessions
+from worker.generation.sessions.settlement import Settlement
+from worker.generation.sweep.open_sessions import OwnSessions
+from worker.generation.sweep.stuck import Stuck
 from worker.settings import Settings
 
 #: Of dead letters: their number and bytes.

@@ -76,9 +76,9 @@ async def test_nothing_may_be_spent_with_a_budget_of_zero(redis: Redis, settings
 
 
 async def test_150_calls_in_flight_never_pass_the_budget(redis: Redis, settings: Settings) -> None:
-    limit, chance = Decimal(20), Random(1)
+    limit, chance = Decimal(10), Random(1)
     budgets = of(redis, settings, all=Budget(day=limit))
-    costs = [Decimal(round(chance.uniform(0.04, 0.08), 6)) for _ in range(600)]
+    costs = [Decimal(round(chance.uniform(0.04, 0.08), 6)) for _ in range(300)]
     slots, refused = asyncio.Semaphore(150), 0
 
     async def call(cost: Decimal) -> None:
@@ -133,6 +133,17 @@ async def test_a_reservation_whose_worker_vanished_counts_as_spent(
     assert (found[str(STORE)], found[ALL]) == (2 * USD, 3 * USD)
     await budgets.count(lost, MODEL, USD)  # it lived, after all
     assert (await spent(redis))[ALL] == 3 * USD
+
+
+async def test_a_lost_reservation_from_before_a_cost_was_known_counts_as_the_dearest_of_late(
+    redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spend, "_SLACK_SECONDS", -settings.generation_timeout_seconds)
+    budgets = of(redis, settings, all=Budget(day=Decimal(10)))
+    await budgets.reserve(message(STORE), MODEL)
+    await of(redis, settings).count(message(), MODEL, USD)
+    await make(budgets, message())
+    assert (await spent(redis))[str(STORE)] == USD
 
 
 async def test_a_worker_that_lost_the_session_leaves_the_reservation_of_its_successor(
