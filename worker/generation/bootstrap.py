@@ -230,6 +230,8 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     )
     claims = Claims(redis, instance, settings.lease_seconds)
     background = [leases.renew_forever(), editor.models.watch_forever(), prompts.watch_forever()]
+    if limiter.share:
+        background.append(limiter.share.report_forever())
     return CelerySide(pipeline, claims, leases, settlement, background)
 
 

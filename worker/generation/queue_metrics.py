@@ -24,6 +24,7 @@ from worker.generation.spend_view import SpendView
 from worker.prompts.experiment import Experiment
 
 _PATIENCE_SECONDS = 1.0
+_LIMITER_UP = "1 while the Redis that counts the calls to OpenAI answers."
 #: Messages at the taking end; one of them is the oldest, though some may have been requeued behind it.
 _END = 5
 #: One command for all counts. Of the oldest messages only the field `created_at` is read, if they can be used at all.
@@ -116,8 +117,14 @@ class Shared:
         ]
 
     async def _limit(self) -> list[Metric]:
-        usage = await self._limiter.usage()
+        """The use of the account; a limiter of all regions may be away while this region's Redis answers."""
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS / 2):
+                usage = await self._limiter.usage()
+        except (ServiceUnavailable, TimeoutError):
+            return [_gauge("wearon_limiter_up", _LIMITER_UP, 0)]
         return [
+            _gauge("wearon_limiter_up", _LIMITER_UP, 1),
             _gauge("wearon_openai_limit_calls", "Calls of the whole account within the last minute.", usage.calls),
             _gauge("wearon_openai_limit_waiting", "Calls that wait for their turn.", usage.waiting),
         ]

@@ -58,9 +58,13 @@ class DeadLetters:
     async def add(self, payload: bytes, reason: str, detail: str) -> DeadLetter:
         """Keep a message that could not be used."""
         letter = DeadLetter.of(payload, reason, detail)
+        await self.keep(letter)
+        return letter
+
+    async def keep(self, letter: DeadLetter) -> None:
+        """Keep a letter, in front of all others."""
         names = [keys.DEAD, keys.DEAD_BYTES, keys.DEAD_DROPPED]
         await self._add(keys=names, args=[letter.item, *self._limits])
-        return letter
 
     async def newest_first(self) -> AsyncIterator[DeadLetter]:
         """All letters, a few in memory at once; letters may be added meanwhile."""

@@ -72,6 +72,8 @@ class Sweeper:
     async def sweep(self) -> int:
         """Sweep once, unless another instance sweeps now; -> the number of sessions that were ended."""
         others = await self._claims.others()
+        if self._region:
+            await self._region.watch()
         # The lock only saves work: an instance that is alone saves the lock.
         async with self._locked() if others else nullcontext(True) as locked:
             if not locked:
