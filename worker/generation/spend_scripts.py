@@ -11,13 +11,19 @@ local session, worker, payer, amount, model = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
+-- An odd value counts as 0: it would end every script, and with that all paid calls.
 local function get(key, name)
-    return tonumber(redis.call('HGET', key, name) or nil) or 0
+    local value = tonumber(redis.call('HGET', key, name) or nil)
+    return value and value >= 0 and value < 1e15 and value or 0
+end
+
+local function add(key, name, amount)
+    redis.call('HSET', key, name, string.format('%.0f', get(key, name) + amount))
 end
 
 local function count(payer, amount, model)
     for _, period in ipairs(periods) do
-        for _, name in ipairs({'all', payer, 'model ' .. model}) do redis.call('HINCRBY', period, name, amount) end
+        for _, name in ipairs({'all', payer, 'model ' .. model}) do add(period, name, amount) end
         redis.call('EXPIRE', period, 34560000)
     end
 end
@@ -68,7 +74,7 @@ end
 if full > 0 then return {1, full} end
 redis.call('HSET', reserved, 'call ' .. session, table.concat({worker, payer, amount, model}, ' '))
 redis.call('ZADD', calls, now + ARGV[6], session)
-for _, name in ipairs({'all', payer}) do redis.call('HINCRBY', reserved, name, amount) end
+for _, name in ipairs({'all', payer}) do add(reserved, name, amount) end
 return {0, 0}
 """
 )
@@ -100,7 +106,8 @@ RELEASE = _COMMON + "release(session, worker)"
 RAISE = """
 redis.call('PERSIST', KEYS[1])
 for i = 1, #ARGV, 2 do
-    if (tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or nil) or 0) < tonumber(ARGV[i + 1]) then
+    local value = tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or nil)
+    if not (value and value < 1e15 and value >= tonumber(ARGV[i + 1])) then
         redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
     end
 end

@@ -202,6 +202,22 @@ async def test_a_full_redis_counts_and_reserves(redis: Redis, settings: Settings
     assert (await spent(redis))[ALL] == 2 * USD
 
 
+@pytest.mark.parametrize("odd", ["abc", "1.5", "inf", "nan", "-1e9", "", "9" * 400])
+async def test_an_odd_value_in_redis_neither_ends_nor_hides_the_count(
+    redis: Redis, settings: Settings, odd: str
+) -> None:
+    view, budgets = SpendView(redis, Limits({})), of(redis, settings, all=Budget(day=Decimal(10)))
+    await redis.hset(keys.SPEND_RESERVED, mapping=dict.fromkeys((ALL, "b2c", "raised", f"cost {MODEL}"), odd))
+    for name in (ALL, "b2c", f"model {MODEL}"):
+        await redis.hset(keys.spend(periods()[1]), name, odd)
+    await view.metrics()
+    assert not await view.is_raised()
+    await make(budgets, message())
+    assert {name: round(usd, 3) for name, usd in (await spent(redis)).items()} == dict.fromkeys(
+        (ALL, "b2c", f"model {MODEL}"), USD
+    )
+
+
 async def test_emptied_redis_learns_the_spend_from_the_database(
     redis: Redis, settings: Settings, sandbox: Sandbox
 ) -> None:
