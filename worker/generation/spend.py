@@ -1,7 +1,8 @@
 """Spend on OpenAI, for all instances in Redis: reserved before a paid call, counted after it, held below the budgets.
 
 A call reserves the highest cost that calls of its kind had of late: of its model, size, quality, prices and number of
-pictures. So calls in flight together cannot pass a budget by more than the costs of one kind rise meanwhile. Days and months are UTC. docs/decisions/0030-budgets.md
+pictures. So calls in flight together cannot pass a budget by more than the costs of one kind rise meanwhile. Days and
+months are UTC. docs/decisions/0030-budgets.md
 """
 
 import asyncio
@@ -36,6 +37,8 @@ _FIRST_IMAGE_IN, _FIRST_IMAGE_OUT = 8_000, 6_240
 _SLACK_SECONDS = 60
 #: While other calls in flight reserve the rest of a budget: each that costs less makes room.
 _LOOK_SECONDS = 0.5
+#: ... and of those whose worker is gone, known by the lease of the session, after so many seconds.
+_LOST_SECONDS = 5.0
 #: A count holds up a finished picture for no longer; its reservation counts then.
 _PATIENCE_SECONDS = 2.0
 _PERIODS = ("day", "month", "day", "month")
@@ -72,6 +75,9 @@ class Spend:
     """The spend of one Redis."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
+        # redis-py's annotations know only text.
+        self._redis: Any = redis
+        self._lost_at = 0.0
         self._limits = Limits(settings.budgets)
         self._worker = uuid4().hex
         self._lifetime = int((settings.generation_timeout_seconds + _SLACK_SECONDS) * 1000)
@@ -90,8 +96,11 @@ class Spend:
         if not self._reserves(message):
             return
         try:
-            while not await self._has_reserved(message, model):  # noqa: ASYNC110  # no event: the calls are anywhere
+            while not await self._has_reserved(message, model):  # no event: the calls are anywhere
                 await asyncio.sleep(_LOOK_SECONDS * (1 + random.random()))  # noqa: S311  # so that callers spread
+                if time.monotonic() > self._lost_at:
+                    self._lost_at = time.monotonic() + _LOST_SECONDS
+                    await until_available(self._end_lost)
         except asyncio.CancelledError:
             await self.release(message)  # Redis may have reserved although its answer did not come
             raise
@@ -121,6 +130,13 @@ class Spend:
             budget = f"the budget of {scope} for this {_PERIODS[number - 1]} ({usd:.2f} USD)"
             raise BudgetExhausted(f"{budget} has no room for another picture")
         return bool(state == _RESERVED)
+
+    async def _end_lost(self) -> None:
+        """Let reservations of workers that are gone count as spent at the next look."""
+        sessions = [session.decode() for session in await self._redis.zrange(keys.SPEND_CALLS, 0, -1)]
+        leases = await self._redis.mget([keys.lease(session) for session in sessions]) if sessions else []
+        if lost := {session: 0 for session, lease in zip(sessions, leases, strict=True) if lease is None}:
+            await self._redis.zadd(keys.SPEND_CALLS, lost, xx=True)
 
     def _reserves(self, message: GenerationMessage) -> bool:
         return any(limit is not None for limit in self._limits.micros(message.payer))

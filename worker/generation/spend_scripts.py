@@ -1,7 +1,7 @@
 """Scripts that Redis runs in one step for `spend`. Amounts are millionths of a USD.
 
-KEYS: reserved, calls, day, month. ARGV: session, worker, payer, amount, model, kind of call (all that sets its price, but
-for the number of pictures), that number, then what each script says.
+KEYS: reserved, calls, day, month. ARGV: session, worker, payer, amount, model, kind of call (all that sets its price
+but the number of pictures), that number, then what each script says.
 """
 
 _COMMON = """

@@ -121,6 +121,7 @@ async def flight(budgets: Spend, costs: list[Decimal], pictures: int = 2) -> int
             except BudgetExhausted:
                 refused += 1
                 return
+            await budgets._redis.set(keys.lease(one.session_id), "its worker lives")
             await asyncio.sleep(0.05 + chance.random() / 10)
             await budgets.count(one, MODEL, cost)
 
@@ -131,6 +132,7 @@ async def flight(budgets: Spend, costs: list[Decimal], pictures: int = 2) -> int
 async def test_a_call_waits_while_others_in_flight_hold_the_rest(redis: Redis, settings: Settings) -> None:
     budgets = of(redis, settings, all=Budget(day=Decimal("0.11")))
     first, second = message(), message()
+    await redis.set(keys.lease(first.session_id), "its worker lives")
     await make(budgets, message())
     await budgets.reserve(first, MODEL)
     waiting = asyncio.create_task(budgets.reserve(second, MODEL))
@@ -138,6 +140,15 @@ async def test_a_call_waits_while_others_in_flight_hold_the_rest(redis: Redis, s
     assert not waiting.done()
     await budgets.release(first)
     await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_call_does_not_wait_for_a_worker_that_is_gone(redis: Redis, settings: Settings) -> None:
+    budgets = of(redis, settings, all=Budget(day=Decimal("0.11")))
+    await make(budgets, message())
+    await budgets.reserve(message(), MODEL)
+    with pytest.raises(BudgetExhausted):
+        await asyncio.wait_for(budgets.reserve(message(), MODEL), 10)
+    assert (await spent(redis))[ALL] == 2 * USD
 
 
 async def test_a_repeated_count_counts_once(redis: Redis, settings: Settings) -> None:
@@ -235,7 +246,8 @@ async def test_an_odd_value_in_redis_neither_ends_nor_hides_the_count(
     redis: Redis, settings: Settings, odd: str
 ) -> None:
     view, budgets = SpendView(redis, Limits({})), of(redis, settings, all=Budget(day=Decimal(10)))
-    await redis.hset(keys.SPEND_RESERVED, mapping=dict.fromkeys((ALL, "b2c", "raised", f"cost {budgets._kind(MODEL)}"), odd))
+    names = (ALL, "b2c", "raised", f"cost {budgets._kind(MODEL)}")
+    await redis.hset(keys.SPEND_RESERVED, mapping=dict.fromkeys(names, odd))
     for name in (ALL, "b2c", f"model {MODEL}"):
         await redis.hset(keys.spend(periods()[1]), name, odd)
     await view.metrics()
