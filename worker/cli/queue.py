@@ -134,9 +134,11 @@ def _waits(lanes: list[Lane], rules: Rules) -> dict[str, int]:
     ahead = 0  # bulk waits for all others
     for kind in (False, True):
         waiting = [lane for lane in lanes if lane.waiting and lane.is_bulk is kind]
-        weights = sum(rules.weight(lane.name) for lane in waiting)
         for lane in waiting:
-            waits[lane.name] = round((ahead + lane.waiting * weights / rules.weight(lane.name)) / rate)
+            rounds = lane.waiting / rules.weight(lane.name)
+            # A shorter lane is empty before, and leaves its turns to the others.
+            before = sum(min(other.waiting, rounds * rules.weight(other.name)) for other in waiting)
+            waits[lane.name] = round((ahead + before) / rate)
         ahead = sum(lane.waiting for lane in waiting)
     return waits
 

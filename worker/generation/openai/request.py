@@ -62,6 +62,14 @@ class ModelGone(Exception):
         self.verdict = verdict
 
 
+class PictureUnreadable(EditFailed):
+    """OpenAI answered with success, which costs money, and without a usable picture. `edit` has no picture."""
+
+    def __init__(self, detail: str, edit: Edit) -> None:
+        super().__init__(detail)
+        self.edit = edit
+
+
 class EditRequest:
     """`on_answer` and `fetch` are those of ImageEditor."""
 
@@ -87,7 +95,7 @@ class EditRequest:
 
         Raises:
             Passing, ModelGone: another request may succeed.
-            GenerationError: the final answer.
+            PictureUnreadable, GenerationError: the final answer.
         """
         body = await self._body(order, model)
         try:
@@ -146,12 +154,16 @@ class EditRequest:
         return as_error(answer, means, *secrets)
 
     async def _read(self, body: bytes, model: str) -> Edit:
-        answer = openai_picture.read(body)
-        used = openai_picture.usage(answer, self._settings.price(model))
-        picture = openai_picture.picture(answer)
-        if isinstance(picture, str):
-            picture = await self._download(picture)
-        return Edit(picture, model, used.input_tokens, used.output_tokens, used.cost_usd)
+        used = openai_picture.Usage()
+        try:
+            answer = openai_picture.read(body)
+            used = openai_picture.usage(answer, self._settings.price(model))
+            picture = openai_picture.picture(answer)
+            if isinstance(picture, str):
+                picture = await self._download(picture)
+        except EditFailed as error:
+            raise PictureUnreadable(str(error), _edit(b"", model, used)) from error
+        return _edit(picture, model, used)
 
     async def _download(self, url: str) -> bytes:
         """OpenAI's image models send no addresses; a gateway before them may."""
@@ -179,3 +191,7 @@ class EditRequest:
             if name not in sent:
                 log.warning("openai_parameter_left_out", model=model, parameter=name, value=value)
         return sent
+
+
+def _edit(picture: bytes, model: str, used: openai_picture.Usage) -> Edit:
+    return Edit(picture, model, used.input_tokens, used.output_tokens, used.cost_usd)

@@ -6,7 +6,8 @@ from functools import partial
 
 from worker.errors import GenerationError, Paused, Postponed, RateLimited, ServiceOutage
 from worker.generation import metrics
-from worker.generation.openai.request import Edit
+from worker.generation.openai import metrics as openai_metrics
+from worker.generation.openai.request import Edit, PictureUnreadable
 from worker.generation.openai_images import ImageEditor
 from worker.generation.pauses.breaker import Breaker
 from worker.generation.pauses.pauses import OPENAI, STORAGE
@@ -52,10 +53,16 @@ class PaidCall:
         self._spend = spend
 
     async def edit(self, run: Run, pictures: list[bytes]) -> Edit:
-        """The picture; its cost is reserved until `count`. Raises GenerationError, BudgetExhausted among them."""
+        """The picture; its cost is reserved until `count`. Raises GenerationError, BudgetExhausted among them.
+
+        An answer without a usable picture is paid for, too, and counted here.
+        """
         try:
             await self._spend.reserve(run.message, self._editor.models.in_use)  # may be cancelled after Redis did it
             return await self._edit(run, pictures)
+        except PictureUnreadable as error:
+            await self.count(run, error.edit)
+            raise
         except BaseException as error:
             # A call that is cancelled may have been paid: its reservation counts as spent once it is overdue.
             if isinstance(error, Exception) or run.stage is Stage.STARTED:
@@ -63,7 +70,10 @@ class PaidCall:
             raise
 
     async def count(self, run: Run, edit: Edit) -> None:
-        """Count the cost of the picture."""
+        """Count the cost of the picture; a session that fails now tells it all the same."""
+        openai_metrics.spent(run.message.channel, edit.model, edit.input_tokens, edit.output_tokens, edit.cost_usd)
+        if edit.cost_usd is not None:
+            run.facts["cost_usd"] = float(edit.cost_usd)
         await self._spend.count(run.message, edit.model, edit.cost_usd)
 
     async def _edit(self, run: Run, pictures: list[bytes]) -> Edit:

@@ -65,7 +65,6 @@ class Steps:
             processing_time_ms=run.elapsed_ms,
         )
         await self._starts.note_paid(run, receipt)
-        openai_metrics.spent(message.channel, edit.model, edit.input_tokens, edit.output_tokens, edit.cost_usd)
         await self._paid_call.count(run, edit)
         jpeg = await self._verified(edit)
         url = await self._delivery.deliver(run, jpeg)
@@ -80,6 +79,8 @@ class Steps:
         receipt = run.lease.mark.receipt
         if receipt.prompt_version:  # the settings of that worker may have been others
             run.facts["prompt_version"] = receipt.prompt_version
+        if receipt.model and receipt.cost_usd is not None:  # also when the picture is lost
+            run.facts |= {"model": receipt.model, "cost_usd": float(receipt.cost_usd)}
         url = await self._delivery.find(run)
         if url is None:
             raise WorkerLost("its worker vanished in the middle of the call")
