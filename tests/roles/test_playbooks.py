@@ -92,6 +92,7 @@ def test_private_address_is_one_of_ipv4(play: Play, address: str) -> None:
         ("worker", "worker_supabase_url", "supabase.co"),
         ("worker", "worker_redis_url", "redis://default:secret@203.0.113.10:6379/0"),
         ("worker", "worker_concurrency", "many"),
+        ("worker", "worker_redis_ca", "redis-ca.pem"),
         ("redis", "redis_password", "short"),
         ("redis", "redis_maxclients", 100),
         ("worker", "worker_replicas", 9),
@@ -328,7 +329,7 @@ def test_host_is_taken_out_dead_or_alive(play: Play, tmp_path: Path, dead: bool,
 def test_new_password_of_redis_reaches_every_role_that_has_it() -> None:
     """The tags of docs/deploy.md reach every role with the password: Redis refuses the old one at the end."""
     tags = set(re.search(r"`--tags (\S+)` is enough", (ROOT / "docs/deploy.md").read_text())[1].split(","))  # type: ignore[index]
-    asks = re.compile(r"\b(worker_redis_url|redis_password)\b")
+    asks = re.compile(r"\b(worker_redis_url|redis_url|redis_password)\b")
     files = [path for role in ROLES for path in (ROOT / "roles" / role).glob("[tv]*/**/*") if path.is_file()]
     holders = {
         path.relative_to(ROOT / "roles").parts[0]
@@ -339,6 +340,21 @@ def test_new_password_of_redis_reaches_every_role_that_has_it() -> None:
     stack = yaml.safe_load((ROOT / "playbooks/group_vars/all/layout.yml").read_text())["stack"]
     for line in stack:
         assert line["role"] not in holders or tags & {line["role"], *line.get("tags", [])}
+
+
+@pytest.mark.parametrize(("replicas", "limit", "code"), [(2, "900g", 2), (2, "1m", 0), (1, "900g", 0)])
+def test_workers_that_do_not_fit_into_the_memory_are_refused(
+    play: Play, tmp_path: Path, replicas: int, limit: str, code: int
+) -> None:
+    (tmp_path / "group_vars").symlink_to(ROOT / "playbooks/group_vars")
+    check = {"name": "Check", "ansible.builtin.import_role": {"name": "worker", "tasks_from": "surroundings"}}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [check]}]))
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    hosts = {group: {"hosts": {"here": here}} for group in ("server", "workers")}
+    run = play(str(tmp_path / "play.yml"), hosts, worker_replicas=replicas, worker_memory_limit=limit)
+    assert run.returncode == code, said(run)
+    refusal = "during a rollout 4 workers of 900g need 3686400 MB, and the host has"
+    assert (refusal in said(run)) == (code == 2)
 
 
 # --- secrets and command lines, which every user of a machine can read
