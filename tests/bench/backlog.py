@@ -56,7 +56,7 @@ def run(options: Options, progress: Progress) -> list[Figure]:
 
 @dataclass
 class _Watched:
-    """What was seen during some seconds."""
+    """Figures of some seconds."""
 
     cpu_share: float = 0
     pss_peak: float = 0

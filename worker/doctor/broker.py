@@ -87,9 +87,9 @@ async def latency(client: Redis) -> float:
     """Median time of a command in seconds."""
     seconds = []
     for _ in range(6):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         await client.ping()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[1:])  # the first one connects
 
 

@@ -1,7 +1,7 @@
 """Memory that all generations of a process hold together: a budget of bytes, given out in order of arrival.
 
 A generation reserves the most that its pictures can need at once, so that two generations never wait for each other,
-and gives back what it turns out not to need. Figures: docs/performance.md.
+and releases what it turns out not to need. Figures: docs/performance.md.
 """
 
 import asyncio

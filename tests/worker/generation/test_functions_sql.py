@@ -210,7 +210,7 @@ class Functions:
 
 
 class Model:
-    """What the functions are meant to do, for calls one after the other."""
+    """A model of the functions, for calls one after the other."""
 
     def __init__(self, case: Case) -> None:
         self.status = "queued"

@@ -1,4 +1,4 @@
-"""What is in Redis, as one scrape shows it."""
+"""The state of Redis, as one scrape shows it."""
 
 import json
 from datetime import UTC, datetime, timedelta

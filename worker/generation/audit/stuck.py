@@ -65,7 +65,7 @@ async def _unaccounted(rows: Sequence[Row], redis: Redis) -> set[str]:
         marks = await Ownership(redis).marks(list(page))
         known = await Waiting(redis).known(list(page))
         for session_id, row in page.items():
-            left = no_messages or (row["status"] == "processing" and marks[session_id].begun)
+            left = no_messages or (row["status"] == "processing" and marks[session_id].started)
             if left and not marks[session_id].held and session_id not in known:
                 found.add(row["id"])
     return found

@@ -50,15 +50,7 @@ class OutcomeWriter:
 
     async def _change(self, outcome: Outcome) -> Change:
         if outcome.kind == "completed":
-            return await self._sessions.complete(
-                outcome.session,
-                image_url=outcome.image_url,
-                input_tokens=outcome.input_tokens,
-                output_tokens=outcome.output_tokens,
-                cost_usd=outcome.cost_usd,
-                processing_time_ms=outcome.processing_time_ms,
-                facts=outcome.event,
-            )
+            return await self._sessions.complete(outcome)
         return await self._sessions.fail(
             outcome.session, outcome.user_message, outcome.processing_time_ms, outcome.event
         )

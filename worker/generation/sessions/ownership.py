@@ -1,4 +1,4 @@
-"""The marks in Redis by which every instance knows that a session is worked on, was begun here, or cost workers."""
+"""The marks in Redis by which every instance knows that a session is worked on, was started here, or cost workers."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class Marks:
 
     #: A worker has the session right now.
     held: bool
-    #: A worker of this Redis has begun the session and not ended it in order.
-    begun: bool
+    #: A worker of this Redis has started the session and not ended it in order.
+    started: bool
 
 
 class Ownership:
@@ -49,8 +49,8 @@ class Ownership:
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.mget([keys.lease(session_id) for session_id in session_ids])
             pipe.mget([keys.begun(session_id) for session_id in session_ids])
-            held, begun = await pipe.execute()
-        found: Any = zip(session_ids, held, begun, strict=True)
+            held, started = await pipe.execute()
+        found: Any = zip(session_ids, held, started, strict=True)
         return {session_id: Marks(lease is not None, mark is not None) for session_id, lease, mark in found}
 
     async def is_unpaid(self, session_id: UUID) -> bool:

@@ -1,6 +1,5 @@
 """Session rows in Supabase: every change of state goes through the SQL functions in sql/."""
 
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from worker.errors import ServiceUnavailable, WorkerError
 from worker.generation.channel import Channel, SessionRef
+from worker.generation.outcome import Outcome
 from worker.generation.region import Region
 from worker.generation.retrying import retry_for, until_available
 from worker.generation.supabase.database import FunctionMissing, rows, run
@@ -89,27 +89,17 @@ class Sessions:
         """processing -> queued."""
         return await self._change("requeue_generation", session)
 
-    async def complete(
-        self,
-        session: SessionRef,
-        *,
-        image_url: str,
-        input_tokens: int | None,
-        output_tokens: int | None,
-        cost_usd: Decimal | None,
-        processing_time_ms: int,
-        facts: dict[str, Any] | None = None,
-    ) -> Change:
-        """processing -> completed; `facts` go into the session's event."""
+    async def complete(self, outcome: Outcome) -> Change:
+        """processing -> completed."""
         return await self._change(
             "complete_generation",
-            session,
-            p_image_url=image_url,
-            p_input_tokens=input_tokens,
-            p_output_tokens=output_tokens,
-            p_cost_usd=None if cost_usd is None else float(cost_usd),
-            p_processing_time_ms=processing_time_ms,
-            p_event={**(facts or {}), **self._facts},
+            outcome.session,
+            p_image_url=outcome.image_url,
+            p_input_tokens=outcome.input_tokens,
+            p_output_tokens=outcome.output_tokens,
+            p_cost_usd=None if outcome.cost_usd is None else float(outcome.cost_usd),
+            p_processing_time_ms=outcome.processing_time_ms,
+            p_event={**outcome.event, **self._facts},
         )
 
     async def fail(

@@ -81,9 +81,9 @@ class Stuck:
         deadline = self._before(max(self._most, _ORPHAN_SECONDS))
         free = [session for session in candidates if not marks[session.id].held]
         lost = await self._without_bulk([session for session in free if session.is_older_than(deadline)])
-        if any(marks[session.id].begun for session in free) and await self._claims.are_all_empty():
+        if any(marks[session.id].started for session in free) and await self._claims.are_all_empty():
             # With its message, a marked session is ended by the worker that takes the message: see `marks`.
-            lost = [session for session in free if marks[session.id].begun or session in lost]
+            lost = [session for session in free if marks[session.id].started or session in lost]
         return [StuckSession(session, WorkerLost("no worker has it")) for session in await self._unsettled(lost)]
 
     async def _unstarted(self) -> list[StuckSession]:

@@ -1,4 +1,4 @@
-"""What becomes of a generation that is let go of at an awkward moment; whole generations are in tests/integration."""
+"""The fate of a generation that is cancelled at an awkward moment; whole generations are in tests/integration."""
 
 import asyncio
 from types import SimpleNamespace

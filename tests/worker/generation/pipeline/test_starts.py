@@ -1,4 +1,4 @@
-"""How a session starts whose worker has vanished; whole kills are in tests/chaos."""
+"""The start of a session whose worker has vanished; whole kills are in tests/chaos."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

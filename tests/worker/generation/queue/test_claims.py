@@ -64,7 +64,7 @@ async def test_a_message_that_somebody_else_put_back_is_not_put_back_twice(redis
 
 
 async def test_a_message_whose_session_waits_again_is_never_lost(redis: Redis, claims: Claims) -> None:
-    """Somebody may have put it back and seen it dropped as a duplicate meanwhile."""
+    """Another process may have requeued the message and seen a duplicate dropped meanwhile."""
     await claims.requeue_always(b"1")
     assert await queued(redis) == [b"1"]
 

@@ -1,4 +1,4 @@
-"""What the sweeper leaves behind for a worker that comes back; whole sweeps are in tests/chaos."""
+"""Keys and sessions that a sweep leaves to a worker that comes back; whole sweeps are in tests/chaos."""
 
 import asyncio
 import json
