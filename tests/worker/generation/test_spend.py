@@ -129,6 +129,18 @@ async def flight(budgets: Spend, costs: list[Decimal], pictures: int = 2) -> int
     return refused
 
 
+async def test_bulk_leaves_a_share_of_the_budgets_to_all_others(redis: Redis, settings: Settings) -> None:
+    budgets = of(redis, settings, all=Budget(day=Decimal("0.5")), store=Budget(month=Decimal(9)))
+    bulk = [message(STORE).model_copy(update={"priority": "bulk"}) for _ in range(9)]
+    for one in bulk[:8]:
+        await make(budgets, one)
+    told = r"the budget of all for this day \(0\.50 USD\), of which bulk has 80%, has no room"
+    with pytest.raises(BudgetExhausted, match=told):
+        await budgets.reserve(bulk[8], MODEL)
+    await make(budgets, message(STORE))
+    await make(budgets, message())
+
+
 async def test_a_call_waits_while_others_in_flight_hold_the_rest(redis: Redis, settings: Settings) -> None:
     budgets = of(redis, settings, all=Budget(day=Decimal("0.11")))
     first, second = message(), message()
