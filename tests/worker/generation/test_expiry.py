@@ -111,8 +111,9 @@ async def test_odd_clocks_neither_crash_nor_expire_what_is_of_the_future(
         await Expiry(pauses, settings).check(message(moment))
 
 
-async def test_bulk_of_a_cancelled_manifest_is_not_made_any_more(redis: Redis, settings: Settings) -> None:
+async def test_bulk_of_a_cancelled_manifest_is_not_made_any_more(redis: Redis, settings: Settings, full: Any) -> None:
     """A generation that was preempted after the command had looked waits in its lane again."""
+    full()
     record, row = Record(redis), Row(1, 2, ("https://a.example/1.jpg", "https://a.example/2.jpg"), "", "")
     await record.cancel("one_1")
     pauses: Any = Pauses()
