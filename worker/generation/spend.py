@@ -19,8 +19,8 @@ from redis.exceptions import RedisError
 
 from worker.errors import BudgetExhausted
 from worker.generation import keys
-from worker.generation.lanes import STORE, USERS
 from worker.generation.message import GenerationMessage
+from worker.generation.queue.lanes import STORE, USERS
 from worker.generation.retrying import until_available
 from worker.generation.spend_scripts import RELEASE, RESERVE, SPEND
 from worker.image_models import Price

@@ -15,11 +15,11 @@ from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
 from worker.generation import keys, odd
-from worker.generation.database import call
-from worker.generation.lanes import STORE, USERS
+from worker.generation.queue.lanes import STORE, USERS
 from worker.generation.room import insist
 from worker.generation.spend import ALL, MILLION, Limits
 from worker.generation.spend_scripts import RAISE
+from worker.generation.supabase.database import call
 from worker.logs import get_logger
 
 log = get_logger(__name__)

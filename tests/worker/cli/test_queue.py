@@ -3,8 +3,8 @@
 import pytest
 
 from worker.cli.queue import _waits
-from worker.generation.lane_view import Lane
-from worker.generation.lanes import Rules
+from worker.generation.queue.lane_view import Lane
+from worker.generation.queue.lanes import Rules
 
 STORES = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(20)]
 

@@ -30,7 +30,7 @@ def slow_generations(sandbox: dict[str, str]) -> Iterator[None]:
 
 
 def login(password: str) -> str:
-    """What Redis says to this password."""
+    """The answer of Redis to this password."""
     return str(FIRST.check_output(f"docker exec -e REDISCLI_AUTH={password} wearon-redis-1 redis-cli ping 2>&1"))
 
 
