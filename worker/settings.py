@@ -148,8 +148,9 @@ class Settings(BaseSettings):
     prompt_experiment_stores: Annotated[dict[UUID, Weights], NoDecode, BeforeValidator(setting.read_stores)] = {}
     #: Names of default texts of the app that this worker does not know: `message-1a2b3c4d`, as events have them.
     prompt_defaults: Annotated[list[str], NoDecode, BeforeValidator(setting.read_defaults)] = []
-    #: Largest share of an instance's slots, and of the account's calls a minute, for bulk; its time to live.
+    #: Largest share of an instance's slots, of the account's calls a minute and of each budget for bulk.
     bulk_share: float = Field(default=0.8, gt=0, le=1)
+    #: Time to live of bulk.
     bulk_ttl_seconds: int = Field(default=24 * 3600, ge=60, le=7 * 24 * 3600)
     #: By `all`, `b2c` (all users of the app), a store's id, or `store` (each other store): `{"all": {"day": 50}}`.
     budgets: Annotated[dict[str, Budget], NoDecode, _json('{"all": {"day": 50}}')] = {}

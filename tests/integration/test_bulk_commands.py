@@ -206,6 +206,18 @@ def test_a_cancellation_that_is_killed_is_ended_by_the_next_one(sandbox: Sandbox
     audit(sandbox)
 
 
+def test_rows_that_were_refunded_before_they_were_queued_are_no_success(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The command died before it had queued the rows, and the sweep has ended their sessions since."""
+    store, path = sandbox.producer.store(100), manifest(sandbox, tmp_path, 3)
+    assert submit(sandbox, path, store, "--id", "one").returncode == 0
+    sandbox.redis.delete(QUEUE, "wearon:bulk-pushed:one")
+    query = "select fail_generation('b2b', id, 'too late') from store_generation_sessions where store_id = $1"
+    sandbox.database.execute(query, store)
+    again = submit(sandbox, path, store, "--id", "one")
+    assert "0 queued, 0 were queued before, 3 were refunded before they were queued" in again.stdout
+    assert (again.returncode, messages(sandbox), sandbox.balance(store)) == (1, [], 100)
+
+
 def test_a_cancellation_takes_its_own_messages_and_none_that_may_be_paid(sandbox: Sandbox, tmp_path: Path) -> None:
     """A worker died with two sessions: one started, one in its paid call; and another manifest has a similar name."""
     store = sandbox.producer.store(100)

@@ -83,7 +83,7 @@ def cancel(manifest_id: str, yes: bool) -> None:
     count = asyncio.run(bulk_work.cancel(manifest_id))
     click.echo(", ".join(f"{number} {name}" for name, number in count.items() if number) or "nothing to cancel")
     if count["queued"]:
-        click.echo("Those that are still queued are about to start; cancel again to see what became of them.")
+        click.echo("A worker has those that are still queued, and ends them unless they are paid for.")
 
 
 @command.command()

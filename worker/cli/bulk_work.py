@@ -56,7 +56,7 @@ async def submit(settings: Settings, manifest: Manifest, yes: bool) -> bool:
             run = Submission(tools.record, books, lambda result: progress.update(bar, completed=result.done))
             result = await run.run(manifest)
     click.echo(told(manifest, result))
-    return result.done == len(manifest.rows)
+    return result.queued + result.before == len(manifest.rows)
 
 
 async def status(manifest_id: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from worker import clients
 from worker.generation import byte_budget, odd, openai_images
 from worker.generation.audit.schedule import AuditSchedule
+from worker.generation.bulk.record import Record
 from worker.generation.byte_budget import ByteBudget
 from worker.generation.celery.app import create_app
 from worker.generation.data_life.schedule import DataLifeSchedule
@@ -171,7 +172,7 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     leases = Leases(clients.redis_client(settings), instance, settings.lease_seconds)
     pauses, breaker = Pauses(redis), Breaker(redis, settings)
     probes = Probes(pauses, settings.quota_pause_seconds)
-    expiry = Expiry(pauses, settings)
+    expiry = Expiry(pauses, settings, Record(redis).is_cancelled)
     limiter = limiter_of(settings, redis, breaker.check)
     spare = SpareCalls(limiter, settings)
     starts = Starts(sessions, leases, settlement, expiry, require_consent=settings.require_consent)

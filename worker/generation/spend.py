@@ -64,11 +64,11 @@ class Limits:
         other = Budget() if payer in (ALL, USERS) else self.budgets.get(STORE, Budget())
         return self.budgets.get(payer, other)
 
-    def micros(self, payer: str) -> list[int | None]:
-        """Day and month of all, then of the payer, in millionths of a USD."""
+    def micros(self, payer: str, share: float = 1) -> list[int | None]:
+        """Day and month of all, then of the payer, in millionths of a USD; this share of each."""
         budgets = (self.of(ALL), self.of(payer))
         limits = [usd for budget in budgets for usd in (budget.day, budget.month)]
-        return [None if usd is None else int(usd * MILLION) for usd in limits]
+        return [None if usd is None else int(usd * MILLION * Decimal(str(share))) for usd in limits]
 
 
 class Spend:
@@ -81,6 +81,7 @@ class Spend:
         self._limits = Limits(settings.budgets)
         self._worker = uuid4().hex
         self._lifetime = int((settings.generation_timeout_seconds + _SLACK_SECONDS) * 1000)
+        self._bulk_share = settings.bulk_share
         self._price = settings.price
         self._size = f"{settings.openai_image_size} {settings.openai_image_quality}"
         self._reserve = redis.register_script(RESERVE)
@@ -121,14 +122,15 @@ class Spend:
             self._tell(message.payer, added, totals)
 
     async def _has_reserved(self, message: GenerationMessage, model: str) -> bool:
-        limits = self._limits.micros(message.payer)
+        limits = self._limits.micros(message.payer, self._bulk_share if message.is_bulk else 1)
         more = (_first_cost(self._price(model)), self._lifetime, *("" if limit is None else limit for limit in limits))
         state, number = await until_available(self._run, self._reserve, message, model, *more)
         if state == _SPENT:
             scope = ALL if number < 3 else message.payer  # the first two are of all
-            usd = Decimal(limits[number - 1] or 0) / MILLION
+            usd = Decimal(self._limits.micros(message.payer)[number - 1] or 0) / MILLION
             budget = f"the budget of {scope} for this {_PERIODS[number - 1]} ({usd:.2f} USD)"
-            raise BudgetExhausted(f"{budget} has no room for another picture")
+            rest = f", of which bulk has {self._bulk_share:.0%}," if message.is_bulk else ""
+            raise BudgetExhausted(f"{budget}{rest} has no room for another picture")
         return bool(state == _RESERVED)
 
     async def _end_lost(self) -> None:

@@ -29,6 +29,8 @@ _RAISED = "raised"
 _RAISE_SECONDS = 3600.0
 #: ... and as soon as this after Redis was emptied.
 _LOOK_SECONDS = 5.0
+#: ... and once more when the calls that were in flight then have ended: their reservations are lost.
+_AGAIN_SECONDS = 360
 _DIGITS = 15
 _DAY_FORM, _MONTH_FORM = "%Y-%m-%d", "%Y-%m"
 
@@ -87,13 +89,15 @@ class SpendView:
         await self._raise(keys=[keys.spend(period)], args=[word for pair in amounts for word in pair])
 
     async def is_raised(self) -> bool:
-        """True for an hour after `raised`, unless Redis was emptied meanwhile."""
+        """True for some time after `raised`, unless Redis was emptied meanwhile."""
         at = await self._redis.hget(keys.SPEND_RESERVED, _RAISED)
         return abs(time.time() - _number(at or b"0")) < _RAISE_SECONDS
 
     async def raised(self) -> None:
-        """Note beside the reservations that the spend was raised now."""
-        await insist(self._redis, "HSET", keys.SPEND_RESERVED, _RAISED, int(time.time()))
+        """Note beside the reservations that the spend was raised now, or for the first time in this Redis."""
+        first = not await self._redis.hexists(keys.SPEND_RESERVED, _RAISED)
+        moment = time.time() - (_RAISE_SECONDS - _AGAIN_SECONDS if first else 0)
+        await insist(self._redis, "HSET", keys.SPEND_RESERVED, _RAISED, int(moment))
 
     async def metrics(self) -> list[Metric]:
         """The spend, and the largest share of a budget by its scope."""

@@ -129,6 +129,18 @@ async def flight(budgets: Spend, costs: list[Decimal], pictures: int = 2) -> int
     return refused
 
 
+async def test_bulk_leaves_a_share_of_the_budgets_to_all_others(redis: Redis, settings: Settings) -> None:
+    budgets = of(redis, settings, all=Budget(day=Decimal("0.5")), store=Budget(month=Decimal(9)))
+    bulk = [message(STORE).model_copy(update={"priority": "bulk"}) for _ in range(9)]
+    for one in bulk[:8]:
+        await make(budgets, one)
+    told = r"the budget of all for this day \(0\.50 USD\), of which bulk has 80%, has no room"
+    with pytest.raises(BudgetExhausted, match=told):
+        await budgets.reserve(bulk[8], MODEL)
+    await make(budgets, message(STORE))
+    await make(budgets, message())
+
+
 async def test_a_call_waits_while_others_in_flight_hold_the_rest(redis: Redis, settings: Settings) -> None:
     budgets = of(redis, settings, all=Budget(day=Decimal("0.11")))
     first, second = message(), message()
@@ -259,7 +271,7 @@ async def test_an_odd_value_in_redis_neither_ends_nor_hides_the_count(
 
 
 async def test_emptied_redis_learns_the_spend_from_the_database(
-    redis: Redis, settings: Settings, sandbox: Sandbox
+    redis: Redis, settings: Settings, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.database.execute(
         "insert into wearon.session_events (session_id, channel, kind, store_id, cost_usd)"
@@ -279,6 +291,13 @@ async def test_emptied_redis_learns_the_spend_from_the_database(
         await redis.delete(keys.SPEND_RESERVED)  # as when all is lost
         await of(redis, settings).count(message(), MODEL, Decimal("0.7"))
         await schedule.raise_once()
+        assert await view.is_raised()
+        with monkeypatch.context() as later:  # calls that were in flight are in the database alone
+            now = time.time()
+            later.setattr(time, "time", lambda: now + 400)
+            assert not await view.is_raised()
+            await view.raised()
+        assert await view.is_raised()
     found = await spent(redis)
     assert (found[str(STORE)], found["b2c"]) == (Decimal("0.25"), Decimal("0.7"))
     shares = {tuple(s.labels.values()): s.value for one in await view.metrics() for s in one.samples if s.labels}

@@ -5,6 +5,7 @@ import time
 from contextlib import suppress
 
 from worker.errors import (
+    Cancelled,
     ConsentMissing,
     InvalidMessage,
     MessageExpired,
@@ -156,7 +157,7 @@ class Starts:
     async def _check_age(self, run: Run) -> None:
         try:
             await self._expiry.check(run.message)
-        except MessageExpired:
+        except (MessageExpired, Cancelled):
             if await until_available(self._settlement.is_waiting, run.message.session_id):
                 raise SessionTaken from None  # its end is known and only has to be written
             raise

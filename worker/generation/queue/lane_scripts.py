@@ -14,11 +14,20 @@ _BULK_SECONDS = 8 * 24 * 3600
 #: The payer's lane: the store of a b2b message, "b2c" for every other. Decoding JSON would cost ten times as much; a
 #: quotation mark inside a JSON text is escaped, so a prompt that contains these words matches nothing.
 MESSAGES = f"""
+-- Canonical form of an id; nil if there is none. Python reads ids without hyphens, in braces and as URN, too.
+local function id_of(message, field)
+  local id = string.match(message, '"' .. field .. '"%s*:%s*"([^"]*)"') or ''
+  if #id == 36 and not string.find(id, '[^%x-]') then return string.lower(id) end
+  local hex = string.gsub(string.gsub(id, '^urn:uuid:', ''), '[{{}}-]', '')
+  if #hex ~= 32 or string.find(hex, '%X') then return nil end
+  return string.lower(table.concat({{
+    hex:sub(1, 8), hex:sub(9, 12), hex:sub(13, 16), hex:sub(17, 20), hex:sub(21) }}, '-'))
+end
 local function lane_of(message)
   if #message > {MAX_MESSAGE_BYTES} or not string.find(message, '"channel"%s*:%s*"b2b"') then return 'b2c' end
-  local store = string.match(message, '"store_id"%s*:%s*"([%x-]+)"')
-  if not store or #store ~= 36 then return 'b2c' end
-  return (string.find(message, '"priority"%s*:%s*"bulk"') and '{BULK}' or '') .. string.lower(store)
+  local store = id_of(message, 'store_id')
+  if not store then return 'b2c' end
+  return (string.find(message, '"priority"%s*:%s*"bulk"') and '{BULK}' or '') .. store
 end
 local function is_bulk(name) return string.sub(name, 1, {len(BULK)}) == '{BULK}' end
 -- An odd value counts as 0: it would end every script, and with that the intake.
@@ -46,9 +55,7 @@ end
 
 #: The sessions of bulk are known by their ids until they end, so that the sweep leaves them their time.
 SESSIONS = f"""
-local function session_of(message)
-  return string.lower(string.match(message, '"session_id"%s*:%s*"([%x-]+)"') or '')
-end
+local function session_of(message) return id_of(message, 'session_id') or '' end
 local function remember(sessions, message)
   local now = tonumber(redis.call('TIME')[1])
   redis.call('ZREMRANGEBYSCORE', sessions, '-inf', now - {_BULK_SECONDS})

@@ -6,8 +6,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from redis.asyncio import Redis
 
-from worker.errors import MessageExpired
+from worker.errors import Cancelled, MessageExpired
+from worker.generation.bulk.manifest import Manifest, Row
+from worker.generation.bulk.record import Record
 from worker.generation.channel import Channel
 from worker.generation.message import GenerationMessage
 from worker.generation.pauses.pauses import Times
@@ -106,3 +109,18 @@ async def test_odd_clocks_neither_crash_nor_expire_what_is_of_the_future(
     pauses: Any = Pauses()
     with pytest.raises(MessageExpired) if gone else nullcontext():
         await Expiry(pauses, settings).check(message(moment))
+
+
+async def test_bulk_of_a_cancelled_manifest_is_not_made_any_more(redis: Redis, settings: Settings, full: Any) -> None:
+    """A generation that was preempted after the command had looked waits in its lane again."""
+    full()
+    record, row = Record(redis), Row(1, 2, ("https://a.example/1.jpg", "https://a.example/2.jpg"), "", "")
+    await record.cancel("one_1")
+    pauses: Any = Pauses()
+    expiry, store = Expiry(pauses, settings, record.is_cancelled), uuid4()
+    cancelled, other = (Manifest(store, name, "", [row]).message(row) for name in ("one_1", "one"))
+    with pytest.raises(Cancelled):
+        await expiry.check(cancelled)
+    await expiry.check(other)
+    # A store's own request id is no row of a manifest.
+    await expiry.check(cancelled.model_copy(update={"session_id": uuid4()}))

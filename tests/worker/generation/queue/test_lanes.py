@@ -173,8 +173,18 @@ async def test_a_store_has_one_lane_however_its_id_is_written(redis: Redis) -> N
     store = str(uuid4())
     claims = worker(redis)
     await push(redis, message(store), message(store.upper()), message(store).replace(b'": "', b'":"'))
+    await push(redis, *(message(written) for written in (UUID(store).hex, f"{{{store}}}", UUID(store).urn)))
     await claims.lanes.sort()
     assert await redis.zrange(keys.LANES, 0, -1) == [store.encode()]
+
+
+async def test_bulk_is_known_however_its_ids_are_written(redis: Redis) -> None:
+    """Else a manifest would wait in the users' lane, with all slots, and end after an hour."""
+    store, session, claims = uuid4(), uuid4(), worker(redis)
+    await push(redis, message(store.hex, session_id=session.hex, priority="bulk"), message("b2c"))
+    await claims.lanes.sort()
+    assert f"bulk-{store}".encode() in await redis.zrange(keys.LANES, 0, -1)
+    assert await claims.lanes.bulk([session]) == {session}
 
 
 async def test_a_worker_that_waits_wakes_up_whatever_another_one_has_sorted(redis: Redis, settings: Settings) -> None:
