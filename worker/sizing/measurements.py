@@ -26,8 +26,6 @@ NORMAL_90 = 1.645
 _CLOTHING_CM = np.array([11.6, 15.2, 16.3, 0.0])
 _CLOTHING_SPREAD_CM = np.array([10.0, 9.0, 8.0, 4.0])
 _CLOTHING_INDEX, _CLOTHING_INDEX_SPREAD = 0.45, 0.3
-#: The share of the outline's weight that clothing takes away beside a side view: both see the same clothes.
-_SEEN_TWICE = 0.5
 #: The share of the outline's variance that counts beside the population's. The outline's girths come from a regression:
 #: they lean towards the mean already, and would do so twice.
 _LEAN = 0.08
@@ -88,13 +86,12 @@ class Measurer:
         anybody = self.population.expect(person)
         if reading is None:
             return _measurements(anybody, person, None)
-        doubt = 0.0 if depths is None else _SEEN_TWICE * reading.clothing
-        found = _correct(self.population.expect(person, reading.femininity), reading, person, doubt)
+        found = _correct(self.population.expect(person, reading.femininity), reading, person)
         # Hair that contradicts the height is no reason to say less than without the photo.
         found = replace(found, deviations=np.minimum(found.deviations, anybody.deviations))
         if depths is not None:
             lines = DepthLines.mixed(self.population.depths, self.population.shares(person, reading.femininity))
-            found = lines.correct(found, depths, person.height_cm)
+            found = lines.correct(found, depths, person)
         basis: Basis = "front" if depths is None else "front+side"
         contradiction = _contradiction(reading, person)
         if abs(contradiction) < _CONTRADICTION:
@@ -110,7 +107,7 @@ class Measurer:
         )
 
 
-def _correct(expected: Expected, reading: Reading, person: Person, doubt: float) -> Expected:
+def _correct(expected: Expected, reading: Reading, person: Person) -> Expected:
     """The population's girths, drawn towards the outline's as far as that can be relied on."""
     clothing = reading.clothing
     girths = reading.girths - clothing * _CLOTHING_CM
@@ -119,7 +116,7 @@ def _correct(expected: Expected, reading: Reading, person: Person, doubt: float)
     own = reading.deviations[person.root is not None] ** 2
     clothed = clothing * _CLOTHING_SPREAD_CM**2
     population = expected.deviations**2
-    share = population / (population + _LEAN * own + clothed) * (1 - doubt)
+    share = population / (population + _LEAN * own + clothed)
     variances = share**2 * (own + clothed) + (1 - share) ** 2 * population
     variances *= _WIDENING[person.root is not None] ** 2
     values = expected.values + share * (girths - expected.values)

@@ -87,7 +87,7 @@ def _reason(photo: Photo, silhouette: Silhouette, view: View) -> Reason | None:
         ("too_dark_or_blurred", lambda: is_blurred(body(photo.picture, silhouette))),
         ("side_view", lambda: is_turned(silhouette) if front else not is_sideways(silhouette)),
         ("not_full_body", lambda: is_cut(silhouette)),
-        ("seated_or_bent", lambda: is_bent(silhouette)),
+        ("seated_or_bent", lambda: is_bent(silhouette, front=front)),
         ("no_person", lambda: agreement(pose) < 0.7),
         # From the side one half of the body hides the other.
         ("no_person", lambda: front and float(pose.landmarks[:, VISIBILITY].mean()) < 0.6),
