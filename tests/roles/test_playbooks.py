@@ -153,7 +153,9 @@ INPUTS: list[tuple[str, dict[str, Any], str]] = [
 def test_wrong_input_is_one_sentence_and_right_input_none(play: Play, tmp_path: Path) -> None:
     """Each input is a host of one run: a run each would take minutes."""
     (tmp_path / "group_vars").symlink_to(ROOT / "playbooks/group_vars")
-    answer = {"ansible.builtin.copy": {"dest": f"{tmp_path}/{{{{ inventory_hostname }}}}", "content": "{{ said }}"}}
+    answer: dict[str, Any] = {
+        "ansible.builtin.copy": {"dest": f"{tmp_path}/{{{{ inventory_hostname }}}}", "content": "{{ said }}"}
+    }
     answer |= {"delegate_to": "localhost", "vars": {"said": "{{ ansible_failed_result.msg | default('') }}"}}
     check = {"ansible.builtin.include_role": {"name": "preflight", "tasks_from": "role"}}
     tasks = [{"block": [check], "rescue": [answer]}]
@@ -167,14 +169,14 @@ def test_wrong_input_is_one_sentence_and_right_input_none(play: Play, tmp_path: 
 
     assert run.returncode == 0, said(run)
     answers = [" ".join(path.read_text().split()) if (path := tmp_path / host).exists() else "" for host in hosts]
-    for (role, given, sentence), answer in zip(INPUTS, answers, strict=True):
+    for (role, given, sentence), told in zip(INPUTS, answers, strict=True):
         wanted = f"{role}: " if sentence else ""
-        assert (answer.startswith(wanted), sentence in answer, bool(answer)) == (True, True, bool(sentence)), (
+        assert (told.startswith(wanted), sentence in told, bool(told)) == (True, True, bool(sentence)), (
             given,
-            answer,
+            told,
         )
-        assert ("Nothing was changed" in answer) is bool(sentence)
-        assert "s3cret" not in answer
+        assert ("Nothing was changed" in told) is bool(sentence)
+        assert "s3cret" not in told
 
 
 def test_wrong_input_ends_the_play_before_any_host_is_asked(play: Play) -> None:

@@ -1,4 +1,4 @@
-"""Values that have the right type and cannot work, by the name of their setting: the filters of roles/preflight."""
+"""Values of the right type that cannot work, by the names of their settings (role preflight)."""
 
 import importlib.util
 from types import ModuleType

@@ -88,7 +88,7 @@ def _plain(found: re.Match[str]) -> str:
 
 
 class FilterModule:
-    """What Ansible asks for."""
+    """Filters by their names."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {"wrong_values": wrong_values, "unknown_settings": unknown_settings, "plain_types": plain_types}
