@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import QUEUE
 from worker.cli.main import main
+from worker.generation.bulk.manifest_file import MAX_ROWS, ManifestInvalid, read
 
 
 def start(world: Sandbox, *arguments: str) -> subprocess.Popen[str]:
@@ -262,3 +264,10 @@ def test_every_fault_of_a_manifest_is_told_with_its_line_and_nothing_is_queued(
         assert told in submit(sandbox, str(table), store).stderr
     unasked = run(sandbox, "bulk", "submit", str(path), "--store", store)
     assert "stdin is no terminal to ask at; add --yes" in unasked.stderr
+
+
+@pytest.mark.parametrize(("name", "row"), [("x.jsonl", "{}\n"), ("x.jsonl", "x\n"), ("x.csv", "a,b\n")])
+def test_a_manifest_that_is_too_long_is_not_read_to_its_end(name: str, row: str) -> None:
+    content = ("person,garment\n" * name.endswith("csv") + row * 3 * MAX_ROWS).encode()
+    with pytest.raises(ManifestInvalid, match=rf"^{name} has more than {MAX_ROWS} rows, which is the limit: split it$"):
+        read(content, name, uuid4())

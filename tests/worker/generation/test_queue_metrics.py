@@ -1,4 +1,4 @@
-"""What is in Redis, as one scrape shows it."""
+"""The state of Redis, as one scrape shows it."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -9,8 +9,8 @@ from prometheus_client.core import Metric
 from redis.asyncio import Redis
 
 from worker.generation import keys
-from worker.generation.claims import Claims
 from worker.generation.limiter import Limiter
+from worker.generation.queue.claims import Claims
 from worker.generation.queue_metrics import Shared
 from worker.generation.spend import Limits
 from worker.generation.spend_view import SpendView
