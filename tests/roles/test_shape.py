@@ -1,4 +1,4 @@
-"""Values of the right type that cannot work, by the names of their settings (role preflight)."""
+"""Values that have the right type and cannot work, by the name of their setting: the filters of roles/preflight."""
 
 import importlib.util
 from types import ModuleType
@@ -66,6 +66,10 @@ def test_value_that_cannot_work_is_one_sentence(
 def test_secret_address_is_not_repeated(shape: ModuleType) -> None:
     (found,) = shape.wrong_values(options("grafana"), {"grafana_webhook_url": "hooks.example.com/s3cret"})
     assert "s3cret" not in found
+
+
+def test_certificate_may_end_with_a_line_break(shape: ModuleType) -> None:
+    assert shape.wrong_values(options("worker"), {"worker_redis_ca": "-----BEGIN\nMII\n-----END\n"}) == []
 
 
 def test_slip_in_a_name_is_told_and_a_name_of_the_operators_own_is_not(shape: ModuleType) -> None:

@@ -50,17 +50,18 @@ def _wrong(name: str, option: dict[str, Any], value: Any) -> Iterator[str]:
     if value is None:
         yield f"{name} has no value: write one, or remove the line"
     for one in value if isinstance(value, list | tuple) else [value]:
-        yield from _wrong_one(name, option["type"], one)
+        yield from _wrong_one(name, option, one)
 
 
-def _wrong_one(name: str, kind: str, value: Any) -> Iterator[str]:
-    text = str(value)
-    if isinstance(value, str) and value != value.strip():
+def _wrong_one(name: str, option: dict[str, Any], value: Any) -> Iterator[str]:
+    text, kind = str(value), option["type"]
+    may_be_zero = option.get("default") == 0 or ZERO.search(name)
+    if isinstance(value, str) and value != value.strip() and "\n" not in value.strip():  # a certificate has lines
         yield f"{name} begins or ends with a blank or a line break: remove that"
     elif kind == "str" and isinstance(value, float | int) and name.endswith("_tag"):
         yield f"{name} is the number {text}, and YAML shortens numbers (1.10 is 1.1): put it into quotation marks"
-    elif kind == "int" and re.fullmatch(r"-\d+" if ZERO.search(name) else r"-\d+|0", text):
-        yield f"{name} is {text}; it must be {'0' if ZERO.search(name) else '1'} or more"
+    elif kind == "int" and re.fullmatch(r"-\d+" if may_be_zero else r"-\d+|0", text):
+        yield f"{name} is {text}; it must be {'0' if may_be_zero else '1'} or more"
     elif value is not None:
         for end, pattern, description in SHAPES:
             if re.search(f"({end})$", name) and not re.fullmatch(pattern, text):
