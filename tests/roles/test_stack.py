@@ -71,6 +71,15 @@ def test_eight_hosts_with_two_workers_each_are_routed_to_and_scraped(two_runs: l
     assert scraped["theta", "green", "2"] == "10.0.1.7:8012"
 
 
+def test_firewall_is_open_to_the_replicas_that_a_rollout_may_still_start_or_stop(two_runs: list[Path]) -> None:
+    """site.yml writes it before a rollout, and update_worker.yml not at all."""
+    opened = re.findall(
+        r"ip saddr { 10\.0\.1\.1,.* tcp dport { (.*) } accept", (two_runs[0] / "etc/wearon/firewall.nft").read_text()
+    )
+    ports = {str(port) for number in range(8) for port in (8001 + 10 * number, 8002 + 10 * number)}
+    assert ports | {"6379"} <= set(opened[0].split(", "))
+
+
 def test_replicas_differ_in_nothing_but_their_place(two_runs: list[Path]) -> None:
     services = yaml.safe_load((two_runs[0] / "compose.d/worker.yml").read_text())["services"]
     assert [*services] == ["worker-blue", "worker-green", "worker-blue-2", "worker-green-2"]

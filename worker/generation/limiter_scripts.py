@@ -5,7 +5,7 @@ ARGV: calls per window, window, tolerance, 1 for a region that has a share, micr
 then for each call its token and how many calls there must be fewer of in the window, or 0.
 """
 
-_COMMON = """
+COMMON = """
 local set, limit, window, tolerance = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -69,9 +69,9 @@ end
 """
 #: A region that has reported nothing for so many times the silence (a day) does not come back: its share is free.
 FORGET = 5760
-_SHARED = _COMMON + _LOOK.replace("FORGET", str(FORGET))
+SHARED = COMMON + _LOOK.replace("FORGET", str(FORGET))
 
-_PLACE = """
+PLACE_CALLS = """
 local starts = {}
 for i = 6, #ARGV, 2 do
     starts[i] = tonumber(redis.call('ZSCORE', set, ARGV[i]) or nil)
@@ -114,87 +114,17 @@ return answers
 """
 #: -> the pause, and for each call the microseconds until it may start (0: it has been started). Safe to repeat.
 PLACE = (
-    _SHARED
+    SHARED
     + """
 trim()
 if ARGV[4] == '1' then begin() end
 look()
 local is_moved, is_local = note_held(), false
 """
-    + _PLACE
+    + PLACE_CALLS
 )
 #: Takes a call back that will not be made; those behind it move up.
-RELEASE = _SHARED + "if redis.call('ZREM', set, ARGV[6]) == 1 then look() close_ranks() end return 1"
-
-#: What a region tells the one limiter. ARGV from the sixth: its identity, its share, the moment of the last answer that
-#: it has noted, then the age and the token of each call that it has made by itself within a window. -> now, the share
-#: that is left free for the region, and the shares of all others.
-REPORT = (
-    _SHARED
-    + """
-trim()
-begin()
-local others, id, share, noted = 0, ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-local heard = 0
-local fields = redis.call('HGETALL', shares)
-for i = 1, #fields, 2 do
-    local its, its_heard, reported = string.match(fields[i + 1], '^(%d+):(%d+):(%d+)$')
-    if its and fields[i] == id then
-        heard = tonumber(its_heard)
-    elseif its and now - reported >= FORGET * silent then
-        redis.call('HDEL', shares, fields[i])
-    elseif its then
-        others = others + its
-    end
-end
-share = math.max(0, math.min(share, limit - 1 - others))
--- A moment in the future is from before the clock was set back.
-if noted > heard or heard > now then heard = noted end
-redis.call('HSET', shares, id, string.format('%d:%.0f:%.0f', share, heard, now))
-for i = 9, #ARGV, 2 do redis.call('ZADD', set, now - ARGV[i], ARGV[i + 1]) end
-look()
-if note_held() or #ARGV > 8 then close_ranks() end
-if #ARGV > 8 then redis.call('PEXPIRE', set, math.ceil((math.max(0, get_score(-1) - now) + 10 * window) / 1000)) end
-return {text(now), share, others}
-""".replace("FORGET", str(FORGET))
-)
-
-_ALONE = (
-    _COMMON
-    + """
-local noted, share = string.match(redis.call('GET', KEYS[3]) or '', '^(%d+):(%d+)$')
-local age = noted and now - noted or -1
-if age < tonumber(ARGV[4]) or age >= tonumber(ARGV[5]) or tonumber(share) < 1 then return {} end
-limit = math.min(limit, tonumber(share))
-"""
-)
-#: PLACE for a region that is cut off, in its own Redis. KEYS: its own calls, the pause, its last contact with the
-#: limiter and its share; ARGV[4] and [5]: how old the contact must be, and must not be. -> nothing if it is not.
-PLACE_ALONE = (
-    _ALONE
-    + """
-redis.call('ZREMRANGEBYSCORE', set, '-inf', now - window)
-local is_moved, is_local = false, true
-"""
-    + _PLACE
-)
-RELEASE_ALONE = _ALONE + "if redis.call('ZREM', set, ARGV[6]) == 1 then close_ranks() end return 1"
-
-#: In the region's own Redis, after an answer to REPORT: from now on no call is made alone. KEYS: its last contact, its
-#: own calls; ARGV: its share, a window. -> age and token of each call that was made alone within the window.
-NOTE = """
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-redis.call('PERSIST', KEYS[1]) -- a full Redis takes the SET after it (see `room`)
-redis.call('SET', KEYS[1], string.format('%.0f:%d', now, ARGV[1]))
-redis.call('ZREMRANGEBYSCORE', KEYS[2], string.format('(%.0f', now), '+inf')
-local calls, entries = {}, redis.call('ZRANGEBYSCORE', KEYS[2], now - ARGV[2], '+inf', 'WITHSCORES')
-for i = 1, #entries, 2 do
-    calls[#calls + 1] = string.format('%.0f', now - entries[i + 1])
-    calls[#calls + 1] = entries[i]
-end
-return calls
-"""
+RELEASE = SHARED + "if redis.call('ZREM', set, ARGV[6]) == 1 then look() close_ranks() end return 1"
 
 #: KEYS: the calls; ARGV: the window. -> calls that have started within the window, and those that wait.
 USAGE = """

@@ -99,7 +99,9 @@ class Chart:
     def _chance_up_to(self, limits: Limits, girths: Mapping[str, Normal], correlation: float) -> float:
         """The probability that all girths are within `limits`."""
         shared, own = sqrt(correlation), sqrt(1 - correlation)
-        distances = [(getattr(limits, name) - girth.value) / girth.deviation for name, girth in girths.items()]
+        # A girth without a limit fits every size.
+        limited = [(getattr(limits, name), girth) for name, girth in girths.items() if getattr(limits, name) < inf]
+        distances = [(limit - girth.value) / girth.deviation for limit, girth in limited]
         chances = (prod(_below((z - shared * point) / own) for z in distances) for point in _POINTS)
         return sum(weight * chance for weight, chance in zip(_WEIGHTS, chances, strict=True)) / _TOTAL
 

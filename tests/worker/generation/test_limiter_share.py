@@ -144,6 +144,7 @@ async def test_all_regions_go_on_with_their_shares_while_the_limiter_is_away(
         await made(both, LIMIT)
         far.kill() if fate == "killed" else far.pause()
         await until(lambda: all(region.share.alone for region in both))
+        assert await both[0].limiter._ask_for_place("bulk has no part in it", most=5) > 0
         await made(both, 12)
         far.start() if fate == "killed" else far.resume()
         await until(lambda: not any(region.share.alone for region in both))
