@@ -20,6 +20,7 @@ from tests.integration.conftest import QUICK
 from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import QUEUE
+from worker.cli import bulk_work
 from worker.cli.main import main
 from worker.generation.bulk.manifest_file import MAX_ROWS, ManifestInvalid, read
 
@@ -204,6 +205,19 @@ def test_a_cancellation_that_is_killed_is_ended_by_the_next_one(sandbox: Sandbox
     assert (sandbox.balance(store), messages(sandbox)) == (100, [])
     assert set(rows_of(sandbox, store)) <= {"failed"}
     audit(sandbox)
+
+
+def test_an_interrupted_command_says_how_to_go_on(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bulk_work, "submit", interrupted)
+    told = submit(sandbox, manifest(sandbox, tmp_path, 1), sandbox.producer.store(1), "--id", "one")
+    assert told.returncode == 1
+    assert "submit the same file again, which repeats nothing" in told.stderr
+    assert "wearon-worker bulk cancel one" in told.stderr
 
 
 def test_rows_that_were_refunded_before_they_were_queued_are_no_success(sandbox: Sandbox, tmp_path: Path) -> None:

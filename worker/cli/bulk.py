@@ -55,7 +55,14 @@ def submit(manifest: Path, store_id: UUID, manifest_id: str | None, yes: bool) -
     settings = load()
     checked = read(manifest.read_bytes(), manifest.name, store_id, manifest_id)
     _check_addresses(checked, settings.trusted_origins)
-    if not asyncio.run(bulk_work.submit(settings, checked, yes)):
+    try:
+        done = asyncio.run(bulk_work.submit(settings, checked, yes))
+    except KeyboardInterrupt:
+        again = "submit the same file again, which repeats nothing"
+        raise WorkerError(
+            f"interrupted. To go on, {again}; to give all credits back: wearon-worker bulk cancel {checked.id}"
+        ) from None
+    if not done:
         raise SystemExit(1)
 
 
