@@ -49,6 +49,7 @@ SPARSE = {
     "redis_enabled": False,
     "redis_password": "",
     "worker_redis_url": "rediss://default:secret@managed.example:6380/0",
+    "worker_redis_ca": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
     "whatsapp_transport": "none",
 }
 #: WhatsApp by Meta's own service; the token is long to be seen wherever it should not be.

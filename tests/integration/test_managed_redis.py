@@ -25,12 +25,12 @@ REST_LIMIT = 2.5
 
 @pytest.fixture
 def managed(world: Sandbox) -> Iterator[dict[str, str]]:
-    """The environment of a worker on such a service."""
+    """The environment of a worker on such a service, which has an authority of its own."""
     world.reset()
     world.redis.execute_command("ACL", "SETUSER", "shop", "reset", "on", f">{PASSWORD}", *RULES)
     with Proxy(world.valkey.port, tls=True) as proxy:
-        url = f"rediss://shop:{quote(PASSWORD, safe='')}@127.0.0.1:{proxy.port}/0"
-        yield {"REDIS_URL": url, "SSL_CERT_FILE": str(proxy.ca_file)}
+        address = f"rediss://shop:{quote(PASSWORD, safe='')}@127.0.0.1:{proxy.port}/0"
+        yield {"REDIS_URL": f"{address}?ssl_ca_certs={proxy.ca_file}"}
     world.redis.execute_command("ACL", "DELUSER", "shop")
 
 

@@ -75,6 +75,9 @@ def test_managed_redis_is_asked_with_its_user_over_tls(render: Callable[..., Ren
     option = stack.services()["celery-exporter"]["environment"]["CE_BROKER_SSL_OPTION"]
     name, _, value = option.partition("=")
     assert SSLConnection(**{name: value}).cert_reqs == ssl.CERT_REQUIRED  # the exporter hands the text to redis-py
+    assert asked["REDIS_EXPORTER_TLS_CA_CERT_FILE"] == "/run/secrets/redis_ca"
+    for service in ("redis-exporter", "celery-exporter", "worker-blue"):
+        assert "redis_ca" in {secret["target"] for secret in stack.services()[service]["secrets"]}
 
 
 def test_celery_exporter_keeps_the_password_to_itself_and_ends_in_order(rendered: Rendered) -> None:

@@ -18,7 +18,7 @@ from worker.clients import REDIS_CONNECTIONS
 
 #: A 4 GB host, without what the system itself needs; during a rollout its swap (roles/base) counts, too.
 STEADY_LIMIT_MB, ROLLOUT_LIMIT_MB = 3400, 4300
-#: More than Celery's own in a worker: its pool has 2 (worker/generation/celery_app.py).
+#: More than Celery's own in a worker: its pool has 2 (worker/generation/celery/app.py).
 CELERY_CONNECTIONS = 20
 #: 1.8 GB; while a rollout runs two workers, the swap file helps.
 SMALL_LIMIT_MB = 1716
@@ -69,6 +69,15 @@ def test_eight_hosts_with_two_workers_each_are_routed_to_and_scraped(two_runs: l
     assert len(scraped) == len(groups) == 8 * 2 * 2
     assert scraped["wearon-1", "green", "2"] == "worker-green-2:8000"
     assert scraped["theta", "green", "2"] == "10.0.1.7:8012"
+
+
+def test_firewall_is_open_to_the_replicas_that_a_rollout_may_still_start_or_stop(two_runs: list[Path]) -> None:
+    """site.yml writes it before a rollout, and update_worker.yml not at all."""
+    opened = re.findall(
+        r"ip saddr { 10\.0\.1\.1,.* tcp dport { (.*) } accept", (two_runs[0] / "etc/wearon/firewall.nft").read_text()
+    )
+    ports = {str(port) for number in range(8) for port in (8001 + 10 * number, 8002 + 10 * number)}
+    assert ports | {"6379"} <= set(opened[0].split(", "))
 
 
 def test_replicas_differ_in_nothing_but_their_place(two_runs: list[Path]) -> None:

@@ -90,10 +90,13 @@ hub=$(docker info --format '{{.IndexServerAddress}}' | sed 's|^https\{0,1\}://in
 registries=("$hub" ghcr.io)
 certificate registry "${registries[@]}"
 certificate pebble pebble.test
+certificate managed managed.test # Redis of the scenario `workers`
 
 start() { # name, aliases (comma separated), docker run options and command
   local name=testbed-$1 aliases
-  [[ $(docker inspect -f '{{.State.Running}} {{.Image}}' "$name" 2>/dev/null) == "true $(docker image inspect -f '{{.Id}}' "testbed/$1")" ]] && return
+  # Another checkout's state has other certificates.
+  local seen='{{.State.Running}} {{.Image}} {{range .Mounts}}{{if eq .Destination "/state"}}{{.Source}}{{end}}{{end}}'
+  [[ $(docker inspect -f "$seen" "$name" 2>/dev/null) == "true $(docker image inspect -f '{{.Id}}' "testbed/$1") $state" ]] && return
   remove "$name"
   aliases=$(tr , '\n' <<<"$2" | sed 's/^./--network-alias &/')
   # shellcheck disable=SC2086
