@@ -29,7 +29,7 @@ WorkerError
     ├── DeadlineExceeded     the generation took longer than its deadline
     ├── Cancelled            an operator has cancelled the bulk before it began
     ├── Orphaned             no message accounts for the session
-    └── WorkerLost           the worker died or was told to let go in the middle of it
+    └── WorkerLost           the worker died, or was told to stop, in the middle of the call
 
 `str(error)` is for the log: it names what was wrong, the value, the limit and the remedy. `user_message` is one of a
 closed list of plain sentences, the only text that reaches `error_message` in the database. `reason` is the error's name
@@ -59,7 +59,7 @@ class PartEnded(WorkerError):
 
 
 class ServiceUnavailable(WorkerError):
-    """A service that we depend on did not answer, or not as it should; the same call may be repeated."""
+    """A service did not answer, or gave an unusable answer; the same call may be repeated."""
 
 
 class CallRejected(WorkerError):

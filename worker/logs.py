@@ -86,21 +86,32 @@ def configure(level: str, part: str, region: str = "") -> None:
 
 def _render(_: WrappedLogger, __: str, event: EventDict) -> str:
     """Return the event as one line of JSON; of a line that is too long the values lose their middle."""
-    line = _hide_secrets(json.dumps(event, default=str))
+    hidden = {key: _hide_secrets(value) for key, value in event.items()}
+    line = json.dumps(hidden)
     for limit in (2000, 200, 20):
         if len(line) <= _LINE_LIMIT:
             break
-        line = json.dumps({key: _shortened(value, limit) for key, value in event.items()})
+        line = json.dumps({key: _shortened(value, limit) for key, value in hidden.items()})
     return line
 
 
 def _shortened(value: Any, limit: int) -> str:
-    text = _hide_secrets(value if isinstance(value, str) else json.dumps(value, default=str))
+    text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 2 :]}"
 
 
-def _hide_secrets(text: str) -> str:
-    """`***` where something stood that must not be shown. A last resort: our own events do not rely on it."""
+def _hide_secrets(value: Any) -> Any:
+    """The value with `***` in place of each secret. A last resort: no event of the worker relies on it.
+
+    Before the line is JSON: an escape in front of a secret would become a part of the secret, or hide the secret.
+    """
+    if isinstance(value, dict):
+        return {_hide_secrets(str(key)): _hide_secrets(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hide_secrets(one) for one in value]
+    if value is None or isinstance(value, int | float):
+        return value
+    text = str(value)
     for word, pattern, instead in _SECRETS:
         if word in text:
             text = pattern.sub(instead, text)

@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -99,7 +100,8 @@ class Settings(BaseSettings):
     region: str = ""
     #: This region ends the sessions that no region has started, once no region has their message; one region of all.
     sweep_orphans: bool = False
-    #: The one Redis, of all regions, that counts calls to OpenAI; empty: REDIS_URL. While it is away no call begins.
+    #: The one Redis, of all regions, that counts calls to OpenAI; empty: REDIS_URL. While it is away no call begins
+    #: but for LIMITER_LOCAL_SHARE.
     limiter_redis_url: str = ""
 
     supabase_storage_bucket: str = "virtual-tryon-images"
@@ -112,6 +114,8 @@ class Settings(BaseSettings):
     openai_image_size: str = Field(default="1024x1536", pattern=r"^(auto|\d+x\d+)$")
     openai_image_quality: Literal["low", "medium", "high", "xhigh", "max", "auto"] = "medium"
     openai_requests_per_minute: int = Field(default=300, ge=1)
+    #: Calls a minute of this region while LIMITER_REDIS_URL is away; 0: none. Left free for it while it is silent.
+    limiter_local_share: int = Field(default=0, ge=0)
     openai_prices: Annotated[dict[str, Price], NoDecode, _json(_PRICES)] = {}
 
     #: Bytes for pictures and answers of all generations together; 0: two fifths of the container's memory.
@@ -144,8 +148,9 @@ class Settings(BaseSettings):
     prompt_experiment_stores: Annotated[dict[UUID, Weights], NoDecode, BeforeValidator(setting.read_stores)] = {}
     #: Names of default texts of the app that this worker does not know: `message-1a2b3c4d`, as events have them.
     prompt_defaults: Annotated[list[str], NoDecode, BeforeValidator(setting.read_defaults)] = []
-    #: Largest share of an instance's slots, and of the account's calls a minute, for bulk; its time to live.
+    #: Largest share of an instance's slots, of the account's calls a minute and of each budget for bulk.
     bulk_share: float = Field(default=0.8, gt=0, le=1)
+    #: Time to live of bulk.
     bulk_ttl_seconds: int = Field(default=24 * 3600, ge=60, le=7 * 24 * 3600)
     #: By `all`, `b2c` (all users of the app), a store's id, or `store` (each other store): `{"all": {"day": 50}}`.
     budgets: Annotated[dict[str, Budget], NoDecode, _json('{"all": {"day": 50}}')] = {}
@@ -219,6 +224,16 @@ class Settings(BaseSettings):
         return value and _encrypted(
             _redis_options(_url(value, {"redis", "rediss"}, "redis://user:password@host:6379/0"))
         )
+
+    @field_validator("limiter_local_share")
+    @classmethod
+    def _share(cls, value: int, info: ValidationInfo) -> int:
+        limit = info.data.get("openai_requests_per_minute", value + 1)
+        if value and not info.data.get("limiter_redis_url", "unknown"):
+            raise ValueError("it is for regions that share a limiter: set LIMITER_REDIS_URL, or leave it out")
+        if value >= limit:
+            raise ValueError(f"{value} calls a minute must be fewer than OPENAI_REQUESTS_PER_MINUTE, which is {limit}")
+        return value
 
     @field_validator("supabase_url", "openai_base_url")
     @classmethod

@@ -1,4 +1,4 @@
-"""What `template` calls in the end: keep the rendered file."""
+"""The last step of `template`: keep the rendered file."""
 
 from pathlib import Path
 from typing import Any

@@ -21,7 +21,7 @@ BODY = "WearOn alerts: {{1}}.\n{{2}}\nYou get this because your number is on the
 
 @dataclass
 class Account:
-    """What Meta knows: who may send, from which number, with which approved templates."""
+    """Meta's records: the token that may send, the number, the approved templates."""
 
     token: str
     number_id: str

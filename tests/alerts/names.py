@@ -79,7 +79,7 @@ def _host() -> Iterator[tuple[str, dict[str, frozenset[str]]]]:
 
 
 def problems(expression: str, metrics: dict[str, Known]) -> list[str]:
-    """What an expression asks for that does not exist; ValueError when it is no PromQL."""
+    """Unknown metrics, labels and values of an expression; ValueError when it is no PromQL."""
     return list(_problems(promql.parse(expression), metrics))
 
 

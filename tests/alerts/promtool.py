@@ -125,7 +125,7 @@ def broken(case: Case, end: int) -> list[dict[str, str]]:
 
 
 def matches(selector: str, series: str) -> bool:
-    """Whether all labels of the selector are the series' own."""
+    """True if the series has all labels of the selector."""
     (name, labels), (own_name, own_labels) = parts(selector), parts(series)
     return name == own_name and labels.items() <= own_labels.items()
 

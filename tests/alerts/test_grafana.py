@@ -1,4 +1,4 @@
-"""What Grafana reads: it stops at a broken alerting file, and ignores what it does not know."""
+"""Files that Grafana reads: it stops at a broken alerting file, and ignores unknown keys."""
 
 import json
 import re
@@ -151,7 +151,7 @@ def test_queries_of_logs_are_logql(rules: dict[str, dict[str, Any]]) -> None:
 
 
 def complaints(queries: list[str]) -> list[str | None]:
-    """What Grafana's own grammar says about LogQL queries."""
+    """The verdict of Grafana's own grammar on LogQL queries."""
     folder = HERE / "logql"
     if not (folder / "node_modules/.package-lock.json").exists():
         subprocess.run(

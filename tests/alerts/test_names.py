@@ -28,7 +28,7 @@ def test_expressions_ask_for_what_exists(prometheus_rules: dict[str, Any], metri
 
 
 def test_summaries_name_labels_that_are_left(rules: dict[str, dict[str, Any]]) -> None:
-    """What an aggregation drops cannot be shown."""
+    """A label that an aggregation drops cannot be shown."""
     for uid, rule in rules.items():
         for label in (
             "host",

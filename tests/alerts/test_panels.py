@@ -93,7 +93,7 @@ def live_through_a_day(world: Sandbox, worker: WorkerProcess) -> None:
 
 @pytest.fixture(scope="module")
 def answers(world: Sandbox, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Query, Any]]:
-    """What the Prometheus answers to each query, asked again until it knows."""
+    """The answer of the Prometheus to each query, asked again until there is one."""
     world.reset()
     worker = WorkerProcess(world, **QUICK, PROMPT_EXPERIMENT='{"2026-12-a": 1}')
     folder = tmp_path_factory.mktemp("prometheus")
@@ -121,7 +121,7 @@ def answers(world: Sandbox, rendered: Path, tmp_path_factory: pytest.TempPathFac
             found: dict[Query, Any] = {}
 
             def all_answered() -> bool:
-                """What has been seen once counts: a rate falls to 0 again when nothing more happens."""
+                """A value that was seen once counts: a rate falls to 0 again when nothing more happens."""
                 for query in asked:
                     if not found.get(query, {}).get("data", {}).get("result"):
                         found[query] = ask(query.expression)

@@ -48,7 +48,7 @@ def judge(folder: Path, groups: list[dict[str, Any]], rules: dict[str, dict[str,
 
 
 def fires_without_series(rules: dict[str, dict[str, Any]]) -> dict[str, int]:
-    """How many alerts of each rule fire when Prometheus holds nothing at all."""
+    """Number of alerts of each rule that fire when Prometheus holds nothing at all."""
     jobs = len(re.findall("absent", rules["target-missing"]["expr"]))
     firing = {uid: 1 for uid, rule in rules.items() if rule["absent"] == "self" and "expr" in rule}
     return {**firing, "target-missing": jobs, "heartbeat": 1}

@@ -76,7 +76,8 @@ def accuracy(folder: Path, plots: Path | None) -> None:
                 result = _measure(body, used, person, detector, measurer)
                 refused += result is None and known == "height"
                 by_known[known] += [result] if result else []
-    console.print(f"{len(people)} people, {refused} pictures refused")
+    lost = sum("side_photo_unusable" in result.found.warnings for result in by_known["height, side view"])
+    console.print(f"{len(people)} people, {refused} pictures refused, {lost} from the side left out")
     console.print(table({known: results for known, results in by_known.items() if results}))
     for known in ("height", "no photo: height, weight, sex"):
         if by_known[known]:

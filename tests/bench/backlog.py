@@ -13,7 +13,7 @@ from tests.bench.progress import Progress
 from tests.bench.world import World, world
 from tests.sandbox.producer import QUEUE
 from worker.generation import keys
-from worker.generation.pauses import Pauses
+from worker.generation.pauses.pauses import Pauses
 
 _SETTINGS = {"WORKER_CONCURRENCY": "40", "OPENAI_REQUESTS_PER_MINUTE": "1000000"}
 #: The sweep looks at sessions that are older than a message's time to live.
@@ -56,7 +56,7 @@ def run(options: Options, progress: Progress) -> list[Figure]:
 
 @dataclass
 class _Watched:
-    """What was seen during some seconds."""
+    """Figures of some seconds."""
 
     cpu_share: float = 0
     pss_peak: float = 0

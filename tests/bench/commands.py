@@ -35,7 +35,7 @@ class Count:
         return self.sent + self.called
 
     def less(self, rest: "Count", share: float) -> "Count":
-        """What is left without a share of another count."""
+        """The rest without a share of another count."""
         left = Counter({name: max(0, round(many - share * rest.by_name[name])) for name, many in self.by_name.items()})
         return Count(self.seconds, left, max(0, round(self.called - share * rest.called)))
 

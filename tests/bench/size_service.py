@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from tests.bench.figures import percentile
 from worker.clients import redis_client
-from worker.generation.claims import Claims
 from worker.generation.limiter import Limiter
+from worker.generation.queue.claims import Claims
 from worker.generation.queue_metrics import Shared
 from worker.generation.spend import Limits
 from worker.generation.spend_view import SpendView

@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Self
 
 import pytest
 import redis
@@ -19,8 +21,11 @@ from tests.integration.worker_process import ROOT, wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import QUEUE
 from tests.sandbox.valkey import Valkey
+from worker.generation.limiter_scripts import USAGE
 
 LIMITER = "wearon:limiter:openai"
+#: The limiter's longest window, in microseconds.
+WINDOW = 60_900_000
 #: Messages of each region, calls a minute of the account, slots of each worker, seconds of a call. A generation
 #: that was killed between its turn and its call takes a second turn, for which the short version has room.
 EACH, LIMIT, SLOTS, LATENCY = (300, 300, 60, 4.0) if FULL else (30, 70, 8, 0.7)
@@ -89,12 +94,39 @@ def regions(sandbox: Sandbox) -> Iterator[tuple[Region, Region]]:
         distant.kill()
 
 
+class Watch:
+    """Looks at the limiter all the time: calls of the last window, and calls that wait."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._redis = sandbox.redis
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self.seen: list[tuple[int, int]] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def least_while_calls_wait(self) -> int | None:
+        """The fewest calls of a window while others waited for a turn; None: none ever waited."""
+        return min((started for started, waiting in self.seen if waiting), default=None)
+
+    def _look(self) -> None:
+        while not self._over.wait(0.5):
+            started, waiting = self._redis.eval(USAGE, 1, LIMITER, WINDOW)
+            self.seen.append((started, waiting))
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fate", ["moved", "restarted"] if FULL else ["moved"])
 def test_a_region_that_is_killed_loses_nothing_and_doubles_nothing(sandbox: Sandbox, fate: str) -> None:
     load = Load(sandbox, balance=2 * EACH)
     sandbox.openai.set(latency={"median": LATENCY, "sigma": 0.3})
-    with regions(sandbox) as (eu, us):
+    with regions(sandbox) as (eu, us), Watch(sandbox) as watch:
         ours, theirs = eu.load(load), us.load(load)
         reached(sandbox, theirs, "completed", EACH // 6, 60)
         us.lose_power()
@@ -107,10 +139,14 @@ def test_a_region_that_is_killed_loses_nothing_and_doubles_nothing(sandbox: Sand
         calls = sandbox.openai.summary()
         counted = sandbox.redis.zcard(LIMITER)
     books = balance(sandbox, load.all)
-    report("A region killed, its queue moved or its worker restarted", {"fate": fate, **books.row(), **calls})
+    least = watch.least_while_calls_wait()
+    row = {"fate": fate, **books.row(), **calls, "least while calls wait": least}
+    report("A region killed, its queue moved or its worker restarted", row)
     assert books.sessions == len(ours) + len(theirs) == books.completed + books.failed
     # Only calls in flight are lost with their worker.
     assert books.failed <= SLOTS
     assert calls["max_per_minute"] <= LIMIT
+    # The whole limit is used, as far as the machine keeps up: no call waits while there is room.
+    assert least is None or least >= 0.95 * LIMIT
     if not FULL:  # all within a minute: the one limiter has counted the calls of both regions
         assert counted >= calls["total"] >= 2 * EACH - SLOTS

@@ -5,10 +5,9 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
 from typing import ClassVar, Self
 
 from tests.integration.scrape import scrape
@@ -121,24 +120,3 @@ def gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
-
-
-@contextmanager
-def meanwhile(action: Callable[[], object]) -> Iterator[None]:
-    """Run a function in the background while the block runs; its exception is raised here."""
-    problems: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            action()
-        except BaseException as error:
-            problems.append(error)
-
-    thread = Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join(60)
-    if problems:
-        raise problems[0]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -19,7 +20,9 @@ from tests.integration.conftest import QUICK
 from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import QUEUE
+from worker.cli import bulk_work
 from worker.cli.main import main
+from worker.generation.bulk.manifest_file import MAX_ROWS, ManifestInvalid, read
 
 
 def start(world: Sandbox, *arguments: str) -> subprocess.Popen[str]:
@@ -204,6 +207,31 @@ def test_a_cancellation_that_is_killed_is_ended_by_the_next_one(sandbox: Sandbox
     audit(sandbox)
 
 
+def test_an_interrupted_command_says_how_to_go_on(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bulk_work, "submit", interrupted)
+    told = submit(sandbox, manifest(sandbox, tmp_path, 1), sandbox.producer.store(1), "--id", "one")
+    assert told.returncode == 1
+    assert "submit the same file again, which repeats nothing" in told.stderr
+    assert "wearon-worker bulk cancel one" in told.stderr
+
+
+def test_rows_that_were_refunded_before_they_were_queued_are_no_success(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The command died before it had queued the rows, and the sweep has ended their sessions since."""
+    store, path = sandbox.producer.store(100), manifest(sandbox, tmp_path, 3)
+    assert submit(sandbox, path, store, "--id", "one").returncode == 0
+    sandbox.redis.delete(QUEUE, "wearon:bulk-pushed:one")
+    query = "select fail_generation('b2b', id, 'too late') from store_generation_sessions where store_id = $1"
+    sandbox.database.execute(query, store)
+    again = submit(sandbox, path, store, "--id", "one")
+    assert "0 queued, 0 were queued before, 3 were refunded before they were queued" in again.stdout
+    assert (again.returncode, messages(sandbox), sandbox.balance(store)) == (1, [], 100)
+
+
 def test_a_cancellation_takes_its_own_messages_and_none_that_may_be_paid(sandbox: Sandbox, tmp_path: Path) -> None:
     """A worker died with two sessions: one started, one in its paid call; and another manifest has a similar name."""
     store = sandbox.producer.store(100)
@@ -262,3 +290,10 @@ def test_every_fault_of_a_manifest_is_told_with_its_line_and_nothing_is_queued(
         assert told in submit(sandbox, str(table), store).stderr
     unasked = run(sandbox, "bulk", "submit", str(path), "--store", store)
     assert "stdin is no terminal to ask at; add --yes" in unasked.stderr
+
+
+@pytest.mark.parametrize(("name", "row"), [("x.jsonl", "{}\n"), ("x.jsonl", "x\n"), ("x.csv", "a,b\n")])
+def test_a_manifest_that_is_too_long_is_not_read_to_its_end(name: str, row: str) -> None:
+    content = ("person,garment\n" * name.endswith("csv") + row * 3 * MAX_ROWS).encode()
+    with pytest.raises(ManifestInvalid, match=rf"^{name} has more than {MAX_ROWS} rows, which is the limit: split it$"):
+        read(content, name, uuid4())

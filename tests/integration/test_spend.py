@@ -17,6 +17,8 @@ from worker.cli.main import main
 #: A picture of the sandbox costs about 0.05 USD.
 BUDGETS = {"store": {"day": 0.12}, "b2c": {"month": 10}}
 SESSIONS = 5
+#: Answers that are paid for and make no picture.
+LOST = ("not_base64", "not_image")
 
 
 def run(world: Sandbox, *arguments: str) -> tuple[int, str, str]:
@@ -41,7 +43,10 @@ def spent(world: Sandbox) -> tuple[str, list[Queued], list[Queued]]:
     with WorkerProcess(world, **QUICK, BUDGETS=json.dumps(BUDGETS)) as worker:
         of_store = [world.producer.b2b(store) for _ in range(SESSIONS)]
         of_users = [world.producer.b2c() for _ in range(SESSIONS)]
-        for one in (*of_store, *of_users):
+        for fault in LOST:
+            world.openai.fault(fault, contains=fault)
+        lost = [world.producer.b2c(prompt=fault) for fault in LOST]
+        for one in (*of_store, *of_users, *lost):
             world.settled(one.channel, one.session_id, 60)
         failing = worker.logs("generation_failing", reason="budget_exhausted")
         assert {line["detail"] for line in failing} == {
@@ -64,8 +69,14 @@ def test_a_store_beyond_its_budget_is_refunded_and_users_go_on(
     assert world.balance(store) == len(failed)
     assert cost * (SESSIONS - len(failed)) <= 0.12 < cost * (SESSIONS - len(failed) + 1)
     assert {world.session("b2c", one.session_id)["status"] for one in of_users} == {"completed"}
-    assert len(world.calls()) == 2 * SESSIONS - len(failed)
+    assert len(world.calls()) == 2 * SESSIONS - len(failed) + len(LOST)
     assert run(world, "audit")[0] == 0
+
+
+@pytest.mark.usefixtures("spent")
+def test_a_picture_that_was_paid_for_and_lost_counts(world: Sandbox) -> None:
+    query = "select count(*) from wearon.session_events where result = 'failed' and cost_usd > 0.04"
+    assert world.database.value(query) == len(LOST)
 
 
 def test_the_command_shows_what_openai_was_paid_beside_the_budgets(

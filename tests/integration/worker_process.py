@@ -87,8 +87,9 @@ class WorkerProcess:
         return self.log_path.read_text()
 
     def logs(self, event: str = "", **fields: object) -> list[dict[str, Any]]:
-        """Log lines with this event and these fields."""
-        lines = [json.loads(line) for line in self.output().splitlines() if event in line]
+        """Log lines with this event and these fields, without a line that is being written."""
+        whole = self.output().rpartition("\n")[0].splitlines()
+        lines = [json.loads(line) for line in whole if event in line]
         return [line for line in lines if event in ("", line["event"]) and fields.items() <= line.items()]
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""How the tests of a scenario reach its hosts, the neighbour, and the playbooks."""
+"""Fixtures that reach the hosts of a scenario, the neighbour, and the playbooks."""
 
 import json
 import os

@@ -42,7 +42,7 @@ def ask_loki(server: Host, path: str, **parameters: str) -> Any:
 
 
 class Played:
-    """What a run of a playbook said and did."""
+    """Output and effect of one run of a playbook."""
 
     def __init__(self, run: subprocess.CompletedProcess[str]) -> None:
         self.code = run.returncode

@@ -44,7 +44,7 @@ def kind(image: str) -> str:
 
 
 class Stack:
-    """What runs of the project, and how it is asked."""
+    """The running containers of the project, and ways to ask them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""What Grafana needs of its surroundings: room, few programs of its own, and an nginx that lets a page load."""
+"""Grafana's needs: memory, few programs of its own, and an nginx that lets a page load."""
 
 import asyncio
 import configparser

@@ -86,32 +86,104 @@ def test_private_address_is_one_of_ipv4(play: Play, address: str) -> None:
     assert "unreachable=1" not in said(run), "the other host was provisioned all the same"
 
 
-@pytest.mark.parametrize(
-    ("role", "setting", "value"),
-    [
-        ("worker", "worker_supabase_url", "supabase.co"),
-        ("worker", "worker_redis_url", "redis://default:secret@203.0.113.10:6379/0"),
-        ("worker", "worker_concurrency", "many"),
-        ("worker", "worker_redis_ca", "redis-ca.pem"),
-        ("redis", "redis_password", "short"),
-        ("redis", "redis_maxclients", 100),
-        ("worker", "worker_replicas", 9),
-        ("base", "base_ssh_public_keys", []),
-        ("nginx", "nginx_server_names", ["https://x"]),
-        ("nginx", "nginx_trusted_proxies", "cloudflare"),
-        ("nginx", "nginx_trusted_proxies", ["10.0.0.0/24", "0.0.0.0/0"]),
-        ("grafana", "grafana_admin_password", "short"),
-        ("whatsapp_bridge", "whatsapp_bridge_secret", ""),
-        ("loki", "loki_retention_hours", 1),
-    ],
-)
-def test_wrong_input_is_named_before_any_host_is_asked(play: Play, role: str, setting: str, value: object) -> None:
-    run = play(
-        "playbooks/site.yml", groups({"wearon-1": {}}, {"wearon-1": {}}), preflight_roles=[role], **{setting: value}
-    )
+#: Role, its settings, and a part of the sentence that refuses them; with an empty sentence they are right.
+INPUTS: list[tuple[str, dict[str, Any], str]] = [
+    *((role, {}, "") for role in ROLES if role not in {"database", "fire_drill", "preflight"}),
+    (
+        "worker",
+        {"worker_supabase_url": "supabase.co"},
+        "worker_supabase_url is wrong; it must be an address that begins with https://",
+    ),
+    (
+        "worker",
+        {"worker_redis_url": "redis://default:s3cret@203.0.113.10:6379/0"},
+        "worker_redis_url must look like rediss://",
+    ),
+    ("worker", {"worker_redis_url": "redis://default:s3cret@redis:6379/0"}, "with the password of Redis"),
+    ("worker", {"worker_redis_ca": "redis-ca.pem"}, "worker_redis_ca must look like -----BEGIN CERTIFICATE-----"),
+    ("worker", {"redis_enabled": False}, "while redis_enabled is false, because no Redis named `redis` runs then"),
+    ("worker", {"worker_openai_api_key": "{{ vault_absent }}"}, "'vault_absent' is undefined"),
+    ("worker", {"worker_supabase_service_role_key": "sb_publishable_" + "k" * 20}, "not a publishable key"),
+    ("worker", {"worker_concurrency": "many"}, "worker_concurrency is text; it must be a whole number"),
+    ("worker", {"worker_concurrency": 2000}, "WORKER_CONCURRENCY is invalid: Input should be less than or equal to"),
+    ("worker", {"worker_settings": {"openai_image_modle": "x"}}, "no setting of the worker: openai_image_model is one"),
+    ("worker", {"worker_settings": {"budgets": {"store": 5}}}, "BUDGETS is invalid"),
+    ("worker", {"worker_replicas": 9}, "worker_replicas must look like a number from 1 to 8"),
+    ("worker", {"worker_memory_limit": "lots"}, "worker_memory_limit is lots; it must be an amount with its unit"),
+    ("redis", {"redis_password": "short"}, "redis_password must be at least 24"),
+    ("redis", {"redis_maxclients": 100}, "redis_maxclients is 100"),
+    ("base", {"base_ssh_public_keys": []}, "base_ssh_public_keys must hold at least one line"),
+    (
+        "docker",
+        {"docker_registry_logins": {"ghcr.io": "s3cret"}},
+        "docker_registry_logins of ghcr.io must each be `<user>:<token>`",
+    ),
+    (
+        "nginx",
+        {"nginx_server_names": ["https://x"]},
+        'nginx_server_names is ["https://x"]; it must be a list of full host names',
+    ),
+    ("nginx", {"nginx_server_names": None}, "nginx_server_names is empty; it must be a list"),
+    ("nginx", {"nginx_trusted_proxies": "cloudflare"}, 'nginx_trusted_proxies is "cloudflare"'),
+    ("nginx", {"nginx_trusted_proxies": ["10.0.0.0/24", "0.0.0.0/0"]}, "no wider than /8"),
+    ("nginx", {"nginx_trusted_proxy": []}, "nginx_trusted_proxy is no setting; nginx_trusted_proxies is"),
+    (
+        "certbot",
+        {"certbot_domains": []},
+        'certbot_domains is []; it must be one or more of nginx_server_names, ["api.example.com"]',
+    ),
+    ("certbot", {"certbot_email": ""}, "certbot_email is empty"),
+    ("grafana", {"grafana_admin_password": "s3cret"}, "grafana_admin_password must have at least 16 characters"),
+    ("grafana", {"grafana_smtp_from": ""}, "grafana_smtp_host needs grafana_smtp_from, the sender's e-mail address"),
+    ("grafana", {"grafana_smtp_user": "wearon"}, "grafana_smtp_user needs grafana_smtp_password"),
+    ("grafana", {"grafana_whatsapp_phones": []}, "no recipient of alerts"),
+    ("grafana", {"grafana_whatsapp_groups": ["family"]}, "grafana_whatsapp_groups must be ids like"),
+    ("grafana", {"whatsapp_transport": "cloud_api"}, "whatsapp_transport cloud_api needs grafana_whatsapp_token"),
+    (
+        "grafana",
+        {"whatsapp_transport": "cloud_api", "grafana_whatsapp_token": "EAAG" * 8},
+        "whatsapp_transport cloud_api needs grafana_whatsapp_number_id",
+    ),
+    ("whatsapp_bridge", {"whatsapp_bridge_secret": ""}, "whatsapp_bridge_secret must be at least 24"),
+    ("loki", {"loki_retention_hours": 1}, "loki_retention_hours is 1"),
+]
+
+
+@pytest.mark.timeout(300)  # each role once, and each input
+def test_wrong_input_is_one_sentence_and_right_input_none(play: Play, tmp_path: Path) -> None:
+    """Each input is a host of one run: a run each would take minutes."""
+    (tmp_path / "group_vars").symlink_to(ROOT / "playbooks/group_vars")
+    answer: dict[str, Any] = {
+        "ansible.builtin.copy": {"dest": f"{tmp_path}/{{{{ inventory_hostname }}}}", "content": "{{ said }}"}
+    }
+    answer |= {"delegate_to": "localhost", "vars": {"said": "{{ ansible_failed_result.msg | default('') }}"}}
+    check = {"ansible.builtin.include_role": {"name": "preflight", "tasks_from": "role"}}
+    tasks = [{"block": [check], "rescue": [answer]}]
+    places = {"is_server": True, "is_worker": True, "server_host": "input0", "ansible_connection": "local"}
+    places |= {"ansible_python_interpreter": sys.executable, "worker_hosts": ["input0"]}
+    body = {"hosts": "all", "gather_facts": False, "vars": places, "tasks": tasks}
+    (tmp_path / "inputs.yml").write_text(yaml.safe_dump([body]))
+    hosts = {f"input{number}": {"preflight_role": role, **given} for number, (role, given, _) in enumerate(INPUTS)}
+
+    run = play(str(tmp_path / "inputs.yml"), {"inputs": {"hosts": hosts}}, "--forks", "2")
+
+    assert run.returncode == 0, said(run)
+    answers = [" ".join(path.read_text().split()) if (path := tmp_path / host).exists() else "" for host in hosts]
+    for (role, given, sentence), told in zip(INPUTS, answers, strict=True):
+        wanted = f"{role}: " if sentence else ""
+        assert (told.startswith(wanted), sentence in told, bool(told)) == (True, True, bool(sentence)), (
+            given,
+            told,
+        )
+        assert ("Nothing was changed" in told) is bool(sentence)
+        assert "s3cret" not in told
+
+
+def test_wrong_input_ends_the_play_before_any_host_is_asked(play: Play) -> None:
+    hosts = groups({"wearon-1": {}}, {"wearon-1": {}})
+    run = play("playbooks/site.yml", hosts, preflight_roles=["loki"], loki_retention_hours=1)
     assert run.returncode == 2
-    assert setting in said(run)
-    assert "Nothing was changed" in said(run)
+    assert "loki_retention_hours is 1" in said(run)
     assert "unreachable=1" not in said(run)
 
 
@@ -163,27 +235,6 @@ def test_last_worker_leaves_only_by_force(play: Play, force: dict[str, bool], re
     run = play("playbooks/remove_worker.yml", hosts, host="wearon-1", preflight_roles=["base"], **force)
     assert ("wearon-1 is the last worker host" in said(run)) is refused
     assert ("unreachable=1" in said(run)) is not refused, "with force the server is asked"
-
-
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"grafana_smtp_from": ""}, "grafana_smtp_host needs grafana_smtp_from, the sender's e-mail address"),
-        ({"grafana_smtp_user": "wearon"}, "grafana_smtp_user needs grafana_smtp_password"),
-        ({"whatsapp_transport": "cloud_api"}, "whatsapp_transport cloud_api needs grafana_whatsapp_token"),
-        (
-            {"whatsapp_transport": "cloud_api", "grafana_whatsapp_token": "EAAG" * 8},
-            "whatsapp_transport cloud_api needs grafana_whatsapp_number_id",
-        ),
-    ],
-)
-def test_contact_point_that_cannot_work_is_refused(play: Play, settings: dict[str, str], sentence: str) -> None:
-    """Without a sender Grafana takes admin@grafana.localhost; Meta refuses what has no token."""
-    run = play(
-        "playbooks/site.yml", groups({"wearon-1": {}}, {"wearon-1": {}}), preflight_roles=["grafana"], **settings
-    )
-    assert run.returncode == 2
-    assert sentence in said(run)
 
 
 # --- what brings a host to its end

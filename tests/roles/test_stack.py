@@ -18,7 +18,7 @@ from worker.clients import REDIS_CONNECTIONS
 
 #: A 4 GB host, without what the system itself needs; during a rollout its swap (roles/base) counts, too.
 STEADY_LIMIT_MB, ROLLOUT_LIMIT_MB = 3400, 4300
-#: More than Celery's own in a worker: its pool has 2 (worker/generation/celery_app.py).
+#: More than Celery's own in a worker: its pool has 2 (worker/generation/celery/app.py).
 CELERY_CONNECTIONS = 20
 #: 1.8 GB; while a rollout runs two workers, the swap file helps.
 SMALL_LIMIT_MB = 1716

@@ -29,7 +29,7 @@ from tests.sandbox.sandbox import MIGRATION, SCHEMA
 from tests.sandbox.valkey import _program
 from worker.cli.doctor import command
 from worker.doctor import broker, broker_trial, examination, supabase
-from worker.generation.sessions import SIGNATURES
+from worker.generation.sessions.sessions import SIGNATURES
 from worker.settings import load
 from worker.sizing import pose
 
@@ -68,10 +68,12 @@ def black_hole() -> Iterator[str]:
 def cluster(tmp_path: Path) -> Iterator[str]:
     """A Redis in cluster mode that has all slots."""
     port = free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--dir", str(tmp_path)]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
+    # By default its bus takes port + 10000, an ephemeral port, which another program may have.
+    options += ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
     process = spawn([str(_program()), *options], log=tmp_path / "log")
     try:
-        with Redis(port=port, retry=Retry(ConstantBackoff(0.1), 100)) as client:
+        with Redis(port=port, retry=Retry(ConstantBackoff(0.1), 300)) as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         yield f"redis://127.0.0.1:{port}/0"
     finally:
@@ -268,7 +270,7 @@ def test_redis_over_the_internet_is_encrypted(
 ) -> None:
     family = socket.AF_INET6 if ":" in leads_to else socket.AF_INET
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(family, 1, 6, "", (leads_to, 6379))])
-    assert asyncio.run(broker._public_address(url)) == public
+    assert asyncio.run(broker.public_address(url)) == public
 
 
 @pytest.mark.parametrize(
@@ -577,3 +579,32 @@ def test_a_name_server_that_never_answers_does_not_keep_the_command_from_ending(
 
 def test_all_limits_together_stay_under_ten_seconds() -> None:
     assert examination.LIMIT_SECONDS < 9
+
+
+def test_a_region_sees_its_limiter_its_database_and_silent_regions(sandbox: Sandbox, doctor: Doctor) -> None:
+    region = {"REGION": "eu", "LIMITER_REDIS_URL": sandbox.redis_url, "LIMITER_LOCAL_SHARE": "60"}
+    checks = doctor(**region)
+    assert [checks[name][0] for name in ("limiter", "region")] == ["ok", "ok"]
+    assert re.search(r"^\d+\.\d ms, local share 60, 0 calls", checks["limiter"][1])
+    queued = sandbox.producer.b2c(push=False)
+    sandbox.database.execute(
+        "with gone as (insert into wearon.regions (id, name, seen_at, expires_seconds) "
+        "values (gen_random_uuid(), 'us', now() - interval '1 hour', 3720) returning id) "
+        "insert into wearon.session_regions (channel, session_id, region) select 'b2c', $1::uuid, id from gone",
+        queued.session_id,
+    )
+    sandbox.redis.hset("wearon:limiter:shares", "other", "299:0:0")
+    checks = doctor(**region)
+    assert checks["region"][0] == checks["limiter"][0] == "warn"
+    assert "silent: us (1 open sessions)" in checks["region"][1]
+    assert "lower LIMITER_LOCAL_SHARE" in checks["limiter"][2]
+
+
+@pytest.mark.parametrize(
+    ("share", "status", "what"), [("0", "fail", "no call begins"), ("60", "warn", "makes 60 calls a minute")]
+)
+def test_a_limiter_that_is_away_is_worth_a_line(doctor: Doctor, share: str, status: str, what: str) -> None:
+    checks = doctor(LIMITER_REDIS_URL=f"redis://:hunter2@127.0.0.1:{free_port()}", LIMITER_LOCAL_SHARE=share)
+    assert checks["limiter"][0] == status
+    assert what in checks["limiter"][1]
+    assert "hunter2" not in str(checks)

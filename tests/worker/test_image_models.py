@@ -1,4 +1,4 @@
-"""What each model takes and costs."""
+"""Parameters and price of each model."""
 
 from decimal import Decimal
 

@@ -117,6 +117,12 @@ def test_a_missing_variable_is_named(settings: Settings, monkeypatch: pytest.Mon
         ),
         ("PROMPT_DEFAULTS", "message-1", "'message-1' is no name of a text; it must be like message-1a2b3c4d"),
         ("LOG_LEVEL", "loud", "Input should be"),
+        ("REGION", "EU_West", "1 to 32 small letters, digits and single hyphens between them, such as eu-west"),
+        ("REGION", "eu--west", "single hyphens"),
+        ("REGION", "e" * 33, "1 to 32"),
+        ("LIMITER_REDIS_URL", "redis://203.0.113.10:6379/0", "over the internet it must be encrypted: use rediss://"),
+        ("LIMITER_LOCAL_SHARE", "30", "it is for regions that share a limiter: set LIMITER_REDIS_URL, or leave it out"),
+        ("LIMITER_LOCAL_SHARE", "-1", "greater than or equal to 0"),
     ],
 )
 def test_a_malformed_variable_is_named_with_what_it_must_be(
@@ -126,6 +132,21 @@ def test_a_malformed_variable_is_named_with_what_it_must_be(
     with pytest.raises(SettingsError, match=name) as error:
         load()
     assert problem in str(error.value)
+
+
+def test_a_local_share_must_be_less_than_the_limit(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMITER_REDIS_URL", "rediss://limiter.example.com")
+    monkeypatch.setenv("LIMITER_LOCAL_SHARE", "299")
+    assert (load().limiter_local_share, settings.limiter_local_share) == (299, 0)
+    monkeypatch.setenv("LIMITER_LOCAL_SHARE", "300")
+    with pytest.raises(SettingsError, match="must be fewer than OPENAI_REQUESTS_PER_MINUTE, which is 300"):
+        load()
+
+
+@pytest.mark.parametrize("name", ["eu", "eu-west-1", "1", "e" * 32])
+def test_a_region_has_a_plain_name(settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("REGION", name)
+    assert (load().region, settings.region) == (name, "")
 
 
 @pytest.mark.parametrize(

@@ -4,54 +4,21 @@ import asyncio
 import json
 import re
 import sys
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import click
-import stamina
-from redis.asyncio import Redis
-from rich.console import Console
-from rich.progress import Progress
 
-from worker import clients
-from worker.cli.bulk_text import as_csv, summary, told
-from worker.cli.options import opened_redis
+from worker.cli import bulk_work
+from worker.cli.bulk_text import as_csv
 from worker.errors import WorkerError
-from worker.generation.bulk.books import Books
-from worker.generation.bulk.cancellation import Cancellation
-from worker.generation.bulk.estimate import estimate
 from worker.generation.bulk.manifest import Manifest, locations
 from worker.generation.bulk.manifest_file import MAX_BYTES, ManifestInvalid, read
-from worker.generation.bulk.record import Record, Submitted
-from worker.generation.bulk.results import Results
-from worker.generation.bulk.submission import Submission
-from worker.generation.sessions import Sessions
 from worker.photos.guard import is_public
-from worker.settings import Settings, load
+from worker.settings import load
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
-
-@dataclass
-class Tools:
-    """Connections of one command."""
-
-    settings: Settings
-    redis: Redis
-    record: Record
-    stack: AsyncExitStack
-
-    async def books(self, store_id: UUID) -> tuple[Books, Sessions]:
-        """The database of one store."""
-        http = await self.stack.enter_async_context(clients.http_client(clients.SUPABASE_TIMEOUT, connections=10))
-        database = clients.database_client(self.settings, http)
-        return Books(database, store_id), Sessions(database)
 
 
 def _manifest_id(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -88,7 +55,14 @@ def submit(manifest: Path, store_id: UUID, manifest_id: str | None, yes: bool) -
     settings = load()
     checked = read(manifest.read_bytes(), manifest.name, store_id, manifest_id)
     _check_addresses(checked, settings.trusted_origins)
-    if not asyncio.run(_submit(settings, checked, yes)):
+    try:
+        done = asyncio.run(bulk_work.submit(settings, checked, yes))
+    except KeyboardInterrupt:
+        again = "submit the same file again, which repeats nothing"
+        raise WorkerError(
+            f"interrupted. To go on, {again}; to give all credits back: wearon-worker bulk cancel {checked.id}"
+        ) from None
+    if not done:
         raise SystemExit(1)
 
 
@@ -97,7 +71,7 @@ def submit(manifest: Path, store_id: UUID, manifest_id: str | None, yes: bool) -
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
 def status(manifest_id: str, as_json: bool) -> None:
     """Count the rows by what has become of them."""
-    found = asyncio.run(_status(manifest_id))
+    found = asyncio.run(bulk_work.status(manifest_id))
     if as_json:
         click.echo(json.dumps(found))
     else:
@@ -113,10 +87,10 @@ def cancel(manifest_id: str, yes: bool) -> None:
         raise click.UsageError("stdin is no terminal to ask at; add --yes")
     if not yes:
         click.confirm(f"Cancel what waits of {manifest_id}?", abort=True)
-    count = asyncio.run(_cancel(manifest_id))
+    count = asyncio.run(bulk_work.cancel(manifest_id))
     click.echo(", ".join(f"{number} {name}" for name, number in count.items() if number) or "nothing to cancel")
     if count["queued"]:
-        click.echo("Those that are still queued are about to start; cancel again to see what became of them.")
+        click.echo("A worker has those that are still queued, and ends them unless they are paid for.")
 
 
 @command.command()
@@ -128,7 +102,7 @@ def results(manifest_id: str, kind: str, output: Path | None) -> None:
 
     Pictures are deleted at the age of DATA_LIFE_HOURS.
     """
-    rows = asyncio.run(_results(manifest_id))
+    rows = asyncio.run(bulk_work.results(manifest_id))
     text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n" if kind == "json" else as_csv(rows)
     try:
         output.write_text(text, encoding="utf-8") if output else click.echo(text, nl=False)
@@ -148,56 +122,3 @@ def _check_addresses(manifest: Manifest, trusted: frozenset[str]) -> None:
             problems.append(f"line {row.line}: {location.host} is no public address")
     if problems:
         raise ManifestInvalid("\n".join(["nothing was queued:", *problems]))
-
-
-async def _submit(settings: Settings, manifest: Manifest, yes: bool) -> bool:
-    async with _tools(settings) as tools:
-        books, _ = await tools.books(manifest.store_id)
-        await books.check_store()
-        click.echo(summary(manifest, await estimate(settings, tools.redis, books, len(manifest.rows))), err=True)
-        if not yes:
-            click.confirm("Queue them?", abort=True, err=True)
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            bar = progress.add_task("queueing", total=len(manifest.rows))
-            run = Submission(tools.record, books, lambda result: progress.update(bar, completed=result.done))
-            result = await run.run(manifest)
-    click.echo(told(manifest, result))
-    return result.done == len(manifest.rows)
-
-
-async def _status(manifest_id: str) -> dict[str, Any]:
-    async with _known(manifest_id) as (tools, submitted):
-        books, _ = await tools.books(submitted.store_id)
-        count = await Results(books, submitted).count()
-        cancelled = await tools.record.is_cancelled(manifest_id)
-    return {"manifest": manifest_id, "store": str(submitted.store_id), **count, "cancelled": cancelled}
-
-
-async def _cancel(manifest_id: str) -> Counter[str]:
-    async with _known(manifest_id) as (tools, submitted):
-        books, sessions = await tools.books(submitted.store_id)
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            bar = progress.add_task("cancelling", total=submitted.rows)
-            cancellation = Cancellation(tools.redis, tools.record, books, sessions)
-            return await cancellation.run(submitted, lambda done: progress.update(bar, completed=done))
-
-
-async def _results(manifest_id: str) -> list[dict[str, Any]]:
-    async with _known(manifest_id) as (tools, submitted):
-        books, _ = await tools.books(submitted.store_id)
-        http = await tools.stack.enter_async_context(clients.http_client(clients.STORAGE_TIMEOUT, connections=10))
-        bucket = clients.storage_client(tools.settings, http)
-        return await Results(books, submitted).all(bucket, tools.settings)
-
-
-@asynccontextmanager
-async def _tools(settings: Settings) -> AsyncIterator[Tools]:
-    stamina.instrumentation.set_on_retry_hooks([])  # it would write to stdout
-    async with AsyncExitStack() as stack, opened_redis(settings) as redis:
-        yield Tools(settings, redis, Record(redis), stack)
-
-
-@asynccontextmanager
-async def _known(manifest_id: str) -> AsyncIterator[tuple[Tools, Submitted]]:
-    async with _tools(load()) as tools:
-        yield tools, await tools.record.find(manifest_id)

@@ -32,7 +32,7 @@ def told(manifest: Manifest, result: Result) -> str:
     total = len(manifest.rows)
     parts = [f"{result.queued} queued", f"{result.before} were queued before"]
     if result.refunded:
-        parts.append(f"{result.refunded} were refunded before they were queued")
+        parts.append(f"{result.refunded} were refunded before they were queued: submit those with another --id")
     if result.cancelled:
         parts.append("the manifest was cancelled meanwhile")
     if result.out_of_credit:

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from worker.cli.options import opened_redis
 from worker.errors import WorkerError
-from worker.generation.dead_letter import CannotReplay, DeadLetter
-from worker.generation.dead_letters import DeadLetters
-from worker.generation.envelope import identify
+from worker.generation.queue.dead_letter import CannotReplay, DeadLetter
+from worker.generation.queue.dead_letters import DeadLetters
+from worker.generation.queue.envelope import identify
 from worker.settings import load
 
 #: Everything after the path of an address may be a signature; an escaped question mark is one, too.

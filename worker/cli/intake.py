@@ -9,9 +9,9 @@ from redis.asyncio import Redis
 
 from worker.cli.options import opened_redis
 from worker.generation import keys
-from worker.generation.intake import Intake
-from worker.generation.lanes import Lanes, Rules
-from worker.generation.pauses import Pause, Pauses
+from worker.generation.pauses.intake import Intake
+from worker.generation.pauses.pauses import Pause, Pauses
+from worker.generation.queue.lanes import Lanes, Rules
 from worker.settings import load
 
 #: A worker that looked at the pauses a moment before still starts what it took.

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from worker.cli.options import opened_redis
 from worker.errors import WorkerError
-from worker.generation.rejected import Rejected, RejectedOutcome
+from worker.generation.sessions.rejected import Rejected, RejectedOutcome
 from worker.settings import load
 
 _SHOWN_CHARACTERS = 100

@@ -15,8 +15,8 @@ from worker.clients import SUPABASE_TIMEOUT, database_client, http_client, redis
 from worker.errors import WorkerError
 from worker.generation import keys
 from worker.generation.channel import SessionRef
-from worker.generation.lane_view import Lane, LaneView
-from worker.generation.lanes import Rules
+from worker.generation.queue.lane_view import Lane, LaneView
+from worker.generation.queue.lanes import Rules
 from worker.generation.queue_move import CannotMove, Moved, QueueMove
 from worker.generation.region import Region, identity, identity_script
 from worker.settings import check_redis_url, load
@@ -47,11 +47,15 @@ def command(context: click.Context, as_json: bool) -> None:
 def move(to: str, dry_run: bool) -> None:
     """Move all messages to another region's Redis, when this region's workers are gone for a while.
 
-    Waiting messages, those of dead workers and outcomes that wait are copied, then removed here. The command may be
-    repeated after an interruption: nothing is lost or copied twice. The intake here stays paused: `intake resume`.
+    Waiting messages, those of dead workers, outcomes that wait and dead letters are copied, then removed here. The
+    command may be repeated after an interruption: nothing is lost or copied twice. The intake here stays paused:
+    `intake resume`.
     """
     moved = asyncio.run(_move(_address(to), dry_run))
-    found = f"{moved.waiting} waiting messages, {moved.claimed} of dead workers, {moved.outcomes} outcomes"
+    found = (
+        f"{moved.waiting} waiting messages, {moved.claimed} of dead workers, {moved.outcomes} outcomes, "
+        f"{moved.dead_letters} dead letters"
+    )
     click.echo(f"{found} would be moved" if dry_run else f"{found}; {moved.copied} messages were copied")
 
 
@@ -82,7 +86,7 @@ async def _move(url: str, dry_run: bool) -> Moved:
             if settings.region:
                 await region.take(sessions)
 
-        queue = QueueMove(source, target, take)
+        queue = QueueMove(source, target, take, (settings.dead_letters_max, settings.dead_letters_max_bytes))
         if dry_run:
             return await queue.look()
         return await queue.run(lambda copied: click.echo(f"{copied} copied", err=True))
@@ -130,9 +134,11 @@ def _waits(lanes: list[Lane], rules: Rules) -> dict[str, int]:
     ahead = 0  # bulk waits for all others
     for kind in (False, True):
         waiting = [lane for lane in lanes if lane.waiting and lane.is_bulk is kind]
-        weights = sum(rules.weight(lane.name) for lane in waiting)
         for lane in waiting:
-            waits[lane.name] = round((ahead + lane.waiting * weights / rules.weight(lane.name)) / rate)
+            rounds = lane.waiting / rules.weight(lane.name)
+            # A shorter lane is empty before, and leaves its turns to the others.
+            before = sum(min(other.waiting, rounds * rules.weight(other.name)) for other in waiting)
+            waits[lane.name] = round((ahead + before) / rate)
         ahead = sum(lane.waiting for lane in waiting)
     return waits
 

@@ -3,12 +3,14 @@
 import asyncio
 
 import click
+from redis.exceptions import RedisError
 
 from worker import clients
 from worker.cli.options import opened_redis
 from worker.errors import WorkerError
+from worker.generation.limiter_share import release_share
 from worker.generation.region import Region
-from worker.settings import load
+from worker.settings import Settings, load
 
 
 @click.group(name="region")
@@ -31,6 +33,7 @@ def adopt(region_id: str) -> None:
     """Take over the sessions of a region whose Redis is lost for good.
 
     This region ends and refunds those that are still open. If the Redis can be read, `queue move` its messages first.
+    The lost region's share of the calls to OpenAI (LIMITER_LOCAL_SHARE) is free again.
     """
     (found,) = asyncio.run(_call(region_id))
     click.echo(f"{found['adopted']} sessions taken over; the next sweeps end and refund those that are open")
@@ -45,6 +48,16 @@ async def _call(adopted: str) -> list[dict[str, object]]:
         if not adopted:
             return await region.all()
         count = await region.adopt(adopted)
+        if count is not None and settings.limiter_redis_url:
+            await _release_share(settings, adopted)
     if count is None:
         raise WorkerError(f"{adopted} is no region that is silent for 2 minutes; see `wearon-worker region list`")
     return [{"adopted": count}]
+
+
+async def _release_share(settings: Settings, region: str) -> None:
+    try:
+        async with clients.redis_client(settings, settings.limiter_redis_url) as limiter:
+            await release_share(limiter, region)
+    except (RedisError, OSError) as error:
+        click.echo(f"the limiter did not answer ({type(error).__name__}): its share is free again in a day", err=True)

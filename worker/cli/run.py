@@ -4,7 +4,7 @@ import click
 
 from worker import logs, memory, settings
 from worker.errors import WorkerError
-from worker.generation.celery_process import CeleryProcess
+from worker.generation.celery.process import CeleryProcess
 
 
 @click.command(name="run")

@@ -7,7 +7,7 @@ import click
 
 from worker.generation.channel import Channel
 from worker.generation.message import json_schema
-from worker.generation.sessions import HARDENING
+from worker.generation.sessions.sessions import HARDENING
 
 _SIMPLE = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
 

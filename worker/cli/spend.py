@@ -15,7 +15,7 @@ from rich.table import Table
 from worker import clients
 from worker.cli.options import opened_redis
 from worker.errors import ServiceUnavailable
-from worker.generation.lanes import STORE
+from worker.generation.queue.lanes import STORE
 from worker.generation.spend import ALL, Limits
 from worker.generation.spend_view import SpendView, Spent, periods
 from worker.settings import Settings, load

@@ -36,12 +36,12 @@ _BY_HAND = "look in the service's console: version 6.2 or newer, persistence on,
 
 async def redis(settings: Settings) -> list[Result]:
     """Check that Redis is encrypted where required, reachable, quick, no cluster, permitted, new enough and durable."""
-    if public := await _public_address(settings.redis_url):
+    if public := await public_address(settings.redis_url):
         return [fail("redis", f"REDIS_URL leads over the internet to {public}, not encrypted", "use rediss://")]
     client = clients.redis_client(settings)
     try:
         async with client:
-            latency = await _latency(client)
+            seconds = await latency(client)
             with suppress(NoPermissionError):
                 # One command: a cluster refuses keys of different slots.
                 await client.exists(keys.QUEUE, keys.INSTANCES)
@@ -51,10 +51,10 @@ async def redis(settings: Settings) -> list[Result]:
         return [_explain(error)]
     if info.get("cluster_enabled"):
         return [_cluster()]
-    return [_version(info, latency), *permissions, _persistence(info), _eviction(info)]
+    return [_version(info, seconds), *permissions, _persistence(info), _eviction(info)]
 
 
-async def _public_address(url: str) -> str:
+async def public_address(url: str) -> str:
     """A public address of the host that connections without TLS would go to; empty: there is none."""
     parts = urlsplit(url)
     if parts.scheme != "redis":
@@ -83,12 +83,13 @@ def _cluster() -> Result:
     return fail("redis", "it runs in cluster mode", "use a Redis without cluster mode: Celery needs one")
 
 
-async def _latency(client: Redis) -> float:
+async def latency(client: Redis) -> float:
+    """Median time of a command in seconds."""
     seconds = []
     for _ in range(6):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         await client.ping()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[1:])  # the first one connects
 
 

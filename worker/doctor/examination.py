@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import stamina
 
-from worker.doctor import broker, image_api, machine, supabase
+from worker.doctor import broker, image_api, machine, regions, supabase
 from worker.doctor.result import Result, fail, ok
 from worker.settings import Settings
 
@@ -19,7 +19,9 @@ LIMIT_SECONDS = 8.0
 CHECKS: dict[str, Callable[[Settings], Awaitable[list[Result]]]] = {
     "dns": machine.dns,
     "redis": broker.redis,
+    "limiter": regions.limiter,
     "database": supabase.database,
+    "region": regions.region,
     "bucket": supabase.bucket,
     "openai": image_api.models,
     "clock": machine.clock,
@@ -50,10 +52,10 @@ async def _bounded(name: str, settings: Settings) -> list[Result]:
 
 def _clean(result: Result, settings: Settings) -> Result:
     """The result without the settings' secrets, which any library may put into an error's text."""
-    password = urlsplit(settings.redis_url).password
+    passwords = [urlsplit(url).password for url in (settings.redis_url, settings.limiter_redis_url)]
     secrets = [settings.supabase_service_role_key.get_secret_value(), settings.openai_api_key.get_secret_value()]
     what = result.what
-    for secret in filter(None, [*secrets, password]):
+    for secret in filter(None, [*secrets, *passwords]):
         what = what.replace(secret, "***")
     return Result(result.name, result.status, " ".join(what.split()), result.remedy)
 

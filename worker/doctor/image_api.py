@@ -4,9 +4,9 @@ import asyncio
 
 from worker.doctor.result import Result, fail, ok, warn
 from worker.generation import openai_images
-from worker.generation.model_watch import Look, look
-from worker.generation.openai_answers import Answer
-from worker.generation.openai_meaning import Meaning, meaning
+from worker.generation.openai.answers import Answer
+from worker.generation.openai.meaning import Meaning, meaning
+from worker.generation.openai.model_watch import Look, look
 from worker.settings import Settings
 
 #: From so many days before its shutdown on a model is worth a warning, as in the alert.
@@ -24,7 +24,7 @@ _NO_MODELS = warn("openai", "it answers, but does not show its models", _BY_HAND
 
 
 async def models(settings: Settings) -> list[Result]:
-    """The account is accepted, and the model and its fallback are offered, for how long."""
+    """Check that OpenAI accepts the account, and until when the model and its fallback are offered."""
     model, fallback = settings.openai_image_model, settings.openai_image_fallback_model
     async with openai_images.client(settings) as client:
         first, second = await asyncio.gather(look(client, model), look(client, fallback))

@@ -10,10 +10,10 @@ from worker import clients
 from worker.doctor.result import Result, fail, ok, warn
 from worker.errors import ServiceUnavailable
 from worker.generation.channel import Channel
-from worker.generation.database import FunctionMissing, run
-from worker.generation.refusals import KEY_REMEDY, refusal
-from worker.generation.sessions import MIGRATION, Sessions
-from worker.generation.storage_answers import Meaning, read
+from worker.generation.sessions.sessions import MIGRATION, Sessions
+from worker.generation.supabase.database import FunctionMissing, run
+from worker.generation.supabase.refusals import KEY_REMEDY, refusal
+from worker.generation.supabase.storage_answers import Meaning, read
 from worker.settings import Settings, is_jwt
 
 #: What fail_generation calls (generation/sql); the worker's own functions are checked by `Sessions`.

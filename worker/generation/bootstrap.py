@@ -13,44 +13,48 @@ from redis.asyncio import Redis
 from worker import clients
 from worker.generation import byte_budget, odd, openai_images
 from worker.generation.audit.schedule import AuditSchedule
-from worker.generation.breaker import Breaker
+from worker.generation.bulk.record import Record
 from worker.generation.byte_budget import ByteBudget
-from worker.generation.celery_app import create_app
-from worker.generation.claims import Claims
-from worker.generation.consumer import Consumer
+from worker.generation.celery.app import create_app
 from worker.generation.data_life.schedule import DataLifeSchedule
 from worker.generation.data_life.tools import Tools
-from worker.generation.dead_letters import DeadLetters
-from worker.generation.delivery import Delivery
-from worker.generation.expiry import Expiry
-from worker.generation.heartbeat import Heartbeat
-from worker.generation.intake import Intake
-from worker.generation.lanes import Rules
-from worker.generation.leases import Leases
 from worker.generation.limiter import limiter_of
 from worker.generation.openai_images import ImageEditor
-from worker.generation.own_sessions import OwnSessions
-from worker.generation.ownership import Ownership
-from worker.generation.paid_call import PaidCall
-from worker.generation.pauses import Pauses
-from worker.generation.pipeline import Pipeline
-from worker.generation.probes import Probes
+from worker.generation.pauses.breaker import Breaker
+from worker.generation.pauses.intake import Intake
+from worker.generation.pauses.pauses import Pauses
+from worker.generation.pipeline.delivery import Delivery
+from worker.generation.pipeline.ends import Ends
+from worker.generation.pipeline.expiry import Expiry
+from worker.generation.pipeline.paid_call import PaidCall
+from worker.generation.pipeline.pipeline import Pipeline
+from worker.generation.pipeline.probes import Probes
+from worker.generation.pipeline.spare import SpareCalls
+from worker.generation.pipeline.starts import Starts
+from worker.generation.pipeline.steps import DOWNLOADS, Steps
 from worker.generation.prompts.choice import PromptChoice
 from worker.generation.prompts.pauses import PromptPauses
 from worker.generation.prompts.watch import PromptWatch
+from worker.generation.queue.claims import Claims
+from worker.generation.queue.consumer import Consumer
+from worker.generation.queue.dead_letters import DeadLetters
+from worker.generation.queue.heartbeat import Heartbeat
+from worker.generation.queue.lanes import Rules
+from worker.generation.queue.refusal import Refusal
+from worker.generation.queue.unstarted import Unstarted
 from worker.generation.queue_metrics import Shared
 from worker.generation.region import Region
-from worker.generation.sessions import Sessions
-from worker.generation.settlement import Settlement
-from worker.generation.spare import SpareCalls
+from worker.generation.sessions.leases import Leases
+from worker.generation.sessions.ownership import Ownership
+from worker.generation.sessions.sessions import Sessions
+from worker.generation.sessions.settlement import Settlement
 from worker.generation.spend import Limits, Spend
 from worker.generation.spend_view import SpendSchedule, SpendView
-from worker.generation.starts import Starts
-from worker.generation.steps import DOWNLOADS, Steps
-from worker.generation.storage import Storage
-from worker.generation.stuck import Stuck
-from worker.generation.sweep import Sweeper
-from worker.generation.sweep_schedule import SweepSchedule
+from worker.generation.supabase.storage import Storage
+from worker.generation.sweep.open_sessions import AllSessions, OwnSessions
+from worker.generation.sweep.schedule import SweepSchedule
+from worker.generation.sweep.stuck import Stuck
+from worker.generation.sweep.sweep import Sweeper
 from worker.health import Health, HealthCheck
 from worker.memory import HighWater
 from worker.photos.fetcher import ImageFetcher
@@ -106,13 +110,11 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
     heartbeat = Heartbeat(claims, health, settings.lease_seconds)
     consumer = Consumer(
         claims=claims,
-        ownership=ownership,
+        unstarted=Unstarted(claims, ownership),
         celery=create_app(settings, instance),
         slots=settings.slots,
         intake=Intake(pauses, settings.intake_hold_file),
-        dead_letters=dead_letters,
-        sessions=sessions,
-        settlement=settlement,
+        refusal=Refusal(claims, ownership, dead_letters, sessions, settlement),
         health=health,
         memory_full=HighWater(settings.memory_high_water).reached,
     )
@@ -125,7 +127,7 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         claims=claims,
         ownership=ownership,
         pauses=pauses,
-        sessions=OwnSessions(region) if region else sessions,
+        sessions=OwnSessions(region) if region else AllSessions(database),
         settlement=settlement,
         on_progress=on_progress,
     )
@@ -170,7 +172,7 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
     leases = Leases(clients.redis_client(settings), instance, settings.lease_seconds)
     pauses, breaker = Pauses(redis), Breaker(redis, settings)
     probes = Probes(pauses, settings.quota_pause_seconds)
-    expiry = Expiry(pauses, settings)
+    expiry = Expiry(pauses, settings, Record(redis).is_cancelled)
     limiter = limiter_of(settings, redis, breaker.check)
     spare = SpareCalls(limiter, settings)
     starts = Starts(sessions, leases, settlement, expiry, require_consent=settings.require_consent)
@@ -219,11 +221,18 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
         settlement=settlement,
         breaker=breaker,
         probes=probes,
-        dead_letters=DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes),
+        ends=Ends(
+            starts=starts,
+            breaker=breaker,
+            probes=probes,
+            dead_letters=DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes),
+        ),
         wait_for_spare=spare.wait,
     )
     claims = Claims(redis, instance, settings.lease_seconds)
     background = [leases.renew_forever(), editor.models.watch_forever(), prompts.watch_forever()]
+    if limiter.share:
+        background.append(limiter.share.report_forever())
     return CelerySide(pipeline, claims, leases, settlement, background)
 
 

@@ -1,7 +1,7 @@
 """Memory that all generations of a process hold together: a budget of bytes, given out in order of arrival.
 
 A generation reserves the most that its pictures can need at once, so that two generations never wait for each other,
-and gives back what it turns out not to need. Figures: docs/performance.md.
+and releases what it turns out not to need. Figures: docs/performance.md.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Held:
         self._budget.add(more)
 
     def replace(self, *parts: int) -> None:
-        """Hold these parts, and none of those before."""
+        """Replace the parts that the generation holds."""
         more, self._parts = sum(parts) - sum(self._parts), list(parts)
         self._budget.add(more)
 
@@ -64,7 +64,7 @@ class ByteBudget:
             held.replace()
 
     def add(self, count: int) -> None:
-        """Count bytes that a generation holds, or gives back."""
+        """Count bytes that a generation holds or releases."""
         self._held += count
         while self._waiting and self._fits(self._waiting[0][0]):
             wanted, granted = self._waiting.popleft()

@@ -25,6 +25,11 @@ SETTLEMENTS = "wearon:settlements"
 REJECTED = "wearon:settlements:rejected"
 #: Starts of OpenAI calls in the last minute (sorted set), all instances together.
 LIMITER = "wearon:limiter:openai"
+#: Shares that regions use while they are cut off from the limiter (hash); in a region's own Redis its calls of that
+#: time (sorted set), and its last contact with the limiter (see `limiter_share`).
+LIMITER_SHARES = "wearon:limiter:shares"
+LIMITER_ALONE = "wearon:limiter:alone"
+LIMITER_CONTACT = "wearon:limiter:contact"
 #: An operator's pause of the intake: the reason, and since when.
 INTAKE_STOPPED = "wearon:intake:stopped"
 INTAKE_STOPPED_SINCE = "wearon:intake:stopped:since"
@@ -58,11 +63,12 @@ MOVE = "wearon:move"
 _TYPES = {
     **dict.fromkeys((QUEUE, DEAD, PAUSES, OPENAI_ANSWERS), "list"),
     **dict.fromkeys((SETTLEMENTS, REJECTED, LANES_CLOCK, PROMPTS, PROMPT_RESULTS, SPEND_RESERVED), "hash"),
+    LIMITER_SHARES: "hash",
     **dict.fromkeys((DEAD_BYTES, DEAD_DROPPED, INTAKE_STOPPED, INTAKE_STOPPED_SINCE), "string"),
     **dict.fromkeys((PAUSE, OPENAI_SERVED, AUDIT, AUDIT_LOCK, SWEEP_LOCK, LANES_RETURNED), "string"),
-    **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK, REGION, MOVE), "string"),
+    **dict.fromkeys((DATA_LIFE, DATA_LIFE_PLACE, DATA_LIFE_LOCK, REGION, MOVE, LIMITER_CONTACT), "string"),
     INSTANCES: "set",
-    **dict.fromkeys((LIMITER, LANES, LANES_MESSAGES, BULK_SESSIONS, SPEND_CALLS), "zset"),
+    **dict.fromkeys((LIMITER, LIMITER_ALONE, LANES, LANES_MESSAGES, BULK_SESSIONS, SPEND_CALLS), "zset"),
 }
 #: Of keys for one instance or session.
 _FAMILIES = {"claimed": "list", "celery": "list", "alive": "string", "lease": "string", "begun": "string"}

@@ -20,9 +20,10 @@ from redis.exceptions import RedisError
 
 from worker.clients import redis_client
 from worker.errors import ServiceUnavailable
-from worker.generation import keys
+from worker.generation import keys, odd
 from worker.generation.limiter_questions import Answer, Question, Questions
 from worker.generation.limiter_scripts import PLACE, RELEASE, USAGE
+from worker.generation.limiter_share import SILENT, LocalShare
 from worker.settings import Settings
 
 #: The window is longer than a minute, because OpenAI sees a call after it was sent, and not always equally late: by
@@ -40,6 +41,8 @@ _POLL_SHARE = 0.25
 #: Of one process at once: a crowd that arrives together shares these connections.
 MAX_CONNECTIONS = 16
 _GIVE_UP_SECONDS = 2.0
+#: A call would start so much later than a distant Redis counts: after this it is asked again, which moves the call.
+_ANSWER_SECONDS = 2.0
 
 
 class Usage(NamedTuple):
@@ -62,12 +65,15 @@ def limiter_of(settings: Settings, redis: Redis, check: Callable[[object], None]
     """The limiter on this region's Redis, or on the one that counts for all regions; connects to nothing."""
     if not settings.limiter_redis_url:
         return Limiter(redis, settings.openai_requests_per_minute, check=check)
+    client = redis_client(settings, settings.limiter_redis_url)
+    client.on_wrong_type = odd.set_aside_wrong_keys
     return Limiter(
-        redis_client(settings, settings.limiter_redis_url),
+        client,
         settings.openai_requests_per_minute,
         slack_seconds=SHARED_SLACK_SECONDS,
         check=check,
         pause_redis=redis,
+        local_share=settings.limiter_local_share,
     )
 
 
@@ -82,11 +88,18 @@ class Limiter:
         slack_seconds: tuple[float, float] = SLACK_SECONDS,
         check: Callable[[object], None] | None = None,
         pause_redis: Redis | None = None,
+        local_share: int = 0,
     ) -> None:
         """`check` sees the pause as Redis keeps it, before a call may start; its error gives the place back.
 
-        `pause_redis` keeps the pause where the calls are counted elsewhere.
+        `pause_redis` is the region's own where the calls are counted elsewhere: it keeps the pause, and counts up to
+        `local_share` calls while the limiter is away.
         """
+        self.share = (
+            LocalShare(pause_redis, redis, per_minute, local_share, window_seconds, slack_seconds[1])
+            if pause_redis and local_share
+            else None
+        )
         self._pause_redis = pause_redis
         self._per_minute = per_minute
         self._check = check
@@ -95,6 +108,7 @@ class Limiter:
         self._tolerance_seconds = slack_seconds[0] / 3
         self._delays = deque[float]([0.0], maxlen=_DELAYS_REMEMBERED)
         self._poll_seconds = window_seconds / POLLS_PER_WINDOW
+        self._silent = int(window_seconds * SILENT * 1e6)
         self._place = redis.register_script(PLACE)
         self._release = redis.register_script(RELEASE)
         self._usage = redis.register_script(USAGE)
@@ -181,9 +195,16 @@ class Limiter:
     async def _ask(self, script: AsyncScript, *questions: Question) -> Any:
         tolerance = int(self._tolerance_seconds * 1e6)
         calls = [value for question in questions for value in question]
-        arguments: list[str | int] = [self._per_minute, self._window, tolerance, *calls]
         try:
-            async with self._connections:
-                return await script(keys=[keys.LIMITER, keys.PAUSE], args=arguments)
+            async with self._connections, asyncio.timeout(_ANSWER_SECONDS if self._pause_redis else None):
+                if self.share and self.share.alone:
+                    ask_alone = self.share.release if script is self._release else self.share.place
+                    if answer := await ask_alone(self._window, tolerance, *calls):
+                        return answer
+                keeps_share = int(self.share is not None)
+                return await script(
+                    keys=[keys.LIMITER, keys.PAUSE, keys.LIMITER_SHARES],
+                    args=[self._per_minute, self._window, tolerance, keeps_share, self._silent, *calls],
+                )
         except (RedisError, OSError) as error:
             raise ServiceUnavailable(f"Redis did not grant a call to OpenAI: {error}") from error

@@ -7,7 +7,7 @@ from itertools import product
 
 from worker.errors import GenerationError, ModerationBlocked
 from worker.generation.channel import Channel
-from worker.generation.openai_meaning import REASONS as OPENAI_REASONS
+from worker.generation.openai.meaning import REASONS as OPENAI_REASONS
 from worker.generation.outcome import Outcome
 from worker.metrics import counter, gauge, histogram
 from worker.prompts import catalogue

@@ -24,7 +24,7 @@ _said: set[tuple[str, str]] = set()
 
 
 def note(where: str, item: object, error: object) -> None:
-    """Count an odd item, and say it once. `item` names it, and holds neither a prompt nor an address."""
+    """Count an odd item, and log it once. `item` names it, and holds neither a prompt nor an address."""
     _COUNT.labels(where).inc()
     said = where, repr(item)[:200]
     if said not in _said and len(_said) < _SAID_MAX:
@@ -35,7 +35,7 @@ def note(where: str, item: object, error: object) -> None:
 
 @contextmanager
 def alone(where: str, item: object) -> Iterator[None]:
-    """Note what goes wrong with one of many items, so that the next one has its turn; an outage ends them all."""
+    """Note the error of one of many items, so that the next item has its turn; an outage ends the round."""
     try:
         yield
     except (*AWAY, OSError):

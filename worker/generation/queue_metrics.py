@@ -1,7 +1,6 @@
 """Metrics of Redis, the same for every instance and read at the scrape: take `max()` over instances."""
 
 import asyncio
-import json
 import time
 from contextlib import suppress
 from typing import Any
@@ -11,21 +10,21 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
-from worker.generation import keys, odd
-from worker.generation.audit import Report
-from worker.generation.audit.kinds import WRONG
-from worker.generation.claims import Claims
-from worker.generation.data_life.record import Result
-from worker.generation.lane_view import LaneView, lane_metrics
+from worker.generation import keys
+from worker.generation.audit import result as audit_result
+from worker.generation.data_life.record import Result, purge_metrics
 from worker.generation.limiter import Limiter
 from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
 from worker.generation.metrics import PAUSES
-from worker.generation.pauses import Pause
+from worker.generation.pauses.pauses import Pause
 from worker.generation.prompts.view import PromptView
+from worker.generation.queue.claims import Claims
+from worker.generation.queue.lane_view import LaneView, lane_metrics
 from worker.generation.spend_view import SpendView
 from worker.prompts.experiment import Experiment
 
 _PATIENCE_SECONDS = 1.0
+_LIMITER_UP = "1 while the Redis that counts the calls to OpenAI answers."
 #: Messages at the taking end; one of them is the oldest, though some may have been requeued behind it.
 _END = 5
 #: One command for all counts. Of the oldest messages only the field `created_at` is read, if they can be used at all.
@@ -41,11 +40,6 @@ end
 return {queued, made, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3]), redis.call('HLEN', KEYS[4]),
         redis.call('HLEN', KEYS[5]), redis.call('MGET', KEYS[6], KEYS[7], KEYS[8], KEYS[9])}
 """
-
-
-async def keep_audit(redis: Redis, report: Report) -> None:
-    """Make an audit's result known to every instance."""
-    await redis.set(keys.AUDIT, json.dumps({"drift": report.drift, "time": time.time(), "kinds": report.counts}))
 
 
 class Shared:
@@ -69,7 +63,7 @@ class Shared:
         self._look = redis.register_script(_LOOK)
 
     async def read(self) -> list[Metric]:
-        """All of them, or none when Redis does not answer in time."""
+        """All metrics, or none when Redis does not answer in time."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 shared = [*await self._counts(), *await self._limit()]
@@ -83,17 +77,14 @@ class Shared:
         queued, end, claimed, dead, waiting, rejected, (audit, dropped, kept, purged) = await self._look(
             keys=[*lists, *values], args=[_END, MAX_MESSAGE_BYTES]
         )
-        last = _last_audit(audit)
         lanes = await self._lanes.look(self._names(), _END)
         others = [lane for lane in lanes if not lane.is_bulk]
         messages = max(0, queued - _END) + sum(lane.waiting for lane in others)
         oldest = max([_age(end), *(lane.age for lane in others)])
         return [
             *lane_metrics(lanes),
-            _findings(last.get("kinds", {})),
-            _gauge("wearon_audit_drift_credits", "Credits that are not where they belong.", last["drift"]),
-            _gauge("wearon_audit_timestamp_seconds", "When the last audit ended; 0: never.", last["time"]),
-            *_data_life(Result.read(purged)),
+            *audit_result.metrics(audit),
+            *purge_metrics(Result.read(purged)),
             _gauge("wearon_queue_messages", "Messages that wait, without bulk.", messages),
             _gauge("wearon_queue_oldest_message_age_seconds", "Age of the oldest of them.", oldest),
             _gauge("wearon_dead_letters", "Dead letters that are kept.", dead),
@@ -109,7 +100,7 @@ class Shared:
         ]
 
     def _names(self) -> list[str]:
-        """This instance and those that the last sweep saw."""
+        """Names of this instance and of those that the last sweep saw."""
         return [self._claims.instance, *(other.name for other in self._claims.neighbours)]
 
     async def _instances(self, claimed: int) -> list[Metric]:
@@ -126,8 +117,14 @@ class Shared:
         ]
 
     async def _limit(self) -> list[Metric]:
-        usage = await self._limiter.usage()
+        """The use of the account; a limiter of all regions may be away while this region's Redis answers."""
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS / 2):
+                usage = await self._limiter.usage()
+        except (ServiceUnavailable, TimeoutError):
+            return [_gauge("wearon_limiter_up", _LIMITER_UP, 0)]
         return [
+            _gauge("wearon_limiter_up", _LIMITER_UP, 1),
             _gauge("wearon_openai_limit_calls", "Calls of the whole account within the last minute.", usage.calls),
             _gauge("wearon_openai_limit_waiting", "Calls that wait for their turn.", usage.waiting),
         ]
@@ -144,34 +141,8 @@ def _pause(pause: Pause | None) -> list[Metric]:
     return [paused, _gauge("wearon_intake_paused_timestamp_seconds", "When the pause began; 0: there is none.", since)]
 
 
-def _data_life(result: Result | None) -> list[Metric]:
-    """The age grows while no purge reaches its end."""
-    last, age = (result.time, time.time() - result.oldest) if result else (0.0, 0.0)
-    return [
-        _gauge("wearon_data_life_timestamp_seconds", "When the last purge ended; 0: never.", last),
-        _gauge("wearon_data_life_oldest_age_seconds", "Age that the oldest picture in the bucket may have.", age),
-    ]
-
-
 def _number(kept: bytes | None) -> int:
     return int(kept) if kept and kept.isdigit() else 0
-
-
-def _last_audit(kept: bytes | None) -> dict[str, Any]:
-    try:
-        found = json.loads(kept or b"{}")
-        kinds = {kind: int(count) for kind, count in found.get("kinds", {}).items()}
-        return {**{name: float(found.get(name, 0)) for name in ("drift", "time")}, "kinds": kinds}
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        odd.note("value", keys.AUDIT, error)
-        return {"drift": 0, "time": 0}
-
-
-def _findings(counts: dict[str, int]) -> Metric:
-    found = GaugeMetricFamily("wearon_audit_findings", "Findings of the last audit.", labels=["kind"])
-    for kind in sorted({*WRONG, *counts}):
-        found.add_metric([kind], counts.get(kind, 0))
-    return found
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -179,7 +150,7 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 
 
 def _age(moments: list[bytes]) -> float:
-    """Of the oldest; a message that does not say is refused as soon as it is taken."""
+    """Age of the oldest message; a message without a moment is refused when it is taken."""
     made = []
     for moment in moments:
         with suppress(ValueError, OverflowError):

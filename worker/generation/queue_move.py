@@ -15,9 +15,10 @@ from redis.asyncio import Redis
 from worker.errors import WorkerError
 from worker.generation import keys
 from worker.generation.channel import SessionRef
-from worker.generation.claims import Claims
-from worker.generation.envelope import identify
-from worker.generation.pauses import Pauses
+from worker.generation.pauses.pauses import Pauses
+from worker.generation.queue.claims import Claims
+from worker.generation.queue.dead_letters import DeadLetters
+from worker.generation.queue.envelope import identify
 
 #: Messages of one round.
 _BATCH = 50
@@ -48,23 +49,31 @@ class CannotMove(WorkerError):
 
 @dataclass
 class Moved:
-    """Messages and outcomes that waited at the source, and those that were copied."""
+    """Messages, outcomes and dead letters that waited at the source, and messages that were copied."""
 
     waiting: int = 0
     claimed: int = 0
     outcomes: int = 0
+    dead_letters: int = 0
     copied: int = 0
 
 
 class QueueMove:
     """`run` may end at any moment, and be repeated. `take` makes sessions the target region's."""
 
-    def __init__(self, source: Redis, target: Redis, take: Callable[[list[SessionRef]], Awaitable[object]]) -> None:
+    def __init__(
+        self,
+        source: Redis,
+        target: Redis,
+        take: Callable[[list[SessionRef]], Awaitable[object]],
+        dead_letter_limits: tuple[int, int],
+    ) -> None:
         # redis-py's annotations know only text.
         self._source: Any = source
         self._target: Any = target
         self._take = take
         self._claims = Claims(source, "move", 30)
+        self._dead, self._dead_there = (DeadLetters(redis, *dead_letter_limits) for redis in (source, target))
         self._copy = target.register_script(_COPY)
         self._remove = source.register_script(_REMOVE)
 
@@ -75,7 +84,8 @@ class QueueMove:
             raise CannotMove(f"{len(living)} workers of the source live, such as {living[0]}: stop them first")
         claimed = [await self._claims.of(instance.name).count() for instance in instances]
         outcomes = [await self._source.hlen(name) for name in (keys.SETTLEMENTS, keys.REJECTED)]
-        return Moved(await self._claims.lanes.waiting(), sum(claimed), sum(outcomes))
+        dead = await self._source.llen(keys.DEAD)
+        return Moved(await self._claims.lanes.waiting(), sum(claimed), sum(outcomes), dead)
 
     async def run(self, on_progress: Callable[[int], None] = lambda copied: None) -> Moved:
         """Move everything; the source's intake stays paused."""
@@ -92,6 +102,7 @@ class QueueMove:
         while batch := await self._source.lrange(keys.QUEUE, -_BATCH, -1):
             moved.copied += await self._batch(move, list(reversed(batch)))
             on_progress(moved.copied)
+        await self._dead_letters()
         await self._source.delete(keys.MOVE, keys.BULK_SESSIONS)
         return moved
 
@@ -104,6 +115,12 @@ class QueueMove:
         for session_id, kept in (await self._source.hgetall(name)).items():
             await self._target.hsetnx(name, session_id, kept)
             await self._source.hdel(name, session_id)
+
+    async def _dead_letters(self) -> None:
+        async for letter in self._dead.oldest_first():
+            await self._dead_there.drop(letter)  # an interrupted move has copied the letter
+            await self._dead_there.keep(letter)
+            await self._dead.drop(letter)
 
     async def _batch(self, move: str, messages: list[bytes]) -> int:
         sessions = [identify(message) for message in messages]

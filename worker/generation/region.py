@@ -4,6 +4,7 @@ A region is its Redis: the identity is kept there, so that neither a new name no
 changes which sessions are whose. Decision: docs/decisions/0031-regions.md
 """
 
+import time
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,13 +13,21 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
-from worker.generation import database as calls
 from worker.generation import keys
 from worker.generation.channel import SessionRef
+from worker.generation.supabase import database as calls
 from worker.logs import get_logger
+from worker.metrics import gauge
 from worker.settings import Settings
 
 log = get_logger(__name__)
+
+#: A region that has reported nothing for so long is silent: 30 rounds of the sweep.
+SILENT_SECONDS = 300
+_LOOK_SECONDS = 60.0
+SILENT_SESSIONS = gauge(
+    "wearon_silent_region_sessions", "Open sessions of regions that have been silent for 5 minutes."
+)
 
 #: A session's row may be so much older than its message.
 _INSERT_SECONDS = 120
@@ -48,6 +57,8 @@ class Region:
         self._identity = identity_script(redis)
         self._database = database
         self._had_twins = False
+        self._silent = set[str]()
+        self.looked_at = time.monotonic() - _LOOK_SECONDS
 
     async def id(self) -> str:
         """The identity that this region's Redis keeps; a Redis without one gets a new one."""
@@ -67,6 +78,17 @@ class Region:
         if twins and not self._had_twins:
             log.error("region_name_used_twice", name=self.name)
         self._had_twins = twins
+
+    async def watch(self) -> None:
+        """Look once a minute for regions that are silent and have open sessions, which no region ends but theirs."""
+        if time.monotonic() - self.looked_at < _LOOK_SECONDS:
+            return
+        silent = [row for row in await self.all() if row["silent_seconds"] > SILENT_SECONDS and row["open"]]
+        self.looked_at = time.monotonic()
+        if {row["id"] for row in silent} - self._silent:
+            log.error("silent_region_found", regions=[f"{row['name']} {row['id']}" for row in silent])
+        self._silent = {row["id"] for row in silent}
+        SILENT_SESSIONS.set(sum(row["open"] for row in silent))
 
     async def open(
         self, statuses: list[str], older_seconds: float | None = None, limit: int | None = None

@@ -1,4 +1,4 @@
-"""One generation while it runs: what its steps know and tell each other."""
+"""State of one running generation."""
 
 import time
 from contextlib import AbstractContextManager
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from worker.errors import AccountRefused, ServiceUnavailable
 from worker.generation import metrics
-from worker.generation.breaker import Attempt
 from worker.generation.byte_budget import Held
-from worker.generation.leases import Lease
-from worker.generation.marks import Stage
 from worker.generation.message import GenerationMessage
 from worker.generation.outcome import Facts
+from worker.generation.pauses.breaker import Attempt
+from worker.generation.sessions.leases import Lease
+from worker.generation.sessions.marks import Stage
 from worker.prompts import catalogue
 
 
@@ -21,7 +21,7 @@ class SessionTaken(Exception):  # no failure: there is nothing left to do
 
 @dataclass
 class Run:
-    """One message on its way to an outcome."""
+    """State of one generation, shared by its steps."""
 
     message: GenerationMessage
     lease: Lease

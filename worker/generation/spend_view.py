@@ -15,11 +15,11 @@ from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
 from worker.generation import keys, odd
-from worker.generation.database import call
-from worker.generation.lanes import STORE, USERS
+from worker.generation.queue.lanes import STORE, USERS
 from worker.generation.room import insist
 from worker.generation.spend import ALL, MILLION, Limits
 from worker.generation.spend_scripts import RAISE
+from worker.generation.supabase.database import call
 from worker.logs import get_logger
 
 log = get_logger(__name__)
@@ -29,6 +29,9 @@ _RAISED = "raised"
 _RAISE_SECONDS = 3600.0
 #: ... and as soon as this after Redis was emptied.
 _LOOK_SECONDS = 5.0
+#: ... and once more when the calls that were in flight then have ended: their reservations are lost.
+_AGAIN_SECONDS = 360
+_DIGITS = 15
 _DAY_FORM, _MONTH_FORM = "%Y-%m-%d", "%Y-%m"
 
 
@@ -69,7 +72,7 @@ class SpendView:
     async def spent(self, period: str) -> Spent:
         """Spend of a day or a month."""
         found = await self._redis.hgetall(keys.spend(period))
-        return Spent(period, {name.decode(): _usd(amount) for name, amount in found.items()})
+        return Spent(period, {name.decode(errors="replace"): _usd(amount) for name, amount in found.items()})
 
     async def reserved(self) -> Decimal:
         """Reserved by calls that are in flight."""
@@ -86,13 +89,15 @@ class SpendView:
         await self._raise(keys=[keys.spend(period)], args=[word for pair in amounts for word in pair])
 
     async def is_raised(self) -> bool:
-        """True for an hour after `raised`, unless Redis was emptied meanwhile."""
+        """True for some time after `raised`, unless Redis was emptied meanwhile."""
         at = await self._redis.hget(keys.SPEND_RESERVED, _RAISED)
-        return at is not None and abs(time.time() - int(at)) < _RAISE_SECONDS
+        return abs(time.time() - _number(at or b"0")) < _RAISE_SECONDS
 
     async def raised(self) -> None:
-        """Note beside the reservations that the spend was raised now."""
-        await insist(self._redis, "HSET", keys.SPEND_RESERVED, _RAISED, int(time.time()))
+        """Note beside the reservations that the spend was raised now, or for the first time in this Redis."""
+        first = not await self._redis.hexists(keys.SPEND_RESERVED, _RAISED)
+        moment = time.time() - (_RAISE_SECONDS - _AGAIN_SECONDS if first else 0)
+        await insist(self._redis, "HSET", keys.SPEND_RESERVED, _RAISED, int(moment))
 
     async def metrics(self) -> list[Metric]:
         """The spend, and the largest share of a budget by its scope."""
@@ -161,4 +166,9 @@ def bounds(period: str) -> tuple[datetime, datetime]:
 
 
 def _usd(amount: bytes) -> Decimal:
-    return Decimal(int(amount)) / MILLION
+    return Decimal(_number(amount)) / MILLION
+
+
+def _number(kept: bytes) -> int:
+    """An odd value counts as 0, as it does in the scripts."""
+    return int(kept) if kept.isdigit() and len(kept) <= _DIGITS else 0

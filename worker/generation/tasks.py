@@ -19,10 +19,21 @@ from celery.bootsteps import StartStopStep
 from worker import logs
 from worker.generation import metrics
 from worker.generation.bootstrap import celery_side
-from worker.generation.celery_app import TASK, create_app, worker_arguments
-from worker.generation.link import AskMetrics, Beat, CallbacksQueued, Ended, Event, Link, Metrics, Preempt, Release, Up
+from worker.generation.celery.app import TASK, create_app, worker_arguments
+from worker.generation.celery.link import (
+    AskMetrics,
+    Beat,
+    CallbacksQueued,
+    Ended,
+    Event,
+    Link,
+    Metrics,
+    Preempt,
+    Release,
+    Up,
+)
 from worker.generation.message import parse
-from worker.generation.pipeline import End
+from worker.generation.pipeline.ends import End
 from worker.generation.retrying import until_available
 from worker.metrics import tell
 from worker.settings import Settings
@@ -76,7 +87,7 @@ class GenerationLoop:
         metrics.IN_FLIGHT.set_function(lambda: self._active)
         metrics.LEASES.set_function(lambda: side.leases.held)
         self._link = await Link.open(self._socket)
-        side.settlement.on_callbacks = self._tell_callbacks
+        side.settlement.writer.on_callbacks = self._tell_callbacks
         self._built.set()
         # None of these ends by itself; without one of them the process would only look alive.
         await asyncio.gather(*side.background, self._beat_forever(), self._obey())

@@ -60,7 +60,7 @@ def answer_errors(app: FastAPI) -> None:
 
 
 def _problem(item: dict[str, Any], body: object) -> dict[str, Any]:
-    """One thing that is wrong, without the input: it may be no valid JSON value (NaN), very long, or private."""
+    """One validation error without its input, which may be no JSON value (NaN), very long, or private."""
     message = item["msg"]
     if item["type"] == "extra_forbidden":
         known = SizeLimits.model_fields if "size_chart" in item["loc"] else EstimateRequest.model_fields

@@ -15,7 +15,7 @@ from worker.metrics import REGISTRY, Told
 
 
 class Page:
-    """`told` asks the Celery process for its values, and is quick."""
+    """`told` returns the values of the Celery process without a long wait."""
 
     def __init__(self, shared: Shared, told: Callable[[], Awaitable[Told]]) -> None:
         self._shared = shared

@@ -22,7 +22,7 @@ def coefficient_bytes(data: bytes) -> int:
     """Memory that libjpeg needs for coefficients: none for a picture in one scan, which it decodes row by row.
 
     Raises:
-        ImageInvalid: there is no picture in it, or so many segments or scans that they only serve to keep us busy.
+        ImageInvalid: the file has no picture, or so many segments or scans that they only serve to cost time.
     """
     position = len(MAGIC) - 1
     frame = b""

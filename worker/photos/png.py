@@ -30,7 +30,7 @@ def bare(data: bytes) -> tuple[bytes, Colours]:
     """`data` without metadata and further frames, and what it said about its colours.
 
     Raises:
-        ImageInvalid: so many chunks that they only serve to keep us busy.
+        ImageInvalid: so many chunks that they only serve to cost time.
     """
     parts, seen, depth_and_type = [MAGIC], {}, b""
     pixels = (0, 0)

@@ -35,6 +35,7 @@ _FETCH_SHARE = 0.8
 #: nginx lets one client have (worker_estimate_connections).
 _DOWNLOADS = 24
 
+_RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "The picture cannot be fetched, or it is no picture."},
     401: {"model": Problem, "description": "The API key is not known."},
@@ -44,17 +45,9 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "model": Refusal | InvalidRequest,
         "description": "The input is invalid, or the picture cannot be measured (with `reason` and `hint`).",
     },
-    429: {
-        "model": Problem,
-        "description": "The API key's limit is used up.",
-        "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
-    },
+    429: {"model": Problem, "description": "The API key's limit is used up.", "headers": _RETRY_AFTER},
     500: {"model": Problem, "description": "Anything unexpected."},
-    503: {
-        "model": Problem,
-        "description": "Not ready or busy.",
-        "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
-    },
+    503: {"model": Problem, "description": "Not ready or busy.", "headers": _RETRY_AFTER},
 }
 
 

@@ -1,5 +1,6 @@
 """Girths to a clothing size: the default chart by chest, or a shop's own chart by chest, waist and hip."""
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,6 +14,8 @@ Fit = Literal["tight", "regular", "loose"]
 #: The adjustment of every girth for a tight or loose fit before the chart is read, in cm.
 FIT_CM: Mapping[Fit, float] = {"tight": -3.0, "regular": 0.0, "loose": 3.0}
 _GIRTHS = ("chest", "waist", "hip")
+#: Classes of the signs that change the direction of the text behind them.
+_TURNING = {"LRE", "LRO", "RLE", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 #: Points and weights that average over the part of the errors that all girths share.
 _POINTS, _WEIGHTS = (array.tolist() for array in np.polynomial.hermite_e.hermegauss(15))
 _TOTAL = sum(_WEIGHTS)
@@ -30,6 +33,18 @@ def _check_rise(girth: str, lower: tuple[str, float], upper: tuple[str, float]) 
         f"The {girth} limits of a size chart must not fall from one size to the next: {small} has {less:g} cm and "
         f"{large} has {more:g} cm."
     )
+
+
+def _check_names(names: list[str]) -> None:
+    """Refuse names that a customer could not tell apart, or that turn the text around them."""
+    for name in names:
+        turning = [sign for sign in name if unicodedata.bidirectional(sign) in _TURNING]
+        if turning:
+            raise ValueError(f"A size's name has the invisible sign {unicodedata.name(turning[0])}: leave it out.")
+    shown = [unicodedata.normalize("NFKC", name) for name in names]
+    twice = next((name for index, name in enumerate(shown) if name in shown[:index]), None)
+    if twice is not None:
+        raise ValueError(f"Two sizes are both shown as {twice}: give each a name of its own.")
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,7 @@ class Chart:
     def __post_init__(self) -> None:
         if not self.sizes:
             raise ValueError("A size chart needs at least one size.")
+        _check_names([name for name, _ in self.sizes])
         for (small, lower), (large, upper) in pairwise(self.sizes):
             if lower == upper:
                 raise ValueError(f"Sizes {small} and {large} have the same limits: leave one of them out.")
@@ -99,7 +115,9 @@ class Chart:
     def _chance_up_to(self, limits: Limits, girths: Mapping[str, Normal], correlation: float) -> float:
         """The probability that all girths are within `limits`."""
         shared, own = sqrt(correlation), sqrt(1 - correlation)
-        distances = [(getattr(limits, name) - girth.value) / girth.deviation for name, girth in girths.items()]
+        # A girth without a limit fits every size.
+        limited = [(getattr(limits, name), girth) for name, girth in girths.items() if getattr(limits, name) < inf]
+        distances = [(limit - girth.value) / girth.deviation for limit, girth in limited]
         chances = (prod(_below((z - shared * point) / own) for z in distances) for point in _POINTS)
         return sum(weight * chance for weight, chance in zip(_WEIGHTS, chances, strict=True)) / _TOTAL
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from worker.sizing.correction import bare_root, contradiction, correct
 from worker.sizing.depths import DepthLines
 from worker.sizing.outline import COEFFICIENTS_PATH, OutlineModel, Reading
 from worker.sizing.population import Expected, Person, Population
@@ -21,18 +22,6 @@ Basis = Literal["prior", "front", "front+side"]
 
 #: A half-width of a 90 % interval in standard deviations of a normal distribution.
 NORMAL_90 = 1.645
-#: Loose clothing adds to the outline's girths (cm) and to its root of kg per cm; measured persons in everyday clothes
-#: photographed with phones, docs/accuracy.md.
-_CLOTHING_CM = np.array([11.6, 15.2, 16.3, 0.0])
-_CLOTHING_SPREAD_CM = np.array([10.0, 9.0, 8.0, 4.0])
-_CLOTHING_INDEX, _CLOTHING_INDEX_SPREAD = 0.45, 0.3
-#: The share of the outline's weight that clothing takes away beside a side view: both see the same clothes.
-_SEEN_TWICE = 0.5
-#: The share of the outline's variance that counts beside the population's. The outline's girths come from a regression:
-#: they lean towards the mean already, and would do so twice.
-_LEAN = 0.08
-#: What the intervals lack to hold nine in ten, without and with the weight: 600 cross-validated bodies, six cameras.
-_WIDENING = (1.03, 1.08)
 #: Correlation of the errors of chest, waist and hip, without and with the weight.
 _CORRELATIONS = (0.55, 0.1)
 #: A weight contradicts the outline from so many standard deviations.
@@ -88,55 +77,23 @@ class Measurer:
         anybody = self.population.expect(person)
         if reading is None:
             return _measurements(anybody, person, None)
-        doubt = 0.0 if depths is None else _SEEN_TWICE * reading.clothing
-        found = _correct(self.population.expect(person, reading.femininity), reading, person, doubt)
+        found = correct(self.population.expect(person, reading.femininity), reading, person)
         # Hair that contradicts the height is no reason to say less than without the photo.
         found = replace(found, deviations=np.minimum(found.deviations, anybody.deviations))
         if depths is not None:
             lines = DepthLines.mixed(self.population.depths, self.population.shares(person, reading.femininity))
-            found = lines.correct(found, depths, person.height_cm)
+            found = lines.correct(found, depths, person)
         basis: Basis = "front" if depths is None else "front+side"
-        contradiction = _contradiction(reading, person)
-        if abs(contradiction) < _CONTRADICTION:
+        doubt = abs(contradiction(reading, person))
+        if doubt < _CONTRADICTION:
             return _measurements(found, person, reading, basis)
         without = self.population.expect(replace(person, weight_kg=None))
-        widened = np.minimum(
-            found.deviations * (abs(contradiction) - 1), np.maximum(without.deviations, found.deviations)
-        )
-        root = _root(reading, person.height_cm)
+        widened = np.minimum(found.deviations * (doubt - 1), np.maximum(without.deviations, found.deviations))
+        root = bare_root(reading, person.height_cm)
         return replace(
             _measurements(Expected(found.values, widened), person, reading, basis),
             weight_expected_kg=root**2 * person.height_cm,
         )
-
-
-def _correct(expected: Expected, reading: Reading, person: Person, doubt: float) -> Expected:
-    """The population's girths, drawn towards the outline's as far as that can be relied on."""
-    clothing = reading.clothing
-    girths = reading.girths - clothing * _CLOTHING_CM
-    if person.root is not None:
-        girths = girths + reading.girths_per_root * (person.root - _root(reading, person.height_cm))
-    own = reading.deviations[person.root is not None] ** 2
-    clothed = clothing * _CLOTHING_SPREAD_CM**2
-    population = expected.deviations**2
-    share = population / (population + _LEAN * own + clothed) * (1 - doubt)
-    variances = share**2 * (own + clothed) + (1 - share) ** 2 * population
-    variances *= _WIDENING[person.root is not None] ** 2
-    values = expected.values + share * (girths - expected.values)
-    return Expected(values, np.sqrt(np.minimum(variances, population)))
-
-
-def _contradiction(reading: Reading, person: Person) -> float:
-    """Standard deviations between the stated weight and the outline's; 0 when no weight is stated."""
-    if person.root is None:
-        return 0.0
-    spread = reading.clothing * _CLOTHING_INDEX_SPREAD * np.sqrt(person.height_cm) / 100
-    return float((person.root - _root(reading, person.height_cm)) / np.hypot(reading.root_deviation, spread))
-
-
-def _root(reading: Reading, height_cm: float) -> float:
-    """The outline's root of kg per cm without the clothing."""
-    return float(reading.root - reading.clothing * _CLOTHING_INDEX * np.sqrt(height_cm) / 100)
 
 
 def _measurements(found: Expected, person: Person, reading: Reading | None, basis: Basis = "prior") -> Measurements:

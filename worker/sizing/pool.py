@@ -13,8 +13,9 @@ from typing import TypeVar
 from worker import memory
 from worker.sizing import metrics
 from worker.sizing.delegate import Wanted, choose
+from worker.sizing.landmarkers import Landmarkers
 from worker.sizing.measurements import Measurer
-from worker.sizing.pose import MODEL_PATH, Landmarkers, verify_model
+from worker.sizing.pose import MODEL_PATH, verify_model
 
 Result = TypeVar("Result")
 

@@ -14,8 +14,9 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from worker.errors import PartEnded, WorkerError
-from worker.generation import bootstrap, departure, odd
-from worker.generation.celery_process import CeleryProcess
+from worker.generation import bootstrap, odd
+from worker.generation.celery.process import CeleryProcess
+from worker.generation.queue import departure
 from worker.generation.retrying import AWAY, retry_for
 from worker.health import Health
 from worker.http import container_metrics
@@ -56,7 +57,7 @@ class Supervisor:
         self._health = Health()
         self._queue = bootstrap.queue_side(settings, celery.instance, self._health)
         self._deliverer = deliverer(settings, self._queue.connections)
-        self._queue.settlement.on_callbacks = self._deliverer.wake
+        self._queue.settlement.writer.on_callbacks = self._deliverer.wake
         self._queue.consumer.on_wanted = celery.preempt
         self._http = HttpServer(settings, self._health, Page(self._queue.metrics, celery.metrics))
         self._parts = Parts()
@@ -145,4 +146,4 @@ class Supervisor:
 
     async def _requeue_unstarted(self) -> None:
         with suppress(RedisError, OSError):
-            await self._queue.consumer.requeue_unstarted()
+            await self._queue.consumer.unstarted.requeue()

@@ -125,7 +125,7 @@ class Deliverer:
             metrics.show(await self._outbox.state())
 
     async def _trim(self) -> None:
-        """Delete what is too old, once an hour, and more often while there is more of it."""
+        """Delete old deliveries once an hour, and more often while more of them remain."""
         now = time.monotonic()
         if now < self._next_trim:
             return

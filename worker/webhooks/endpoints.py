@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from worker import clients
 from worker.errors import CallRejected, ServiceUnavailable, WorkerError
-from worker.generation.database import FunctionMissing, run
+from worker.generation.supabase.database import FunctionMissing, run
 from worker.settings import Settings
 from worker.webhooks.sender import Answer, Event, Sender, UrlRefused, check_url
 
@@ -27,7 +27,7 @@ class EndpointError(WorkerError):
 
 
 class Endpoints:
-    """All methods raise EndpointError for a mistake, and ServiceUnavailable while the database is away."""
+    """All methods raise EndpointError for a mistake, and ServiceUnavailable while the database is unavailable."""
 
     def __init__(self, database: AsyncPostgrestClient) -> None:
         self._database = database

@@ -8,7 +8,7 @@ from postgrest import AsyncPostgrestClient
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from worker.errors import ServiceUnavailable
-from worker.generation.database import run
+from worker.generation.supabase.database import run
 
 T = TypeVar("T", bound=BaseModel)
 #: Longer than an attempt with its report may take; a killed worker's attempts are made again after this.
@@ -72,7 +72,7 @@ class Report:
 
 
 class Outbox:
-    """All methods raise ServiceUnavailable when the database did not do it; each may then be repeated."""
+    """All methods raise ServiceUnavailable when the database made no change; each may then be repeated."""
 
     def __init__(self, database: AsyncPostgrestClient) -> None:
         self._database = database

@@ -144,7 +144,7 @@ def _signed(secrets: Sequence[SecretStr], event_id: str, body: str) -> list[tupl
 
 
 async def _read_a_little(response: httpcore.Response) -> None:
-    """Read the start of the body as it comes, without unpacking; its status counts whatever follows."""
+    """Read the start of the body without unpacking; the status counts, the rest of the body does not."""
     size = 0
     with suppress(TimeoutError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError):
         async with asyncio.timeout(_BODY_SECONDS):

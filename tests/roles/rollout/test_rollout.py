@@ -1,11 +1,11 @@
 """The whole rollout on a host that is a folder: every release that can come, and a kill before every step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
 
-from tests.roles.rollout.conftest import Host, Killed
+from tests.roles.rollout.conftest import Container, Host, Killed
 
 
 def test_first_release_begins_in_the_recorded_colour(here: Host) -> None:
@@ -50,57 +50,56 @@ def test_bad_release_leaves_the_old_one_serving(here: Host, wrong: str, sentence
     assert (here.folder / "compose.d/worker.yml").read_text() == fragment
 
 
-def test_kill_before_any_step_is_repaired_by_running_it_again(new_host: Callable[[], Host]) -> None:
-    step, killed = 0, True
-    while killed:
+def killed_runs(
+    new_host: Callable[[], Host], tag: str, begin: Callable[[Host], object], every: int = 1
+) -> Iterator[tuple[str, Host, list[Container]]]:
+    """Hosts whose rollout was killed before each of its steps, and their containers of before; the last run ends."""
+    for step in range(0, 1000, every):
         one = new_host()
-        one.roll_out("v1")
-        old = one.containers["blue"]
-        killed = False
+        begin(one)
+        old, killed = list(one.containers.values()), False
         try:
-            one.roll_out("v2", die_at=step)
+            one.roll_out(tag, die_at=step)
         except Killed:
             killed = True
-        assert one.roll_out("v2") == "", f"killed before step {step}"
+        yield f"killed before step {step}", one, old
+        if not killed:
+            return
+
+
+def test_kill_before_any_step_is_repaired_by_running_it_again(new_host: Callable[[], Host]) -> None:
+    runs = 0
+    for when, one, (old,) in killed_runs(new_host, "v2", lambda one: one.roll_out("v1")):
+        assert one.roll_out("v2") == "", when
         one.assert_settled("v2")
-        assert old.terms <= 1, f"killed before step {step}: a second SIGTERM cuts the drain short"
-        assert all(one.served), f"killed before step {step}: no colour answered"
-        step += 1
-    assert step > 40
+        assert old.terms <= 1, f"{when}: a second SIGTERM cuts the drain short"
+        assert all(one.served), f"{when}: no colour answered"
+        runs += 1
+    assert runs > 40
 
 
 def test_kill_before_any_step_of_a_way_back_leaves_the_old_release(new_host: Callable[[], Host]) -> None:
-    step, killed = 0, True
-    while killed:
-        one = new_host()
+    def begin(one: Host) -> None:
         one.roll_out("v1")
         one.wrong["v2"] = "crash"
-        killed = False
-        try:
-            one.roll_out("v2", die_at=step)
-        except Killed:
-            killed = True
-        assert one.roll_out("v1") == "", f"killed before step {step}"
+
+    runs = 0
+    for when, one, _ in killed_runs(new_host, "v2", begin):
+        assert one.roll_out("v1") == "", when
         for log in one.folder.glob("worker/failures/*"):
             log.unlink()
         one.assert_settled("v1")
-        step += 1
-    assert step > 40
+        runs += 1
+    assert runs > 40
 
 
 def test_kill_of_the_first_release_is_repaired(new_host: Callable[[], Host]) -> None:
-    step, killed = 0, True
-    while killed:
-        one = new_host()
-        killed = False
-        try:
-            one.roll_out("v1", die_at=step)
-        except Killed:
-            killed = True
-        assert one.roll_out() == "", f"killed before step {step}"
+    runs = 0
+    for when, one, _ in killed_runs(new_host, "v1", lambda one: None):
+        assert one.roll_out() == "", when
         one.assert_settled("v1")
-        step += 1
-    assert step > 20
+        runs += 1
+    assert runs > 20
 
 
 def test_changed_setting_rolls_the_release_that_serves(here: Host) -> None:
@@ -187,18 +186,11 @@ def test_bad_release_leaves_all_old_replicas_serving(here: Host, wrong: str) -> 
 
 
 def test_kill_before_any_step_with_replicas_is_repaired(new_host: Callable[[], Host]) -> None:
-    for step in range(0, 1000, 3):
-        one = new_host()
+    def begin(one: Host) -> None:
         one.replicas = 2
         one.roll_out("v1")
-        old = [one.containers[name] for name in ("blue", "blue-2")]
-        killed = False
-        try:
-            one.roll_out("v2", die_at=step)
-        except Killed:
-            killed = True
-        assert one.roll_out("v2") == "", f"killed before step {step}"
+
+    for when, one, old in killed_runs(new_host, "v2", begin, every=3):
+        assert one.roll_out("v2") == "", when
         one.assert_settled("v2")
-        assert max(it.terms for it in old) <= 1, f"killed before step {step}: a second SIGTERM"
-        if not killed:
-            return
+        assert [it.terms <= 1 for it in old] == [True, True], f"{when}: a second SIGTERM"

@@ -1,4 +1,4 @@
-"""What Alloy refuses in the stages of a pipeline, which it builds when it runs and not when it validates.
+"""Errors of Alloy in the stages of a pipeline, which it builds when it runs and not when it validates.
 
 The selector of `stage.match` has a language of its own: Go's tokens, in which only a string in double quotes is a
 string, and `{name="value", ...}` with line filters behind. Expressions are RE2.

@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx
 import pytest
+from postgrest import AsyncPostgrestClient
 from redis.asyncio import Redis
 
 from tests.sandbox import Sandbox
 from worker import clients
-from worker.generation.sessions import Sessions
+from worker.generation.sessions.sessions import Sessions
+from worker.generation.sweep.open_sessions import AllSessions
 from worker.settings import Settings
 
 
@@ -28,10 +30,22 @@ async def redis(settings: Settings) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def sessions(settings: Settings) -> AsyncIterator[Sessions]:
-    """Session rows through the gateway."""
+async def database(settings: Settings) -> AsyncIterator[AsyncPostgrestClient]:
+    """The database through the gateway."""
     async with httpx.AsyncClient(timeout=5) as http:
-        yield Sessions(clients.database_client(settings, http))
+        yield clients.database_client(settings, http)
+
+
+@pytest.fixture
+def sessions(database: AsyncPostgrestClient) -> Sessions:
+    """Session rows."""
+    return Sessions(database)
+
+
+@pytest.fixture
+def open_sessions(database: AsyncPostgrestClient) -> AllSessions:
+    """Open sessions, as the sweep reads them."""
+    return AllSessions(database)
 
 
 @pytest.fixture

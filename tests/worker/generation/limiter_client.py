@@ -23,6 +23,7 @@ async def main(url: str, per_minute: str, window: str, slack: str, calls: str) -
             await limiter.acquire()
             async with connections:
                 await note(keys=[SEEN])
+            await limiter.sent()
 
         connections = asyncio.Semaphore(32)
         await asyncio.gather(*(call() for _ in range(int(calls))))

@@ -89,7 +89,7 @@ class Books:
         )
 
     def unmatched(self) -> dict[str, int]:
-        """What could not be matched, in books that are right."""
+        """Lines that could not be matched, in books that are right."""
         report = self.audit()
         assert report["right"], report["wrong"]
         return {note["kind"]: note["count"] for note in report["unmatched"]}

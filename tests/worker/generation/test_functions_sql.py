@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import Queued
 from tests.sandbox.sandbox import MIGRATION
-from worker.generation.sessions import MIGRATION_VERSION, SIGNATURES
+from worker.generation.sessions.sessions import MIGRATION_VERSION, SIGNATURES
 
 PROPERTY = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -210,7 +210,7 @@ class Functions:
 
 
 class Model:
-    """What the functions are meant to do, for calls one after the other."""
+    """A model of the functions, for calls one after the other."""
 
     def __init__(self, case: Case) -> None:
         self.status = "queued"

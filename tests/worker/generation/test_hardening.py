@@ -9,7 +9,7 @@ import pytest
 from tests.sandbox import Sandbox
 from tests.sandbox.database import Database
 from tests.sandbox.sandbox import TEMPLATE
-from worker.generation.sessions import HARDENING
+from worker.generation.sessions.sessions import HARDENING
 
 CHANGES = {
     "balance": "update user_credits set balance = 1000 where user_id = auth.uid()",

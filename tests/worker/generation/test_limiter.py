@@ -58,14 +58,14 @@ async def until_waiting(limiter: Limiter, calls: int) -> None:
 
 
 def test_processes_together_fill_every_window_and_never_overfill_one(sandbox: Sandbox) -> None:
-    processes = [client(sandbox, limit=60, window=3, slack=0.6, calls=70) for _ in range(3)]
+    processes = [client(sandbox, limit=60, window=3, slack=1.5, calls=70) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
 
     moments = seen(sandbox)
     assert len(moments) == 210
     assert most_within(moments, 3) <= 60
     # 60 at once, then 60 per window: the last ones start after three windows, and long before a fourth one ends.
-    assert moments[-1] - moments[0] < 3.5 * 3.6
+    assert moments[-1] - moments[0] < 3.5 * 4.5
 
 
 async def test_calls_start_in_the_order_in_which_they_arrived(redis: Redis) -> None:

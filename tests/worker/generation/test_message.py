@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from worker.cli.schema import message_type
 from worker.errors import InvalidMessage
 from worker.generation.channel import Channel, SessionRef
-from worker.generation.envelope import correlation, identify, session_of
 from worker.generation.message import VERSION, json_schema, parse
+from worker.generation.queue.envelope import correlation, identify, session_of
 
 UUIDS = st.uuids().map(str)
 URLS = st.lists(

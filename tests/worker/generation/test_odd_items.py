@@ -17,12 +17,12 @@ from tests.sandbox.producer import Queued
 from worker.errors import EditFailed
 from worker.generation import keys, queue_metrics
 from worker.generation.bootstrap import QueueSide, queue_side
+from worker.generation.celery.link import Beat, Ended, Link, decode, encode
 from worker.generation.channel import Channel, SessionRef
-from worker.generation.claims import Claims
-from worker.generation.leases import Leases
-from worker.generation.link import Beat, Ended, Link, decode, encode
 from worker.generation.odd import set_aside_wrong_keys
 from worker.generation.outcome import Outcome
+from worker.generation.queue.claims import Claims
+from worker.generation.sessions.leases import Leases
 from worker.health import Health
 from worker.settings import Settings
 

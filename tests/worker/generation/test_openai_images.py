@@ -13,9 +13,10 @@ import structlog
 
 from tests.sandbox import Sandbox
 from worker.errors import AccountRefused, EditFailed, GenerationError, ImageUnavailable, ServiceOutage
-from worker.generation import openai_images, openai_metrics
+from worker.generation import openai_images
+from worker.generation.openai import metrics as openai_metrics
+from worker.generation.openai.request import Edit
 from worker.generation.openai_images import ImageEditor
-from worker.generation.openai_request import Edit
 from worker.settings import load
 
 FIRST, FALLBACK = "gpt-image-2.6-sunburst", "gpt-image-2.6-flare"

@@ -19,7 +19,8 @@ from tests.sandbox import Sandbox
 from tests.sandbox.supabase.rest_query import columns, condition, window
 from worker.generation.audit.ledger import Ledger
 from worker.generation.channel import Channel
-from worker.generation.sessions import Sessions
+from worker.generation.sessions.sessions import Sessions
+from worker.generation.sweep.open_sessions import AllSessions
 
 #: Enough for the plans of 3 000 000 lines, which `tests/bench/books.py` measures.
 LINES = 150_000
@@ -46,12 +47,12 @@ async def queries() -> list[str]:
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         client = AsyncPostgrestClient("http://database/rest/v1", http_client=http)
-        sessions, before = Sessions(client), datetime.now(UTC) - timedelta(minutes=2)
+        sessions, before = AllSessions(client), datetime.now(UTC) - timedelta(minutes=2)
         await sessions.open(["processing"], lambda: None)
         await sessions.open(["processing"], lambda: None, limit=500)
         await sessions.open(["queued", "pending"], lambda: None, before, limit=500)
         await sessions.open(["queued", "pending"], lambda: None, before)
-        await sessions.find(uuid4(), set())
+        await Sessions(client).find(uuid4(), set())
         for channel in Channel:
             async for _ in Ledger(client).open_sessions(channel):
                 pass

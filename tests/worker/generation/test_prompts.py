@@ -3,13 +3,12 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 from postgrest import AsyncPostgrestClient
 from prometheus_client.samples import Sample
@@ -17,29 +16,21 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from tests.sandbox import Sandbox
-from worker import clients
 from worker.generation import keys
-from worker.generation.leases import Lease
-from worker.generation.marks import Mark, Receipt, Stage
 from worker.generation.message import GenerationMessage
+from worker.generation.pipeline.steps import Steps
 from worker.generation.prompts.choice import PromptChoice
 from worker.generation.prompts.pauses import PromptPauses, State
 from worker.generation.prompts.tally import tally
 from worker.generation.prompts.view import PromptView
 from worker.generation.prompts.watch import PromptWatch
 from worker.generation.run import Run
-from worker.generation.steps import Steps
+from worker.generation.sessions.leases import Lease
+from worker.generation.sessions.marks import Mark, Receipt, Stage
 from worker.prompts.experiment import Experiment
-from worker.settings import Settings
 
 A, B = "2026-12-a", "2026-12-b"
 EXPERIMENT = Experiment({A: 90, B: 10})
-
-
-@pytest.fixture
-async def database(settings: Settings) -> AsyncIterator[AsyncPostgrestClient]:
-    async with httpx.AsyncClient(timeout=5) as http:
-        yield clients.database_client(settings, http)
 
 
 def end(sandbox: Sandbox, version: str, *, completed: int = 0, blocked: int = 0, hours_ago: float = 0) -> None:

@@ -1,4 +1,4 @@
-"""What is in Redis, as one scrape shows it."""
+"""The state of Redis, as one scrape shows it."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -8,9 +8,10 @@ import pytest
 from prometheus_client.core import Metric
 from redis.asyncio import Redis
 
+from tests.sandbox.processes import free_port
 from worker.generation import keys
-from worker.generation.claims import Claims
 from worker.generation.limiter import Limiter
+from worker.generation.queue.claims import Claims
 from worker.generation.queue_metrics import Shared
 from worker.generation.spend import Limits
 from worker.generation.spend_view import SpendView
@@ -41,6 +42,14 @@ async def test_messages_show_in_number_and_age_wherever_they_are(redis: Redis, s
     assert value(families, "wearon_dead_letters") == 1
     assert value(families, "wearon_settlements_waiting") == 1
     assert value(families, "wearon_instances") == 1
+
+
+async def test_a_limiter_elsewhere_that_is_away_hides_no_other_value(redis: Redis) -> None:
+    async with Redis.from_url(f"redis://127.0.0.1:{free_port()}/0") as away:
+        shared = Shared(redis, Claims(redis, "one", 30), Limiter(away, 300), SpendView(redis, Limits({})))
+        families = await shared.read()
+    assert (value(families, "wearon_limiter_up"), value(families, "wearon_queue_messages")) == (0, 0)
+    assert "wearon_openai_limit_calls" not in {family.name for family in families}
 
 
 async def test_a_scrape_does_not_fetch_the_messages(redis: Redis, shared: Shared) -> None:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from postgrest import AsyncPostgrestClient
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import Queued
@@ -17,19 +18,23 @@ from worker.errors import ServiceUnavailable, WorkerLost
 from worker.generation import keys
 from worker.generation.audit.proof import audit
 from worker.generation.channel import Channel, SessionRef
-from worker.generation.claims import Claims
-from worker.generation.leases import Leases
-from worker.generation.marks import Stage
 from worker.generation.outcome import Outcome
-from worker.generation.own_sessions import OwnSessions
-from worker.generation.ownership import Ownership
-from worker.generation.pauses import Pauses
+from worker.generation.pauses.pauses import Pauses
+from worker.generation.queue.claims import Claims
+from worker.generation.queue.dead_letters import DeadLetters
 from worker.generation.queue_move import CannotMove, QueueMove
-from worker.generation.region import Region
-from worker.generation.sessions import Sessions
-from worker.generation.settlement import Settlement
-from worker.generation.stuck import Stuck
+from worker.generation.region import SILENT_SECONDS, SILENT_SESSIONS, Region
+from worker.generation.sessions.leases import Leases
+from worker.generation.sessions.marks import Stage
+from worker.generation.sessions.ownership import Ownership
+from worker.generation.sessions.sessions import Sessions
+from worker.generation.sessions.settlement import Settlement
+from worker.generation.sweep.open_sessions import OwnSessions
+from worker.generation.sweep.stuck import Stuck
 from worker.settings import Settings
+
+#: Of dead letters: their number and bytes.
+LETTERS = 1000, 8 * 1024 * 1024
 
 
 class Side:
@@ -197,6 +202,35 @@ async def test_events_name_the_region(sandbox: Sandbox, make: Make) -> None:
     assert region == "eu"
 
 
+async def test_open_sessions_of_a_silent_region_are_counted_until_it_reports_again(
+    sandbox: Sandbox, make: Make
+) -> None:
+    eu, us = make("eu", 0), make("us", 2)
+    queued = sandbox.producer.b2c(push=False)
+    await eu.region.report(empty=False)
+    await us.region.report(empty=True)
+    assert (await eu.sessions.start(SessionRef(Channel.B2C, UUID(queued.session_id)), UUID(queued.owner_id))).changed
+
+    def counted() -> float:
+        return SILENT_SESSIONS._value.get()  # type: ignore[no-any-return]
+
+    await us.region.watch()
+    assert counted() == 0
+    sandbox.database.execute(
+        f"update wearon.regions set seen_at = now() - interval '{SILENT_SECONDS + 1} s' where name = 'eu'"
+    )
+    await us.region.watch()  # looked a moment ago
+    assert counted() == 0
+    us.region.looked_at -= 60
+    with capture_logs() as logs:
+        await us.region.watch()
+    assert (counted(), [entry["event"] for entry in logs]) == (1, ["silent_region_found"])
+    us.region.looked_at -= 60
+    await eu.region.report(empty=False)
+    await us.region.watch()
+    assert counted() == 0
+
+
 async def test_the_sessions_of_a_region_can_be_taken_over_only_once_it_is_silent(sandbox: Sandbox, make: Make) -> None:
     eu, us = make("eu", 1), make("us", 2)
     queued = await started(sandbox, eu)
@@ -230,7 +264,9 @@ async def test_an_interrupted_move_of_the_queue_loses_no_message_and_copies_none
     ended = SessionRef(Channel.B2C, UUID(sandbox.producer.b2c(push=False).session_id))
     await Settlement(eu.redis, eu.sessions).defer(Outcome.failed(ended, WorkerLost("gone")))
 
-    move = QueueMove(eu.redis, us.redis, us.region.take)
+    letter = await DeadLetters(eu.redis, *LETTERS).add(b"{", "not_json", "test")
+
+    move = QueueMove(eu.redis, us.redis, us.region.take, LETTERS)
     with pytest.raises(CannotMove, match="stop them first"):
         await move.run()
     await dead.abandon()
@@ -239,7 +275,7 @@ async def test_an_interrupted_move_of_the_queue_loses_no_message_and_copies_none
     await eu.redis.delete(keys.lease(session.id))
     take = AsyncMock(side_effect=ServiceUnavailable("the command is killed here"))
     with pytest.raises(ServiceUnavailable):
-        await QueueMove(eu.redis, us.redis, take).run()
+        await QueueMove(eu.redis, us.redis, take, LETTERS).run()
     assert await eu.redis.llen(keys.QUEUE) == await us.redis.llen(keys.QUEUE) == 4
     assert (await move.run()).copied == 0
 
@@ -251,4 +287,6 @@ async def test_an_interrupted_move_of_the_queue_loses_no_message_and_copies_none
     assert mark.startswith(b"calling")
     assert await us.redis.hkeys(keys.SETTLEMENTS) == [str(ended.id).encode()]
     assert [row["id"] for row in await us.region.open(["processing"])] == [str(session.id)]
+    assert await us.redis.lrange(keys.DEAD, 0, -1) == [letter.item]
+    assert await eu.redis.exists(keys.DEAD, keys.DEAD_BYTES) == 0
     assert await eu.redis.get(keys.INTAKE_STOPPED)

@@ -10,17 +10,17 @@ from redis.exceptions import OutOfMemoryError
 from tests.sandbox import Sandbox
 from worker.errors import WorkerLost
 from worker.generation import keys
-from worker.generation.breaker import ATTEMPT, Attempt, Breaker
 from worker.generation.channel import Channel, SessionRef
-from worker.generation.leases import Leases
 from worker.generation.limiter import Limiter
 from worker.generation.outcome import Outcome
-from worker.generation.ownership import Ownership
-from worker.generation.pauses import Pauses
-from worker.generation.rejected import Rejected
+from worker.generation.pauses.breaker import ATTEMPT, Attempt, Breaker
+from worker.generation.pauses.pauses import Pauses
 from worker.generation.room import InsistingRedis, insist
-from worker.generation.sessions import Sessions
-from worker.generation.settlement import Settlement
+from worker.generation.sessions.leases import Leases
+from worker.generation.sessions.ownership import Ownership
+from worker.generation.sessions.rejected import Rejected
+from worker.generation.sessions.sessions import Sessions
+from worker.generation.sessions.settlement import Settlement
 from worker.settings import Settings
 
 

@@ -27,8 +27,15 @@ MODEL = "gpt-image-2.6-sunburst"
 USD = Decimal("0.05")
 
 
-def message(store: UUID | None = None) -> GenerationMessage:
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine loses no count."""
+    monkeypatch.setattr(spend, "_PATIENCE_SECONDS", 60)
+
+
+def message(store: UUID | None = None, pictures: int = 2) -> GenerationMessage:
     fields: dict[str, Any] = {"session_id": uuid4(), "channel": Channel.B2B if store else Channel.B2C}
+    fields["image_urls"] = ["https://photos.example/1.jpg"] * pictures
     return GenerationMessage.model_construct(store_id=store, user_id=uuid4(), **fields)
 
 
@@ -76,33 +83,68 @@ async def test_nothing_may_be_spent_with_a_budget_of_zero(redis: Redis, settings
 
 
 async def test_150_calls_in_flight_never_pass_the_budget(redis: Redis, settings: Settings) -> None:
-    limit, chance = Decimal(20), Random(1)
+    limit, chance = Decimal(10), Random(1)
     budgets = of(redis, settings, all=Budget(day=limit))
-    costs = [Decimal(round(chance.uniform(0.04, 0.08), 6)) for _ in range(600)]
-    slots, refused = asyncio.Semaphore(150), 0
+    costs = [Decimal(round(chance.uniform(0.04, 0.08), 6)) for _ in range(300)]
+    assert await flight(budgets, costs)
+    total = (await spent(redis))[ALL]
+    assert limit * Decimal("0.98") < total <= limit * Decimal("1.02"), total
+    assert await SpendView(redis, Limits({})).reserved() == 0
+
+
+@pytest.mark.parametrize("change", ["the prices are ten times as high", "each call has eight pictures"])
+async def test_calls_in_flight_do_not_pass_the_budget_once_they_cost_more(
+    redis: Redis, settings: Settings, change: str
+) -> None:
+    limit = {"all": Budget(day=Decimal(10))}
+    for _ in range(40):
+        await make(of(redis, settings, **limit), message())
+    pictures = 8 if "pictures" in change else 2
+    if pictures == 2:
+        price = {name: 10 * usd for name, usd in settings.price(MODEL).model_dump().items()}
+        settings = settings.model_copy(update={"openai_prices": {MODEL: Price.model_validate(price)}})
+    dear = Decimal("0.2") if pictures == 8 else 10 * USD
+    assert await flight(of(redis, settings, **limit), [dear] * 60, pictures)
+    assert 9 < (await spent(redis))[ALL] <= 10
+
+
+async def flight(budgets: Spend, costs: list[Decimal], pictures: int = 2) -> int:
+    """Make calls with these costs, 150 at once; -> how many had no budget."""
+    slots, chance, refused = asyncio.Semaphore(150), Random(1), 0
 
     async def call(cost: Decimal) -> None:
         nonlocal refused
         async with slots:
-            one = message()
+            one = message(pictures=pictures)
             try:
                 await budgets.reserve(one, MODEL)
             except BudgetExhausted:
                 refused += 1
                 return
+            await budgets._redis.set(keys.lease(one.session_id), "its worker lives")
             await asyncio.sleep(0.05 + chance.random() / 10)
             await budgets.count(one, MODEL, cost)
 
     await asyncio.gather(*map(call, costs))
-    total = (await spent(redis))[ALL]
-    assert limit * Decimal("0.98") < total <= limit * Decimal("1.02"), total
-    assert refused
-    assert await SpendView(redis, Limits({})).reserved() == 0
+    return refused
+
+
+async def test_bulk_leaves_a_share_of_the_budgets_to_all_others(redis: Redis, settings: Settings) -> None:
+    budgets = of(redis, settings, all=Budget(day=Decimal("0.5")), store=Budget(month=Decimal(9)))
+    bulk = [message(STORE).model_copy(update={"priority": "bulk"}) for _ in range(9)]
+    for one in bulk[:8]:
+        await make(budgets, one)
+    told = r"the budget of all for this day \(0\.50 USD\), of which bulk has 80%, has no room"
+    with pytest.raises(BudgetExhausted, match=told):
+        await budgets.reserve(bulk[8], MODEL)
+    await make(budgets, message(STORE))
+    await make(budgets, message())
 
 
 async def test_a_call_waits_while_others_in_flight_hold_the_rest(redis: Redis, settings: Settings) -> None:
     budgets = of(redis, settings, all=Budget(day=Decimal("0.11")))
     first, second = message(), message()
+    await redis.set(keys.lease(first.session_id), "its worker lives")
     await make(budgets, message())
     await budgets.reserve(first, MODEL)
     waiting = asyncio.create_task(budgets.reserve(second, MODEL))
@@ -110,6 +152,15 @@ async def test_a_call_waits_while_others_in_flight_hold_the_rest(redis: Redis, s
     assert not waiting.done()
     await budgets.release(first)
     await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_call_does_not_wait_for_a_worker_that_is_gone(redis: Redis, settings: Settings) -> None:
+    budgets = of(redis, settings, all=Budget(day=Decimal("0.11")))
+    await make(budgets, message())
+    await budgets.reserve(message(), MODEL)
+    with pytest.raises(BudgetExhausted):
+        await asyncio.wait_for(budgets.reserve(message(), MODEL), 10)
+    assert (await spent(redis))[ALL] == 2 * USD
 
 
 async def test_a_repeated_count_counts_once(redis: Redis, settings: Settings) -> None:
@@ -202,8 +253,25 @@ async def test_a_full_redis_counts_and_reserves(redis: Redis, settings: Settings
     assert (await spent(redis))[ALL] == 2 * USD
 
 
+@pytest.mark.parametrize("odd", ["abc", "1.5", "inf", "nan", "-1e9", "", "9" * 400])
+async def test_an_odd_value_in_redis_neither_ends_nor_hides_the_count(
+    redis: Redis, settings: Settings, odd: str
+) -> None:
+    view, budgets = SpendView(redis, Limits({})), of(redis, settings, all=Budget(day=Decimal(10)))
+    names = (ALL, "b2c", "raised", f"cost {budgets._kind(MODEL)}")
+    await redis.hset(keys.SPEND_RESERVED, mapping=dict.fromkeys(names, odd))
+    for name in (ALL, "b2c", f"model {MODEL}"):
+        await redis.hset(keys.spend(periods()[1]), name, odd)
+    await view.metrics()
+    assert not await view.is_raised()
+    await make(budgets, message())
+    assert {name: round(usd, 3) for name, usd in (await spent(redis)).items()} == dict.fromkeys(
+        (ALL, "b2c", f"model {MODEL}"), USD
+    )
+
+
 async def test_emptied_redis_learns_the_spend_from_the_database(
-    redis: Redis, settings: Settings, sandbox: Sandbox
+    redis: Redis, settings: Settings, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.database.execute(
         "insert into wearon.session_events (session_id, channel, kind, store_id, cost_usd)"
@@ -223,6 +291,13 @@ async def test_emptied_redis_learns_the_spend_from_the_database(
         await redis.delete(keys.SPEND_RESERVED)  # as when all is lost
         await of(redis, settings).count(message(), MODEL, Decimal("0.7"))
         await schedule.raise_once()
+        assert await view.is_raised()
+        with monkeypatch.context() as later:  # calls that were in flight are in the database alone
+            now = time.time()
+            later.setattr(time, "time", lambda: now + 400)
+            assert not await view.is_raised()
+            await view.raised()
+        assert await view.is_raised()
     found = await spent(redis)
     assert (found[str(STORE)], found["b2c"]) == (Decimal("0.25"), Decimal("0.7"))
     shares = {tuple(s.labels.values()): s.value for one in await view.metrics() for s in one.samples if s.labels}

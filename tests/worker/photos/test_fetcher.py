@@ -125,7 +125,7 @@ def resolving(*answers: list[str]) -> Resolver:
 
 
 async def failure(fetcher: ImageFetcher, url: str) -> ImageError:
-    """How fetching `url` fails; whatever happens, the log must not learn the path or the query."""
+    """The error of fetching `url`; the log must never learn the path or the query."""
     with pytest.raises(ImageError) as caught:
         await fetcher.fetch(url)
     assert "secret" not in str(caught.value)

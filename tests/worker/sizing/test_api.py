@@ -19,7 +19,7 @@ BODY = "b000.jpg"
 
 
 def counted(outcome: str) -> float:
-    """How many requests have ended like that in this process."""
+    """Number of requests of this process with this end."""
     labels = {"outcome": outcome, "reason": "none"}
     return REGISTRY.get_sample_value("wearon_sizing_requests_total", labels) or 0.0
 
@@ -333,7 +333,7 @@ def test_no_answer_to_a_large_body_is_lost(service: Service) -> None:
 def test_client_that_hangs_up_in_the_middle_of_its_request_is_forgotten(
     service: Service, photo_host: PhotoHost
 ) -> None:
-    """What it has sent may even be a whole object."""
+    """The part that arrived may even be a whole object."""
     url = photo_host.put(jpeg(picture(BODY)), "hung-up.jpg")
     body = json.dumps({"image_url": url, "height_cm": 170})
     head = f"POST /estimate-body HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body) + 50}\r\n\r\n"

@@ -33,6 +33,8 @@ def test_waist_and_hip_can_ask_for_a_larger_size() -> None:
             "Size L limits the waist .* waist_cm for M",
         ),
         ((("S", Limits(90)), ("S/M", Limits(90))), "Sizes S and S/M have the same limits"),
+        ((("\u00c9", Limits(90)), ("E\u0301", Limits(98))), "Two sizes are both shown as \u00c9"),
+        ((("S\u202e", Limits(90)), ("M", Limits(98))), "invisible sign RIGHT-TO-LEFT OVERRIDE"),
         ((), "at least one size"),
     ],
 )
@@ -41,6 +43,12 @@ def test_a_chart_that_makes_no_sense_is_explained_by_the_sizes(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         Chart(sizes)
+
+
+def test_names_may_be_of_any_script() -> None:
+    names = ["\u5c0f", "\u0645\u062a\u0648\u0633\u0637", "Gr\u00f6\u00dfe 56\u00bd", "\U0001f455 XL"]
+
+    assert Chart(tuple((name, Limits(90 + 8 * index)) for index, name in enumerate(names))).names == names
 
 
 def test_probabilities_follow_the_distribution_and_sum_to_one() -> None:

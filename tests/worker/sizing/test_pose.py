@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.worker.sizing.conftest import picture
-from worker.sizing.pose import Landmarker, Landmarkers, ModelUnusable, verify_model
+from worker.sizing.landmarkers import Landmarkers
+from worker.sizing.pose import Landmarker, ModelUnusable, verify_model
 
 
 @pytest.mark.parametrize("width", range(560, 577))

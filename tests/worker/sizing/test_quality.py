@@ -26,7 +26,7 @@ from worker.sizing.answers import Reason
 from worker.sizing.photo import Photo, reduce
 from worker.sizing.pose import Detector, Landmarker, Pose
 from worker.sizing.posture import extent
-from worker.sizing.quality import check
+from worker.sizing.quality import View, check
 from worker.sizing.refusals import PhotoRefused
 from worker.sizing.silhouette import ANKLES, ELBOWS, HIPS, SHOULDERS, WRISTS, middle
 
@@ -41,9 +41,9 @@ def reason(image: Image.Image, landmarker: Landmarker) -> str:
     return verdict(reduce(image), landmarker)
 
 
-def verdict(photo: Photo, detector: Detector) -> str:
+def verdict(photo: Photo, detector: Detector, view: View = "front") -> str:
     try:
-        check(photo, detector)
+        check(photo, detector, view)
     except PhotoRefused as refusal:
         return refusal.reason
     return "accepted"
@@ -134,6 +134,15 @@ def folded(pose: Pose) -> Offsets:
 )
 def test_pose_is_judged_by_its_joints(expected: str, offsets: Callable[[Pose], Offsets], good: Good) -> None:
     assert verdict(Photo(good.picture, 1), Moved(good.pose, offsets(good.pose))) == expected
+
+
+def test_side_view_shows_the_foot_that_is_nearer_to_the_camera_lower(good: Good) -> None:
+    sideways = replace(good.pose, world=good.pose.world[:, [2, 1, 0]])
+
+    nearer, strides = ({ANKLES[0]: offset} for offset in ((0.0, -0.06), (0.2, 0.0)))
+
+    assert verdict(Photo(good.picture, 1), Moved(sideways, nearer), "side") == "accepted"
+    assert verdict(Photo(good.picture, 1), Moved(sideways, strides), "side") == "seated_or_bent"
 
 
 @pytest.mark.parametrize("code", get_args(Reason))

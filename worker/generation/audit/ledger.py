@@ -9,9 +9,9 @@ from uuid import uuid4
 from postgrest import AsyncPostgrestClient
 
 from worker.errors import ServiceUnavailable
-from worker.generation import database
 from worker.generation.channel import Channel
 from worker.generation.retrying import retry_for
+from worker.generation.supabase import database
 
 _PAGE = 1000
 #: A hiccup in the middle of an audit is waited out this long.

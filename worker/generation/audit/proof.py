@@ -32,7 +32,7 @@ async def audit(
     Raises:
         AuditUnderWay, ServiceUnavailable: the books were not proven.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     ledger = Ledger(database)
     try:
         report = Report.read(await ledger.prove(everything=everything, patience_seconds=patience_seconds))
@@ -45,7 +45,7 @@ async def audit(
         first = {finding.session_id for finding in stuck}
         report.redis_read, again = await _stuck(ledger, redis, region)
         report.wrong += [finding for finding in again if finding.session_id in first]
-    report.seconds = time.monotonic() - begun
+    report.seconds = time.monotonic() - start
     return report
 
 

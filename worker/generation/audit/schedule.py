@@ -7,7 +7,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.errors import WorkerError
-from worker.generation import keys, queue_metrics
+from worker.generation import keys
+from worker.generation.audit import result
 from worker.generation.audit.ledger import AuditUnderWay
 from worker.generation.audit.proof import audit
 from worker.generation.region import Region
@@ -55,7 +56,7 @@ class AuditSchedule:
 
     async def _audit(self) -> None:
         report = await audit(self._database, self._redis, region=self._region)
-        await queue_metrics.keep_audit(self._redis, report)
+        await result.keep(self._redis, report)
         self._failed = False
         show = log.info if report.right else log.error
         found = {kind: count for kind, count in report.counts.items() if count}

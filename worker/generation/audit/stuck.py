@@ -9,10 +9,10 @@ from redis.asyncio import Redis
 from worker.generation.audit.ledger import Row
 from worker.generation.audit.report import Finding, Report
 from worker.generation.channel import Channel
-from worker.generation.claims import Claims
-from worker.generation.lanes import Lanes, Rules
-from worker.generation.ownership import Ownership
-from worker.generation.waiting import Waiting
+from worker.generation.queue.claims import Claims
+from worker.generation.queue.lanes import Lanes, Rules
+from worker.generation.sessions.ownership import Ownership
+from worker.generation.sessions.waiting import Waiting
 
 #: A worker ends such a session after its time to live (MESSAGE_TTL_SECONDS), in the next sweep.
 UNACCOUNTED_SECONDS = 600
@@ -65,7 +65,7 @@ async def _unaccounted(rows: Sequence[Row], redis: Redis) -> set[str]:
         marks = await Ownership(redis).marks(list(page))
         known = await Waiting(redis).known(list(page))
         for session_id, row in page.items():
-            left = no_messages or (row["status"] == "processing" and marks[session_id].begun)
+            left = no_messages or (row["status"] == "processing" and marks[session_id].started)
             if left and not marks[session_id].held and session_id not in known:
                 found.add(row["id"])
     return found

@@ -9,9 +9,9 @@ from postgrest.exceptions import APIError
 
 from worker.errors import CallRejected, WorkerError
 from worker.generation.channel import Channel
-from worker.generation.database import rows, run
 from worker.generation.message import GenerationMessage
 from worker.generation.retrying import retry_for
+from worker.generation.supabase.database import rows, run
 
 _CHANNEL = Channel.B2B
 #: Ids in one address.

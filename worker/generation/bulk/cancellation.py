@@ -15,9 +15,9 @@ from worker.generation.bulk.books import PAGE, Books
 from worker.generation.bulk.manifest import request_id_of, session_id_of
 from worker.generation.bulk.record import Record, Submitted
 from worker.generation.channel import Channel, SessionRef
-from worker.generation.envelope import correlation
-from worker.generation.lane_scripts import BULK
-from worker.generation.sessions import Sessions
+from worker.generation.queue.envelope import correlation
+from worker.generation.queue.lane_scripts import BULK
+from worker.generation.sessions.sessions import Sessions
 
 #: Longer than a cancellation that is interrupted is left alone.
 _TAKEN_SECONDS = 30 * 24 * 3600

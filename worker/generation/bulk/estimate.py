@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from worker.generation.bulk.books import Books
-from worker.generation.claims import Claims
+from worker.generation.queue.claims import Claims
 from worker.settings import Settings
 
 

@@ -1,5 +1,6 @@
 """A manifest: try-ons of one store, with ids that follow from it: a second run has the same ones."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -57,6 +58,14 @@ def session_id_of(store_id: UUID, manifest_id: str, number: int) -> UUID:
 def request_id_of(manifest_id: str, number: int) -> str:
     """Request id of a row: the ledger takes one deduction and one refund for each."""
     return f"bulk_{manifest_id}_{number}"
+
+
+def manifest_of(message: GenerationMessage) -> str:
+    """Id of the manifest that the message is a row of; empty: of none."""
+    named = re.fullmatch(r"bulk_(.+)_([0-9]{1,9})", message.request_id)
+    if not named or not message.store_id:
+        return ""
+    return named[1] if session_id_of(message.store_id, named[1], int(named[2])) == message.session_id else ""
 
 
 def locations(manifest: Manifest) -> Iterator[tuple[Row, Location]]:

@@ -6,6 +6,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -38,8 +39,6 @@ def read(content: bytes, name: str, store_id: UUID, manifest_id: str | None = No
     rows = [row for number, (line, fields) in enumerate(entries, 1) if (row := _row(number, line, fields, problems))]
     if not rows and not problems:
         problems.append(f"{name} has no rows")
-    if len(rows) > MAX_ROWS:
-        problems.append(f"{name} has {len(rows)} rows; the limit is {MAX_ROWS}: split it")
     manifest = Manifest(store_id, manifest_id or digest[:16], digest, rows)
     if not problems:
         problems += [f"line {row.line}: {problem}" for row in rows for problem in _refusals(manifest, row)]
@@ -57,12 +56,19 @@ def _entries(content: bytes, name: str, problems: list[str]) -> list[tuple[int, 
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ManifestInvalid(f"line {line}: the file is not UTF-8; save it as UTF-8") from None
-    return _json_lines(text, problems) if name.lower().endswith((".jsonl", ".ndjson")) else _csv(text, name, problems)
+    is_json = name.lower().endswith((".jsonl", ".ndjson"))
+    found = _json_lines(text, problems) if is_json else _csv(text, name, problems)
+    # All rows of a larger file, or all of its problems, may not fit into the container's memory.
+    entries = list(islice(found, MAX_ROWS + 1))
+    if max(len(entries), len(problems)) > MAX_ROWS:
+        raise ManifestInvalid(f"{name} has more than {MAX_ROWS} rows, which is the limit: split it")
+    return entries
 
 
-def _json_lines(text: str, problems: list[str]) -> list[tuple[int, dict[str, Any]]]:
-    found = []
-    for line, written in enumerate(text.split("\n"), 1):
+def _json_lines(text: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for line, written in enumerate(io.StringIO(text, newline="\n"), 1):
+        if len(problems) > MAX_ROWS:
+            return
         if not written.strip():
             continue
         try:
@@ -70,16 +76,14 @@ def _json_lines(text: str, problems: list[str]) -> list[tuple[int, dict[str, Any
         except (ValueError, RecursionError):
             fields = None
         if isinstance(fields, dict):
-            found.append((line, fields))
+            yield line, fields
         else:
             problems.append(f"line {line}: no JSON object")
-    return found
 
 
-def _csv(text: str, name: str, problems: list[str]) -> list[tuple[int, dict[str, Any]]]:
+def _csv(text: str, name: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     csv.field_size_limit(MAX_MESSAGE_BYTES)
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="", strict=True)
-    found = []
     try:
         if not {"person", "garment"} <= set(reader.fieldnames or ()):
             raise ManifestInvalid(f"line 1: {name} must begin with the columns person,garment; it has none or others")
@@ -89,10 +93,9 @@ def _csv(text: str, name: str, problems: list[str]) -> list[tuple[int, dict[str,
             cells = {column: cell for column, cell in fields.items() if cell}
             if "accessories" in cells:
                 cells["accessories"] = cells["accessories"].split()
-            found.append((reader.line_num, cells))
+            yield reader.line_num, cells
     except csv.Error as error:
         problems.append(f"line {reader.reader.line_num}: {error}")
-    return found
 
 
 def _row(number: int, line: int, fields: dict[str, Any], problems: list[str]) -> Row | None:

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from worker.errors import WorkerError
 from worker.generation import keys
 from worker.generation.bulk.manifest import Manifest
+from worker.generation.room import insist
 
 #: Longer than any message of bulk waits, and than the store asks for its pictures.
 _SECONDS = 30 * 24 * 3600
@@ -85,8 +86,8 @@ class Record:
         return int(await self._push(keys=names, args=[_SECONDS, *pairs]))
 
     async def cancel(self, manifest_id: str) -> None:
-        """Push nothing of it any more."""
-        await self._redis.set(keys.bulk_cancelled(manifest_id), 1, ex=_SECONDS)
+        """Push nothing of it any more; also in a full Redis, which a cancellation empties."""
+        await insist(self._redis, "SET", keys.bulk_cancelled(manifest_id), 1, "EX", _SECONDS)
 
     async def is_cancelled(self, manifest_id: str) -> bool:
         """Tell if the manifest was cancelled."""

@@ -11,7 +11,7 @@ from worker.generation.bulk.books import Books
 from worker.generation.bulk.manifest import session_id_of
 from worker.generation.bulk.record import Submitted
 from worker.generation.channel import Channel
-from worker.generation.storage import Storage
+from worker.generation.supabase.storage import Storage
 from worker.settings import Settings
 
 #: Signatures at once.

@@ -6,6 +6,8 @@ Ids follow from manifest and row, so every step knows whether an earlier run has
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
 from worker.generation.bulk.books import PAGE, Books
 from worker.generation.bulk.manifest import Manifest, Row
@@ -23,7 +25,8 @@ class Result:
     queued: int = 0
     #: By an earlier run, or one beside this one.
     before: int = 0
-    #: Their credit went back before their message was queued, because the command had stopped for too long.
+    #: Their credit went back before their message was queued, because the command had stopped for too long. They are
+    #: not queued any more.
     refunded: int = 0
     out_of_credit: bool = False
     cancelled: bool = False
@@ -69,7 +72,16 @@ class Submission:
         result.cancelled = pushed < 0
         if not result.cancelled:
             result.queued += pushed
-            result.before += len(known) + len(paid) - pushed
+            lost = await self._never_pushed(manifest.id, messages, known)
+            result.refunded += lost
+            result.before += len(known) - lost + len(paid) - pushed
+
+    async def _never_pushed(
+        self, manifest_id: str, messages: dict[int, GenerationMessage], known: dict[UUID, dict[str, Any]]
+    ) -> int:
+        """Number of rows whose session was failed, with its refund, before its message was queued."""
+        failed = {number for number, it in messages.items() if known.get(it.session_id, {}).get("status") == "failed"}
+        return len(failed - await self._record.pushed(manifest_id)) if failed else 0
 
     async def _pay(self, new: dict[int, GenerationMessage], result: Result) -> set[int]:
         """Rows whose credit is taken and whose session is there now."""

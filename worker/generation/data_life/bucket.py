@@ -11,7 +11,7 @@ from storage3 import AsyncStorageClient
 
 from worker.errors import ServiceUnavailable, WorkerError
 from worker.generation.retrying import retry_for
-from worker.generation.storage_answers import FAILURES, Answer, Meaning, read
+from worker.generation.supabase.storage_answers import FAILURES, Answer, Meaning, read
 
 #: Entries of one page, and names of one removal; the server takes no more names.
 PAGE = 1000

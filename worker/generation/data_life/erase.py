@@ -30,7 +30,7 @@ class Erasure:
         self, channel: Channel, owner_id: UUID, report: Report, on_progress: Callable[[], None] = lambda: None
     ) -> None:
         """Erase once and grow the report."""
-        begun = time.monotonic()
+        start = time.monotonic()
         owned = partial(self._rows.owned, channel, owner_id)
         report.redis = await self._remains.erase(owner_id, owned, dry_run=report.dry_run)
         if not report.dry_run:
@@ -39,4 +39,4 @@ class Erasure:
         walk = Walk(self._bucket, removal, report.pictures, None, on_progress)
         for folder in areas.folders_of(channel, owner_id):
             await walk.folder(folder)
-        report.seconds += time.monotonic() - begun
+        report.seconds += time.monotonic() - start

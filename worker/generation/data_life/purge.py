@@ -53,7 +53,7 @@ class Purge:
         every_row: bool = False,
     ) -> None:
         """Purge once and grow the report. `check` raises when another process may be at it."""
-        begun = time.monotonic()
+        start = time.monotonic()
         before = await self._rows.now() - self._life
         trimmed = await self._remains.trim(before, dry_run=report.dry_run)
         report.redis.letters += trimmed.letters
@@ -64,7 +64,7 @@ class Purge:
                 report.rows.rows += expired.rows
                 report.rows.open += expired.open
         await self._pictures(report, before, check, on_progress)
-        report.seconds += time.monotonic() - begun
+        report.seconds += time.monotonic() - start
 
     async def _pictures(
         self, report: Report, before: datetime, check: Callable[[], None], on_progress: Callable[[], None]

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from prometheus_client.core import GaugeMetricFamily, Metric
 from redis.asyncio import Redis
 
 from worker.generation import keys
@@ -81,6 +82,17 @@ class Record:
 
     async def _keep(self, key: str, value: dict[str, Any]) -> None:
         await insist(self._redis, "SET", key, json.dumps(value))
+
+
+def purge_metrics(result: Result | None) -> list[Metric]:
+    """Metrics of the last purge; the age grows while no purge reaches its end."""
+    last, age = (result.time, time.time() - result.oldest) if result else (0.0, 0.0)
+    return [
+        GaugeMetricFamily("wearon_data_life_timestamp_seconds", "When the last purge ended; 0: never.", last),
+        GaugeMetricFamily(
+            "wearon_data_life_oldest_age_seconds", "Age that the oldest picture in the bucket may have.", age
+        ),
+    ]
 
 
 def as_moment(seconds: float | None) -> datetime | None:

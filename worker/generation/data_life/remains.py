@@ -13,10 +13,10 @@ from uuid import UUID
 from redis.asyncio import Redis
 
 from worker.generation import keys
-from worker.generation.dead_letter import DeadLetter
-from worker.generation.dead_letters import DeadLetters
-from worker.generation.envelope import owners
 from worker.generation.message import timestamp
+from worker.generation.queue.dead_letter import DeadLetter
+from worker.generation.queue.dead_letters import DeadLetters
+from worker.generation.queue.envelope import owners
 
 _EXPIRED = "expired"
 #: Replaces a field of a hash that is still as it was read. HDEL first: a full Redis takes the HSET after it.
@@ -46,7 +46,7 @@ class Remains:
         self._replace = redis.register_script(_REPLACE)
 
     async def trim(self, before: datetime, *, dry_run: bool = False) -> Trimmed:
-        """Remove what is older than a moment; in a dry run only count it."""
+        """Remove entries that are older than a moment; in a dry run only count them."""
         trimmed = Trimmed()
         async for letter in self._old_letters(before):
             trimmed.letters += dry_run or await self._dead_letters.drop(letter)

@@ -19,7 +19,7 @@ _BATCH_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Old:
-    """A picture to remove, and the function to tell if it stays."""
+    """A picture to remove, and the function to call with true if the picture stays."""
 
     name: str
     size: int

@@ -9,9 +9,9 @@ from uuid import UUID
 
 from postgrest import AsyncPostgrestClient
 
-from worker.generation import database
 from worker.generation.channel import Channel
 from worker.generation.retrying import retry_for
+from worker.generation.supabase import database
 
 #: Longest outage of the database that is waited out.
 _PATIENCE_SECONDS = 60.0

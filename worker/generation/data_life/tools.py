@@ -10,7 +10,7 @@ from worker.generation.data_life.purge import Purge
 from worker.generation.data_life.record import Record
 from worker.generation.data_life.remains import Remains
 from worker.generation.data_life.rows import Rows
-from worker.generation.dead_letters import DeadLetters
+from worker.generation.queue.dead_letters import DeadLetters
 from worker.settings import Settings
 
 

@@ -40,7 +40,7 @@ class Folder:
         return Folder(f"{self.path}{name}/", self)
 
     def wait(self) -> Callable[[bool], None]:
-        """Count an entry whose fate is open; the function tells it."""
+        """Count an entry as undecided; the returned function decides it."""
         self._pending += 1
         return self._settle
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from postgrest import AsyncPostgrestClient
 
 from worker.errors import ServiceUnavailable
-from worker.generation.database import call
+from worker.generation.supabase.database import call
 from worker.prompts.results import Results
 
 #: The database keeps the ends of sessions for so long.

@@ -1,6 +1,8 @@
 """The decision: which colour serves, which release is wanted, and what has to be done. Changes nothing.
 
 The truth lies in three places: the upstream file (which colour serves), the fragment (what each colour is), the engine.
+A release has two names. A tag is what people write (`v2`, `v2@sha256:...`): `worker_tag`, and here `asked`, `tag`,
+`wanted`. A reference is the image on a host, `repository:tag@digest`: `present`, `reference` and `first`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What runs on the server, and with which rights."""
+"""The containers of the server and their rights."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What is measured and logged on the server, and what becomes of wrong rules, files and passwords."""
+"""Metrics and logs of the server, and the fate of wrong rules, files and passwords."""
 
 import json
 import re
@@ -19,7 +19,7 @@ SITE = "https://api.example.test"
 
 
 def get(server: Host, service: str, url: str) -> str:
-    """What a service answers inside its own container."""
+    """The answer of a service inside its own container."""
     return str(server.check_output(f"docker exec wearon-{service}-1 wget -q -O - '{url}'"))
 
 

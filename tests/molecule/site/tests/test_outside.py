@@ -1,4 +1,4 @@
-"""What a machine on the same network sees of the server."""
+"""The server as a machine on the same network sees it."""
 
 import json
 import re

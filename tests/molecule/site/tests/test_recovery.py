@@ -31,7 +31,7 @@ def test_killed_container_is_back_in_30_seconds(server: Host, curl: Curl, servic
 
 
 def test_stopped_container_stays_stopped(server: Host, curl: Curl) -> None:
-    """Whoever stops a service on purpose is not overruled."""
+    """An operator's stop is not overruled."""
     server.check_output("docker stop wearon-nginx-1")
     time.sleep(6)
     assert server.check_output("docker inspect -f '{{.State.Status}}' wearon-nginx-1") == "exited"

@@ -1,4 +1,4 @@
-"""What the tests of this scenario have around them: releases good and bad, load, generations, a look at a host."""
+"""The surroundings of this scenario's tests: releases good and bad, load, generations, a look at a host."""
 
 import json
 import os
@@ -144,7 +144,7 @@ class Generations:
             self.queued.append(make(prompt=f"{MARKER} {len(self.queued)}"))
 
     def wrong(self) -> list[str]:
-        """What is not as it should be: each completed, each paid for once."""
+        """Deviations from the rule: each session completed, each paid for once."""
         found = []
         for one in self.queued:
             row = self.records.settled(one.channel, one.session_id, timeout=180)

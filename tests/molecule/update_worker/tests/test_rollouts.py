@@ -35,7 +35,7 @@ def refused(worker: Worker, name: str) -> Iterator[None]:
 
 
 def login(worker: Worker, password: str) -> str:
-    """What Redis says to this password."""
+    """The answer of Redis to this password."""
     return str(worker.host.check_output(f"docker exec -e REDISCLI_AUTH={password} wearon-redis-1 redis-cli ping 2>&1"))
 
 

@@ -22,7 +22,7 @@ def flat(run: Played) -> str:
 
 @pytest.fixture
 def locked(rolling: Worker) -> None:
-    """Somebody else's lock, of half an hour ago."""
+    """The lock of another play, of half an hour ago."""
     then = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 1900))
     ticket = {"host": "elsewhere", "machine": "1 2", "who": "alice", "play": "1 Mon", "when": then}
     ticket["why"] = "roll out v9"

@@ -1,4 +1,4 @@
-"""What the workflow on GitHub calls, with its credentials in the environment."""
+"""The script that the workflow on GitHub calls, with its credentials in the environment."""
 
 import os
 import subprocess

@@ -17,7 +17,7 @@ MARKER = "while secrets change"
 
 
 def login(password: str) -> str:
-    """What Redis says to this password."""
+    """The answer of Redis to this password."""
     try:
         return str(connect("shop", password).ping())
     except redis.AuthenticationError as error:

@@ -12,9 +12,9 @@ from redis.asyncio import Redis
 from tests.sandbox import Sandbox
 from worker.generation import keys
 from worker.generation.data_life.remains import Remains, Trimmed
-from worker.generation.dead_letters import DeadLetters
 from worker.generation.outcome import Outcome
-from worker.generation.rejected import Rejected
+from worker.generation.queue.dead_letters import DeadLetters
+from worker.generation.sessions.rejected import Rejected
 
 BEFORE = datetime.now(UTC) - timedelta(hours=6)
 

@@ -13,7 +13,6 @@ from redis.asyncio import Redis
 from tests.sandbox import Sandbox
 from tests.sandbox.sandbox import BUCKET
 from worker.generation import keys
-from worker.generation.claims import Claims
 from worker.generation.data_life import lock
 from worker.generation.data_life.lock import LockLost, PurgeUnderWay, exclusive
 from worker.generation.data_life.purge import Purge, Report
@@ -21,6 +20,7 @@ from worker.generation.data_life.record import Place, Record
 from worker.generation.data_life.schedule import DataLifeSchedule
 from worker.generation.data_life.tools import Tools
 from worker.generation.limiter import Limiter
+from worker.generation.queue.claims import Claims
 from worker.generation.queue_metrics import Shared
 from worker.generation.spend import Limits
 from worker.generation.spend_view import SpendView
@@ -92,7 +92,7 @@ async def test_the_age_grows_while_no_purge_reaches_its_end(
     await schedule.purge_if_due()
     assert value("wearon_data_life_failures_total") - before == 2
     assert (await gauges(redis))["wearon_data_life_oldest_age_seconds"] == pytest.approx(0, abs=30)
-    with patch("worker.generation.queue_metrics.time.time", return_value=time.time() + 7 * HOUR):
+    with patch("worker.generation.data_life.record.time.time", return_value=time.time() + 7 * HOUR):
         assert (await gauges(redis))["wearon_data_life_oldest_age_seconds"] == pytest.approx(7 * HOUR, abs=30)
     sandbox.gateway.clear()
     await schedule.purge_if_due()

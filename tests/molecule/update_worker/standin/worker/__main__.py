@@ -1,4 +1,4 @@
-"""What a rollout sees of a worker, without the work: `run` answers HTTP, `doctor` looks."""
+"""A worker as a rollout sees it, without the work: `run` answers HTTP, `doctor` checks."""
 
 import json
 import os

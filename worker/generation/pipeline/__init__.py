@@ -1,0 +1,1 @@
+"""One generation: start, fetch, resize, edit, upload, settle."""

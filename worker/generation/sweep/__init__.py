@@ -1,0 +1,1 @@
+"""Work that no worker does any more, found and ended."""

@@ -1,0 +1,157 @@
+"""Work that no worker does any more: messages of dead instances are requeued, stuck sessions failed and refunded.
+
+One instance at a time sweeps.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
+
+from redis.asyncio import Redis
+
+from worker.errors import WorkerLost
+from worker.generation import keys, metrics, odd
+from worker.generation.channel import SessionRef
+from worker.generation.outcome import Outcome
+from worker.generation.queue.claims import Claims, Instance
+from worker.generation.queue.dead_letters import DeadLetters
+from worker.generation.queue.envelope import correlation, identify
+from worker.generation.region import Region
+from worker.generation.sessions.marks import MAX_STARTS
+from worker.generation.sessions.ownership import Ownership
+from worker.generation.sessions.settlement import Settlement
+from worker.generation.sweep.stuck import Stuck, StuckSession
+from worker.logs import bind, get_logger
+
+log = get_logger(__name__)
+
+_LOCK_SECONDS = 60
+#: With Redis and the database away for longer the round ends: a sweeper that shows no progress ends the container.
+_END_SECONDS = 20.0
+#: This many dead workers, and a message is not tried again.
+MAX_DEATHS = MAX_STARTS
+#: Messages of a dead instance in memory at once.
+_PAGE = 10
+
+#: -> the holder, if there is one beside ARGV[3], which is dead. DEL first: a full Redis takes the SET after it.
+_LOCK = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[3] then return holder end
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return false
+"""
+_UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
+
+class Sweeper:
+    """`sweep` is safe to call on every instance at any time."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        claims: Claims,
+        settlement: Settlement,
+        dead_letters: DeadLetters,
+        stuck: Stuck,
+        on_progress: Callable[[], None],
+        region: Region | None = None,
+    ) -> None:
+        self._claims = claims
+        self._settlement = settlement
+        self._dead_letters = dead_letters
+        self._stuck = stuck
+        self._on_progress = on_progress
+        self._region = region
+        self._ownership = Ownership(redis)
+        self._lock = redis.register_script(_LOCK)
+        self._unlock = redis.register_script(_UNLOCK)
+
+    async def sweep(self) -> int:
+        """Sweep once, unless another instance sweeps now; -> the number of sessions that were ended."""
+        others = await self._claims.others()
+        if self._region:
+            await self._region.watch()
+        # The lock only saves work: an instance that is alone saves the lock.
+        async with self._locked() if others else nullcontext(True) as locked:
+            if not locked:
+                return 0
+            started = time.monotonic()
+            for instance in others:
+                if not instance.alive:
+                    await self._clear_away(instance)
+            if self._region:
+                await self._region.report(empty=await self._claims.are_all_empty())
+            stuck = await self._stuck.find()
+            for found in stuck:
+                with odd.alone("session", found.session):
+                    await self._end(found)
+            log.debug("swept", ended=len(stuck), seconds=round(time.monotonic() - started, 3))
+            return len(stuck)
+
+    @asynccontextmanager
+    async def _locked(self) -> AsyncIterator[bool]:
+        """Yield true while this instance alone sweeps; a holder that is dead or stands still delays no sweep."""
+        mine = self._claims.instance
+        holder = await self._lock(keys=[keys.SWEEP_LOCK], args=[mine, _LOCK_SECONDS, ""])
+        if holder is not None and not await self._claims.is_alive(holder.decode(errors="replace")):
+            holder = await self._lock(keys=[keys.SWEEP_LOCK], args=[mine, _LOCK_SECONDS, holder])
+        try:
+            yield holder is None
+        finally:
+            if holder is None:
+                await self._unlock(keys=[keys.SWEEP_LOCK], args=[mine])
+
+    async def _clear_away(self, instance: Instance) -> None:
+        """Requeue the messages of a dead instance in their order."""
+        claims, left = self._claims.of(instance.name), 0
+        # Newest first, so that the oldest ends up nearest to the taking end.
+        while page := await claims.page(left, left + _PAGE - 1):
+            for payload in page:
+                left += 1
+                with bind(**correlation(payload)), odd.alone("message", correlation(payload)):
+                    left -= await self._take_over(claims, payload)
+        if not left:
+            await claims.leave()
+            log.info("instance_cleared_away", dead_instance=instance.name)
+
+    async def _take_over(self, claims: Claims, payload: bytes) -> bool:
+        """Take the message from the dead instance's list; false while another worker has its session."""
+        session = identify(payload)
+        if session and await self._ownership.is_held(session.id):
+            return False  # the next round looks again
+        self._on_progress()
+        if session and await self._settlement.is_waiting(session.id):
+            await claims.finish(payload)  # its end is known and only has to be written
+        elif session and (deaths := await self._count_death(session, claims.instance)) >= MAX_DEATHS:
+            detail = f"{deaths} workers died with this message"
+            await self._dead_letters.add(payload, "poison", detail)
+            metrics.REFUSED.labels("poison").inc()
+            log.error("message_refused", reason="poison", detail=detail)
+            await self._ownership.disown(session.id)
+            await self._settle(Outcome.failed(session, WorkerLost(detail)))
+            await claims.finish(payload)
+        elif await claims.requeue(payload):
+            metrics.REQUEUED_MESSAGES.inc()
+            log.warning("message_put_back", dead_instance=claims.instance)
+        return True
+
+    async def _count_death(self, session: SessionRef, instance: str) -> int:
+        """Deaths that speak against the message; one more is none: a paid session only has to be ended."""
+        deaths = await self._ownership.count_death(session.id, instance)
+        return deaths if deaths != MAX_DEATHS or await self._ownership.is_unpaid(session.id) else 0
+
+    async def _end(self, found: StuckSession) -> None:
+        self._on_progress()
+        session, error = found.session, found.error
+        with bind(session_id=str(session.id), channel=session.channel):
+            metrics.STUCK.labels(session.channel, error.reason).inc()
+            log.warning("stuck_session_found", status=session.status, reason=error.reason, detail=str(error))
+            await self._ownership.disown(session.id)
+            await self._settle(Outcome.failed(session, error))
+
+    async def _settle(self, outcome: Outcome) -> None:
+        async with asyncio.timeout(_END_SECONDS):
+            await self._settlement.settle(outcome)
