@@ -86,9 +86,15 @@ def test_private_address_is_one_of_ipv4(play: Play, address: str) -> None:
     assert "unreachable=1" not in said(run), "the other host was provisioned all the same"
 
 
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 #: Role, its settings, and a part of the sentence that refuses them; with an empty sentence they are right.
 INPUTS: list[tuple[str, dict[str, Any], str]] = [
     *((role, {}, "") for role in ROLES if role not in {"database", "fire_drill", "preflight"}),
+    (
+        "worker",
+        {"redis_enabled": False, "worker_redis_url": "rediss://a:b@far.example:6380/0", "worker_redis_ca": PEM},
+        "",
+    ),
     (
         "worker",
         {"worker_supabase_url": "supabase.co"},

@@ -15,7 +15,8 @@ from worker.clients import SUPABASE_TIMEOUT, database_client, http_client, redis
 from worker.errors import WorkerError
 from worker.generation import keys
 from worker.generation.channel import SessionRef
-from worker.generation.queue.lane_view import Lane, LaneView
+from worker.generation.queue.lane_view import LaneView
+from worker.generation.queue.lane_wait import estimated_waits
 from worker.generation.queue.lanes import Rules
 from worker.generation.queue_move import CannotMove, Moved, QueueMove
 from worker.generation.region import Region, identity, identity_script
@@ -101,7 +102,7 @@ async def _look() -> dict[str, Any]:
         lanes = await LaneView(redis).look(instances, _UNSORTED_MAX)
         unsorted = max(0, await redis.llen(keys.QUEUE) - _UNSORTED_MAX)
     rules = Rules.of(settings)
-    waits = _waits(lanes, rules)
+    waits = {name: round(seconds) for name, seconds in estimated_waits(lanes, rules).items()}
     return {
         "lanes": [
             {
@@ -123,24 +124,6 @@ async def _look() -> dict[str, Any]:
 async def _instance(redis: Any, name: str) -> dict[str, Any]:
     alive, claimed = await redis.exists(keys.alive(name)), await redis.llen(keys.claimed(name))
     return {"name": name, "alive": bool(alive), "claimed": claimed}
-
-
-def _waits(lanes: list[Lane], rules: Rules) -> dict[str, int]:
-    """Seconds until the last message of each waiting lane starts; empty when nothing has ended lately."""
-    rate = sum(lane.rate for lane in lanes)
-    if not rate:
-        return {}
-    waits: dict[str, int] = {}
-    ahead = 0  # bulk waits for all others
-    for kind in (False, True):
-        waiting = [lane for lane in lanes if lane.waiting and lane.is_bulk is kind]
-        for lane in waiting:
-            rounds = lane.waiting / rules.weight(lane.name)
-            # A shorter lane is empty before, and leaves its turns to the others.
-            before = sum(min(other.waiting, rounds * rules.weight(other.name)) for other in waiting)
-            waits[lane.name] = round((ahead + before) / rate)
-        ahead = sum(lane.waiting for lane in waiting)
-    return waits
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -155,7 +155,7 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         prompts=PromptWatch(settings.experiment, database, redis),
         health_check=HealthCheck(health, claims.prove, sessions.usable),
         spend=SpendSchedule(spend, database, limits),
-        metrics=Shared(redis, claims, limiter_of(settings, redis), spend, settings.experiment),
+        metrics=Shared(redis, claims, limiter_of(settings, redis), spend, settings.experiment, Rules.of(settings)),
         connections=connections,
     )
 

@@ -20,6 +20,8 @@ from worker.generation.pauses.pauses import Pause
 from worker.generation.prompts.view import PromptView
 from worker.generation.queue.claims import Claims
 from worker.generation.queue.lane_view import LaneView, lane_metrics
+from worker.generation.queue.lane_wait import estimated_waits
+from worker.generation.queue.lanes import Rules
 from worker.generation.spend_view import SpendView
 from worker.prompts.experiment import Experiment
 
@@ -52,13 +54,14 @@ class Shared:
         limiter: Limiter,
         spend: SpendView,
         experiment: Experiment = Experiment(),  # noqa: B008  # frozen
+        rules: Rules = Rules(),  # noqa: B008  # frozen
     ) -> None:
         # redis-py's annotations know only text.
         self._redis: Any = redis
         self._claims = claims
         self._limiter = limiter
         self._spend = spend
-        self._lanes = LaneView(redis)
+        self._lanes, self._rules = LaneView(redis), rules
         self._prompts = PromptView(experiment, redis)
         self._look = redis.register_script(_LOOK)
 
@@ -82,7 +85,7 @@ class Shared:
         messages = max(0, queued - _END) + sum(lane.waiting for lane in others)
         oldest = max([_age(end), *(lane.age for lane in others)])
         return [
-            *lane_metrics(lanes),
+            *lane_metrics(lanes, estimated_waits(lanes, self._rules)),
             *audit_result.metrics(audit),
             *purge_metrics(Result.read(purged)),
             _gauge("wearon_queue_messages", "Messages that wait, without bulk.", messages),

@@ -109,17 +109,24 @@ class LaneView:
         return sorted(lanes, key=lambda lane: (-lane.waiting, -lane.running, lane.name))
 
 
-def lane_metrics(lanes: list[Lane]) -> list[Metric]:
-    """Metrics of the longest lanes, and of all others together; `lanes` has the longest first."""
+def lane_metrics(lanes: list[Lane], waits: dict[str, float]) -> list[Metric]:
+    """Metrics of the longest lanes, and of all others together; `lanes` has the longest first.
+
+    `waits` has the estimated waits by lane, in seconds.
+    """
     waiting = GaugeMetricFamily("wearon_lane_waiting_messages", "Messages that wait, by lane.", labels=["lane"])
     running = GaugeMetricFamily("wearon_lane_running_messages", "Messages taken, not finished.", labels=["lane"])
     oldest = GaugeMetricFamily("wearon_lane_oldest_age_seconds", "Age of a lane's next message.", labels=["lane"])
+    text = "Estimated wait of a message that is queued now, by lane."
+    wait = GaugeMetricFamily("wearon_lane_estimated_wait_seconds", text, labels=["lane"])
     rows = [(lane.name, [lane]) for lane in lanes[:_SHOWN]]
     for name, part in [*rows, *([(OTHER, lanes[_SHOWN:])] if lanes[_SHOWN:] else [])]:
         waiting.add_metric([name], sum(lane.waiting for lane in part))
         running.add_metric([name], sum(lane.running for lane in part))
         oldest.add_metric([name], max(lane.age for lane in part))
-    return [waiting, running, oldest, *_bulk_metrics([lane for lane in lanes if lane.is_bulk])]
+        if known := [waits[lane.name] for lane in part if lane.name in waits]:
+            wait.add_metric([name], max(known))
+    return [waiting, running, oldest, wait, *_bulk_metrics([lane for lane in lanes if lane.is_bulk])]
 
 
 def _bulk_metrics(lanes: list[Lane]) -> list[Metric]:
