@@ -33,7 +33,7 @@ def await_measured() -> None:
     while True:
         up = ask("redis_up==1")
         heard = [one["metric"]["hostname"] for one in ask("celery_worker_up==1")]
-        if up and sorted(name.split("-")[-2] for name in heard) == ["first", "second", "second"]:
+        if up and sorted(name.split("-")[-1] for name in heard) == ["first", "second", "second"]:
             return
         assert time.monotonic() < deadline, (up, heard)
         time.sleep(1)
