@@ -204,7 +204,7 @@ def test_a_picture_that_openai_chokes_on_fails_alone(world: Sandbox) -> None:
         assert (row["status"], row["error_message"]) == ("failed", errors.EditFailed.user_message)
         assert world.balance_changes(poison.owner_id) == [10, -1, 1]
         assert len(world.calls("poison")) == 4  # handed back three times
-        wait_until_completed(world, others)
+        wait_until_completed(world, others, 90)  # as many as the poison's end took looks
         assert not worker.logs("breaker_opened")
 
 
