@@ -1,8 +1,10 @@
 """Roles rendered by Ansible itself, without a host: templates, variables and specs of every inventory."""
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,6 +15,16 @@ from tests import render as renderer
 ROOT, SECRETS = renderer.ROOT, renderer.SECRETS
 INVENTORIES = ["production", "local"]
 ROLES = renderer.roles()
+
+
+def program(role: str, name: str = "surroundings", folder: str = "files") -> ModuleType:
+    """A program or plugin of a role as a module."""
+    spec = importlib.util.spec_from_file_location(f"{role}_{name}", ROOT / f"roles/{role}/{folder}/{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 import base64
 import configparser
-import importlib.util
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from bridge import metrics
 from bridge.delivery import Deliveries
 from tests.programs import command
 from tests.render import FULL, SPARSE
-from tests.roles.conftest import ROOT, Rendered
+from tests.roles.conftest import ROOT, Rendered, program
 
 DOCUMENT = (ROOT / "docs/host-metrics.md").read_text()
 
@@ -130,12 +129,7 @@ def test_password_of_grafana_is_on_no_command_line(rendered: Rendered, tmp_path:
 
 @pytest.fixture(scope="module")
 def host_metrics() -> Any:
-    spec = importlib.util.spec_from_file_location("host_metrics", ROOT / "roles/prometheus/files/host_metrics.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return program("prometheus", "host_metrics")
 
 
 def test_host_metrics_are_those_that_are_documented(host_metrics: Any, rendered: Rendered, tmp_path: Path) -> None:
@@ -159,9 +153,9 @@ def test_times_of_the_engine_are_read(host_metrics: Any) -> None:
 
 def probe(rendered: Rendered, name: str, folder: Path, **programs: str) -> str:
     """Return the output of a probe on a host with these programs; the engine has no container."""
-    for program, body in {"docker": "exit 1", **programs}.items():
-        (folder / program).write_text(f"#!/bin/sh\n{body}\n")
-        (folder / program).chmod(0o755)
+    for command_name, body in {"docker": "exit 1", **programs}.items():
+        (folder / command_name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / command_name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
     script = str(rendered.folder / "prometheus/probes.d" / name)
     return subprocess.run(["sh", script], env=environment, check=True, capture_output=True, text=True).stdout

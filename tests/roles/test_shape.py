@@ -1,23 +1,17 @@
 """Values that have the right type and cannot work, by the name of their setting: the filters of roles/preflight."""
 
-import importlib.util
 from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.roles.conftest import ROLES, ROOT
+from tests.roles.conftest import ROLES, ROOT, program
 
 
 @pytest.fixture(scope="module")
 def shape() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("shape", ROOT / "roles/preflight/filter_plugins/shape.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return program("preflight", "shape", "filter_plugins")
 
 
 def options(role: str) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,6 @@
 """Hosts as operators really have them: what the roles mend, and what they name before anything changes."""
 
 import fcntl
-import importlib.util
 import json
 import re
 import shutil
@@ -9,24 +8,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from tests.roles.conftest import ROOT
+from tests.roles.conftest import ROOT, program
 
 DOCKER = "https://download.docker.com/linux/debian"
 OURS = f"Types: deb\nURIs: {DOCKER}\nSuites: bookworm\nComponents: stable\nSigned-By: /etc/apt/keyrings/docker.asc\n"
-
-
-def program(role: str, name: str = "surroundings") -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{role}_{name}", ROOT / f"roles/{role}/files/{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def write(root: Path, name: str, text: str = "") -> Path:
