@@ -39,7 +39,7 @@ def mirror(silhouette: Silhouette) -> Silhouette:
     landmarks[:, X], world[:, X] = width - landmarks[:, X], -world[:, X]
     return replace(
         silhouette,
-        pose=Pose(landmarks, world, np.ascontiguousarray(pose.mask[:, ::-1])),
+        pose=Pose(landmarks, world, pose.mask[:, ::-1]),
         torso_x=width - 1 - silhouette.torso_x[:, ::-1],
         hidden=silhouette.hidden[:, ::-1],
         quarter_turns=-silhouette.quarter_turns % 4,
