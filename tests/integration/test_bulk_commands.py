@@ -300,6 +300,18 @@ def test_every_fault_of_a_manifest_is_told_with_its_line_and_nothing_is_queued(
     assert "stdin is no terminal to ask at; add --yes" in unasked.stderr
 
 
+def test_consent_and_age_travel_with_a_row_and_are_asked_for_before_anything_is_queued() -> None:
+    columns, urls = "person,garment,consent_version,age_verified\n", "https://a.example/1.jpg,https://a.example/2.jpg"
+    good = read(f"{columns}{urls},2026-11,true\n".encode(), "x.csv", uuid4(), require_consent=True)
+    message = good.message(good.rows[0])
+    assert message.consent == {"consent_version": "2026-11", "age_verified": True}
+    bad = f"{columns}{urls},2026-11,true\n{urls},2026-11,false\n{urls},,\n".encode()
+    assert len(read(bad, "x.csv", uuid4()).rows) == 3
+    with pytest.raises(ManifestInvalid) as refused:
+        read(bad, "x.csv", uuid4(), require_consent=True)
+    assert [line.split(": ")[0] for line in str(refused.value).splitlines()[1:]] == ["line 3", "line 4"]
+
+
 @pytest.mark.parametrize(("name", "row"), [("x.jsonl", "{}\n"), ("x.jsonl", "x\n"), ("x.csv", "a,b\n")])
 def test_a_manifest_that_is_too_long_is_not_read_to_its_end(name: str, row: str) -> None:
     content = ("person,garment\n" * name.endswith("csv") + row * 3 * MAX_ROWS).encode()
