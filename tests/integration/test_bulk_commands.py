@@ -228,6 +228,15 @@ def test_an_interrupted_command_says_how_to_go_on(
     assert "wearon-worker bulk cancel one" in told.stderr
 
 
+def test_a_database_without_the_function_is_told_at_once_with_the_remedy(sandbox: Sandbox, tmp_path: Path) -> None:
+    store = sandbox.producer.store(1)
+    sandbox.gateway.fault("schema_stale", on="rpc/wearon_bulk_begin")
+    told = submit(sandbox, manifest(sandbox, tmp_path, 1), store)
+    assert "database does not run wearon_bulk_begin" in told.stderr
+    assert "apply functions.sql" in told.stderr
+    assert (told.returncode, messages(sandbox), sandbox.balance(store)) == (1, [], 1)
+
+
 def test_rows_that_were_refunded_before_they_were_queued_are_no_success(sandbox: Sandbox, tmp_path: Path) -> None:
     """The command died before it had queued the rows, and the sweep has ended their sessions since."""
     store, path = sandbox.producer.store(100), manifest(sandbox, tmp_path, 3)
