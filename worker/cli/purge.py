@@ -36,6 +36,7 @@ _KEPT = {
         "session rows without addresses: status, time, cost, prompt and shopper; deleting the store removes them, too",
         "events (store_analytics_events), with shoppers' e-mail addresses; deleting the store removes them, too",
         "callbacks (store_webhook_deliveries) end after 7 days; partners keep what they were sent",
+        "manifests of bulk (Redis) keep the store's own names for their rows, no address, and end after 30 days",
         "files of the store outside of its folders uploads and generated",
     ),
 }
