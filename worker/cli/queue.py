@@ -20,7 +20,8 @@ from worker.generation.queue.lane_wait import estimated_waits
 from worker.generation.queue.lanes import Rules
 from worker.generation.queue_move import CannotMove, Moved, QueueMove
 from worker.generation.region import Region, identity, identity_script
-from worker.settings import check_redis_url, load
+from worker.settings import load
+from worker.settings.addresses import read_redis
 
 #: Most messages of the queue that are read; the others behind them have no lane yet.
 _UNSORTED_MAX = 1000
@@ -65,7 +66,7 @@ def _address(to: str) -> str:
     if "://" in to:
         raise click.UsageError("--to takes a file or the name of a variable that holds the address, not the address")
     try:
-        return check_redis_url(os.environ[to] if to in os.environ else Path(to).read_text())
+        return read_redis(os.environ[to] if to in os.environ else Path(to).read_text())
     except OSError as error:
         raise WorkerError(f"{to} is neither a variable nor a file that can be read: {error.strerror}") from None
     except ValueError as error:

@@ -55,7 +55,7 @@ from worker.generation.sweep.open_sessions import AllSessions, OwnSessions
 from worker.generation.sweep.schedule import SweepSchedule
 from worker.generation.sweep.stuck import Stuck
 from worker.generation.sweep.sweep import Sweeper
-from worker.health import Health, HealthCheck
+from worker.health import Health
 from worker.memory import HighWater
 from worker.photos.fetcher import ImageFetcher
 from worker.settings import Settings
@@ -76,7 +76,6 @@ class QueueSide:
     data_life: DataLifeSchedule
     prompts: PromptWatch
     spend: SpendSchedule
-    health_check: HealthCheck
     metrics: Shared
     connections: AsyncExitStack
 
@@ -153,7 +152,6 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         audits=AuditSchedule(database, redis, settings.audit_interval_seconds, region),
         data_life=DataLifeSchedule(tools.purge(), tools.record, redis, settings.data_life_hours),
         prompts=PromptWatch(settings.experiment, database, redis),
-        health_check=HealthCheck(health, claims.prove, sessions.usable),
         spend=SpendSchedule(spend, database, limits),
         metrics=Shared(redis, claims, limiter_of(settings, redis), spend, settings.experiment, Rules.of(settings)),
         connections=connections,

@@ -25,7 +25,8 @@ from worker.generation.retrying import until_available
 from worker.generation.spend_scripts import RELEASE, RESERVE, SPEND
 from worker.image_models import Price
 from worker.logs import get_logger
-from worker.settings import Budget, Settings
+from worker.settings import Settings
+from worker.settings.values import Budget
 
 log = get_logger(__name__)
 

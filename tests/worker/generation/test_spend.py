@@ -20,7 +20,8 @@ from worker.generation.message import GenerationMessage
 from worker.generation.spend import ALL, Limits, Spend
 from worker.generation.spend_view import SpendSchedule, SpendView, bounds, periods
 from worker.image_models import Price
-from worker.settings import Budget, Settings, load
+from worker.settings import Settings, load
+from worker.settings.values import Budget
 
 STORE = UUID("11111111-2222-4333-8444-555555555555")
 MODEL = "gpt-image-2.6-sunburst"

@@ -9,8 +9,9 @@ from postgrest import AsyncPostgrestClient
 from redis.asyncio import BlockingConnectionPool
 from storage3 import AsyncStorageClient
 
-from worker.redis_client import Client, Connection, SSLConnection
-from worker.settings import Settings, is_jwt
+from worker.clients.redis import Client, Connection, SSLConnection
+from worker.settings import Settings
+from worker.settings.supabase_key import is_jwt
 
 #: A half-open connection is noticed within this; blocking commands ask for less.
 REDIS_SOCKET_TIMEOUT_SECONDS = 10.0
