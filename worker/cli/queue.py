@@ -19,7 +19,7 @@ from worker.generation.queue.lane_view import LaneView
 from worker.generation.queue.lane_wait import estimated_waits
 from worker.generation.queue.lanes import Rules
 from worker.generation.queue_move import CannotMove, Moved, QueueMove
-from worker.generation.region import Region, identity, identity_script
+from worker.generation.region import Region, identity
 from worker.settings import load
 from worker.settings.addresses import read_redis
 
@@ -81,7 +81,7 @@ async def _move(url: str, dry_run: bool) -> Moved:
         http_client(SUPABASE_TIMEOUT, connections=2) as http,
     ):
         region = Region(target, database_client(settings, http), settings)
-        if await identity(identity_script(source)) == await region.id():
+        if await identity(source) == await region.id():
             raise CannotMove("the target is the source")
 
         async def take(sessions: list[SessionRef]) -> None:

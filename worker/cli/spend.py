@@ -16,8 +16,8 @@ from worker import clients
 from worker.cli.options import opened_redis
 from worker.errors import ServiceUnavailable
 from worker.generation.queue.lanes import STORE
-from worker.generation.spend import ALL, Limits
-from worker.generation.spend_view import SpendView, Spent, periods
+from worker.generation.spend.limits import ALL, Limits, periods
+from worker.generation.spend.view import SpendView, Spent
 from worker.settings import Settings, load
 
 

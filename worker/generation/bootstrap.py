@@ -48,8 +48,10 @@ from worker.generation.sessions.leases import Leases
 from worker.generation.sessions.ownership import Ownership
 from worker.generation.sessions.sessions import Sessions
 from worker.generation.sessions.settlement import Settlement
-from worker.generation.spend import Limits, Spend
-from worker.generation.spend_view import SpendSchedule, SpendView
+from worker.generation.spend.limits import Limits
+from worker.generation.spend.schedule import SpendSchedule
+from worker.generation.spend.spend import Spend
+from worker.generation.spend.view import SpendView
 from worker.generation.supabase.storage import Storage
 from worker.generation.sweep.open_sessions import AllSessions, OwnSessions
 from worker.generation.sweep.schedule import SweepSchedule

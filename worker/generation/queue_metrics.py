@@ -22,7 +22,7 @@ from worker.generation.queue.claims import Claims
 from worker.generation.queue.lane_view import LaneView, lane_metrics
 from worker.generation.queue.lane_wait import estimated_waits
 from worker.generation.queue.lanes import Rules
-from worker.generation.spend_view import SpendView
+from worker.generation.spend.view import SpendView
 from worker.prompts.experiment import Experiment
 
 _PATIENCE_SECONDS = 1.0

@@ -19,7 +19,7 @@ from worker.generation.retrying import until_available
 from worker.generation.run import Run, SessionTaken
 from worker.generation.sessions.marks import Stage
 from worker.generation.sessions.sessions import Sessions
-from worker.generation.spend import Spend
+from worker.generation.spend.spend import Spend
 from worker.logs import get_logger
 from worker.settings import Settings
 

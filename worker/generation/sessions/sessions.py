@@ -12,7 +12,7 @@ from worker.generation.channel import Channel, SessionRef
 from worker.generation.outcome import Outcome
 from worker.generation.region import Region
 from worker.generation.retrying import retry_for, until_available
-from worker.generation.supabase.database import FunctionMissing, rows, run
+from worker.generation.supabase.database import FunctionMissing, call, rows, run
 from worker.generation.supabase.installed import Installed
 from worker.logs import get_logger
 
@@ -117,7 +117,7 @@ class Sessions:
     async def installed(self, patience_seconds: float = 0) -> Installed:
         """The SQL functions that the database has; PostgREST gets that long to notice a fresh migration."""
         try:
-            answer = await retry_for(patience_seconds)(self._call, "wearon_worker_functions", {})
+            answer = await retry_for(patience_seconds)(call, self._database, "wearon_worker_functions", {})
         except FunctionMissing:
             answer = {}
         return Installed.read(answer, MIGRATION_VERSION, SIGNATURES | (_REGION_SIGNATURES if self._region else {}))
@@ -159,7 +159,7 @@ class Sessions:
 
     async def _change(self, function: str, session: SessionRef, **parameters: Any) -> Change:
         ids = {"p_channel": session.channel, "p_session_id": str(session.id)}
-        result = await self._call(function, {**ids, **parameters})
+        result = await call(self._database, function, {**ids, **parameters})
         if result.get("changed") is True:
             result = {"status": _AFTER[function], **result}
         elif "status" not in result:
@@ -169,9 +169,3 @@ class Sessions:
         except ValidationError as error:
             fields = ", ".join(str(item["loc"][0]) for item in error.errors())
             raise ServiceUnavailable(f"database answered {function} with unusable values of: {fields}") from None
-
-    async def _call(self, function: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        result = await run(self._database.rpc(function, parameters))
-        if not isinstance(result, dict):
-            raise ServiceUnavailable(f"database answered {function} with {type(result).__name__} instead of an object")
-        return result
