@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from worker.cli.options import opened_redis
-from worker.clients import SUPABASE_TIMEOUT, database_client, http_client, redis_client
+from worker.cli.options import opened_database, opened_redis
+from worker.clients import redis_client
 from worker.errors import WorkerError
 from worker.generation import keys
 from worker.generation.channel import SessionRef
@@ -78,9 +78,9 @@ async def _move(url: str, dry_run: bool) -> Moved:
     async with (
         opened_redis(settings) as source,
         redis_client(settings, url) as target,
-        http_client(SUPABASE_TIMEOUT, connections=2) as http,
+        opened_database(settings) as database,
     ):
-        region = Region(target, database_client(settings, http), settings)
+        region = Region(target, database, settings)
         if await identity(source) == await region.id():
             raise CannotMove("the target is the source")
 
