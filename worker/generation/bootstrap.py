@@ -38,6 +38,7 @@ from worker.generation.prompts.watch import PromptWatch
 from worker.generation.queue.claims import Claims
 from worker.generation.queue.consumer import Consumer
 from worker.generation.queue.dead_letters import DeadLetters
+from worker.generation.queue.forwarding import Forwarding
 from worker.generation.queue.heartbeat import Heartbeat
 from worker.generation.queue.lanes import Rules
 from worker.generation.queue.refusal import Refusal
@@ -74,10 +75,8 @@ class QueueSide:
     sweeps: SweepSchedule
     settlement: Settlement
     heartbeat: Heartbeat
-    audits: AuditSchedule
-    data_life: DataLifeSchedule
-    prompts: PromptWatch
-    spend: SpendSchedule
+    #: By the name of the supervisor's part: loops that no other part asks anything of.
+    schedules: dict[str, AuditSchedule | DataLifeSchedule | PromptWatch | SpendSchedule]
     metrics: Shared
     connections: AsyncExitStack
 
@@ -112,10 +111,14 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
     consumer = Consumer(
         claims=claims,
         unstarted=Unstarted(claims, ownership),
-        celery=create_app(settings, instance),
+        forwarding=Forwarding(
+            claims,
+            create_app(settings, instance),
+            pauses,
+            Refusal(claims, ownership, dead_letters, sessions, settlement),
+        ),
         slots=settings.slots,
         intake=Intake(pauses, settings.intake_hold_file),
-        refusal=Refusal(claims, ownership, dead_letters, sessions, settlement),
         health=health,
         memory_full=HighWater(settings.memory_high_water).reached,
     )
@@ -151,10 +154,12 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         sweeps=SweepSchedule(sweeper, consumer, heartbeat, health, settings.sweep_interval_seconds),
         settlement=settlement,
         heartbeat=heartbeat,
-        audits=AuditSchedule(database, redis, settings.audit_interval_seconds, region),
-        data_life=DataLifeSchedule(tools.purge(), tools.record, redis, settings.data_life_hours),
-        prompts=PromptWatch(settings.experiment, database, redis),
-        spend=SpendSchedule(spend, database, limits),
+        schedules={
+            "audit": AuditSchedule(database, redis, settings.audit_interval_seconds, region),
+            "data life": DataLifeSchedule(tools.purge(), tools.record, redis, settings.data_life_hours),
+            "prompts": PromptWatch(settings.experiment, database, redis),
+            "spend": SpendSchedule(spend, database, limits),
+        },
         metrics=Shared(redis, claims, limiter_of(settings, redis), spend, settings.experiment, Rules.of(settings)),
         connections=connections,
     )

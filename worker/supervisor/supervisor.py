@@ -113,10 +113,8 @@ class Supervisor:
         self._parts.start("sweeper", queue.sweeps.run_forever())
         self._parts.start("settler", queue.settlement.settle_forever())
         self._parts.start("heartbeat", queue.heartbeat.beat_forever())
-        self._parts.start("audit", queue.audits.run_forever())
-        self._parts.start("data life", queue.data_life.run_forever())
-        self._parts.start("prompts", queue.prompts.run_forever())
-        self._parts.start("spend", queue.spend.run_forever())
+        for name, schedule in queue.schedules.items():
+            self._parts.start(name, schedule.run_forever())
         self._parts.start("deliverer", self._deliverer.run_forever())
         self._health.state = "ready"
         log.info("worker_ready", instance=self._celery.instance)

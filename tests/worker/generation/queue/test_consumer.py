@@ -109,7 +109,7 @@ async def test_an_odd_claimed_message_does_not_keep_the_others_from_being_forwar
     async def fail(*_: object) -> None:
         raise RuntimeError("unexpected")
 
-    monkeypatch.setattr(queue.consumer._refusal, "refuse", fail)
+    monkeypatch.setattr(queue.consumer.forwarding.refusal, "refuse", fail)
     await queue.consumer.reforward()
     await queue.consumer.reforward()
     assert await redis.llen(keys.celery_queue("one")) == 1
