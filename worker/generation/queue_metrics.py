@@ -19,7 +19,8 @@ from worker.generation.metrics import PAUSES
 from worker.generation.pauses.pauses import Pause
 from worker.generation.prompts.view import PromptView
 from worker.generation.queue.claims import Claims
-from worker.generation.queue.lane_view import LaneView, lane_metrics
+from worker.generation.queue.lane_metrics import lane_metrics
+from worker.generation.queue.lane_view import LaneView
 from worker.generation.queue.lane_wait import estimated_waits
 from worker.generation.queue.lanes import Rules
 from worker.generation.spend.view import SpendView

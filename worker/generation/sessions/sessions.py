@@ -13,26 +13,13 @@ from worker.generation.outcome import Outcome
 from worker.generation.region import Region
 from worker.generation.retrying import retry_for, until_available
 from worker.generation.supabase.database import FunctionMissing, call, rows, run
-from worker.generation.supabase.installed import Installed
+from worker.generation.supabase.installed import MIGRATION_VERSION, REGION_SIGNATURES, SIGNATURES, Installed
 from worker.logs import get_logger
 
 log = get_logger(__name__)
 
 MIGRATION = Path(__file__).parents[1] / "sql" / "functions.sql"
 HARDENING = MIGRATION.with_name("hardening.sql")
-#: What the migration must be at least; raised with every change of a function's behaviour.
-MIGRATION_VERSION = 5
-SIGNATURES = {
-    "start_generation": "p_channel text, p_session_id uuid, p_owner_id uuid",
-    "requeue_generation": "p_channel text, p_session_id uuid",
-    "complete_generation": (
-        "p_channel text, p_session_id uuid, p_image_url text, p_input_tokens integer, p_output_tokens integer, "
-        "p_cost_usd numeric, p_processing_time_ms integer, p_event jsonb"
-    ),
-    "fail_generation": "p_channel text, p_session_id uuid, p_message text, p_processing_time_ms integer, p_event jsonb",
-}
-#: ... and where there are regions.
-_REGION_SIGNATURES = {"wearon_region_start": "p_channel text, p_session_id uuid, p_owner_id uuid, p_region uuid"}
 #: PostgREST learns of a fresh migration within this.
 _SCHEMA_PATIENCE_SECONDS = 10.0
 #: The status after each call that changed something.
@@ -120,7 +107,7 @@ class Sessions:
             answer = await retry_for(patience_seconds)(call, self._database, "wearon_worker_functions", {})
         except FunctionMissing:
             answer = {}
-        return Installed.read(answer, MIGRATION_VERSION, SIGNATURES | (_REGION_SIGNATURES if self._region else {}))
+        return Installed.read(answer, MIGRATION_VERSION, SIGNATURES | (REGION_SIGNATURES if self._region else {}))
 
     async def usable(self) -> bool:
         """True while the database answers and has the SQL functions."""

@@ -8,9 +8,9 @@ import pytest
 from tests.sandbox import Sandbox
 from worker.errors import ServiceUnavailable
 from worker.generation.channel import Channel, SessionRef
-from worker.generation.sessions.sessions import SIGNATURES, Sessions
+from worker.generation.sessions.sessions import Sessions
 from worker.generation.supabase.database import AnswerLost, FunctionMissing
-from worker.generation.supabase.installed import Installed
+from worker.generation.supabase.installed import SIGNATURES, Installed
 from worker.generation.sweep.open_sessions import AllSessions
 
 ID = uuid4()
