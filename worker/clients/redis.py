@@ -97,7 +97,7 @@ class Pipeline(asyncio.client.Pipeline):
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Run the commands, as `Client.execute_command` does with one."""
-        words = [word for command in self.command_stack for word in _words(command)]
+        words: list[Any] = [word for arguments, _ in self.command_stack for word in arguments]
         try:
             return await super().execute(raise_on_error)
         except ResponseError as error:
@@ -145,11 +145,6 @@ class Client(asyncio.Redis):
     def register_script(self, script: Any) -> Any:
         """The script, not sent yet."""
         return Script(self, script)
-
-
-def _words(command: Any) -> Sequence[Any]:
-    words: Sequence[Any] = command[0]
-    return words
 
 
 def problem(error: RedisError | OSError) -> str:

@@ -1,6 +1,7 @@
 """Metrics of the lanes: the longest ones by name, all others together."""
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily as Gauge
+from prometheus_client.core import Metric
 
 from worker.generation.queue.lane_view import Lane
 
@@ -14,11 +15,11 @@ def lane_metrics(lanes: list[Lane], waits: dict[str, float]) -> list[Metric]:
 
     `waits` has the estimated waits by lane, in seconds.
     """
-    waiting = GaugeMetricFamily("wearon_lane_waiting_messages", "Messages that wait, by lane.", labels=["lane"])
-    running = GaugeMetricFamily("wearon_lane_running_messages", "Messages taken, not finished.", labels=["lane"])
-    oldest = GaugeMetricFamily("wearon_lane_oldest_age_seconds", "Age of a lane's next message.", labels=["lane"])
+    waiting = Gauge("wearon_lane_waiting_messages", "Messages that wait, by lane.", labels=["lane"])
+    running = Gauge("wearon_lane_running_messages", "Messages taken, not finished.", labels=["lane"])
+    oldest = Gauge("wearon_lane_oldest_age_seconds", "Age of a lane's next message.", labels=["lane"])
     text = "Estimated wait of a message that is queued now, by lane."
-    wait = GaugeMetricFamily("wearon_lane_estimated_wait_seconds", text, labels=["lane"])
+    wait = Gauge("wearon_lane_estimated_wait_seconds", text, labels=["lane"])
     rows = [(lane.name, [lane]) for lane in lanes[:_SHOWN]]
     for name, part in [*rows, *([(OTHER, lanes[_SHOWN:])] if lanes[_SHOWN:] else [])]:
         waiting.add_metric([name], sum(lane.waiting for lane in part))
@@ -34,11 +35,7 @@ def _bulk_metrics(lanes: list[Lane]) -> list[Metric]:
     oldest = max((lane.age for lane in lanes), default=0.0)
     running = sum(lane.running for lane in lanes)
     return [
-        _gauge("wearon_bulk_waiting_messages", "Messages of bulk that wait.", sum(lane.waiting for lane in lanes)),
-        _gauge("wearon_bulk_running_messages", "Messages of bulk taken, not finished.", running),
-        _gauge("wearon_bulk_oldest_age_seconds", "Age of the oldest next message of a lane of bulk.", oldest),
+        Gauge("wearon_bulk_waiting_messages", "Messages of bulk that wait.", sum(lane.waiting for lane in lanes)),
+        Gauge("wearon_bulk_running_messages", "Messages of bulk taken, not finished.", running),
+        Gauge("wearon_bulk_oldest_age_seconds", "Age of the oldest next message of a lane of bulk.", oldest),
     ]
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, text, value)
