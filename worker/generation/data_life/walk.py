@@ -23,7 +23,7 @@ log = get_logger(__name__)
 _AT_ONCE = 8
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Walk:
     """Walks folders, and hands pictures that were made before a moment, or all, to the removal."""
 

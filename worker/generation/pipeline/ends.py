@@ -42,7 +42,7 @@ class End(Enum):
     REQUEUE_BEHIND = "requeue_behind"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Ends:
     """Chooses the end by the error."""
 

@@ -27,7 +27,7 @@ from worker.settings import Settings
 log = get_logger(__name__)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class PaidCall:
     """Edits a session's pictures into one."""
 

@@ -24,7 +24,7 @@ from worker.logs import get_logger
 log = get_logger(__name__)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Pipeline:
     """Decides how a generation starts and ends; the steps between are `steps`."""
 

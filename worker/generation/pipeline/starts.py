@@ -30,7 +30,7 @@ log = get_logger(__name__)
 _NOTE_SECONDS = 2.0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Starts:
     """Each method waits until Redis and the database answer."""
 

@@ -27,7 +27,7 @@ _FULL_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Consumer:
     """One per container. `slot_freed` is called when a generation of this container has ended."""
 

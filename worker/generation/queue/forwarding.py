@@ -19,7 +19,7 @@ from worker.logs import get_logger
 log = get_logger(__name__)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Forwarding:
     """Hands messages to Celery."""
 

@@ -21,7 +21,7 @@ log = get_logger(__name__)
 _SEARCH_PATIENCE_SECONDS = 5.0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Refusal:
     """The end of a claimed message that no pipeline sees."""
 

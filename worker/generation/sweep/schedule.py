@@ -16,7 +16,7 @@ from worker.logs import get_logger
 log = get_logger(__name__)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class SweepSchedule:
     """`run_forever` is the supervisor's part "sweeper"."""
 
