@@ -9,7 +9,8 @@ from postgrest import AsyncPostgrestClient
 from redis.asyncio import BlockingConnectionPool
 from storage3 import AsyncStorageClient
 
-from worker.clients.redis import Client, Connection, SSLConnection
+from worker.clients.redis import Client
+from worker.clients.redis_connections import Connection, SSLConnection
 from worker.settings import Settings
 from worker.settings.supabase_key import is_jwt
 

@@ -20,7 +20,7 @@ from redis.exceptions import (
 )
 
 from worker import clients
-from worker.clients.redis import TakesNoWrites
+from worker.clients.redis_connections import TakesNoWrites
 from worker.doctor.broker_trial import refused_commands, refused_events
 from worker.doctor.result import Result, fail, ok, warn
 from worker.generation import keys

@@ -5,7 +5,7 @@ import time
 from redis.exceptions import RedisError
 
 from worker import clients
-from worker.clients.redis import problem
+from worker.clients.redis_connections import problem
 from worker.doctor.broker import latency, public_address
 from worker.doctor.result import Result, fail, ok, warn
 from worker.errors import ServiceUnavailable

@@ -16,7 +16,7 @@ from worker.generation.audit import result as audit_result
 from worker.generation.data_life.record import Result, purge_metrics
 from worker.generation.limiter import Limiter
 from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
-from worker.generation.metrics import PAUSES
+from worker.generation.pauses.metrics import pause_metrics
 from worker.generation.pauses.pauses import Pause
 from worker.generation.prompts.view import PromptView
 from worker.generation.queue.claims import Claims
@@ -100,7 +100,7 @@ class Shared:
             ),
             Gauge("wearon_settlements_waiting", "Outcomes that the database does not have yet.", waiting),
             Gauge("wearon_settlements_rejected", "Outcomes that the database rejects for good.", rejected),
-            *_pause(Pause.read(kept)),
+            *pause_metrics(Pause.read(kept)),
             *await self._instances(claimed),
         ]
 
@@ -133,20 +133,6 @@ class Shared:
             Gauge("wearon_openai_limit_calls", "Calls of the whole account within the last minute.", usage.calls),
             Gauge("wearon_openai_limit_waiting", "Calls that wait for their turn.", usage.waiting),
         ]
-
-
-def _pause(pause: Pause | None) -> list[Metric]:
-    """The automatic pause by its reason, and when it began."""
-    paused = Gauge(
-        "wearon_intake_paused", "1 while the intake is paused for this reason, but for probes.", labels=["reason"]
-    )
-    for reason in sorted({*PAUSES, *([pause.reason] if pause else [])}):
-        paused.add_metric([reason], pause is not None and pause.reason == reason)
-    since = pause.since if pause else 0
-    return [
-        paused,
-        Gauge("wearon_intake_paused_timestamp_seconds", "When the pause began; 0: there is none.", since),
-    ]
 
 
 def _number(kept: bytes | None) -> int:

@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -91,7 +92,7 @@ class GenerationLoop:
         metrics.IN_FLIGHT.set_function(lambda: self._active)
         metrics.LEASES.set_function(lambda: side.leases.held)
         self._link = await Link.open(self._socket)
-        side.settlement.writer.on_callbacks = self._tell_callbacks
+        side.settlement.writer.on_callbacks = partial(self._link.send, CallbacksQueued())
         self._built.set()
         # None of these ends by itself; without one of them the process would only look alive.
         await asyncio.gather(*side.background, self._beat_forever(), self._obey())
@@ -116,9 +117,6 @@ class GenerationLoop:
             await self._claims.finish(payload)
         else:
             await self._claims.requeue_always(payload, behind=_BEHIND if end is End.REQUEUE_BEHIND else 0)
-
-    def _tell_callbacks(self) -> None:
-        self._link.send(CallbacksQueued())
 
     async def _beat_forever(self) -> None:
         while True:

@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from worker.clients.redis import problem
+from worker.clients.redis_connections import problem
 from worker.errors import PartEnded
 from worker.health import Health
 from worker.logs import get_logger

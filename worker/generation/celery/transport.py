@@ -4,7 +4,7 @@ from typing import Any
 
 from kombu.transport import redis
 
-from worker.clients.redis import BlockingConnection, BlockingSSLConnection
+from worker.clients.redis_connections import BlockingConnection, BlockingSSLConnection
 from worker.generation.room import InsistingRedis
 
 

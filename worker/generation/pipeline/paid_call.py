@@ -8,7 +8,7 @@ from functools import partial
 from worker.errors import GenerationError, Paused, Postponed, RateLimited, ServiceOutage
 from worker.generation import metrics
 from worker.generation.openai import metrics as openai_metrics
-from worker.generation.openai.request import Edit, PictureUnreadable
+from worker.generation.openai.edit import Edit, PictureUnreadable
 from worker.generation.openai_images import ImageEditor
 from worker.generation.pauses.breaker import Breaker
 from worker.generation.pauses.pauses import OPENAI, STORAGE

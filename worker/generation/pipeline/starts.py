@@ -18,9 +18,10 @@ from worker.generation import metrics
 from worker.generation.pipeline.expiry import Expiry
 from worker.generation.retrying import until_available
 from worker.generation.run import Run, SessionTaken
+from worker.generation.sessions.change import Change
 from worker.generation.sessions.leases import Leases
 from worker.generation.sessions.marks import MAX_STARTS, Receipt, Stage
-from worker.generation.sessions.sessions import Change, Sessions
+from worker.generation.sessions.sessions import Sessions
 from worker.generation.sessions.settlement import Settlement
 from worker.logs import get_logger
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from worker.errors import EditFailed, ImageError, WorkerLost
 from worker.generation import metrics
 from worker.generation.openai import metrics as openai_metrics
-from worker.generation.openai.request import Edit
+from worker.generation.openai.edit import Edit
 from worker.generation.outcome import Outcome
 from worker.generation.pauses.pauses import STORAGE
 from worker.generation.pipeline.delivery import Delivery

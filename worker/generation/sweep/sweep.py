@@ -5,13 +5,13 @@ One instance at a time sweeps.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 
 from redis.asyncio import Redis
 
 from worker.errors import WorkerLost
-from worker.generation import keys, metrics, odd
+from worker.generation import metrics, odd
 from worker.generation.channel import SessionRef
 from worker.generation.outcome import Outcome
 from worker.generation.queue.claims import Claims, Instance
@@ -21,28 +21,18 @@ from worker.generation.region import Region
 from worker.generation.sessions.marks import MAX_STARTS
 from worker.generation.sessions.ownership import Ownership
 from worker.generation.sessions.settlement import Settlement
+from worker.generation.sweep.lock import SweepLock
 from worker.generation.sweep.stuck import Stuck, StuckSession
 from worker.logs import bind, get_logger
 
 log = get_logger(__name__)
 
-_LOCK_SECONDS = 60
 #: With Redis and the database away for longer the round ends: a sweeper that shows no progress ends the container.
 _END_SECONDS = 20.0
 #: This many dead workers, and a message is not tried again.
 MAX_DEATHS = MAX_STARTS
 #: Messages of a dead instance in memory at once.
 _PAGE = 10
-
-#: -> the holder, if there is one beside ARGV[3], which is dead. DEL first: a full Redis takes the SET after it.
-_LOCK = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[3] then return holder end
-redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-return false
-"""
-_UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
 class Sweeper:
@@ -66,8 +56,7 @@ class Sweeper:
         self._on_progress = on_progress
         self._region = region
         self._ownership = Ownership(redis)
-        self._lock = redis.register_script(_LOCK)
-        self._unlock = redis.register_script(_UNLOCK)
+        self._lock = SweepLock(redis, claims)
 
     async def sweep(self) -> int:
         """Sweep once, unless another instance sweeps now; -> the number of sessions that were ended."""
@@ -75,7 +64,7 @@ class Sweeper:
         if self._region:
             await self._region.watch()
         # The lock only saves work: an instance that is alone saves the lock.
-        async with self._locked() if others else nullcontext(True) as locked:
+        async with self._lock.held() if others else nullcontext(True) as locked:
             if not locked:
                 return 0
             started = time.monotonic()
@@ -90,19 +79,6 @@ class Sweeper:
                     await self._end(found)
             log.debug("swept", ended=len(stuck), seconds=round(time.monotonic() - started, 3))
             return len(stuck)
-
-    @asynccontextmanager
-    async def _locked(self) -> AsyncIterator[bool]:
-        """Yield true while this instance alone sweeps; a holder that is dead or stands still delays no sweep."""
-        mine = self._claims.instance
-        holder = await self._lock(keys=[keys.SWEEP_LOCK], args=[mine, _LOCK_SECONDS, ""])
-        if holder is not None and not await self._claims.is_alive(holder.decode(errors="replace")):
-            holder = await self._lock(keys=[keys.SWEEP_LOCK], args=[mine, _LOCK_SECONDS, holder])
-        try:
-            yield holder is None
-        finally:
-            if holder is None:
-                await self._unlock(keys=[keys.SWEEP_LOCK], args=[mine])
 
     async def _clear_away(self, instance: Instance) -> None:
         """Requeue the messages of a dead instance in their order."""
