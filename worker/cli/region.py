@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from worker import clients
 from worker.cli.options import opened_database, opened_redis
 from worker.errors import WorkerError
-from worker.generation.limiter_share import release_share
+from worker.generation.limiter.share import release_share
 from worker.generation.region import Region
 from worker.settings import Settings, load
 

@@ -10,7 +10,7 @@ from worker.doctor.broker import latency, public_address
 from worker.doctor.result import Result, fail, ok, warn
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
-from worker.generation.limiter_share import shares
+from worker.generation.limiter.share import shares
 from worker.generation.region import SILENT_SECONDS, Region
 from worker.settings import Settings
 

@@ -50,7 +50,7 @@ REJECTED = _key("wearon:settlements:rejected", "hash")
 #: Starts of OpenAI calls in the last minute (sorted set), all instances together.
 LIMITER = _key("wearon:limiter:openai", "zset")
 #: Shares that regions use while they are cut off from the limiter (hash); in a region's own Redis its calls of that
-#: time (sorted set), and its last contact with the limiter (see `limiter_share`).
+#: time (sorted set), and its last contact with the limiter (see `limiter.share`).
 LIMITER_SHARES = _key("wearon:limiter:shares", "hash")
 LIMITER_ALONE = _key("wearon:limiter:alone", "zset")
 LIMITER_CONTACT = _key("wearon:limiter:contact", "string")

@@ -18,7 +18,7 @@ from tests.sandbox.valkey import Valkey
 from worker import clients
 from worker.generation import keys, odd
 from worker.generation.limiter import Limiter
-from worker.generation.limiter_share import LocalShare, release_share
+from worker.generation.limiter.share import LocalShare, release_share
 from worker.generation.region import identity
 from worker.settings import Settings
 

@@ -14,8 +14,8 @@ from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
 from worker.generation import keys, odd
-from worker.generation.limiter_scripts import FORGET
-from worker.generation.limiter_share_scripts import NOTE, PLACE_ALONE, RELEASE_ALONE, REPORT
+from worker.generation.limiter.scripts import FORGET
+from worker.generation.limiter.share_scripts import NOTE, PLACE_ALONE, RELEASE_ALONE, REPORT
 from worker.generation.region import identity
 from worker.logs import get_logger
 from worker.metrics import gauge
