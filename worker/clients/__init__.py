@@ -2,7 +2,6 @@
 
 import ssl
 from functools import cache
-from typing import Any
 
 import httpx
 from postgrest import AsyncPostgrestClient
@@ -43,24 +42,6 @@ def redis_client(settings: Settings, url: str = "") -> Client:
     client = Client.from_pool(pool)
     assert isinstance(client, Client)  # noqa: S101  # redis-py names its own class
     return client
-
-
-def celery_transport(settings: Settings) -> dict[str, Any]:
-    """Celery's broker settings for the same Redis."""
-    return {
-        "broker_url": settings.redis_url,
-        "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED} if settings.redis_url.startswith("rediss://") else None,
-        "broker_transport_options": {
-            # The claimed list knows what is unfinished; a second copy in Redis would be refused when that is full.
-            "ack_emulation": False,
-            # Well below the consumer's own limit of silence (health.py), with the one retry.
-            "socket_timeout": REDIS_SOCKET_TIMEOUT_SECONDS,
-            "socket_connect_timeout": REDIS_CONNECT_TIMEOUT_SECONDS,
-            "socket_keepalive": True,
-            "health_check_interval": 25,
-            "retry_on_timeout": True,
-        },
-    }
 
 
 def supabase_headers(settings: Settings) -> dict[str, str]:

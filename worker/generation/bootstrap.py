@@ -131,9 +131,8 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         claims=claims,
         ownership=ownership,
         pauses=pauses,
-        sessions=OwnSessions(region) if region else AllSessions(database),
+        sessions=OwnSessions(region, on_progress) if region else AllSessions(database, on_progress),
         settlement=settlement,
-        on_progress=on_progress,
     )
     sweeper = Sweeper(
         redis,

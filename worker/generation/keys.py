@@ -7,6 +7,11 @@ _TYPES: dict[str, str] = {}
 _FAMILIES: dict[str, str] = {}
 
 
+def names() -> list[str]:
+    """All keys but those of an instance, a session and so on."""
+    return list(_TYPES)
+
+
 def type_of(name: str) -> str:
     """Type of one of these keys as Redis names it; empty for every other key."""
     parts = name.split(":")

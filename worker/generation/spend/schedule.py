@@ -7,11 +7,9 @@ from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
 from worker.generation import odd
+from worker.generation.rounds import Rounds
 from worker.generation.spend.limits import Limits, periods
 from worker.generation.spend.view import SpendView
-from worker.logs import get_logger
-
-log = get_logger(__name__)
 
 #: Redis may have been emptied.
 _LOOK_SECONDS = 5.0
@@ -24,7 +22,7 @@ class SpendSchedule:
         self._view = view
         self._database = database
         self._limits = limits
-        self._failed = False
+        self._rounds = Rounds("spend_not_compared")
 
     async def run_forever(self) -> None:
         """Raise the spend of this day and month to the database's sums: once an hour, and after Redis was emptied."""
@@ -41,10 +39,8 @@ class SpendSchedule:
             for period in periods():
                 await self._view.raise_to(period, self._database)
             await self._view.raised()
-            self._failed = False
+            self._rounds.succeeded()
         except (ServiceUnavailable, RedisError, OSError) as error:
-            if not self._failed:
-                log.warning("spend_not_compared", error=str(error))
-            self._failed = True
+            self._rounds.failed(error)
         except Exception as error:
             odd.note("part", "spend", error)

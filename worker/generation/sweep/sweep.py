@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
@@ -35,34 +36,27 @@ MAX_DEATHS = MAX_STARTS
 _PAGE = 10
 
 
+@dataclass(eq=False, repr=False)
 class Sweeper:
     """`sweep` is safe to call on every instance at any time."""
 
-    def __init__(
-        self,
-        redis: Redis,
-        *,
-        claims: Claims,
-        settlement: Settlement,
-        dead_letters: DeadLetters,
-        stuck: Stuck,
-        on_progress: Callable[[], None],
-        region: Region | None = None,
-    ) -> None:
-        self._claims = claims
-        self._settlement = settlement
-        self._dead_letters = dead_letters
-        self._stuck = stuck
-        self._on_progress = on_progress
-        self._region = region
-        self._ownership = Ownership(redis)
-        self._lock = SweepLock(redis, claims)
+    redis: Redis
+    claims: Claims
+    settlement: Settlement
+    dead_letters: DeadLetters
+    stuck: Stuck
+    on_progress: Callable[[], None]
+    region: Region | None = None
+
+    def __post_init__(self) -> None:
+        self._ownership = Ownership(self.redis)
+        self._lock = SweepLock(self.redis, self.claims)
 
     async def sweep(self) -> int:
         """Sweep once, unless another instance sweeps now; -> the number of sessions that were ended."""
-        others = await self._claims.others()
-        if self._region:
-            await self._region.watch()
+        others = await self.claims.others()
+        if self.region:
+            await self.region.watch()
         # The lock only saves work: an instance that is alone saves the lock.
         async with self._lock.held() if others else nullcontext(True) as locked:
             if not locked:
@@ -71,9 +65,9 @@ class Sweeper:
             for instance in others:
                 if not instance.alive:
                     await self._clear_away(instance)
-            if self._region:
-                await self._region.report(empty=await self._claims.are_all_empty())
-            stuck = await self._stuck.find()
+            if self.region:
+                await self.region.report(empty=await self.claims.are_all_empty())
+            stuck = await self.stuck.find()
             for found in stuck:
                 with odd.alone("session", found.session):
                     await self._end(found)
@@ -82,7 +76,7 @@ class Sweeper:
 
     async def _clear_away(self, instance: Instance) -> None:
         """Requeue the messages of a dead instance in their order."""
-        claims, left = self._claims.of(instance.name), 0
+        claims, left = self.claims.of(instance.name), 0
         # Newest first, so that the oldest ends up nearest to the taking end.
         while page := await claims.page(left, left + _PAGE - 1):
             for payload in page:
@@ -98,12 +92,12 @@ class Sweeper:
         session = identify(payload)
         if session and await self._ownership.is_held(session.id):
             return False  # the next round looks again
-        self._on_progress()
-        if session and await self._settlement.is_waiting(session.id):
+        self.on_progress()
+        if session and await self.settlement.is_waiting(session.id):
             await claims.finish(payload)  # its end is known and only has to be written
         elif session and (deaths := await self._count_death(session, claims.instance)) >= MAX_DEATHS:
             detail = f"{deaths} workers died with this message"
-            await self._dead_letters.add(payload, "poison", detail)
+            await self.dead_letters.add(payload, "poison", detail)
             metrics.REFUSED.labels("poison").inc()
             log.error("message_refused", reason="poison", detail=detail)
             await self._ownership.disown(session.id)
@@ -120,7 +114,7 @@ class Sweeper:
         return deaths if deaths != MAX_DEATHS or await self._ownership.is_unpaid(session.id) else 0
 
     async def _end(self, found: StuckSession) -> None:
-        self._on_progress()
+        self.on_progress()
         session, error = found.session, found.error
         with bind(session_id=str(session.id), channel=session.channel):
             metrics.STUCK.labels(session.channel, error.reason).inc()
@@ -130,4 +124,4 @@ class Sweeper:
 
     async def _settle(self, outcome: Outcome) -> None:
         async with asyncio.timeout(_END_SECONDS):
-            await self._settlement.settle(outcome)
+            await self.settlement.settle(outcome)

@@ -45,7 +45,6 @@ def sweeper(
         pauses=Pauses(redis),
         sessions=open_sessions,
         settlement=settlement,
-        on_progress=progress,
     )
     return Sweeper(
         redis,
