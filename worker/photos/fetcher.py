@@ -21,8 +21,7 @@ FIRST_PAUSE_SECONDS = 0.2
 SILENCE_SECONDS = 15.0
 
 #: A body may come in so many parts, and one more for each so many bytes.
-_MAX_SMALL_PARTS = 1000
-_SMALL_PART_BYTES = 256
+_MAX_SMALL_PARTS, _SMALL_PART_BYTES = 1000, 256
 
 _HEADERS = [
     (b"User-Agent", f"WearOn-Worker/{__version__}".encode()),
@@ -117,8 +116,7 @@ class ImageFetcher:
             size = self._check(response, location.host)
             if on_size:
                 on_size(size)
-            parts: list[bytes] = []
-            size = 0
+            parts, size = list[bytes](), 0
             async for part in response.aiter_stream():
                 size += len(part)
                 if size > self._max_bytes:
