@@ -113,7 +113,10 @@ def test_its_end_and_a_rule_that_cannot_be_checked_are_told(
     assert send(api, receivers[0], tmp_path, [unchecked]).status_code == 200
     (_, first), (_, second) = account.delivered
     assert "1 over.\n🟢 Over: Redis is down. From 25 Nov 09:05 to 09:15 UTC.\n" in first
-    assert "1 firing.\n🟡 Queue is old cannot be checked. Since" in second
+    assert (
+        "1 firing.\n🟡 Cannot be checked: Queue is old. Grafana gets no answer from Prometheus or Loki. Since" in second
+    )
+    assert "runbook.md#an-alert-cannot-be-checked" in second
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_message_says_what_how_bad_since_when_and_what_to_do(rendered: Path, tmp
             {**firing, "labels": {"alertname": "DatasourceError", "rulename": "Redis is down", "severity": "critical"}},
             {
                 **firing,
-                "labels": {"alertname": "A disk fills up", "severity": "warning"},
+                "labels": {"alertname": "A disk will soon be full", "severity": "warning"},
                 "status": "resolved",
                 "endsAt": until,
             },
@@ -193,6 +193,8 @@ def test_message_says_what_how_bad_since_when_and_what_to_do(rendered: Path, tmp
         "groupLabels": {"alertname": "Redis is down"},
     }
     (tmp_path / "data.json").write_text(json.dumps(data))
+
+    runbook = yaml.safe_load((ROOT / "roles/grafana/defaults/main.yml").read_text())["grafana_runbook_url"]
 
     def text(name: str) -> str:
         render = [
@@ -212,10 +214,20 @@ def test_message_says_what_how_bad_since_when_and_what_to_do(rendered: Path, tmp
         "Redis does not answer. Nothing can be queued.",
         "Since 25 Nov 09:05 UTC. What to do: https://example.com/runbook.md#redis-is-down",
         "",
-        "🔴 Redis is down cannot be checked",
-        "Since 25 Nov 09:05 UTC. What to do: https://example.com/runbook.md#redis-is-down",
+        "🔴 Cannot be checked: Redis is down",
+        "Grafana gets no answer from Prometheus or Loki, so this fault would stay unseen.",
+        f"Since 25 Nov 09:05 UTC. What to do: {runbook}#an-alert-cannot-be-checked",
         "",
-        "🟢 Over: A disk fills up",
+        "🟢 Over: A disk will soon be full",
         "From 25 Nov 09:05 to 09:15 UTC.",
     ]
     assert "Redis is down" in text("wearon.subject")
+
+
+def test_texts_fit_a_phone_and_name_the_fault(rules: dict[str, dict[str, Any]]) -> None:
+    """With start and link below the 660 characters that the Cloud API's template has room for."""
+    for uid, rule in rules.items():
+        assert len(f"{rule['title']}: {rule['summary']}. {rule['description']}") <= 420, uid
+        assert not re.search(r"[Ss]ome(thing|body)|\bodd\b|nobody|whoever", rule["title"] + rule["summary"]), uid
+        assert (rule["summary"][-1], rule["description"][-1]) != (".", "."), uid
+        assert rule["description"].endswith("."), uid

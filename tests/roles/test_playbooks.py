@@ -414,6 +414,36 @@ def test_workers_that_do_not_fit_into_the_memory_are_refused(
     assert (refusal in said(run)) == (code == 2)
 
 
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        ({}, ""),
+        ({"stack_size": "small", "worker_replicas": 2}, ""),
+        (
+            {"worker_memory_limit": "900g"},
+            "together. Set stack_size: small (for 2 GB, without Loki and Alloy), lower a",
+        ),
+        (
+            {"stack_size": "small", "redis_memory_limit": "900g"},
+            "MB together. Lower a *_memory_limit, or take a bigger",
+        ),
+        ({"redis_enabled": False, "redis_memory_limit": "900g"}, ""),
+    ],
+)
+def test_host_with_too_little_memory_is_refused_before_anything_changes(
+    play: Play, tmp_path: Path, given: dict[str, Any], refusal: str
+) -> None:
+    (tmp_path / "group_vars").symlink_to(ROOT / "playbooks/group_vars")
+    check = {"name": "Check", "ansible.builtin.import_role": {"name": "preflight", "tasks_from": "memory"}}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [check]}]))
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    hosts = {group: {"hosts": {"here": here}} for group in ("server", "workers")}
+    run = play(str(tmp_path / "play.yml"), hosts, roles_dir=str(ROOT / "roles"), **given)
+    assert (run.returncode == 2) == bool(refusal), said(run)
+    assert not refusal or re.search(r"here has \d+ MB of memory; the limits of its services are 9\d{5} MB", said(run))
+    assert refusal in said(run)
+
+
 # --- secrets and command lines, which every user of a machine can read
 
 

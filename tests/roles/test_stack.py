@@ -12,7 +12,7 @@ import yaml
 
 from tests.programs import command, on_this_machine, runs_image_of
 from tests.render import FULL, SPARSE
-from tests.roles.conftest import ROOT, Rendered
+from tests.roles.conftest import ROOT, Rendered, program
 from tests.roles.test_roles import LAYOUT
 from worker.clients import REDIS_CONNECTIONS
 
@@ -237,6 +237,22 @@ def test_small_stack_fits_a_host_of_2_gb(render: Callable[..., Rendered]) -> Non
     redis = re.search(r"^maxmemory (\d+)mb$", (small.folder / "redis/conf/redis.conf").read_text(), re.M)
     assert redis
     assert int(redis[1]) <= 0.65 * limits["redis"]
+
+
+@pytest.mark.parametrize(("size", "memory"), [("full", 3700), ("small", 1850)])
+def test_preflight_knows_the_limits_and_lets_usual_hosts_pass(
+    render: Callable[..., Rendered], size: str, memory: int
+) -> None:
+    """A server with 4 GB reports some 3800 MB, one with 2 GB some 1900."""
+    stack = render("local", **{**FULL, **({"stack_size": "small"} if size == "small" else {})})
+    included = [stack.folder / one["path"] for one in yaml.safe_load(stack.project().read_text())["include"]]
+    services = {k: v for path in included for k, v in yaml.safe_load(path.read_text())["services"].items()}
+    limits = {name: megabytes(one["mem_limit"]) for name, one in services.items() if name != "worker-green"}
+    roles = {path.stem for path in included}
+    specs = [(ROOT / f"roles/{role}/meta/argument_specs.yml").read_text() for role in sorted(roles)]
+    known = program("preflight", "memory", "filter_plugins").memory_limits(specs, {}, size == "small")
+    assert sorted(known.values()) == sorted(limits.values())
+    assert sum(known.values()) - known["certbot_memory_limit"] <= memory
 
 
 def test_small_stack_asks_loki_nothing(render: Callable[..., Rendered]) -> None:
