@@ -18,8 +18,8 @@ from worker.clients import redis_client
 from worker.generation.limiter import Limiter
 from worker.generation.queue.claims import Claims
 from worker.generation.queue_metrics import Shared
-from worker.generation.spend import Limits
-from worker.generation.spend_view import SpendView
+from worker.generation.spend.limits import Limits
+from worker.generation.spend.view import SpendView
 from worker.health import Health
 from worker.http.metrics_page import Page
 from worker.http.server import HttpServer

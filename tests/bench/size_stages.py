@@ -19,6 +19,7 @@ from worker.sizing.charts import DEFAULT_CHART
 from worker.sizing.estimator import estimate
 from worker.sizing.features import features
 from worker.sizing.measurements import Measurer
+from worker.sizing.mirror import one_of_both
 from worker.sizing.photo import Photo, read
 from worker.sizing.population import Person
 from worker.sizing.pose import Landmarker, Pose
@@ -61,14 +62,16 @@ def stages(folder: Path) -> None:
 
 def _stages(data: bytes, landmarker: Landmarker, measurer: Measurer) -> dict[str, Callable[[], Any]]:
     photo: Photo = read(data)
-    pixels, person = np.asarray(photo.picture), Person(175.0)
+    seen, person = one_of_both(photo)[0], Person(175.0)
+    pixels = np.asarray(seen.picture)
     detector = Known(landmarker.detect(pixels))
-    silhouette = check(photo, detector)
+    silhouette = check(seen, detector)
     found = features(silhouette)
     reading = measurer.outline.read(found, person.height_cm)
     return {
         "decode": lambda: read(data),
-        "gate, outline included": lambda: check(photo, detector),
+        "one of both mirrors": lambda: one_of_both(photo),
+        "gate, outline included": lambda: check(seen, detector),
         "of that, outline": lambda: trace(silhouette.pose, pixels),
         "features": lambda: features(silhouette),
         "regression": lambda: measurer.outline.read(found, person.height_cm),

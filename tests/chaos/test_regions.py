@@ -21,7 +21,7 @@ from tests.integration.worker_process import ROOT, wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import QUEUE
 from tests.sandbox.valkey import Valkey
-from worker.generation.limiter_scripts import USAGE
+from worker.generation.limiter.scripts import USAGE
 
 LIMITER = "wearon:limiter:openai"
 #: The limiter's longest window, in microseconds.

@@ -22,12 +22,15 @@ def enqueue(worker: WorkerProcess, *arguments: str) -> subprocess.CompletedProce
 
 def test_enqueue_uploads_follows_and_saves_the_picture(around: Sandbox, worker: WorkerProcess, tmp_path: Path) -> None:
     user, picture = around.producer.user(), tmp_path / "result.jpg"
-    run = enqueue(worker, "--user", user, "--output", str(picture))
+    consent = "--consent-version", "2026-11", "--age-verified"
+    run = enqueue(worker, "--user", user, "--output", str(picture), *consent)
     assert run.returncode == 0, run.stderr
     for word in ("queued", "completed", "tokens", "USD", "/sign/"):
         assert word in run.stdout
     assert picture.read_bytes()[:3] == b"\xff\xd8\xff"
     assert around.balance(user) == 9
+    told = around.database.value("select metadata from analytics_events where user_id = $1", user)
+    assert (told["consent_version"], told["age_verified"]) == ("2026-11", True)
 
 
 def test_enqueue_for_a_shopper_takes_the_shoppers_credit(around: Sandbox, worker: WorkerProcess) -> None:

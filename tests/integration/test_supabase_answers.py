@@ -5,7 +5,7 @@ import pytest
 from tests.integration.conftest import QUICK, Ended
 from tests.integration.worker_process import WorkerProcess
 from tests.sandbox import Sandbox
-from worker.generation.sessions.sessions import MIGRATION_VERSION, SIGNATURES
+from worker.generation.supabase.installed import MIGRATION_VERSION, SIGNATURES
 
 CHECK = "rpc/wearon_worker_functions"
 

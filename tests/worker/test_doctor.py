@@ -29,7 +29,7 @@ from tests.sandbox.sandbox import MIGRATION, SCHEMA
 from tests.sandbox.valkey import _program
 from worker.cli.doctor import command
 from worker.doctor import broker, broker_trial, examination, supabase
-from worker.generation.sessions.sessions import SIGNATURES
+from worker.generation.supabase.installed import SIGNATURES
 from worker.settings import load
 from worker.sizing import pose
 

@@ -11,7 +11,8 @@ import pytest
 
 from worker.clients import supabase_headers
 from worker.errors import SettingsError
-from worker.settings import Settings, load, origin
+from worker.settings import Settings, load
+from worker.settings.addresses import origin
 
 STORE = "0192f0c4-aaaa-7000-8000-000000000001"
 REQUIRED = {

@@ -18,7 +18,7 @@ FLOORS = [
     {"clients"},
     {"settings"},
     {"health", "memory", "metrics", "photos"},
-    {"errors", "image_models", "logs", "networks", "prompts", "redis_client"},
+    {"errors", "image_models", "logs", "prompts"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = {

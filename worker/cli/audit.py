@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from worker import clients
+from worker.cli.options import opened_database
 from worker.errors import WorkerError
 from worker.generation.audit.kinds import BY_HAND, SEVERAL_KINDS, UNMATCHED, WRONG
 from worker.generation.audit.proof import audit
@@ -56,8 +57,7 @@ async def _audit(full: bool) -> Report:
     stamina.instrumentation.set_on_retry_hooks([])  # it would write to stdout
     redis = clients.redis_client(settings)
     redis.set_retry(Retry(NoBackoff(), 0))  # without Redis there is a report all the same
-    async with clients.http_client(clients.SUPABASE_TIMEOUT, connections=2) as http, redis:
-        database = clients.database_client(settings, http)
+    async with opened_database(settings) as database, redis:
         region = Region(redis, database, settings) if settings.region else None
         return await audit(database, redis, everything=full, patience_seconds=_PATIENCE_SECONDS, region=region)
 

@@ -32,8 +32,8 @@ def command() -> None:
     """Queue many try-ons of one store that wait for all shoppers, within a day.
 
     A manifest is a CSV file with the columns person, garment and, if needed, accessories (addresses with spaces
-    between), prompt and reference (the store's own name for the row), or JSON lines with the same fields. Each row
-    costs the store one credit.
+    between), prompt, reference (the store's own name for the row), consent_version and age_verified (true), or JSON
+    lines with the same fields. Each row costs the store one credit.
     """
 
 
@@ -53,7 +53,8 @@ def submit(manifest: Path, store_id: UUID, manifest_id: str | None, yes: bool) -
     if manifest.stat().st_size > MAX_BYTES:
         raise WorkerError(f"{manifest} has {manifest.stat().st_size:,} bytes; the limit is {MAX_BYTES:,}: split it")
     settings = load()
-    checked = read(manifest.read_bytes(), manifest.name, store_id, manifest_id)
+    content, required = manifest.read_bytes(), settings.require_consent
+    checked = read(content, manifest.name, store_id, manifest_id, require_consent=required)
     _check_addresses(checked, settings.trusted_origins)
     try:
         done = asyncio.run(bulk_work.submit(settings, checked, yes))

@@ -33,6 +33,8 @@ def told(manifest: Manifest, result: Result) -> str:
     parts = [f"{result.queued} queued", f"{result.before} were queued before"]
     if result.refunded:
         parts.append(f"{result.refunded} were refunded before they were queued: submit those with another --id")
+    if result.used:
+        parts.append(f"{result.used} have request ids that the store has used: submit those with another --id")
     if result.cancelled:
         parts.append("the manifest was cancelled meanwhile")
     if result.out_of_credit:

@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from worker import clients
 from worker.cli.bulk_text import summary, told
-from worker.cli.options import opened_redis
+from worker.cli.options import opened_database, opened_redis
 from worker.generation.bulk.books import Books
 from worker.generation.bulk.cancellation import Cancellation
 from worker.generation.bulk.estimate import estimate
@@ -38,8 +38,7 @@ class Tools:
 
     async def books(self, store_id: UUID) -> tuple[Books, Sessions]:
         """The database of one store."""
-        http = await self.stack.enter_async_context(clients.http_client(clients.SUPABASE_TIMEOUT, connections=10))
-        database = clients.database_client(self.settings, http)
+        database = await self.stack.enter_async_context(opened_database(self.settings, connections=10))
         return Books(database, store_id), Sessions(database)
 
 

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from worker import clients
+from worker.cli.options import opened_database
 from worker.generation.prompts.tally import KEPT_DAYS, tally
 from worker.prompts.comparison import note
 from worker.prompts.intervals import Interval
@@ -45,8 +45,8 @@ class Since(click.ParamType[datetime]):
 
 async def compared(settings: Settings, since: datetime, store: UUID | None) -> dict[str, Any]:
     """The control, and the results of each version with what they show beside it."""
-    async with clients.http_client(clients.SUPABASE_TIMEOUT, connections=2) as http:
-        found = await tally(clients.database_client(settings, http), since, store)
+    async with opened_database(settings) as database:
+        found = await tally(database, since, store)
     experiment = settings.experiment
     rows = []
     for version, results in found.items():

@@ -30,6 +30,8 @@ from worker.settings import IMAGE_MAX_BYTES, load
 @click.option("--store", type=click.UUID, help="The store that asks (b2b); it pays unless --shopper does.")
 @click.option("--shopper", help="E-mail of the store's shopper who pays.")
 @click.option("--prompt", default="", help="Instead of the worker's own try-on prompt.")
+@click.option("--consent-version", help="Version of the terms that the person has agreed to.")
+@click.option("--age-verified", is_flag=True, default=None, help="The person's age was checked.")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
@@ -50,6 +52,8 @@ def command(
     store: UUID | None,
     shopper: str | None,
     prompt: str,
+    consent_version: str | None,
+    age_verified: bool | None,
     output: Path | None,
     timeout: float,
 ) -> None:
@@ -65,7 +69,8 @@ def command(
         raise EnqueueFailed(f"{output} cannot be written: {output.parent} is no folder that you may write to")
     owner = Owner(Channel.B2C, user) if user else Owner(Channel.B2B, store, shopper)  # type: ignore[arg-type]  # checked above
     pictures = [_picture(given) for given in (person, garment, *accessory)]
-    if not asyncio.run(_enqueue_and_follow(owner, pictures, prompt, timeout, output, Console())):
+    more = {"prompt": prompt, "consent_version": consent_version, "age_verified": age_verified}
+    if not asyncio.run(_enqueue_and_follow(owner, pictures, more, timeout, output, Console())):
         raise SystemExit(1)
 
 
@@ -81,7 +86,7 @@ def _picture(given: str) -> str | File:
 async def _enqueue_and_follow(
     owner: Owner,
     pictures: list[str | File],
-    prompt: str,
+    more: dict[str, Any],
     timeout_seconds: float,
     output: Path | None,
     console: Console,
@@ -90,7 +95,7 @@ async def _enqueue_and_follow(
     try:
         async with producer(load()) as app:
             with console.status("uploading pictures") as line:
-                message = await app.enqueue(owner, pictures, prompt)
+                message = await app.enqueue(owner, pictures, more)
                 console.print(f"session {message.session_id}  request {message.request_id}")
                 begun, row = time.monotonic(), {}
                 async for row in app.follow(message, timeout_seconds):

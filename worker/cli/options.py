@@ -1,4 +1,4 @@
-"""Options of several commands: finite numbers, picture files and the connection to Redis."""
+"""Options of several commands: finite numbers, picture files, connections to Redis and the database."""
 
 import math
 import os
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from postgrest import AsyncPostgrestClient
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from worker.clients import redis_client
+from worker import clients
 from worker.errors import ServiceUnavailable, WorkerError
 from worker.settings import Settings
 
@@ -44,10 +45,17 @@ def read_picture(path: Path, max_bytes: int) -> bytes:
 @asynccontextmanager
 async def opened_redis(settings: Settings) -> AsyncIterator[Redis]:
     """Connect without retries, because a person waits; raises ServiceUnavailable when Redis does not answer."""
-    redis = redis_client(settings)
+    redis = clients.redis_client(settings)
     redis.set_retry(Retry(NoBackoff(), 0))
     try:
         async with redis:
             yield redis
     except (RedisError, OSError) as error:
         raise ServiceUnavailable(f"Redis did not answer: {error}; check REDIS_URL") from error
+
+
+@asynccontextmanager
+async def opened_database(settings: Settings, connections: int = 2) -> AsyncIterator[AsyncPostgrestClient]:
+    """The database; connects with the first call."""
+    async with clients.http_client(clients.SUPABASE_TIMEOUT, connections) as http:
+        yield clients.database_client(settings, http)

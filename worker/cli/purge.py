@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from worker import clients
-from worker.cli.options import opened_redis
+from worker.cli.options import opened_database, opened_redis
 from worker.errors import SettingsError
 from worker.generation.channel import Channel
 from worker.generation.data_life.lock import exclusive
@@ -36,6 +36,7 @@ _KEPT = {
         "session rows without addresses: status, time, cost, prompt and shopper; deleting the store removes them, too",
         "events (store_analytics_events), with shoppers' e-mail addresses; deleting the store removes them, too",
         "callbacks (store_webhook_deliveries) end after 7 days; partners keep what they were sent",
+        "manifests of bulk (Redis) keep the store's own names for their rows, no address, and end after 30 days",
         "files of the store outside of its folders uploads and generated",
     ),
 }
@@ -104,12 +105,10 @@ async def _purge(tools: Tools, redis: Redis, report: Report, on_progress: Callab
 @asynccontextmanager
 async def _opened_tools(settings: Settings, redis: Redis) -> AsyncIterator[Tools]:
     async with (
-        clients.http_client(clients.SUPABASE_TIMEOUT, connections=2) as database,
+        opened_database(settings) as database,
         clients.http_client(clients.STORAGE_TIMEOUT, connections=10) as storage,
     ):
-        yield Tools(
-            settings, clients.database_client(settings, database), clients.storage_client(settings, storage), redis
-        )
+        yield Tools(settings, database, clients.storage_client(settings, storage), redis)
 
 
 def show(report: Report, erased: Channel | None, console: Console) -> None:

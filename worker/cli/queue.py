@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from worker.cli.options import opened_redis
-from worker.clients import SUPABASE_TIMEOUT, database_client, http_client, redis_client
+from worker.cli.options import opened_database, opened_redis
+from worker.clients import redis_client
 from worker.errors import WorkerError
 from worker.generation import keys
 from worker.generation.channel import SessionRef
@@ -19,8 +19,9 @@ from worker.generation.queue.lane_view import LaneView
 from worker.generation.queue.lane_wait import estimated_waits
 from worker.generation.queue.lanes import Rules
 from worker.generation.queue_move import CannotMove, Moved, QueueMove
-from worker.generation.region import Region, identity, identity_script
-from worker.settings import check_redis_url, load
+from worker.generation.region import Region, identity
+from worker.settings import load
+from worker.settings.addresses import read_redis
 
 #: Most messages of the queue that are read; the others behind them have no lane yet.
 _UNSORTED_MAX = 1000
@@ -65,7 +66,7 @@ def _address(to: str) -> str:
     if "://" in to:
         raise click.UsageError("--to takes a file or the name of a variable that holds the address, not the address")
     try:
-        return check_redis_url(os.environ[to] if to in os.environ else Path(to).read_text())
+        return read_redis(os.environ[to] if to in os.environ else Path(to).read_text())
     except OSError as error:
         raise WorkerError(f"{to} is neither a variable nor a file that can be read: {error.strerror}") from None
     except ValueError as error:
@@ -77,10 +78,10 @@ async def _move(url: str, dry_run: bool) -> Moved:
     async with (
         opened_redis(settings) as source,
         redis_client(settings, url) as target,
-        http_client(SUPABASE_TIMEOUT, connections=2) as http,
+        opened_database(settings) as database,
     ):
-        region = Region(target, database_client(settings, http), settings)
-        if await identity(identity_script(source)) == await region.id():
+        region = Region(target, database, settings)
+        if await identity(source) == await region.id():
             raise CannotMove("the target is the source")
 
         async def take(sessions: list[SessionRef]) -> None:

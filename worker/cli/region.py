@@ -6,9 +6,9 @@ import click
 from redis.exceptions import RedisError
 
 from worker import clients
-from worker.cli.options import opened_redis
+from worker.cli.options import opened_database, opened_redis
 from worker.errors import WorkerError
-from worker.generation.limiter_share import release_share
+from worker.generation.limiter.share import release_share
 from worker.generation.region import Region
 from worker.settings import Settings, load
 
@@ -43,8 +43,8 @@ async def _call(adopted: str) -> list[dict[str, object]]:
     settings = load()
     if adopted and not settings.region:
         raise WorkerError("REGION is not set: this worker knows no regions")
-    async with opened_redis(settings) as redis, clients.http_client(clients.SUPABASE_TIMEOUT, connections=2) as http:
-        region = Region(redis, clients.database_client(settings, http), settings)
+    async with opened_redis(settings) as redis, opened_database(settings) as database:
+        region = Region(redis, database, settings)
         if not adopted:
             return await region.all()
         count = await region.adopt(adopted)

@@ -12,12 +12,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from worker import clients
-from worker.cli.options import opened_redis
+from worker.cli.options import opened_database, opened_redis
 from worker.errors import ServiceUnavailable
 from worker.generation.queue.lanes import STORE
-from worker.generation.spend import ALL, Limits
-from worker.generation.spend_view import SpendView, Spent, periods
+from worker.generation.spend.limits import ALL, Limits, periods
+from worker.generation.spend.view import SpendView, Spent
 from worker.settings import Settings, load
 
 
@@ -54,12 +53,11 @@ def command(month: str | None, as_csv: bool, as_json: bool) -> None:
 
 
 async def _look(settings: Settings, names: list[str]) -> tuple[list[Spent], Decimal]:
-    http = clients.http_client(clients.SUPABASE_TIMEOUT, connections=2)
-    async with opened_redis(settings) as redis, http:
+    async with opened_redis(settings) as redis, opened_database(settings) as database:
         view = SpendView(redis, Limits(settings.budgets))
         for name in names:
             try:
-                await view.raise_to(name, clients.database_client(settings, http))
+                await view.raise_to(name, database)
             except ServiceUnavailable as error:
                 click.echo(f"Only what Redis has counted: {error}", err=True)
         return [await view.spent(name) for name in names], await view.reserved()

@@ -7,9 +7,10 @@ from uuid import UUID
 
 import click
 
+from worker.cli.options import opened_database
 from worker.errors import WorkerError
 from worker.settings import load
-from worker.webhooks.endpoints import Endpoints, opened
+from worker.webhooks.endpoints import Endpoints
 from worker.webhooks.sender import Answer, Sender
 
 T = TypeVar("T")
@@ -155,8 +156,8 @@ async def _test(endpoints: Endpoints, endpoint: UUID) -> Answer:
 
 def _run(work: Callable[[Endpoints], Awaitable[T]]) -> T:
     async def run() -> T:
-        async with opened(load()) as endpoints:
-            return await work(endpoints)
+        async with opened_database(load(), connections=1) as database:
+            return await work(Endpoints(database))
 
     return asyncio.run(run())
 

@@ -20,12 +20,12 @@ from redis.exceptions import (
 )
 
 from worker import clients
+from worker.clients.redis_connections import TakesNoWrites
 from worker.doctor.broker_trial import refused_commands, refused_events
 from worker.doctor.result import Result, fail, ok, warn
 from worker.generation import keys
-from worker.networks import is_public
-from worker.redis_client import TakesNoWrites
 from worker.settings import Settings
+from worker.settings.networks import is_public
 
 #: The first version with BLMOVE.
 MIN_VERSION = (6, 2)

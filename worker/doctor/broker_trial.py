@@ -21,24 +21,7 @@ async def refused_commands(client: Redis) -> list[str]:
     trial = _trial(keys.claimed(name), keys.celery_queue(name), keys.alive(name), keys.lease(name), keys.deaths(name))
     # These change nothing in keys that are the worker's.
     trial += [["LTRIM", key, 0, -1] for key in (keys.QUEUE, keys.DEAD)]
-    lanes = (keys.LANES, keys.LANES_MESSAGES, keys.LANES_CLOCK, keys.LANES_RETURNED, keys.running(name), keys.ended(0))
-    values = (
-        *lanes,
-        keys.BULK_SESSIONS,
-        keys.LIMITER,
-        keys.LIMITER_SHARES,
-        keys.LIMITER_ALONE,
-        keys.LIMITER_CONTACT,
-        keys.SPEND_RESERVED,
-        keys.SPEND_CALLS,
-        keys.PROMPTS,
-        keys.PAUSE,
-        keys.SETTLEMENTS,
-        keys.AUDIT,
-        keys.SWEEP_LOCK,
-        keys.DATA_LIFE_LOCK,
-    )
-    trial += [["EXISTS", key] for key in values]
+    trial += [["EXISTS", key] for key in (*keys.names(), keys.running(name), keys.ended(0))]
     async with client.pipeline(transaction=False) as pipe:
         for words in trial:
             pipe.execute_command(*words)

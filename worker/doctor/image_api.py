@@ -6,7 +6,7 @@ from worker.doctor.result import Result, fail, ok, warn
 from worker.generation import openai_images
 from worker.generation.openai.answers import Answer
 from worker.generation.openai.meaning import Meaning, meaning
-from worker.generation.openai.model_watch import Look, look
+from worker.generation.openai.model_look import Look, look
 from worker.settings import Settings
 
 #: From so many days before its shutdown on a model is worth a warning, as in the alert.

@@ -5,13 +5,13 @@ import time
 from redis.exceptions import RedisError
 
 from worker import clients
+from worker.clients.redis_connections import problem
 from worker.doctor.broker import latency, public_address
 from worker.doctor.result import Result, fail, ok, warn
 from worker.errors import ServiceUnavailable
 from worker.generation import keys
-from worker.generation.limiter_share import shares
+from worker.generation.limiter.share import shares
 from worker.generation.region import SILENT_SECONDS, Region
-from worker.redis_client import problem
 from worker.settings import Settings
 
 #: The limiter's window has room for round trips of up to this.

@@ -14,7 +14,8 @@ from worker.generation.sessions.sessions import MIGRATION, Sessions
 from worker.generation.supabase.database import FunctionMissing, run
 from worker.generation.supabase.refusals import KEY_REMEDY, refusal
 from worker.generation.supabase.storage_answers import Meaning, read
-from worker.settings import Settings, is_jwt
+from worker.settings import Settings
+from worker.settings.supabase_key import is_jwt
 
 #: What fail_generation calls (generation/sql); the worker's own functions are checked by `Sessions`.
 REFUND_FUNCTIONS = ("refund_credits", "refund_store_credits", "refund_store_shopper_credits")

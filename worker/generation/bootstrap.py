@@ -38,6 +38,7 @@ from worker.generation.prompts.watch import PromptWatch
 from worker.generation.queue.claims import Claims
 from worker.generation.queue.consumer import Consumer
 from worker.generation.queue.dead_letters import DeadLetters
+from worker.generation.queue.forwarding import Forwarding
 from worker.generation.queue.heartbeat import Heartbeat
 from worker.generation.queue.lanes import Rules
 from worker.generation.queue.refusal import Refusal
@@ -48,14 +49,16 @@ from worker.generation.sessions.leases import Leases
 from worker.generation.sessions.ownership import Ownership
 from worker.generation.sessions.sessions import Sessions
 from worker.generation.sessions.settlement import Settlement
-from worker.generation.spend import Limits, Spend
-from worker.generation.spend_view import SpendSchedule, SpendView
+from worker.generation.spend.limits import Limits
+from worker.generation.spend.schedule import SpendSchedule
+from worker.generation.spend.spend import Spend
+from worker.generation.spend.view import SpendView
 from worker.generation.supabase.storage import Storage
 from worker.generation.sweep.open_sessions import AllSessions, OwnSessions
 from worker.generation.sweep.schedule import SweepSchedule
 from worker.generation.sweep.stuck import Stuck
 from worker.generation.sweep.sweep import Sweeper
-from worker.health import Health, HealthCheck
+from worker.health import Health
 from worker.memory import HighWater
 from worker.photos.fetcher import ImageFetcher
 from worker.settings import Settings
@@ -72,11 +75,8 @@ class QueueSide:
     sweeps: SweepSchedule
     settlement: Settlement
     heartbeat: Heartbeat
-    audits: AuditSchedule
-    data_life: DataLifeSchedule
-    prompts: PromptWatch
-    spend: SpendSchedule
-    health_check: HealthCheck
+    #: By the name of the supervisor's part: loops that no other part asks anything of.
+    schedules: dict[str, AuditSchedule | DataLifeSchedule | PromptWatch | SpendSchedule]
     metrics: Shared
     connections: AsyncExitStack
 
@@ -111,10 +111,14 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
     consumer = Consumer(
         claims=claims,
         unstarted=Unstarted(claims, ownership),
-        celery=create_app(settings, instance),
+        forwarding=Forwarding(
+            claims,
+            create_app(settings, instance),
+            pauses,
+            Refusal(claims, ownership, dead_letters, sessions, settlement),
+        ),
         slots=settings.slots,
         intake=Intake(pauses, settings.intake_hold_file),
-        refusal=Refusal(claims, ownership, dead_letters, sessions, settlement),
         health=health,
         memory_full=HighWater(settings.memory_high_water).reached,
     )
@@ -127,9 +131,8 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         claims=claims,
         ownership=ownership,
         pauses=pauses,
-        sessions=OwnSessions(region) if region else AllSessions(database),
+        sessions=OwnSessions(region, on_progress) if region else AllSessions(database, on_progress),
         settlement=settlement,
-        on_progress=on_progress,
     )
     sweeper = Sweeper(
         redis,
@@ -150,11 +153,12 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
         sweeps=SweepSchedule(sweeper, consumer, heartbeat, health, settings.sweep_interval_seconds),
         settlement=settlement,
         heartbeat=heartbeat,
-        audits=AuditSchedule(database, redis, settings.audit_interval_seconds, region),
-        data_life=DataLifeSchedule(tools.purge(), tools.record, redis, settings.data_life_hours),
-        prompts=PromptWatch(settings.experiment, database, redis),
-        health_check=HealthCheck(health, claims.prove, sessions.usable),
-        spend=SpendSchedule(spend, database, limits),
+        schedules={
+            "audit": AuditSchedule(database, redis, settings.audit_interval_seconds, region),
+            "data life": DataLifeSchedule(tools.purge(), tools.record, redis, settings.data_life_hours),
+            "prompts": PromptWatch(settings.experiment, database, redis),
+            "spend": SpendSchedule(spend, database, limits),
+        },
         metrics=Shared(redis, claims, limiter_of(settings, redis), spend, settings.experiment, Rules.of(settings)),
         connections=connections,
     )

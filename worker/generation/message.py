@@ -17,16 +17,6 @@ MAX_IMAGES = 16
 VERSION = 1
 
 
-def _uuid(value: object) -> object:
-    # Strict mode takes only UUID objects from Python; JSON carries them as strings.
-    return UUID(value) if isinstance(value, str) else value
-
-
-def _integer(value: object) -> object:
-    # For Python, True equals 1.
-    return str(value) if isinstance(value, bool) else value
-
-
 def timestamp(value: object) -> datetime:
     """Read the moment of a field; UTC when it names no zone. Raises ValueError."""
     if not isinstance(value, str):
@@ -39,7 +29,10 @@ def timestamp(value: object) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-Uuid = Annotated[UUID, BeforeValidator(_uuid)]
+#: Strict mode takes only UUID objects from Python; JSON carries them as strings.
+Uuid = Annotated[UUID, BeforeValidator(lambda value: UUID(value) if isinstance(value, str) else value)]
+#: For Python, True equals 1.
+_Version = Annotated[Literal[1], BeforeValidator(lambda value: str(value) if isinstance(value, bool) else value)]
 
 
 class GenerationMessage(BaseModel):
@@ -63,7 +56,7 @@ class GenerationMessage(BaseModel):
     request_id: str = Field(
         min_length=1, max_length=200, description="Correlation id, on every log line of the generation."
     )
-    version: Annotated[Literal[1], BeforeValidator(_integer)] = Field(description="Version of this contract.")
+    version: _Version = Field(description="Version of this contract.")
     created_at: Annotated[datetime, BeforeValidator(timestamp)] = Field(description="When it was queued (ISO 8601).")
 
     priority: Literal["interactive", "bulk"] | None = Field(

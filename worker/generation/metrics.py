@@ -159,7 +159,8 @@ def settled(outcome: Outcome, refund: str | None) -> None:
     _SETTLED.labels(outcome.channel, outcome.kind, known).inc()
     if "model" in outcome.facts:  # before, no prompt is sent
         version = outcome.facts.get("prompt_version")
-        _BY_PROMPT.labels(version if version in _PROMPTS else "other", _prompt_result(outcome)).inc()
+        result = outcome.reason if outcome.reason == ModerationBlocked.reason else outcome.kind
+        _BY_PROMPT.labels(version if version in _PROMPTS else "other", result).inc()
     if outcome.is_bulk:
         _BULK.labels(outcome.kind).inc()
     if outcome.created_at and outcome.is_bulk:
@@ -171,7 +172,3 @@ def settled(outcome: Outcome, refund: str | None) -> None:
         _REFUND_SECONDS.labels(outcome.channel).observe(max(0.0, now - outcome.known_at))
     elif BY_HAND.get(refund or "") == outcome.channel:
         _REFUNDS_BY_HAND.labels(outcome.channel, refund).inc()
-
-
-def _prompt_result(outcome: Outcome) -> str:
-    return ModerationBlocked.reason if outcome.reason == ModerationBlocked.reason else outcome.kind

@@ -10,9 +10,10 @@ from stamina import AsyncRetryingCaller
 
 from worker.errors import ServiceOutage
 from worker.generation import metrics
+from worker.generation.openai.edit import Edit, ModelGone, Order, Passing, Timer
 from worker.generation.openai.meaning import UNAVAILABLE
 from worker.generation.openai.model_watch import ModelWatch, Verdict
-from worker.generation.openai.request import Edit, EditRequest, ModelGone, Order, Passing, Timer
+from worker.generation.openai.request import EditRequest
 from worker.settings import Settings
 
 #: A retry waits as long as OpenAI asks, up to this.

@@ -5,7 +5,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily as Gauge
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -15,14 +16,15 @@ from worker.generation.audit import result as audit_result
 from worker.generation.data_life.record import Result, purge_metrics
 from worker.generation.limiter import Limiter
 from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
-from worker.generation.metrics import PAUSES
+from worker.generation.pauses.metrics import pause_metrics
 from worker.generation.pauses.pauses import Pause
 from worker.generation.prompts.view import PromptView
 from worker.generation.queue.claims import Claims
-from worker.generation.queue.lane_view import LaneView, lane_metrics
+from worker.generation.queue.lane_metrics import lane_metrics
+from worker.generation.queue.lane_view import LaneView
 from worker.generation.queue.lane_wait import estimated_waits
 from worker.generation.queue.lanes import Rules
-from worker.generation.spend_view import SpendView
+from worker.generation.spend.view import SpendView
 from worker.prompts.experiment import Experiment
 
 _PATIENCE_SECONDS = 1.0
@@ -88,17 +90,17 @@ class Shared:
             *lane_metrics(lanes, estimated_waits(lanes, self._rules)),
             *audit_result.metrics(audit),
             *purge_metrics(Result.read(purged)),
-            _gauge("wearon_queue_messages", "Messages that wait, without bulk.", messages),
-            _gauge("wearon_queue_oldest_message_age_seconds", "Age of the oldest of them.", oldest),
-            _gauge("wearon_dead_letters", "Dead letters that are kept.", dead),
+            Gauge("wearon_queue_messages", "Messages that wait, without bulk.", messages),
+            Gauge("wearon_queue_oldest_message_age_seconds", "Age of the oldest of them.", oldest),
+            Gauge("wearon_dead_letters", "Dead letters that are kept.", dead),
             CounterMetricFamily(
                 "wearon_dead_letters_dropped",
                 "Dead letters that made room for newer ones.",
                 _number(dropped),
             ),
-            _gauge("wearon_settlements_waiting", "Outcomes that the database does not have yet.", waiting),
-            _gauge("wearon_settlements_rejected", "Outcomes that the database rejects for good.", rejected),
-            *_pause(Pause.read(kept)),
+            Gauge("wearon_settlements_waiting", "Outcomes that the database does not have yet.", waiting),
+            Gauge("wearon_settlements_rejected", "Outcomes that the database rejects for good.", rejected),
+            *pause_metrics(Pause.read(kept)),
             *await self._instances(claimed),
         ]
 
@@ -115,8 +117,8 @@ class Shared:
                     pipe.llen(keys.claimed(instance.name))
                 claimed += sum(await pipe.execute())
         return [
-            _gauge("wearon_claimed_messages", "Messages that instances have taken and not finished.", claimed),
-            _gauge("wearon_instances", "Instances that live.", 1 + sum(it.alive for it in others)),
+            Gauge("wearon_claimed_messages", "Messages that instances have taken and not finished.", claimed),
+            Gauge("wearon_instances", "Instances that live.", 1 + sum(it.alive for it in others)),
         ]
 
     async def _limit(self) -> list[Metric]:
@@ -125,31 +127,16 @@ class Shared:
             async with asyncio.timeout(_PATIENCE_SECONDS / 2):
                 usage = await self._limiter.usage()
         except (ServiceUnavailable, TimeoutError):
-            return [_gauge("wearon_limiter_up", _LIMITER_UP, 0)]
+            return [Gauge("wearon_limiter_up", _LIMITER_UP, 0)]
         return [
-            _gauge("wearon_limiter_up", _LIMITER_UP, 1),
-            _gauge("wearon_openai_limit_calls", "Calls of the whole account within the last minute.", usage.calls),
-            _gauge("wearon_openai_limit_waiting", "Calls that wait for their turn.", usage.waiting),
+            Gauge("wearon_limiter_up", _LIMITER_UP, 1),
+            Gauge("wearon_openai_limit_calls", "Calls of the whole account within the last minute.", usage.calls),
+            Gauge("wearon_openai_limit_waiting", "Calls that wait for their turn.", usage.waiting),
         ]
-
-
-def _pause(pause: Pause | None) -> list[Metric]:
-    """The automatic pause by its reason, and when it began."""
-    paused = GaugeMetricFamily(
-        "wearon_intake_paused", "1 while the intake is paused for this reason, but for probes.", labels=["reason"]
-    )
-    for reason in sorted({*PAUSES, *([pause.reason] if pause else [])}):
-        paused.add_metric([reason], pause is not None and pause.reason == reason)
-    since = pause.since if pause else 0
-    return [paused, _gauge("wearon_intake_paused_timestamp_seconds", "When the pause began; 0: there is none.", since)]
 
 
 def _number(kept: bytes | None) -> int:
     return int(kept) if kept and kept.isdigit() else 0
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, text, value)
 
 
 def _age(moments: list[bytes]) -> float:

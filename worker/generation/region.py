@@ -54,7 +54,6 @@ class Region:
         self._expires = max(ttl, most) + _INSERT_SECONDS if ttl else None
         self._bulk_expires = max(ttl, most, settings.bulk_ttl_seconds) + _INSERT_SECONDS if ttl else None
         self._redis = redis
-        self._identity = identity_script(redis)
         self._database = database
         self._had_twins = False
         self._silent = set[str]()
@@ -63,7 +62,7 @@ class Region:
     async def id(self) -> str:
         """The identity that this region's Redis keeps; a Redis without one gets a new one."""
         # Asked each time: the Redis may have lost its data meanwhile.
-        return await identity(self._identity)
+        return await identity(self._redis)
 
     async def report(self, *, empty: bool) -> None:
         """Tell the other regions that this one lives, and whether its Redis had no message at some moment just now."""
@@ -136,16 +135,12 @@ class Region:
         return await calls.call(self._database, function, parameters)
 
 
-async def identity(script: Any) -> str:
-    """The identity in the Redis of this script, made if there is none."""
+async def identity(redis: Redis) -> str:
+    """The identity that a Redis keeps, made if there is none."""
     try:
-        return str(UUID((await script(keys=[keys.REGION], args=[str(uuid4())])).decode()))
+        kept = await redis.register_script(_IDENTITY)(keys=[keys.REGION], args=[str(uuid4())])
+        return str(UUID(kept.decode()))
     except (RedisError, OSError) as error:
         raise ServiceUnavailable(f"Redis did not tell its region: {error}") from error
     except ValueError:
         raise ServiceUnavailable(f"the key {keys.REGION} in Redis is no region's identity; delete it") from None
-
-
-def identity_script(redis: Redis) -> Any:
-    """The script for `identity`."""
-    return redis.register_script(_IDENTITY)

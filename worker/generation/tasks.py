@@ -10,11 +10,11 @@ import signal
 import socket
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import uvloop
 from celery import signals
-from celery.bootsteps import StartStopStep
 
 from worker import logs
 from worker.generation import metrics
@@ -32,6 +32,7 @@ from worker.generation.celery.link import (
     Release,
     Up,
 )
+from worker.generation.celery.turns import turns
 from worker.generation.message import parse
 from worker.generation.pipeline.ends import End
 from worker.generation.retrying import until_available
@@ -56,7 +57,7 @@ class GenerationLoop:
         self._built = threading.Event()
         self._active = 0
         #: When Celery's own loop was last seen working.
-        self.celery_seen = time.monotonic()
+        self._celery_seen = time.monotonic()
 
     def start(self) -> None:
         """Return once tasks may be run."""
@@ -68,6 +69,10 @@ class GenerationLoop:
         # Ctrl-C in a terminal reaches the whole group; stopping in order is the supervisor's business.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._loop.call_soon_threadsafe(self._link.send, Up())
+
+    def celery_turned(self) -> None:
+        """Celery's own loop works; called in the main thread."""
+        self._celery_seen = time.monotonic()
 
     def generate(self, payload: str, probe: str) -> None:
         """Run one message to its end; called by a thread of Celery's pool."""
@@ -87,7 +92,7 @@ class GenerationLoop:
         metrics.IN_FLIGHT.set_function(lambda: self._active)
         metrics.LEASES.set_function(lambda: side.leases.held)
         self._link = await Link.open(self._socket)
-        side.settlement.writer.on_callbacks = self._tell_callbacks
+        side.settlement.writer.on_callbacks = partial(self._link.send, CallbacksQueued())
         self._built.set()
         # None of these ends by itself; without one of them the process would only look alive.
         await asyncio.gather(*side.background, self._beat_forever(), self._obey())
@@ -113,12 +118,9 @@ class GenerationLoop:
         else:
             await self._claims.requeue_always(payload, behind=_BEHIND if end is End.REQUEUE_BEHIND else 0)
 
-    def _tell_callbacks(self) -> None:
-        self._link.send(CallbacksQueued())
-
     async def _beat_forever(self) -> None:
         while True:
-            self._link.send(Beat(self._active, round(time.monotonic() - self.celery_seen, 1)))
+            self._link.send(Beat(self._active, round(time.monotonic() - self._celery_seen, 1)))
             await asyncio.sleep(_BEAT_SECONDS)
 
     async def _obey(self) -> None:
@@ -145,31 +147,10 @@ def run(settings: Settings, instance: str, link: socket.socket) -> None:
     loop.start()
     app = create_app(settings, instance)
     app.task(name=TASK)(loop.generate)
-    app.steps["consumer"].add(_watched_by(loop))
+    app.steps["consumer"].add(turns(loop.celery_turned, _BEAT_SECONDS))
     # The logging set-up is ours.
     signals.setup_logging.connect(lambda **_: None, weak=False)
     signals.worker_ready.connect(loop.celery_is_up, weak=False)
     # All that is loaded by now stays for good; no full collection has to look through it in the middle of the work.
     gc.freeze()
     app.worker_main(worker_arguments(settings, instance))
-
-
-def _watched_by(loop: GenerationLoop) -> type[StartStopStep]:
-    class Watch(StartStopStep):  # type: ignore[misc]  # Celery has no types
-        """Shows once a second that Celery's own event loop turns; started anew with every connection to Redis.
-
-        A step of the worker would be started only once, and Celery forgets all timers when it loses its connection.
-        """
-
-        requires = {"celery.worker.consumer.connection:Connection"}  # noqa: RUF012  # Celery's way
-
-        def start(self, parent: Any) -> None:
-            self.timer = parent.timer.call_repeatedly(_BEAT_SECONDS, self.seen)
-
-        def stop(self, parent: Any) -> None:
-            self.timer.cancel()
-
-        def seen(self) -> None:
-            loop.celery_seen = time.monotonic()
-
-    return Watch

@@ -20,12 +20,12 @@ REQUEST_ID_HEADER = "X-Request-Id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 
 
-class _BodyTooLarge(Exception):
-    pass
+class _Refused(Exception):
+    """The answer to a request that no route sees."""
 
-
-class _NoJson(Exception):
-    pass
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.answer = JSONResponse({"detail": detail}, status, headers)
 
 
 class RequestMiddleware:
@@ -54,24 +54,18 @@ class RequestMiddleware:
         with bind(request_id=request_id):
             try:
                 if _declared_length(headers) > MAX_DISCARDED_BYTES:
-                    raise _BodyTooLarge
+                    raise _too_large()
                 body = await _bounded(receive)
                 if (scope["method"], scope["path"]) == ("POST", api.PATH) and not _may_be_json(headers):
-                    raise _NoJson
+                    raise _Refused(415, "The request body must be JSON, sent with `Content-Type: application/json`.")
                 await self._app(scope, body, send_with_id)
             except ClientGone:
                 _count(scope, "aborted")
                 # Nothing is sent any more; the status is for the metrics.
                 await JSONResponse({"detail": "The client hung up."}, 499)(scope, receive, send_with_id)
-            except _BodyTooLarge:
+            except _Refused as refused:
                 _count(scope, "invalid")
-                # The rest of the body would be read as the next request.
-                text = f"The request body is larger than {MAX_BODY_BYTES} bytes."
-                await JSONResponse({"detail": text}, 413, headers={"Connection": "close"})(scope, receive, send_with_id)
-            except _NoJson:
-                _count(scope, "invalid")
-                text = "The request body must be JSON, sent with `Content-Type: application/json`."
-                await JSONResponse({"detail": text}, 415)(scope, receive, send_with_id)
+                await refused.answer(scope, receive, send_with_id)
             except Exception:
                 _count(scope, "failed")
                 log.exception("request_failed", path=scope["path"])
@@ -79,6 +73,11 @@ class RequestMiddleware:
                     raise
                 answer = JSONResponse({"detail": "Something went wrong on our side."}, 500)
                 await answer(scope, receive, send_with_id)
+
+
+def _too_large() -> _Refused:
+    # The rest of the body would be read as the next request.
+    return _Refused(413, f"The request body is larger than {MAX_BODY_BYTES} bytes.", {"Connection": "close"})
 
 
 def _count(scope: Scope, outcome: str) -> None:
@@ -115,7 +114,7 @@ async def _bounded(receive: Receive) -> Receive:
             body += part
         more = message.get("more_body", False)
     if size > MAX_BODY_BYTES:
-        raise _BodyTooLarge
+        raise _too_large()
     replay: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
     async def receive_replayed() -> Message:

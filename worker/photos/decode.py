@@ -13,6 +13,7 @@ from PIL import ExifTags, Image, ImageFile
 from worker.errors import ImageInvalid, ImageTooManyPixels
 from worker.photos import jpeg
 from worker.photos.colour import to_srgb
+from worker.photos.modes import on_white, smooth
 from worker.photos.opening import WHOLE, opened
 
 MAX_SIDE = 1024
@@ -87,11 +88,11 @@ def _decoded(data: bytes, max_side: int) -> Decoded:
         target = _fit(image.size, max_side)
         image.draft(None, _fit(image.size, max(1, int(max_side * REDUCED_ENOUGH))))
         _load(image, data)
-        small = _smooth(image)
+        small = smooth(image)
         if max(small.size) > max_side:
             # Between box and bicubic in time (18 ms for 3 megapixels), and sharp; a coarse first step above 3 x.
             small = small.resize(target, Image.Resampling.HAMMING, reducing_gap=1.5)
-        upright = to_srgb(_on_white(small), colours)
+        upright = to_srgb(on_white(small), colours)
         if (turn := _turn(image)) is not None:
             upright = upright.transpose(turn)
         if upright is image:
@@ -141,37 +142,6 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     except Exception:
         # Broken metadata is no reason to refuse a sound picture.
         return None
-
-
-def _smooth(image: Image.Image) -> Image.Image:
-    """`image` in a mode that resizes without loss and keeps its colour space: L, LA, RGB, RGBA or CMYK."""
-    if image.mode.startswith("I"):
-        return _eight_bits(image)
-    if image.has_transparency_data:
-        mode = "LA" if image.mode in ("1", "L", "LA") else "RGBA"
-    else:
-        mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
-    return image if mode == image.mode else image.convert(mode)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """16 bits of grey as 8; `convert` alone would clip them instead of scaling."""
-    grey = image.point(lambda value: value * (1 / 257)).convert("L")
-    clear = image.info.get("transparency")
-    if isinstance(clear, int):
-        import numpy as np  # noqa: PLC0415  # 14 MB that hardly any picture needs
-
-        grey.putalpha(Image.fromarray((np.asarray(image) != clear).astype(np.uint8) * np.uint8(255)))
-    return grey
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """`image` in mode L, RGB or CMYK."""
-    if image.mode not in ("LA", "RGBA"):
-        return image
-    white = Image.new(image.mode.removesuffix("A"), image.size, "white")
-    white.paste(image, mask=image)
-    return white
 
 
 def _encode(image: Image.Image) -> bytes:

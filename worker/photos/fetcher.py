@@ -9,9 +9,9 @@ import stamina
 
 from worker import __version__
 from worker.errors import ImageInvalid, ImageTooLarge, ImageUnavailable
-from worker.photos.guard import CONNECT_TIMEOUT_SECONDS, GuardedBackend, Resolver, is_public, resolve
+from worker.photos.guard import CONNECT_TIMEOUT_SECONDS, Resolver, resolve
 from worker.photos.labels import compression, other_kind, retry_after_seconds
-from worker.photos.pools import pool, tls_context
+from worker.photos.pools import Pools
 from worker.photos.url import Location, locate
 
 #: Of one photo, the first one included; the fetch's whole time ends them, too.
@@ -21,8 +21,7 @@ FIRST_PAUSE_SECONDS = 0.2
 SILENCE_SECONDS = 15.0
 
 #: A body may come in so many parts, and one more for each so many bytes.
-_MAX_SMALL_PARTS = 1000
-_SMALL_PART_BYTES = 256
+_MAX_SMALL_PARTS, _SMALL_PART_BYTES = 1000, 256
 
 _HEADERS = [
     (b"User-Agent", f"WearOn-Worker/{__version__}".encode()),
@@ -53,17 +52,13 @@ class ImageFetcher:
         downloads: int,
         resolver: Resolver = resolve,
     ) -> None:
-        """`trusted_origins` (`scheme://host:port`) may lead to private addresses; all other rules hold there, too.
+        """`trusted_origins` may lead to private addresses.
 
         At most `downloads` run at once and further ones wait, so that they hold `downloads` x `max_bytes` of memory.
         """
-        self._trusted_origins = trusted_origins
         self._max_bytes = max_bytes
         self._timeout_seconds = timeout_seconds
-        context = tls_context()
-        # Two pools, so that a connection to a trusted origin can never serve a URL that is not.
-        self._public = pool(GuardedBackend(resolver, is_public), context, downloads)
-        self._trusted = pool(GuardedBackend(resolver, lambda _: True), context, downloads)
+        self._pools = Pools(trusted_origins, downloads, resolver=resolver)
         self._turns = asyncio.Semaphore(downloads)
 
     async def fetch(self, url: str, on_size: Callable[[int], None] | None = None) -> bytes:
@@ -91,8 +86,7 @@ class ImageFetcher:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._public.aclose()
-        await self._trusted.aclose()
+        await self._pools.aclose()
 
     async def _download(self, location: Location, on_size: Callable[[int], None] | None) -> bytes:
         deadline = time.monotonic() + self._timeout_seconds
@@ -118,20 +112,11 @@ class ImageFetcher:
             raise _Passing(f"Photo host {location.host}: {type(error).__name__}.") from None
 
     async def _answer(self, location: Location, on_size: Callable[[int], None] | None) -> bytes:
-        connections = self._trusted if location.origin in self._trusted_origins else self._public
-        url = httpcore.URL(
-            scheme=location.scheme.encode(),
-            host=location.host.encode(),
-            port=location.port,
-            target=location.target.encode(),
-        )
-        headers = [(b"Host", location.authority.encode()), *_HEADERS]
-        async with connections.stream("GET", url, headers=headers, extensions={"timeout": _TIMEOUTS}) as response:
+        async with self._pools.stream("GET", location, _HEADERS, _TIMEOUTS) as response:
             size = self._check(response, location.host)
             if on_size:
                 on_size(size)
-            parts: list[bytes] = []
-            size = 0
+            parts, size = list[bytes](), 0
             async for part in response.aiter_stream():
                 size += len(part)
                 if size > self._max_bytes:

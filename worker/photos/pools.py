@@ -2,29 +2,62 @@
 
 import os
 import ssl
+from contextlib import AbstractAsyncContextManager
 
 import certifi
 import httpcore
 
-from worker.photos.guard import GuardedBackend
+from worker.photos.guard import GuardedBackend, Resolver, is_public, resolve
+from worker.photos.url import Location
 
 KEEPALIVE_SECONDS = 15.0
 
 
-def pool(
-    backend: GuardedBackend, context: ssl.SSLContext, connections: int, keepalive: int | None = None
-) -> httpcore.AsyncConnectionPool:
-    """At most `connections` at once, of which `keepalive` (None: all) stay open for the next request."""
-    return httpcore.AsyncConnectionPool(
-        ssl_context=context,
-        max_connections=connections,
-        max_keepalive_connections=connections if keepalive is None else keepalive,
-        keepalive_expiry=KEEPALIVE_SECONDS,
-        network_backend=backend,
-    )
+class Pools:
+    """Two pools, so that a connection to a trusted origin never serves a URL that is not trusted.
+
+    `trusted_origins` (`scheme://host:port`) may lead to private addresses; all other rules hold there, too.
+    """
+
+    def __init__(
+        self, trusted_origins: frozenset[str], connections: int, *, keepalive: bool = True, resolver: Resolver = resolve
+    ) -> None:
+        """At most `connections` at once, which stay open for the next request with `keepalive`."""
+        self._trusted_origins = trusted_origins
+        context = _tls_context()
+        self._public, self._trusted = (
+            httpcore.AsyncConnectionPool(
+                ssl_context=context,
+                max_connections=connections,
+                max_keepalive_connections=connections if keepalive else 0,
+                keepalive_expiry=KEEPALIVE_SECONDS,
+                network_backend=GuardedBackend(resolver, allow),
+            )
+            for allow in (is_public, lambda _: True)
+        )
+
+    def stream(
+        self,
+        method: str,
+        location: Location,
+        headers: list[tuple[bytes, bytes]],
+        timeouts: dict[str, float],
+        content: bytes | None = None,
+    ) -> AbstractAsyncContextManager[httpcore.Response]:
+        """Send a request, with the header Host before the others."""
+        connections = self._trusted if location.origin in self._trusted_origins else self._public
+        host, target = location.host.encode(), location.target.encode()
+        url = httpcore.URL(scheme=location.scheme.encode(), host=host, port=location.port, target=target)
+        headers = [(b"Host", location.authority.encode()), *headers]
+        return connections.stream(method, url, headers=headers, content=content, extensions={"timeout": timeouts})
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._public.aclose()
+        await self._trusted.aclose()
 
 
-def tls_context() -> ssl.SSLContext:
+def _tls_context() -> ssl.SSLContext:
     """Verifies against the system's trust store (SSL_CERT_FILE, SSL_CERT_DIR), or certifi's where it is empty."""
     context = ssl.create_default_context()
     chosen = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")

@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import Header
 from starlette.exceptions import HTTPException
 
-from worker.settings import ApiKey
+from worker.settings.values import ApiKey
 from worker.sizing import metrics
 
 #: As `X-API-Key` reaches the route; read by its own name, never logged.

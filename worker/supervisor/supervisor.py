@@ -24,6 +24,7 @@ from worker.http.metrics_page import Page
 from worker.http.server import HttpServer
 from worker.logs import get_logger
 from worker.settings import Settings
+from worker.supervisor.health_check import HealthCheck
 from worker.supervisor.parts import Parts, cancel
 from worker.webhooks.bootstrap import deliverer
 
@@ -71,7 +72,8 @@ class Supervisor:
         log.info("worker_starting", instance=self._celery.instance, concurrency=self._settings.worker_concurrency)
         http = self._parts.start("http", self._http.serve_until_stopped())
         celery = self._parts.start("celery", self._watch_celery())
-        self._parts.start("health", self._queue.health_check.run_forever())
+        check = HealthCheck(self._health, self._queue.claims.prove, self._queue.sessions.usable)
+        self._parts.start("health", check.run_forever())
         starting = asyncio.create_task(self._start())
         stop = asyncio.create_task(self._signals.get())
         try:
@@ -111,10 +113,8 @@ class Supervisor:
         self._parts.start("sweeper", queue.sweeps.run_forever())
         self._parts.start("settler", queue.settlement.settle_forever())
         self._parts.start("heartbeat", queue.heartbeat.beat_forever())
-        self._parts.start("audit", queue.audits.run_forever())
-        self._parts.start("data life", queue.data_life.run_forever())
-        self._parts.start("prompts", queue.prompts.run_forever())
-        self._parts.start("spend", queue.spend.run_forever())
+        for name, schedule in queue.schedules.items():
+            self._parts.start(name, schedule.run_forever())
         self._parts.start("deliverer", self._deliverer.run_forever())
         self._health.state = "ready"
         log.info("worker_ready", instance=self._celery.instance)

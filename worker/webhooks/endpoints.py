@@ -2,8 +2,7 @@
 
 import base64
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,10 +10,8 @@ from uuid import UUID, uuid4
 from postgrest import AsyncPostgrestClient
 from pydantic import SecretStr
 
-from worker import clients
 from worker.errors import CallRejected, ServiceUnavailable, WorkerError
 from worker.generation.supabase.database import FunctionMissing, run
-from worker.settings import Settings
 from worker.webhooks.sender import Answer, Event, Sender, UrlRefused, check_url
 
 #: The type of the callback that `wearon-worker webhook test` sends.
@@ -97,13 +94,6 @@ class Endpoints:
         if not isinstance(answer, dict | list):
             raise ServiceUnavailable(f"database answered {function} with {type(answer).__name__}")
         return answer
-
-
-@asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Endpoints]:
-    """Connect for one command."""
-    async with clients.http_client(clients.SUPABASE_TIMEOUT, connections=1) as http:
-        yield Endpoints(clients.database_client(settings, http))
 
 
 def _new_secret() -> str:

@@ -15,9 +15,9 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from worker import __version__
 from worker.errors import ImageRefused
-from worker.photos.guard import CONNECT_TIMEOUT_SECONDS, GuardedBackend, Resolver, is_public, resolve
+from worker.photos.guard import CONNECT_TIMEOUT_SECONDS, Resolver, resolve
 from worker.photos.labels import retry_after_seconds
-from worker.photos.pools import pool, tls_context
+from worker.photos.pools import Pools
 from worker.photos.url import Location, locate
 
 #: Time limit of one attempt: connecting, TLS and the answer's head.
@@ -76,11 +76,8 @@ class Sender:
     def __init__(
         self, *, trusted_origins: frozenset[str] = frozenset(), connections: int, resolver: Resolver = resolve
     ) -> None:
-        """`trusted_origins` (`scheme://host:port`) may lead to private addresses; all other rules hold there, too."""
-        context = tls_context()
-        self._trusted_origins = trusted_origins
-        self._public = pool(GuardedBackend(resolver, is_public), context, connections, keepalive=0)
-        self._trusted = pool(GuardedBackend(resolver, lambda _: True), context, connections, keepalive=0)
+        """`trusted_origins` may lead to private addresses."""
+        self._pools = Pools(trusted_origins, connections, keepalive=False, resolver=resolver)
 
     async def send(self, url: str, secrets: Sequence[SecretStr], event: Event) -> Answer:
         """Post the event, signed with every secret; never raises for anything that the endpoint does."""
@@ -98,16 +95,10 @@ class Sender:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._public.aclose()
-        await self._trusted.aclose()
+        await self._pools.aclose()
 
     async def _post(self, location: Location, signed: list[tuple[bytes, bytes]], body: bytes) -> Answer:
-        connections = self._trusted if location.origin in self._trusted_origins else self._public
-        url = httpcore.URL(
-            scheme=b"https", host=location.host.encode(), port=location.port, target=location.target.encode()
-        )
         headers = [
-            (b"Host", location.authority.encode()),
             (b"User-Agent", f"WearOn-Worker/{__version__}".encode()),
             (b"Content-Type", b"application/json"),
             (b"Content-Length", str(len(body)).encode()),
@@ -116,9 +107,7 @@ class Sender:
             *signed,
         ]
         timeouts = {"connect": CONNECT_TIMEOUT_SECONDS, "pool": LIMIT_SECONDS}
-        async with connections.stream(
-            "POST", url, headers=headers, content=body, extensions={"timeout": timeouts}
-        ) as response:
+        async with self._pools.stream("POST", location, headers, timeouts, body) as response:
             await _read_a_little(response)
             return _meaning(response, location.host)
 

@@ -36,7 +36,7 @@ def unknown(given: dict[str, str], known: list[str]) -> Iterator[str]:
     for name in sorted({*given} - {*known}):
         near = get_close_matches(name, known, 1)
         hint = f": {near[0]} is one" if near else ""
-        yield f"worker_settings has {name}, which is no setting of the worker{hint} (worker/settings.py)"
+        yield f"worker_settings has {name}, which is no setting of the worker{hint} (worker/settings/)"
 
 
 if __name__ == "__main__":

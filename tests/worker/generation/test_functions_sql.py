@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import Queued
 from tests.sandbox.sandbox import MIGRATION
-from worker.generation.sessions.sessions import MIGRATION_VERSION, SIGNATURES
+from worker.generation.supabase.installed import MIGRATION_VERSION, SIGNATURES
 
 PROPERTY = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

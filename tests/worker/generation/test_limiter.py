@@ -21,7 +21,8 @@ from tests.sandbox import Sandbox
 from tests.sandbox.proxy import Proxy
 from worker.errors import ServiceUnavailable
 from worker.generation import keys, openai_images
-from worker.generation.limiter import SHARED_SLACK_SECONDS, Limiter
+from worker.generation.limiter import Limiter
+from worker.generation.limiter.slack import SHARED_SLACK_SECONDS
 from worker.settings import Settings
 
 CLIENT = Path(__file__).with_name("limiter_client.py")

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from worker.errors import ServiceUnavailable
-from worker.generation.limiter_questions import MOST_AT_ONCE, Answer, Question, Questions
+from worker.generation.limiter.questions import MOST_AT_ONCE, Answer, Question, Questions
 
 
 class Distant:

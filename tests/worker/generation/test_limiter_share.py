@@ -18,8 +18,8 @@ from tests.sandbox.valkey import Valkey
 from worker import clients
 from worker.generation import keys, odd
 from worker.generation.limiter import Limiter
-from worker.generation.limiter_share import LocalShare, release_share
-from worker.generation.region import identity, identity_script
+from worker.generation.limiter.share import LocalShare, release_share
+from worker.generation.region import identity
 from worker.settings import Settings
 
 LIMIT, WINDOW, SLACK = 30, 2.0, 0.3
@@ -210,7 +210,7 @@ async def test_shares_never_add_up_to_the_limit(far: Valkey, settings: Settings,
             await region.share.report()
     assert [entry["share"] for entry in logs if entry["event"] == "limiter_share_reduced"] == [9, 0]
     async with clients.redis_client(settings, far.url) as direct:
-        await release_share(direct, await identity(identity_script(first.own)))
+        await release_share(direct, await identity(first.own))
     for region, share in ((second, 20), (third, 9)):
         await region.share.report()
         assert (await noted(region)).endswith(f":{share}".encode())

@@ -10,7 +10,7 @@ from tests.sandbox import Sandbox
 from tests.sandbox.database import Database
 from tests.sandbox.producer import Producer, Queued
 from tests.sandbox.sandbox import MIGRATION, SCHEMA
-from worker.generation.sessions.sessions import MIGRATION_VERSION, SIGNATURES
+from worker.generation.supabase.installed import MIGRATION_VERSION, SIGNATURES
 
 OLD = sorted((Path(__file__).parent / "migrations").glob("version-*.sql"))
 

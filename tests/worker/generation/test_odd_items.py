@@ -62,7 +62,7 @@ async def side(settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(queue_metrics, "_PATIENCE_SECONDS", 30)
     quick_settings = settings.model_copy(update={"orphan_grace_seconds": 0.0})
     side = queue_side(quick_settings, "here", Health())
-    side.consumer._celery = pool
+    side.consumer.forwarding.celery = pool
     await side.heartbeat.join()
     yield side
     await side.connections.aclose()

@@ -15,7 +15,7 @@ from tests.sandbox import Sandbox
 from worker.errors import AccountRefused, EditFailed, GenerationError, ImageUnavailable, ServiceOutage
 from worker.generation import openai_images
 from worker.generation.openai import metrics as openai_metrics
-from worker.generation.openai.request import Edit
+from worker.generation.openai.edit import Edit
 from worker.generation.openai_images import ImageEditor
 from worker.settings import load
 

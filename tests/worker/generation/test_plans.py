@@ -48,10 +48,10 @@ async def queries() -> list[str]:
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         client = AsyncPostgrestClient("http://database/rest/v1", http_client=http)
         sessions, before = AllSessions(client), datetime.now(UTC) - timedelta(minutes=2)
-        await sessions.open(["processing"], lambda: None)
-        await sessions.open(["processing"], lambda: None, limit=500)
-        await sessions.open(["queued", "pending"], lambda: None, before, limit=500)
-        await sessions.open(["queued", "pending"], lambda: None, before)
+        await sessions.open(["processing"])
+        await sessions.open(["processing"], limit=500)
+        await sessions.open(["queued", "pending"], before, limit=500)
+        await sessions.open(["queued", "pending"], before)
         await Sessions(client).find(uuid4(), set())
         for channel in Channel:
             async for _ in Ledger(client).open_sessions(channel):

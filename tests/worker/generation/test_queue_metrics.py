@@ -13,8 +13,8 @@ from worker.generation import keys
 from worker.generation.limiter import Limiter
 from worker.generation.queue.claims import Claims
 from worker.generation.queue_metrics import Shared
-from worker.generation.spend import Limits
-from worker.generation.spend_view import SpendView
+from worker.generation.spend.limits import Limits
+from worker.generation.spend.view import SpendView
 
 
 @pytest.fixture

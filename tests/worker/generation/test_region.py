@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
 
 import httpx
@@ -50,7 +50,6 @@ class Side:
             pauses=Pauses(redis),
             sessions=OwnSessions(self.region),
             settlement=Settlement(redis, self.sessions),
-            on_progress=Mock(),
         )
 
     async def report(self) -> None:

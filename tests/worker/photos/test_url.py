@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from worker.errors import ImageRefused
 from worker.photos.url import MAX_URL_LENGTH, Location, locate
-from worker.settings import origin
+from worker.settings.addresses import origin
 
 
 def test_a_signed_url_is_asked_for_unchanged() -> None:

@@ -7,7 +7,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from tests.worker.sizing.conftest import PhotoHost, serving
-from worker.settings import ApiKey
+from worker.settings.values import ApiKey
 from worker.sizing.api_keys import ApiKeys
 
 KEY = "0f" * 32

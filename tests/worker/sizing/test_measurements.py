@@ -13,11 +13,12 @@ from PIL import Image
 from tests.worker.sizing.conftest import picture
 from worker.sizing.features import features
 from worker.sizing.measurements import Measurements, Measurer
+from worker.sizing.mirror import mirrored
 from worker.sizing.outline import BREADTH, COEFFICIENTS_PATH, NECK
 from worker.sizing.photo import reduce
 from worker.sizing.population import GIRTHS, Person, Sex
-from worker.sizing.pose import Landmarker
-from worker.sizing.silhouette import trace
+from worker.sizing.pose import Landmarker, X
+from worker.sizing.silhouette import SHOULDERS, trace
 from worker.sizing.views import from_front
 from worker.sizing.warnings import weight_hint
 
@@ -92,6 +93,30 @@ def test_mirrored_and_slightly_cropped_pictures_get_nearly_the_same_girths(
 
     # Observers differ by 1.2 to 1.4 cm, and the half-widths are 4 to 6.
     assert np.ptp(found, axis=0).max() < 4
+
+
+@pytest.mark.parametrize("quarters", [None, Image.Transpose.ROTATE_90], ids=["upright", "lying"])
+def test_picture_and_its_mirror_get_the_same_girths_and_mirrored_outlines(
+    quarters: Image.Transpose | None, landmarker: Landmarker, measurer: Measurer
+) -> None:
+    image = reduce(picture("b000.jpg")).picture
+    photo = reduce(image if quarters is None else image.transpose(quarters))
+    (one, one_reading), (other, other_reading) = (
+        from_front(seen, 170, landmarker, measurer) for seen in (photo, mirrored(photo))
+    )
+
+    assert (one_reading.girths == other_reading.girths).all()
+    assert (one.pose.mask == other.pose.mask[:, ::-1]).all()
+    assert (one.quarter_turns + other.quarter_turns) % 4 == 0
+    for silhouette in (one, other):
+        left, right = silhouette.pose.landmarks[list(SHOULDERS), X]
+        inside = silhouette.pose.mask >= 0.5
+        row = round(silhouette.torso_y[30])
+        assert inside.shape == image.size[::-1]
+        # The person's left is on the right-hand side of the picture, and the traced edges are those of the mask.
+        assert left > right
+        assert silhouette.torso_x[30, 0] > silhouette.torso_x[30, 1]
+        assert inside[row, round(silhouette.torso_x[30].mean())]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

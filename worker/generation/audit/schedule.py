@@ -4,14 +4,13 @@ import asyncio
 
 from postgrest import AsyncPostgrestClient
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from worker.errors import WorkerError
 from worker.generation import keys
 from worker.generation.audit import result
 from worker.generation.audit.ledger import AuditUnderWay
 from worker.generation.audit.proof import audit
 from worker.generation.region import Region
+from worker.generation.rounds import Rounds
 from worker.logs import get_logger
 from worker.metrics import counter
 
@@ -31,7 +30,7 @@ class AuditSchedule:
         self._redis = redis
         self._interval_seconds = interval_seconds
         self._region = region
-        self._failed = False
+        self._rounds = Rounds("audit_failed")
 
     async def run_forever(self) -> None:
         """Prove the books once per interval, unless another instance has."""
@@ -49,15 +48,12 @@ class AuditSchedule:
             log.info("audit_skipped", reason="another audit is under way")
         except Exception as error:  # an odd row or answer must not end the container
             _FAILURES.inc()
-            if not self._failed:
-                known = isinstance(error, WorkerError | RedisError | OSError)
-                log.warning("audit_failed", error=str(error) or type(error).__name__, exc_info=not known)
-            self._failed = True
+            self._rounds.failed(error)
 
     async def _audit(self) -> None:
         report = await audit(self._database, self._redis, region=self._region)
         await result.keep(self._redis, report)
-        self._failed = False
+        self._rounds.succeeded()
         show = log.info if report.right else log.error
         found = {kind: count for kind, count in report.counts.items() if count}
         show(

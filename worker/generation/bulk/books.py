@@ -1,27 +1,37 @@
-"""The database's side of a manifest: sessions and credits of its rows, by the functions that the app uses, too."""
+"""The database's side of a manifest: sessions and credits of its rows."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from postgrest import AsyncPostgrestClient
-from postgrest.exceptions import APIError
 
-from worker.errors import CallRejected, WorkerError
+from worker.errors import ServiceUnavailable, WorkerError
 from worker.generation.channel import Channel
 from worker.generation.message import GenerationMessage
 from worker.generation.retrying import retry_for
-from worker.generation.supabase.database import rows, run
+from worker.generation.supabase.database import FunctionMissing, call, rows, run
 
 _CHANNEL = Channel.B2B
 #: Ids in one address.
 PAGE = 100
 #: A database that is away is waited for this long, also between two rows.
 _PATIENCE_SECONDS = 30.0
-_DESCRIPTION = "wearon-worker bulk"
-_UNIQUE_VIOLATION = "23505"
-_BEFORE = object()
+_BEGIN = "wearon_bulk_begin"
 _SESSION = "id,status,error_message,generated_image_url"
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Rows of a page whose credit is taken and whose session is there, by an earlier call or by this one."""
+
+    #: Status of each session.
+    statuses: dict[UUID, str]
+    #: Rows whose request id has lines in the store's ledger, of another try-on.
+    used: int
+    #: The store had no credit left for the other rows.
+    out_of_credit: bool
 
 
 class Books:
@@ -56,40 +66,24 @@ class Books:
             found |= {UUID(row["id"]): row for row in rows(await self._patiently(query), *_SESSION.split(","))}
         return found
 
-    async def credits(self, request_ids: Iterable[str]) -> dict[str, set[str]]:
-        """Types of the ledger's lines of each request, of those that have any; at most a page of requests."""
-        query = self._database.table(_CHANNEL.ledger).select("request_id,type").eq("store_id", self._store_id)
-        found: dict[str, set[str]] = {}
-        for row in rows(await self._patiently(query.in_("request_id", [*request_ids])), "request_id", "type"):
-            found.setdefault(row["request_id"], set()).add(row["type"])
-        return found
-
-    async def deduct(self, request_id: str) -> bool:
-        """Take one credit once; false when there is none left."""
-        if await self._credit("deduct", request_id):
-            return True
-        # Without a credit left the function does not look whether this request has taken one before.
-        return "deduction" in (await self.credits([request_id])).get(request_id, set())
-
-    async def refund(self, request_id: str) -> bool:
-        """Give the credit of a request back once; false when that was done before."""
-        return await self._credit("refund", request_id)
-
-    async def insert(self, message: GenerationMessage) -> None:
-        """The session's row, if it is not there yet."""
-        row: dict[str, Any] = {
-            "id": str(message.session_id),
-            "store_id": self._store_id,
-            "request_id": message.request_id,
-            "shopper_email": None,
-            "status": "queued",
-            "model_image_url": message.image_urls[0],
-            "outfit_image_url": message.image_urls[1],
-            "prompt_system": "",
-            "prompt_user": message.prompt,
-            "credits_used": 1,
-        }
-        await self._once(self._database.table(_CHANNEL.table).insert(row))
+    async def begin(self, messages: Iterable[GenerationMessage]) -> Begun:
+        """Take a credit for each row of a page and make its session, both or neither, as far as that is not done."""
+        sent = [
+            {
+                "id": str(message.session_id),
+                "request_id": message.request_id,
+                "person": message.image_urls[0],
+                "garment": message.image_urls[1],
+                "prompt": message.prompt,
+            }
+            for message in messages
+        ]
+        answer = await retry_for(_PATIENCE_SECONDS)(self._begin, sent)
+        try:
+            statuses = {UUID(session_id): str(status) for session_id, status in answer["sessions"].items()}
+            return Begun(statuses, int(answer["used"]), bool(answer["out_of_credit"]))
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise ServiceUnavailable(f"database answered {_BEGIN} with an unusable object: {error!r}") from error
 
     async def usual(self) -> tuple[float, float]:
         """Seconds and USD that a try-on has lately cost; 0 when nothing is known."""
@@ -99,20 +93,11 @@ class Books:
         found = rows(await self._patiently(query), *columns.split(","))
         return tuple(_average(row[name] for row in found) for name in columns.split(","))  # type: ignore[return-value]
 
-    async def _credit(self, verb: str, request_id: str) -> bool:
-        parameters: dict[str, Any] = {"p_store_id": self._store_id, "p_amount": 1, "p_request_id": request_id}
-        call = self._database.rpc(f"{verb}_store_credits", {**parameters, "p_description": _DESCRIPTION})
-        taken = await self._once(call)
-        return taken is not _BEFORE if verb == "refund" else taken in (True, _BEFORE)
-
-    async def _once(self, query: Any) -> Any:
-        """The answer's data; `_BEFORE` when an earlier call has done it, whose answer was perhaps lost."""
+    async def _begin(self, sent: list[dict[str, str]]) -> dict[str, Any]:
         try:
-            return await self._patiently(query)
-        except CallRejected as error:
-            if isinstance(error.__cause__, APIError) and error.__cause__.code == _UNIQUE_VIOLATION:
-                return _BEFORE
-            raise
+            return await call(self._database, _BEGIN, {"p_store_id": self._store_id, "p_rows": sent})
+        except FunctionMissing as error:
+            raise WorkerError(str(error)) from None  # waiting does not install it
 
     async def _patiently(self, query: Any) -> Any:
         return await retry_for(_PATIENCE_SECONDS)(run, query)

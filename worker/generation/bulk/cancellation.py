@@ -73,22 +73,12 @@ class Cancellation:
                     await self._fail(SessionRef(Channel.B2B, session_id), request_id_of(submitted.id, number))
                     status = "cancelled"
                 count[status] += 1
-            await self._refund([number for number in page if ids[number] not in rows], submitted)
             on_progress(sum(count.values()))
         return count
 
     async def _fail(self, session: SessionRef, request_id: str) -> None:
         facts = {"request_id": request_id, "reason": Cancelled.reason, "priority": "bulk"}
         await self._sessions.fail(session, Cancelled.user_message, None, facts)
-
-    async def _refund(self, numbers: list[int], submitted: Submitted) -> None:
-        """Credits that were taken by a command that died before the session was there."""
-        if not numbers:
-            return
-        ledger = await self._books.credits(request_id_of(submitted.id, number) for number in numbers)
-        for request_id, types in ledger.items():
-            if types == {"deduction"}:
-                await self._books.refund(request_id)
 
     async def _take_messages(self, submitted: Submitted, sessions: set[str]) -> int:
         """Take the waiting messages of its sessions out of the queue and of their lane; -> how many."""

@@ -20,6 +20,9 @@ class Row:
     prompt: str
     #: The store's own name for it, for the results.
     reference: str
+    #: Of the person in the photo, as in every message.
+    consent_version: str | None = None
+    age_verified: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Manifest:
                 "version": 1,
                 "created_at": datetime.now(UTC).isoformat(),
                 "priority": "bulk",
+                "consent_version": row.consent_version,
+                "age_verified": row.age_verified,
             }
         )
 

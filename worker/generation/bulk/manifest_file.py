@@ -19,7 +19,7 @@ from worker.photos.url import locate
 
 MAX_BYTES = 200 * 1024 * 1024
 MAX_ROWS = 50_000
-_FIELDS = ("person", "garment", "accessories", "prompt", "reference")
+_FIELDS = ("person", "garment", "accessories", "prompt", "reference", "consent_version", "age_verified")
 _REFERENCE_CHARACTERS = 200
 
 
@@ -27,8 +27,12 @@ class ManifestInvalid(WorkerError):
     """The manifest cannot be used; the text has a line for each problem."""
 
 
-def read(content: bytes, name: str, store_id: UUID, manifest_id: str | None = None) -> Manifest:
+def read(
+    content: bytes, name: str, store_id: UUID, manifest_id: str | None = None, *, require_consent: bool = False
+) -> Manifest:
     """The manifest of a file, whose id is that of its content unless one is given.
+
+    With `require_consent` a row without consent or a verified age is a problem, because workers would fail it.
 
     Raises:
         ManifestInvalid: with every problem of every row.
@@ -41,7 +45,9 @@ def read(content: bytes, name: str, store_id: UUID, manifest_id: str | None = No
         problems.append(f"{name} has no rows")
     manifest = Manifest(store_id, manifest_id or digest[:16], digest, rows)
     if not problems:
-        problems += [f"line {row.line}: {problem}" for row in rows for problem in _refusals(manifest, row)]
+        problems += [
+            f"line {row.line}: {problem}" for row in rows for problem in _refusals(manifest, row, require_consent)
+        ]
     if problems:
         raise ManifestInvalid("\n".join(["nothing was queued:", *problems]))
     return manifest
@@ -93,6 +99,8 @@ def _csv(text: str, name: str, problems: list[str]) -> Iterator[tuple[int, dict[
             cells = {column: cell for column, cell in fields.items() if cell}
             if "accessories" in cells:
                 cells["accessories"] = cells["accessories"].split()
+            if (said := cells.get("age_verified", "").lower()) in ("true", "false"):
+                cells["age_verified"] = said == "true"
             yield reader.line_num, cells
     except csv.Error as error:
         problems.append(f"line {reader.reader.line_num}: {error}")
@@ -119,7 +127,9 @@ def _row(number: int, line: int, fields: dict[str, Any], problems: list[str]) ->
         problems.append(f"line {line}: prompt or reference has a NUL or half a character (lone surrogate)")
     elif len(texts[1]) > _REFERENCE_CHARACTERS:
         problems.append(f"line {line}: reference has {len(texts[1])} characters; the limit is {_REFERENCE_CHARACTERS}")
-    return Row(number, line, tuple(urls), *texts) if len(problems) == before else None
+    if len(problems) > before:
+        return None
+    return Row(number, line, tuple(urls), texts[0], texts[1], fields.get("consent_version"), fields.get("age_verified"))
 
 
 def _is_storable(text: str) -> bool:
@@ -127,7 +137,7 @@ def _is_storable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= it <= "\udfff" for it in text)
 
 
-def _refusals(manifest: Manifest, row: Row) -> Iterator[str]:
+def _refusals(manifest: Manifest, row: Row, require_consent: bool) -> Iterator[str]:
     """The reasons for which a worker would refuse the row's message."""
     if len(row.urls) > MAX_IMAGES:
         yield f"{len(row.urls)} photos; the limit is {MAX_IMAGES}"
@@ -138,9 +148,12 @@ def _refusals(manifest: Manifest, row: Row) -> Iterator[str]:
         except ImageRefused as error:
             yield f"{_FIELDS[min(place, 2)]}: {error}"
     try:
-        size = len(manifest.message(row).model_dump_json(exclude_none=True))
+        message = manifest.message(row)
+        size = len(message.model_dump_json(exclude_none=True))
     except ValidationError as error:
         yield from (f"{'.'.join(map(str, it['loc']))}: {it['msg']}" for it in error.errors())
     else:
         if size > MAX_MESSAGE_BYTES:
             yield f"its message has {size} bytes; the limit is {MAX_MESSAGE_BYTES}"
+        if require_consent and not message.consents:
+            yield "consent_version is missing or age_verified is not true; REQUIRE_CONSENT asks for both"

@@ -4,10 +4,12 @@ Celery acknowledges a message when it starts. What makes a crash harmless is the
 message goes only when its generation has ended; see docs/decisions/0001.
 """
 
+import ssl
+
 from celery import Celery
 from kombu import Exchange, Queue
 
-from worker.clients import celery_transport
+from worker.clients import REDIS_CONNECT_TIMEOUT_SECONDS, REDIS_SOCKET_TIMEOUT_SECONDS
 from worker.generation import keys
 from worker.settings import Settings
 
@@ -22,10 +24,20 @@ def create_app(settings: Settings, instance: str) -> Celery:
     """The application for this instance; connects when it is used."""
     queue = keys.celery_queue(instance)
     app = Celery("wearon")
-    transport = celery_transport(settings)
-    transport["broker_transport_options"]["polling_interval"] = _BLOCK_SECONDS
     app.conf.update(
-        **transport,
+        broker_url=settings.redis_url,
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if settings.redis_url.startswith("rediss://") else None,
+        broker_transport_options={
+            "polling_interval": _BLOCK_SECONDS,
+            # The claimed list knows what is unfinished; a second copy in Redis would be refused when that is full.
+            "ack_emulation": False,
+            # Well below the consumer's own limit of silence (health.py), with the one retry.
+            "socket_timeout": REDIS_SOCKET_TIMEOUT_SECONDS,
+            "socket_connect_timeout": REDIS_CONNECT_TIMEOUT_SECONDS,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+            "retry_on_timeout": True,
+        },
         broker_transport="worker.generation.celery.transport:Transport",
         # The unnamed exchange delivers by queue name, so nothing is left in Redis when an instance goes.
         task_queues=[Queue(queue, Exchange(""), routing_key=queue)],

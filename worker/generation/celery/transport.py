@@ -4,8 +4,8 @@ from typing import Any
 
 from kombu.transport import redis
 
+from worker.clients.redis_connections import BlockingConnection, BlockingSSLConnection
 from worker.generation.room import InsistingRedis
-from worker.redis_client import BlockingConnection, BlockingSSLConnection
 
 
 class Channel(redis.Channel):  # type: ignore[misc]  # kombu has no types

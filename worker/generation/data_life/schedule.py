@@ -4,12 +4,11 @@ import asyncio
 import time
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from worker.errors import WorkerError
 from worker.generation.data_life.lock import PurgeUnderWay, exclusive
 from worker.generation.data_life.purge import Purge, Report
 from worker.generation.data_life.record import Record
+from worker.generation.rounds import Rounds
 from worker.logs import get_logger
 from worker.metrics import counter, gauge
 
@@ -33,7 +32,7 @@ class DataLifeSchedule:
         self._record = record
         self._redis = redis
         self._hours = hours
-        self._failed = False
+        self._rounds = Rounds("purge_failed")
         _LIMIT.set(hours * 3600)
 
     async def run_forever(self) -> None:
@@ -51,10 +50,7 @@ class DataLifeSchedule:
             return
         except Exception as error:  # an odd row or answer must not end the container
             _FAILURES.inc()
-            if not self._failed:
-                known = isinstance(error, WorkerError | RedisError | OSError)
-                log.warning("purge_failed", error=str(error) or type(error).__name__, exc_info=not known)
-            self._failed = True
+            self._rounds.failed(error)
 
     async def _run(self) -> None:
         report = Report(dry_run=False)
@@ -67,7 +63,7 @@ class DataLifeSchedule:
             _BYTES.inc(pictures.bytes)
             _ROWS.inc(report.rows.rows)
             _FAILURES.inc(pictures.failures)
-        self._failed = False
+        self._rounds.succeeded()
         log.info(
             "purge_ended",
             objects=pictures.objects,

@@ -7,10 +7,12 @@ stay, and the batch is emptied before a folder's next page is asked for.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from worker.generation.data_life import areas
 from worker.generation.data_life.bucket import Bucket, Entry, NameRefused
+from worker.generation.data_life.folder import Folder
 from worker.generation.data_life.removal import Old, Removal
 from worker.generation.data_life.tally import Tally
 from worker.logs import get_logger
@@ -21,62 +23,15 @@ log = get_logger(__name__)
 _AT_ONCE = 8
 
 
-class Folder:
-    """A folder on the way; `stay` counts the entries that are still there for the listing of its next page."""
-
-    def __init__(self, path: str, parent: "Folder | None" = None, stay: int = 0) -> None:
-        self.path = path
-        self.stay = stay
-        self.listed = False
-        self.begun = False
-        self.last_page: list[Entry] = []
-        self.inner: list[Folder] = []
-        self._parent = parent
-        self._pending = 0
-
-    def enter(self, name: str) -> "Folder":
-        """A folder in this one."""
-        self._pending += 1
-        return Folder(f"{self.path}{name}/", self)
-
-    def wait(self) -> Callable[[bool], None]:
-        """Count an entry as undecided; the returned function decides it."""
-        self._pending += 1
-        return self._settle
-
-    def end(self) -> None:
-        """Note that every page was read."""
-        self.listed = True
-        self._pending += 1
-        self._settle(False)
-
-    def _settle(self, stays: bool) -> None:
-        self._pending -= 1
-        self.stay += stays
-        folder = self
-        while folder.listed and not folder._pending and folder._parent:
-            # A folder is there while an entry of it is.
-            folder._parent._pending -= 1
-            folder._parent.stay += folder.stay > 0
-            folder = folder._parent
-
-
+@dataclass(eq=False, repr=False)
 class Walk:
     """Walks folders, and hands pictures that were made before a moment, or all, to the removal."""
 
-    def __init__(
-        self,
-        bucket: Bucket,
-        removal: Removal,
-        tally: Tally,
-        before: datetime | None,
-        on_page: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._bucket = bucket
-        self._removal = removal
-        self._tally = tally
-        self._before = before
-        self._on_page = on_page
+    bucket: Bucket
+    removal: Removal
+    tally: Tally
+    before: datetime | None
+    on_page: Callable[[], None] = lambda: None
 
     async def root(self, path: str, offset: int, save: Callable[[int], Awaitable[None]]) -> None:
         """Walk a root from an entry on, its folders side by side; `save` is told where a new walk may go on."""
@@ -90,13 +45,13 @@ class Walk:
                         group.create_task(self._each(folders))
             except ExceptionGroup as errors:
                 raise errors.exceptions[0] from errors
-            await self._removal.flush()
+            await self.removal.flush()
             await save(root.stay)
 
     async def folder(self, path: str) -> None:
         """Walk one folder and empty the batch."""
         await self._down(Folder(path))
-        await self._removal.flush()
+        await self.removal.flush()
 
     async def _each(self, folders: list[Folder]) -> None:
         while folders:
@@ -116,9 +71,9 @@ class Walk:
 
     async def _page(self, folder: Folder) -> None:
         if folder.begun:
-            await self._removal.flush()
+            await self.removal.flush()
         entries, last = await self._list(folder)
-        self._on_page()
+        self.on_page()
         folder.begun = True
         folder.last_page = [] if last else entries
         names = Counter(entry.name for entry in entries if not entry.is_folder)
@@ -130,14 +85,14 @@ class Walk:
     async def _list(self, folder: Folder) -> tuple[list[Entry], bool]:
         """The next page; none after a page that cannot be had, or comes again because nothing of it can be removed."""
         try:
-            entries, last = await self._bucket.page(folder.path, folder.stay)
+            entries, last = await self.bucket.page(folder.path, folder.stay)
         except NameRefused as error:
             log.warning("folder_not_listed", error=str(error))
         else:
             if not entries or entries != folder.last_page:
                 return entries, last
             log.warning("listing_repeated", entries=len(entries))
-        self._tally.failures += 1
+        self.tally.failures += 1
         return [], True
 
     async def _entry(self, folder: Folder, entry: Entry, twice: bool) -> None:
@@ -149,15 +104,15 @@ class Walk:
                 folder.stay += 1
             return
         created_at = entry.created_at
-        before, place = self._before, areas.area_of(path)
+        before, place = self.before, areas.area_of(path)
         # Twice: the listing knows no case, so one of the two lies in another folder.
         unclear = twice or (before is not None and created_at is None)
         old = before is None or (created_at is not None and created_at < before)
         if place and old and not unclear:
-            await self._removal.add(Old(path, entry.size, created_at, folder.wait()))
+            await self.removal.add(Old(path, entry.size, created_at, folder.wait()))
             return
         folder.stay += 1
         if place:
-            self._tally.failures += unclear
-            self._tally.young += not unclear
-            self._tally.leave(created_at)
+            self.tally.failures += unclear
+            self.tally.young += not unclear
+            self.tally.leave(created_at)

@@ -4,13 +4,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import openai
 
 from worker.generation.openai.words import ACCOUNT, MODEL, MODEL_SENTENCE, SCOPE, VERIFY_SENTENCE
+from worker.photos.labels import retry_after_seconds
 
 MAX_SENTENCE = 300
 _RETRY_AFTER_MAX_SECONDS = 3600.0
@@ -95,7 +94,7 @@ def clean(sentence: str, *secrets: str) -> str:
 def retry_after(headers: Mapping[str, str]) -> float:
     """Seconds that the answer asks to wait, from milliseconds, seconds or a date; 0 when it does not say or is over."""
     seconds = _number(headers.get("retry-after-ms")) / 1000 or _number(headers.get("retry-after"))
-    return min(max(0.0, seconds or _until(headers.get("retry-after"))), _RETRY_AFTER_MAX_SECONDS)
+    return min(max(0.0, seconds or retry_after_seconds(headers.get("retry-after", ""))), _RETRY_AFTER_MAX_SECONDS)
 
 
 def is_html(headers: Mapping[str, str], body: bytes) -> bool:
@@ -123,12 +122,3 @@ def _number(value: str | None) -> float:
     except ValueError:
         return 0.0
     return number if number > 0 else 0.0  # not a number, too
-
-
-def _until(value: str | None) -> float:
-    try:
-        date = parsedate_to_datetime(value or "")
-        date = date if date.tzinfo else date.replace(tzinfo=UTC)
-        return (date - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError, OverflowError):
-        return 0.0

@@ -1,20 +1,15 @@
-"""GET /models/{id}: the model lives, is gone, or is going to be shut down."""
+"""The choice between the model and its fallback, by what OpenAI says of both."""
 
 import asyncio
-import json
 import random
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from enum import Enum
 
-import openai
 from openai import AsyncOpenAI
 
 from worker.generation.openai import metrics as openai_metrics
-from worker.generation.openai.answers import Answer, is_html
-from worker.generation.openai.meaning import Meaning, meaning
+from worker.generation.openai.answers import Answer
+from worker.generation.openai.model_look import Look, look
 from worker.logs import get_logger
 from worker.settings import Settings
 
@@ -25,7 +20,6 @@ log = get_logger(__name__)
 _GONE_SECONDS, _ALIVE_SECONDS, _UNKNOWN_SECONDS = 600.0, 60.0, 30.0
 #: ... when OpenAI says in plain words that the model is gone: it may have gone since.
 _CONTRADICTED_SECONDS = 5.0
-_PATIENCE_SECONDS = 10.0
 _DAY_SECONDS = 86_400.0
 _AGAIN_SECONDS = 3_600.0
 
@@ -37,44 +31,6 @@ class Verdict(Enum):
     GONE = "gone"
     #: The confirmation cannot be had: the other model is tried for this generation, and nothing is decided.
     UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class Look:
-    """The answer to GET /models/{id}; `lives` None: it says nothing of the model, but has `answer` or `problem`."""
-
-    lives: bool | None
-    shutdown: date | None = None
-    answer: Answer | None = None
-    problem: str = ""
-
-    @property
-    def days_left(self) -> int | None:
-        """Until the announced shutdown; None: nothing is announced."""
-        return (self.shutdown - datetime.now(UTC).date()).days if self.shutdown else None
-
-    @property
-    def serves(self) -> bool:
-        """The model can be relied on; on its last day OpenAI may list a model that has already ended."""
-        return bool(self.lives) and (self.days_left is None or self.days_left > 0)
-
-    @property
-    def key_may_not_look(self) -> bool:
-        """A restricted key: no later look will say more."""
-        return self.answer is not None and meaning(self.answer) is Meaning.UNAUTHORIZED
-
-
-async def look(client: AsyncOpenAI, model: str) -> Look:
-    """Ask OpenAI once; never raises."""
-    try:
-        answer = await client.models.with_raw_response.retrieve(model, timeout=_PATIENCE_SECONDS)
-        return _read(answer.headers, answer.content)
-    except openai.APIStatusError as error:
-        refusal = Answer.of(error)
-        gone = meaning(refusal) is Meaning.MODEL_GONE and refusal.says_model_is_gone
-        return Look(False if gone else None, answer=refusal, problem=refusal.describe())
-    except (openai.OpenAIError, ValueError, RecursionError) as error:
-        return Look(None, problem=f"OpenAI connection: {type(error).__name__}")
 
 
 class ModelWatch:
@@ -139,19 +95,3 @@ class ModelWatch:
         self._looks[model] = (time.monotonic(), seen)
         log.info("openai_model_looked_up", model=model, lives=seen.lives, problem=seen.problem)
         return seen
-
-
-def _read(headers: Mapping[str, str], body: bytes) -> Look:
-    answer = None if is_html(headers, body) else json.loads(body)
-    if not isinstance(answer, dict) or "id" not in answer:
-        return Look(None, problem="OpenAI's answer describes no model")
-    return Look(True, _day(answer.get("shutdown_date")))
-
-
-def _day(value: object) -> date | None:
-    try:
-        if isinstance(value, int | float):
-            return datetime.fromtimestamp(value, UTC).date() if value else None
-        return date.fromisoformat(str(value)[:10]) if value else None
-    except (ValueError, OverflowError, OSError):
-        return None

@@ -2,9 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from decimal import Decimal
 
 import openai
 from openai import AsyncOpenAI
@@ -14,60 +11,16 @@ from worker.errors import EditFailed, ImageError
 from worker.generation.openai import metrics as openai_metrics
 from worker.generation.openai import picture as openai_picture
 from worker.generation.openai.answers import Answer, is_html
+from worker.generation.openai.edit import Edit, ModelGone, Order, Passing, PictureUnreadable
 from worker.generation.openai.meaning import Meaning, as_error, meaning
 from worker.generation.openai.model_watch import ModelWatch, Verdict
 from worker.logs import get_logger
 from worker.settings import Settings
 
 log = get_logger(__name__)
-#: Times a step by its name.
-Timer = Callable[[str], AbstractContextManager[None]]
 
 #: A hook that is told of an answer must not keep a paid picture waiting for longer.
 _HOOK_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One answer of OpenAI: the picture's bytes as they came, and the usage block."""
-
-    image: bytes
-    model: str
-    input_tokens: int | None
-    output_tokens: int | None
-    cost_usd: Decimal | None
-
-
-@dataclass(frozen=True)
-class Order:
-    images: list[bytes]
-    prompt: str
-    on_call: Callable[[], Awaitable[None]]
-    step: Timer
-
-
-class Passing(Exception):
-    """OpenAI is unavailable for the moment; the text is for the log."""
-
-    def __init__(self, detail: str, retry_after: float = 0.0) -> None:
-        super().__init__(detail)
-        self.retry_after = retry_after
-
-
-class ModelGone(Exception):
-    """The call's model is gone, or seems to be; the text is for the log."""
-
-    def __init__(self, detail: str, verdict: Verdict) -> None:
-        super().__init__(detail)
-        self.verdict = verdict
-
-
-class PictureUnreadable(EditFailed):
-    """OpenAI answered with success, which costs money, and without a usable picture. `edit` has no picture."""
-
-    def __init__(self, detail: str, edit: Edit) -> None:
-        super().__init__(detail)
-        self.edit = edit
 
 
 class EditRequest:

@@ -1,6 +1,7 @@
 """The end of a generation that made no picture: a failure to settle, a pause, or the message back in the queue."""
 
 import asyncio
+from dataclasses import dataclass
 from enum import Enum
 
 from worker.errors import (
@@ -41,14 +42,14 @@ class End(Enum):
     REQUEUE_BEHIND = "requeue_behind"
 
 
+@dataclass(eq=False, repr=False)
 class Ends:
     """Chooses the end by the error."""
 
-    def __init__(self, *, starts: Starts, breaker: Breaker, probes: Probes, dead_letters: DeadLetters) -> None:
-        self._starts = starts
-        self._breaker = breaker
-        self._probes = probes
-        self._dead_letters = dead_letters
+    starts: Starts
+    breaker: Breaker
+    probes: Probes
+    dead_letters: DeadLetters
 
     async def of(self, run: Run, payload: bytes, error: BaseException) -> Outcome | End:  # noqa: PLR0911  # a table
         """The end of a generation without a picture: an outcome to settle, or the fate of its message."""
@@ -59,7 +60,7 @@ class Ends:
                 return await self._postpone(run, error)
             case InvalidMessage():
                 log.error("message_refused", reason=error.reason, detail=error.detail)
-                await until_available(self._dead_letters.add, payload, error.reason, error.detail)
+                await until_available(self.dead_letters.add, payload, error.reason, error.detail)
                 metrics.REFUSED.labels(error.reason).inc()
                 return _failed(run, MessageRefused(str(error)))
             case CallRejected():
@@ -92,13 +93,13 @@ class Ends:
             metrics.PROBES.labels("failed").inc()
         log.error("generation_postponed", reason=error.reason, detail=str(error), probe=bool(run.probe))
         if not isinstance(error, ServiceOutage):
-            await self._probes.pause_for(run, error)
-        elif await self._breaker.failed() >= MAX_FAILURES:
+            await self.probes.pause_for(run, error)
+        elif await self.breaker.failed() >= MAX_FAILURES:
             return _failed(run, EditFailed(str(error)))
         return await self._requeue(run, error.reason, End.REQUEUE_BEHIND)
 
     async def _requeue(self, run: Run, reason: str, end: End = End.REQUEUE) -> End:
-        return end if await self._starts.requeue(run, reason) else End.FINISHED
+        return end if await self.starts.requeue(run, reason) else End.FINISHED
 
 
 def _failed(run: Run, error: GenerationError) -> Outcome:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 
 from worker.errors import DeadlineExceeded, StorageFailed
 from worker.generation.byte_budget import ByteBudget
@@ -23,45 +24,31 @@ from worker.logs import get_logger
 log = get_logger(__name__)
 
 
+@dataclass(eq=False, repr=False)
 class Pipeline:
     """Decides how a generation starts and ends; the steps between are `steps`."""
 
-    def __init__(
-        self,
-        *,
-        timeout_seconds: float,
-        budget: ByteBudget,
-        picture_max_bytes: int,
-        leases: Leases,
-        starts: Starts,
-        steps: Steps,
-        settlement: Settlement,
-        breaker: Breaker,
-        probes: Probes,
-        ends: Ends,
-        wait_for_spare: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        self._wait_for_spare = wait_for_spare
-        self._timeout_seconds = timeout_seconds
-        self._budget = budget
-        self._picture_max_bytes = picture_max_bytes
-        self._leases = leases
-        self._starts = starts
-        self._steps = steps
-        self._settlement = settlement
-        self._breaker = breaker
-        self._probes = probes
-        self._ends = ends
-        self._interruptible: dict[asyncio.Task[Outcome], Run] = {}
-        self._releasing = False
+    timeout_seconds: float
+    budget: ByteBudget
+    picture_max_bytes: int
+    leases: Leases
+    starts: Starts
+    steps: Steps
+    settlement: Settlement
+    breaker: Breaker
+    probes: Probes
+    ends: Ends
+    wait_for_spare: Callable[[], Awaitable[None]] | None = None
+    _interruptible: dict[asyncio.Task[Outcome], Run] = field(default_factory=dict, init=False)
+    _releasing: bool = field(default=False, init=False)
 
     async def generate(self, message: GenerationMessage, payload: bytes, probe: str = "") -> End:
         """Work on the session unless another worker does; returns what becomes of the message.
 
         `probe` is the reason of the pause that this generation probes, alone of all.
         """
-        async with self._probes.alive(str(message.session_id)) if probe else nullcontext():
-            lease = await self._leases.acquire(message.session_id)
+        async with self.probes.alive(str(message.session_id)) if probe else nullcontext():
+            lease = await self.leases.acquire(message.session_id)
             if lease is None:
                 log.info("duplicate_dropped", why="another worker has the session")
                 return dropped()
@@ -69,7 +56,7 @@ class Pipeline:
             try:
                 return await self._generate(run, payload)
             finally:
-                await self._leases.release(lease, keep_mark=run.keep_mark)
+                await self.leases.release(lease, keep_mark=run.keep_mark)
 
     def release(self) -> None:
         """Requeue what is not paid for, fail and refund calls in flight; a picture that is there is still delivered."""
@@ -101,34 +88,34 @@ class Pipeline:
         try:
             end = await work
         except (Exception, asyncio.CancelledError) as error:
-            end = await self._ends.of(run, payload, error)
+            end = await self.ends.of(run, payload, error)
         finally:
             del self._interruptible[work]
         if isinstance(end, End):
             return end
-        await self._settlement.settle(end)
+        await self.settlement.settle(end)
         log.info("generation_ended", outcome=end.kind, seconds=run.elapsed_ms / 1000, steps=run.steps)
         return End.FINISHED
 
     async def _within_budget(self, run: Run) -> Outcome:
         """The waits of bulk and for memory are no part of the deadline: the session is still queued."""
-        if run.message.is_bulk and run.lease.mark.stage is Stage.STARTED and self._wait_for_spare:
-            await self._wait_for_spare()
-        async with self._budget.reserve(len(run.message.image_urls), self._picture_max_bytes) as run.memory:
+        if run.message.is_bulk and run.lease.mark.stage is Stage.STARTED and self.wait_for_spare:
+            await self.wait_for_spare()
+        async with self.budget.reserve(len(run.message.image_urls), self.picture_max_bytes) as run.memory:
             return await self._within_deadline(run)
 
     async def _within_deadline(self, run: Run) -> Outcome:
-        limit = self._timeout_seconds
+        limit = self.timeout_seconds
         try:
             async with asyncio.timeout(limit) as deadline:
-                unpaid = await self._starts.start(run)
-                return await (self._steps.make(run) if unpaid else self._steps.rescue(run))
+                unpaid = await self.starts.start(run)
+                return await (self.steps.make(run) if unpaid else self.steps.rescue(run))
         except TimeoutError:
             if not deadline.expired() or not run.started:
                 raise
             if run.attempt.waiting:
-                await self._breaker.answered(available=False)
-                await self._breaker.failed()
+                await self.breaker.answered(available=False)
+                await self.breaker.failed()
             if run.refused:
                 raise StorageFailed(f"storage refused the picture for {limit:g} s: {run.refused}") from None
             raise DeadlineExceeded(f"generation took longer than {limit:g} s") from None

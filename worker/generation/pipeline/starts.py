@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 
 from worker.errors import (
     Cancelled,
@@ -17,9 +18,10 @@ from worker.generation import metrics
 from worker.generation.pipeline.expiry import Expiry
 from worker.generation.retrying import until_available
 from worker.generation.run import Run, SessionTaken
+from worker.generation.sessions.change import Change
 from worker.generation.sessions.leases import Leases
 from worker.generation.sessions.marks import MAX_STARTS, Receipt, Stage
-from worker.generation.sessions.sessions import Change, Sessions
+from worker.generation.sessions.sessions import Sessions
 from worker.generation.sessions.settlement import Settlement
 from worker.logs import get_logger
 
@@ -29,23 +31,15 @@ log = get_logger(__name__)
 _NOTE_SECONDS = 2.0
 
 
+@dataclass(eq=False, repr=False)
 class Starts:
     """Each method waits until Redis and the database answer."""
 
-    def __init__(
-        self,
-        sessions: Sessions,
-        leases: Leases,
-        settlement: Settlement,
-        expiry: Expiry,
-        *,
-        require_consent: bool = False,
-    ) -> None:
-        self._sessions = sessions
-        self._leases = leases
-        self._settlement = settlement
-        self._expiry = expiry
-        self._require_consent = require_consent
+    sessions: Sessions
+    leases: Leases
+    settlement: Settlement
+    expiry: Expiry
+    require_consent: bool = False
 
     async def start(self, run: Run) -> bool:
         """queued -> processing; false when a worker that is gone has come so far that OpenAI may have been paid.
@@ -67,7 +61,7 @@ class Starts:
             log.info("message_dropped", why="another worker took the session over", status=change.status)
             raise SessionTaken
         if not change.changed:
-            if change.status != "processing" or await self._settlement.is_waiting(message.session_id):
+            if change.status != "processing" or await self.settlement.is_waiting(message.session_id):
                 raise _no_start(change.status)
             if run.lease.first and not run.perhaps_started:
                 # Redis lost the mark, or the session's worker uses another Redis: the sweep ends it after its deadline.
@@ -81,7 +75,7 @@ class Starts:
             await self.note_unpaid(run)  # it waits in the queue only after an answer without a picture
         if run.lease.mark.starts > MAX_STARTS:
             raise InvalidMessage("poison", f"{MAX_STARTS} workers ended in the middle of this message")
-        if self._require_consent and not message.consents:
+        if self.require_consent and not message.consents:
             raise ConsentMissing("message names no consent_version or no age_verified; REQUIRE_CONSENT asks for both")
         self._log_start(run, again=not run.lease.first)
         return True
@@ -101,7 +95,7 @@ class Starts:
         Raises:
             SessionTaken: the session has ended meanwhile.
         """
-        change = await until_available(self._sessions.start, run.message.session, run.message.owner_id)
+        change = await until_available(self.sessions.start, run.message.session, run.message.owner_id)
         # Not changed but processing: our own call, whose answer was lost.
         if change.status != "processing":
             log.info("message_dropped", why="ended while it waited for its retry", status=change.status)
@@ -112,7 +106,7 @@ class Starts:
         if not await self.is_ours(run):
             return False
         if run.started or run.perhaps_started:
-            await until_available(self._sessions.requeue, run.message.session)
+            await until_available(self.sessions.requeue, run.message.session)
         else:
             run.keep_mark = not run.lease.first
         metrics.REQUEUED.labels(reason).inc()
@@ -121,14 +115,14 @@ class Starts:
     async def check_open(self, run: Run) -> None:
         """Raise what `start` raises if the session has ended meanwhile; a database that is away holds up nothing."""
         with suppress(ServiceUnavailable):
-            status = await self._sessions.status(run.message.session)
+            status = await self.sessions.status(run.message.session)
             if status != "processing":
                 raise _no_start(status)
 
     async def note_call(self, run: Run) -> bool:
         """Note before a request to OpenAI that it may be paid; false when the session is not ours any more."""
         receipt = Receipt(prompt_version=str(run.facts["prompt_version"]))
-        if not await until_available(self._leases.note, run.lease, Stage.CALLING, receipt):
+        if not await until_available(self.leases.note, run.lease, Stage.CALLING, receipt):
             return False
         run.stage = Stage.CALLING
         return True
@@ -146,25 +140,25 @@ class Starts:
     async def _note(self, run: Run, stage: Stage, receipt: Receipt | None = None) -> None:
         try:
             async with asyncio.timeout(_NOTE_SECONDS):
-                await until_available(self._leases.note, run.lease, stage, receipt)
+                await until_available(self.leases.note, run.lease, stage, receipt)
         except TimeoutError:
             log.warning("mark_not_changed", stage=stage)
 
     async def is_ours(self, run: Run) -> bool:
         """False when another worker took the session over while this process, or Redis, stood still."""
-        return await until_available(self._leases.keep, run.lease)
+        return await until_available(self.leases.keep, run.lease)
 
     async def _check_age(self, run: Run) -> None:
         try:
-            await self._expiry.check(run.message)
+            await self.expiry.check(run.message)
         except (MessageExpired, Cancelled):
-            if await until_available(self._settlement.is_waiting, run.message.session_id):
+            if await until_available(self.settlement.is_waiting, run.message.session_id):
                 raise SessionTaken from None  # its end is known and only has to be written
             raise
 
     async def _start(self, run: Run) -> Change:
         try:
-            return await self._sessions.start(run.message.session, run.message.owner_id)
+            return await self.sessions.start(run.message.session, run.message.owner_id)
         except (ServiceUnavailable, asyncio.CancelledError):
             # The database may have done it all the same.
             run.perhaps_started = run.lease.mark.stage is Stage.STARTED

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from worker.errors import EditFailed, ImageError, WorkerLost
 from worker.generation import metrics
 from worker.generation.openai import metrics as openai_metrics
-from worker.generation.openai.request import Edit
+from worker.generation.openai.edit import Edit
 from worker.generation.outcome import Outcome
 from worker.generation.pauses.pauses import STORAGE
 from worker.generation.pipeline.delivery import Delivery
@@ -30,26 +31,20 @@ DOWNLOADS = 32
 _COPIES = 2
 
 
+@dataclass(eq=False, repr=False)
 class Steps:
     """Makes the picture of a session that is "processing"; at most `concurrency` paid calls at once."""
 
-    def __init__(
-        self,
-        *,
-        fetcher: ImageFetcher,
-        paid_call: PaidCall,
-        starts: Starts,
-        delivery: Delivery,
-        concurrency: int,
-        threads: Executor,
-    ) -> None:
-        self._fetcher = fetcher
-        self._paid_call = paid_call
-        self._starts = starts
-        self._delivery = delivery
-        self._threads = threads
+    fetcher: ImageFetcher
+    paid_call: PaidCall
+    starts: Starts
+    delivery: Delivery
+    concurrency: int
+    threads: Executor
+
+    def __post_init__(self) -> None:
         self._downloads = asyncio.Semaphore(DOWNLOADS)
-        self._calls = asyncio.Semaphore(concurrency)
+        self._calls = asyncio.Semaphore(self.concurrency)
 
     async def make(self, run: Run) -> Outcome:
         """The picture, paid for, stored and signed; raises GenerationError when there will be none."""
@@ -64,10 +59,10 @@ class Steps:
             prompt_version=str(run.facts["prompt_version"]),
             processing_time_ms=run.elapsed_ms,
         )
-        await self._starts.note_paid(run, receipt)
-        await self._paid_call.count(run, edit)
+        await self.starts.note_paid(run, receipt)
+        await self.paid_call.count(run, edit)
         jpeg = await self._verified(edit)
-        url = await self._delivery.deliver(run, jpeg)
+        url = await self.delivery.deliver(run, jpeg)
         return _completed(run, url, receipt, run.elapsed_ms)
 
     async def rescue(self, run: Run) -> Outcome:
@@ -81,7 +76,7 @@ class Steps:
             run.facts["prompt_version"] = receipt.prompt_version
         if receipt.model and receipt.cost_usd is not None:  # also when the picture is lost
             run.facts |= {"model": receipt.model, "cost_usd": float(receipt.cost_usd)}
-        url = await self._delivery.find(run)
+        url = await self.delivery.find(run)
         if url is None:
             raise WorkerLost("its worker vanished in the middle of the call")
         log.warning("picture_rescued")
@@ -92,7 +87,7 @@ class Steps:
         """Fetched and resized at once, so that only a few originals are in memory at any time."""
         async with self._downloads:
             with run.step("fetch"):
-                data = await self._fetcher.fetch(url, partial(run.hold_picture, number))
+                data = await self.fetcher.fetch(url, partial(run.hold_picture, number))
             run.hold_picture(number, len(data))
             openai_metrics.image("in", len(data))
             with run.step("resize"):
@@ -103,8 +98,8 @@ class Steps:
     async def _edit(self, run: Run, pictures: list[bytes]) -> Edit:
         async with self._calls:
             if run.probe == STORAGE:
-                await self._delivery.check(run)
-            return await self._paid_call.edit(run, pictures)
+                await self.delivery.check(run)
+            return await self.paid_call.edit(run, pictures)
 
     async def _verified(self, edit: Edit) -> bytes:
         try:
@@ -113,7 +108,7 @@ class Steps:
             raise EditFailed(f"OpenAI's picture is no picture: {error}") from error
 
     async def _in_thread(self, function: Callable[[bytes], T], data: bytes) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, data)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, function, data)
 
 
 def _completed(run: Run, url: str, receipt: Receipt, processing_time_ms: int) -> Outcome:

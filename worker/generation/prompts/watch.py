@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 
 from postgrest import AsyncPostgrestClient
 from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import OutOfMemoryError
 
-from worker.errors import WorkerError
 from worker.generation import keys
 from worker.generation.prompts.pauses import PromptPauses, State
 from worker.generation.prompts.tally import tally
 from worker.generation.room import insist
+from worker.generation.rounds import Rounds
 from worker.logs import get_logger
 from worker.prompts.experiment import Experiment
 from worker.prompts.results import Results
@@ -38,7 +38,7 @@ class PromptWatch:
         self._database = database
         self._redis = redis
         self._pauses = PromptPauses(redis)
-        self._failed = False
+        self._rounds = Rounds("prompt_watch_failed")
 
     async def run_forever(self) -> None:
         """Look at the results now and then, unless another instance does."""
@@ -51,12 +51,9 @@ class PromptWatch:
         try:
             if self._experiment and await self._is_due():
                 await self.look()
-                self._failed = False
+                self._rounds.succeeded()
         except Exception as error:
-            if not self._failed:
-                known = isinstance(error, WorkerError | RedisError | OSError)
-                log.warning("prompt_watch_failed", error=str(error) or type(error).__name__, exc_info=not known)
-            self._failed = True
+            self._rounds.failed(error)
 
     async def look(self) -> None:
         """Pause what has to be, and keep the results for the metrics."""

@@ -1,13 +1,12 @@
-"""Waiting and running messages of each lane, for people and for metrics; changes nothing."""
+"""Waiting and running messages of each lane, changes nothing."""
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client.core import GaugeMetricFamily, Metric
 from redis.asyncio import Redis
 
 from worker.generation import keys, odd
@@ -17,9 +16,6 @@ from worker.generation.queue.lanes import RATE_MINUTES
 
 #: Lanes that one script measures.
 _PAGE = 100
-#: Lanes that have series of their own: a shop system with thousands of stores is no thousand series.
-_SHOWN = 20
-OTHER = "other"
 
 _MADE = f"""
 local function made(message)
@@ -99,53 +95,15 @@ class LaneView:
         unsorted = Counter(name.decode() for name, _ in queue)
         since = {name.decode(): made for name, made in queue}
         lanes = []
-        for page in _pages(sorted({*(name.decode(errors="replace") for name in names), *running, *unsorted})):
-            for name, (waiting, oldest) in zip(
-                page, await self._measure(keys=[keys.LANES_MESSAGES], args=[*page]), strict=True
-            ):
+        all_names = sorted({*(name.decode(errors="replace") for name in names), *running, *unsorted})
+        for first in range(0, len(all_names), _PAGE):
+            page = all_names[first : first + _PAGE]
+            measured = await self._measure(keys=[keys.LANES_MESSAGES], args=page)
+            for name, (waiting, oldest) in zip(page, measured, strict=True):
                 made = (oldest or since.get(name) or b"").decode(errors="replace")
                 rate = ended[name] / (60 * RATE_MINUTES)
                 lanes.append(Lane(name, waiting + unsorted[name], running[name], made, rate))
         return sorted(lanes, key=lambda lane: (-lane.waiting, -lane.running, lane.name))
-
-
-def lane_metrics(lanes: list[Lane], waits: dict[str, float]) -> list[Metric]:
-    """Metrics of the longest lanes, and of all others together; `lanes` has the longest first.
-
-    `waits` has the estimated waits by lane, in seconds.
-    """
-    waiting = GaugeMetricFamily("wearon_lane_waiting_messages", "Messages that wait, by lane.", labels=["lane"])
-    running = GaugeMetricFamily("wearon_lane_running_messages", "Messages taken, not finished.", labels=["lane"])
-    oldest = GaugeMetricFamily("wearon_lane_oldest_age_seconds", "Age of a lane's next message.", labels=["lane"])
-    text = "Estimated wait of a message that is queued now, by lane."
-    wait = GaugeMetricFamily("wearon_lane_estimated_wait_seconds", text, labels=["lane"])
-    rows = [(lane.name, [lane]) for lane in lanes[:_SHOWN]]
-    for name, part in [*rows, *([(OTHER, lanes[_SHOWN:])] if lanes[_SHOWN:] else [])]:
-        waiting.add_metric([name], sum(lane.waiting for lane in part))
-        running.add_metric([name], sum(lane.running for lane in part))
-        oldest.add_metric([name], max(lane.age for lane in part))
-        if known := [waits[lane.name] for lane in part if lane.name in waits]:
-            wait.add_metric([name], max(known))
-    return [waiting, running, oldest, wait, *_bulk_metrics([lane for lane in lanes if lane.is_bulk])]
-
-
-def _bulk_metrics(lanes: list[Lane]) -> list[Metric]:
-    """All bulk together, also of lanes that have no series."""
-    oldest = max((lane.age for lane in lanes), default=0.0)
-    running = sum(lane.running for lane in lanes)
-    return [
-        _gauge("wearon_bulk_waiting_messages", "Messages of bulk that wait.", sum(lane.waiting for lane in lanes)),
-        _gauge("wearon_bulk_running_messages", "Messages of bulk taken, not finished.", running),
-        _gauge("wearon_bulk_oldest_age_seconds", "Age of the oldest next message of a lane of bulk.", oldest),
-    ]
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, text, value)
-
-
-def _pages(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (names[first : first + _PAGE] for first in range(0, len(names), _PAGE))
 
 
 def _sum(hashes: list[list[bytes]]) -> Counter[str]:

@@ -66,11 +66,14 @@ class Producer:
         self._database = database
         self._bucket = storage.from_(settings.supabase_storage_bucket)
 
-    async def enqueue(self, owner: Owner, pictures: list[str | File], prompt: str) -> GenerationMessage:
-        """Deduct, insert, push; `pictures` are URLs, or files, which are uploaded first."""
+    async def enqueue(self, owner: Owner, pictures: list[str | File], more: dict[str, Any]) -> GenerationMessage:
+        """Deduct, insert, push; `pictures` are URLs, or files, which are uploaded first.
+
+        `more` are optional fields of the message, such as its prompt.
+        """
         session_id = uuid4()
         urls = [await self._url(picture, session_id, number) for number, picture in enumerate(pictures)]
-        message = _message(owner, session_id, urls, prompt)
+        message = _message(owner, session_id, urls, more)
         if not await self._deduct(owner, message.request_id):
             raise EnqueueFailed(f"{owner.shopper_email or f'{owner.channel} owner {owner.id}'} has no credit left")
         try:
@@ -167,7 +170,7 @@ async def _row(query: Any) -> dict[str, Any]:
     return found[0]
 
 
-def _message(owner: Owner, session_id: UUID, urls: list[str], prompt: str) -> GenerationMessage:
+def _message(owner: Owner, session_id: UUID, urls: list[str], more: dict[str, Any]) -> GenerationMessage:
     try:
         return GenerationMessage.model_validate(
             {
@@ -176,7 +179,7 @@ def _message(owner: Owner, session_id: UUID, urls: list[str], prompt: str) -> Ge
                 owner.channel.owner_column: str(owner.id),
                 "session_id": str(session_id),
                 "image_urls": urls,
-                "prompt": prompt,
+                **more,
                 "request_id": f"req_{uuid4()}",
                 "version": VERSION,
                 "created_at": _now(),

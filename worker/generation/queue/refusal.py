@@ -1,5 +1,7 @@
 """Messages that cannot be used: dead-lettered, and their sessions settled."""
 
+from dataclasses import dataclass
+
 from worker.errors import InvalidMessage, MessageRefused
 from worker.generation import metrics
 from worker.generation.channel import SessionRef
@@ -19,33 +21,26 @@ log = get_logger(__name__)
 _SEARCH_PATIENCE_SECONDS = 5.0
 
 
+@dataclass(eq=False, repr=False)
 class Refusal:
     """The end of a claimed message that no pipeline sees."""
 
-    def __init__(
-        self,
-        claims: Claims,
-        ownership: Ownership,
-        dead_letters: DeadLetters,
-        sessions: Sessions,
-        settlement: Settlement,
-    ) -> None:
-        self._claims = claims
-        self._ownership = ownership
-        self._dead_letters = dead_letters
-        self._sessions = sessions
-        self._settlement = settlement
+    claims: Claims
+    ownership: Ownership
+    dead_letters: DeadLetters
+    sessions: Sessions
+    settlement: Settlement
 
     async def refuse(self, payload: bytes, error: InvalidMessage) -> None:
         """Dead-letter the message, and settle its session at once if the session can be read."""
         known = identify(payload) or await self._search(payload)
         with bind(**correlation(payload)):
-            letter = await self._dead_letters.add(payload, error.reason, error.detail)
+            letter = await self.dead_letters.add(payload, error.reason, error.detail)
             metrics.REFUSED.labels(error.reason).inc()
             log.error("message_refused", reason=error.reason, detail=error.detail, dead_letter=letter.id)
-            if known and not await self._ownership.is_held(known.id):
-                await self._settlement.defer(Outcome.failed(known, MessageRefused(error.detail)))
-            await self._claims.finish(payload)
+            if known and not await self.ownership.is_held(known.id):
+                await self.settlement.defer(Outcome.failed(known, MessageRefused(error.detail)))
+            await self.claims.finish(payload)
 
     async def _search(self, payload: bytes) -> SessionRef | None:
         """Session of a message whose channel cannot be read, if only one channel has the session."""
@@ -53,4 +48,4 @@ class Refusal:
         if named is None:
             return None
         # Before the dead letter: a message that is left claimed now is refused as a whole the next time.
-        return await retry_for(_SEARCH_PATIENCE_SECONDS)(self._sessions.find, *named)
+        return await retry_for(_SEARCH_PATIENCE_SECONDS)(self.sessions.find, *named)

@@ -6,7 +6,8 @@ from uuid import UUID
 from worker.generation import metrics
 from worker.generation.outcome import Outcome
 from worker.generation.sessions import events
-from worker.generation.sessions.sessions import Change, Sessions
+from worker.generation.sessions.change import Change
+from worker.generation.sessions.sessions import Sessions
 from worker.generation.supabase.database import AnswerLost
 from worker.logs import get_logger
 
@@ -22,7 +23,7 @@ class OutcomeWriter:
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
         #: Called when a callback of a store waits for its deliverer.
-        self.on_callbacks: Callable[[], None] = _nothing
+        self.on_callbacks: Callable[[], object] = lambda: None
         #: Outcomes that this process wrote without getting an answer: the database may have them all the same.
         self._unsure = set[UUID]()
 
@@ -81,7 +82,3 @@ def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
             # Nothing was credited: an operator has to look at how this session was charged.
             log.error("refund_by_hand_needed", payer=change.refund, **event)
     return already and not change.changed
-
-
-def _nothing() -> None:
-    """No deliverer to wake."""

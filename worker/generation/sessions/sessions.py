@@ -5,69 +5,23 @@ from typing import Any
 from uuid import UUID
 
 from postgrest import AsyncPostgrestClient
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from worker.errors import ServiceUnavailable, WorkerError
 from worker.generation.channel import Channel, SessionRef
 from worker.generation.outcome import Outcome
 from worker.generation.region import Region
 from worker.generation.retrying import retry_for, until_available
-from worker.generation.supabase.database import FunctionMissing, rows, run
-from worker.generation.supabase.installed import Installed
+from worker.generation.sessions.change import Change
+from worker.generation.supabase.database import FunctionMissing, call, rows, run
+from worker.generation.supabase.installed import MIGRATION_VERSION, REGION_SIGNATURES, SIGNATURES, Installed
 from worker.logs import get_logger
 
 log = get_logger(__name__)
 
 MIGRATION = Path(__file__).parents[1] / "sql" / "functions.sql"
 HARDENING = MIGRATION.with_name("hardening.sql")
-#: What the migration must be at least; raised with every change of a function's behaviour.
-MIGRATION_VERSION = 5
-SIGNATURES = {
-    "start_generation": "p_channel text, p_session_id uuid, p_owner_id uuid",
-    "requeue_generation": "p_channel text, p_session_id uuid",
-    "complete_generation": (
-        "p_channel text, p_session_id uuid, p_image_url text, p_input_tokens integer, p_output_tokens integer, "
-        "p_cost_usd numeric, p_processing_time_ms integer, p_event jsonb"
-    ),
-    "fail_generation": "p_channel text, p_session_id uuid, p_message text, p_processing_time_ms integer, p_event jsonb",
-}
-#: ... and where there are regions.
-_REGION_SIGNATURES = {"wearon_region_start": "p_channel text, p_session_id uuid, p_owner_id uuid, p_region uuid"}
 #: PostgREST learns of a fresh migration within this.
 _SCHEMA_PATIENCE_SECONDS = 10.0
-#: The status after each call that changed something.
-_AFTER = {
-    "start_generation": "processing",
-    "wearon_region_start": "processing",
-    "requeue_generation": "queued",
-    "complete_generation": "completed",
-    "fail_generation": "failed",
-}
-
-
-class Change(BaseModel):
-    """Effect of a call: `changed` is false when the session was not in the state that the call starts from.
-
-    Newer functions may answer more fields, which are ignored, and older ones fewer.
-    """
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
-
-    changed: bool
-    #: The session's status now; None: there is no such session.
-    status: str | None
-    #: False: the session belongs to another owner (start only).
-    owner_matches: bool | None = None
-    #: The stored picture's address (complete only).
-    image_url: str | None = None
-    #: Where the credit went (fail only): user, store, shopper, overage, unmatched, already_refunded, none.
-    refund: str | None = None
-    #: False: the ledger shows that the session's credit was never taken, went back or is used (start only).
-    paid: bool = True
-    #: The table that did not take the session's event, with the SQLSTATE (complete and fail only).
-    events_error: str = ""
-    #: A callback of the store waits for its deliverer (complete and fail only).
-    callbacks: bool = False
 
 
 class Sessions:
@@ -117,10 +71,10 @@ class Sessions:
     async def installed(self, patience_seconds: float = 0) -> Installed:
         """The SQL functions that the database has; PostgREST gets that long to notice a fresh migration."""
         try:
-            answer = await retry_for(patience_seconds)(self._call, "wearon_worker_functions", {})
+            answer = await retry_for(patience_seconds)(call, self._database, "wearon_worker_functions", {})
         except FunctionMissing:
             answer = {}
-        return Installed.read(answer, MIGRATION_VERSION, SIGNATURES | (_REGION_SIGNATURES if self._region else {}))
+        return Installed.read(answer, MIGRATION_VERSION, SIGNATURES | (REGION_SIGNATURES if self._region else {}))
 
     async def usable(self) -> bool:
         """True while the database answers and has the SQL functions."""
@@ -159,19 +113,4 @@ class Sessions:
 
     async def _change(self, function: str, session: SessionRef, **parameters: Any) -> Change:
         ids = {"p_channel": session.channel, "p_session_id": str(session.id)}
-        result = await self._call(function, {**ids, **parameters})
-        if result.get("changed") is True:
-            result = {"status": _AFTER[function], **result}
-        elif "status" not in result:
-            raise ServiceUnavailable(f"database answered {function} without the session's status")
-        try:
-            return Change.model_validate({k: v for k, v in result.items() if v is not None or k == "status"})
-        except ValidationError as error:
-            fields = ", ".join(str(item["loc"][0]) for item in error.errors())
-            raise ServiceUnavailable(f"database answered {function} with unusable values of: {fields}") from None
-
-    async def _call(self, function: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        result = await run(self._database.rpc(function, parameters))
-        if not isinstance(result, dict):
-            raise ServiceUnavailable(f"database answered {function} with {type(result).__name__} instead of an object")
-        return result
+        return Change.read(function, await call(self._database, function, {**ids, **parameters}))

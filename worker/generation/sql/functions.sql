@@ -1842,6 +1842,48 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
     ) o on o.region = r.id
 $$;
 
+-- Bulk ---------------------------------------------------------------------------------------------------------------
+
+-- Takes a store's credit for each row of a manifest and makes the row's session, both or neither: no death of the
+-- caller parts them. `p_rows`: [{"id", "request_id", "person", "garment", "prompt"}], in their order. A row whose
+-- session is there is left as it is, so a call may be repeated, and of two at once each row is paid for once.
+-- -> "sessions": status by id, of the rows that have a session now. "used": rows without a session whose request id
+-- has lines in the ledger, of another try-on. "out_of_credit": the rows from there on were left out.
+create or replace function public.wearon_bulk_begin(p_store_id uuid, p_rows jsonb)
+returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    wanted record;
+    used int := 0;
+    out_of_credit boolean := false;
+begin
+    -- One at a time for each store: the credit functions lock this row, too.
+    perform from store_credits where store_id = p_store_id for update;
+    for wanted in
+        select (each ->> 'id')::uuid as id, each ->> 'request_id' as request_id, each ->> 'person' as person,
+            each ->> 'garment' as garment, each ->> 'prompt' as prompt
+        from jsonb_array_elements(p_rows) with ordinality as given (each, place) order by place
+    loop
+        continue when exists (select from store_generation_sessions where id = wanted.id);
+        if exists (select from store_credit_transactions
+                   where store_id = p_store_id and request_id = wanted.request_id) then
+            used := used + 1;
+            continue;
+        end if;
+        if not deduct_store_credits(p_store_id, 1, wanted.request_id, 'wearon-worker bulk') then
+            out_of_credit := true;
+            exit;
+        end if;
+        insert into store_generation_sessions (id, store_id, status, model_image_url, outfit_image_url,
+            prompt_system, prompt_user, credits_used, request_id)
+        values (wanted.id, p_store_id, 'queued', wanted.person, wanted.garment, '', wanted.prompt, 1,
+            wanted.request_id);
+    end loop;
+    return jsonb_build_object('used', used, 'out_of_credit', out_of_credit, 'sessions', (
+        select coalesce(jsonb_object_agg(id, status), '{}') from store_generation_sessions
+        where store_id = p_store_id and id in (
+            select (each ->> 'id')::uuid from jsonb_array_elements(p_rows) each)));
+end $$;
+
 -- Rights -------------------------------------------------------------------------------------------------------------
 --
 -- service_role alone may call them; functions are executable by everybody unless that is taken away.

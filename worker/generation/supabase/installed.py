@@ -3,6 +3,20 @@
 from dataclasses import dataclass
 from typing import Any, Self
 
+#: What the migration must be at least; raised with every change of a function's behaviour.
+MIGRATION_VERSION = 5
+SIGNATURES = {
+    "start_generation": "p_channel text, p_session_id uuid, p_owner_id uuid",
+    "requeue_generation": "p_channel text, p_session_id uuid",
+    "complete_generation": (
+        "p_channel text, p_session_id uuid, p_image_url text, p_input_tokens integer, p_output_tokens integer, "
+        "p_cost_usd numeric, p_processing_time_ms integer, p_event jsonb"
+    ),
+    "fail_generation": "p_channel text, p_session_id uuid, p_message text, p_processing_time_ms integer, p_event jsonb",
+}
+#: ... and where there are regions.
+REGION_SIGNATURES = {"wearon_region_start": "p_channel text, p_session_id uuid, p_owner_id uuid, p_region uuid"}
+
 
 @dataclass(frozen=True)
 class Installed:

@@ -6,6 +6,8 @@ from enum import Enum
 import httpx
 from storage3.utils import StorageException
 
+from worker.clients import json_object
+
 #: Whatever storage3 raises when a call was refused, lost, or answered by something else than Storage.
 FAILURES = (httpx.HTTPError, StorageException, ValueError, KeyError, TypeError)
 
@@ -48,7 +50,7 @@ def read(failure: Exception) -> Answer:
     response = _response(failure)
     if response is None:
         return Answer(Meaning.AWAY, type(failure).__name__)
-    body = _object(response)
+    body = json_object(response)
     status = _status(response, body)
     words = " ".join(str(body[name]) for name in ("error", "code", "message") if body.get(name))
     detail = f"{status} {' '.join((words or response.reason_phrase).split())[:_DETAIL_CHARACTERS]}"
@@ -80,14 +82,6 @@ def _response(failure: BaseException | None) -> httpx.Response | None:
             return failure.response
         failure = failure.__cause__ or failure.__context__
     return None
-
-
-def _object(response: httpx.Response) -> dict[str, object]:
-    try:
-        body = response.json()
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def _any(words: tuple[str, ...], text: str) -> bool:

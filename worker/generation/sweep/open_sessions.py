@@ -31,22 +31,16 @@ class OpenSession(SessionRef):
 
 
 class AllSessions:
-    """The open sessions of the database."""
+    """The open sessions of the database; calls `on_progress` after each answer."""
 
-    def __init__(self, database: AsyncPostgrestClient) -> None:
+    def __init__(self, database: AsyncPostgrestClient, on_progress: Callable[[], None] = lambda: None) -> None:
         self._database = database
+        self._on_progress = on_progress
 
     async def open(
-        self,
-        statuses: list[str],
-        on_progress: Callable[[], None],
-        created_before: datetime | None = None,
-        limit: int | None = None,
+        self, statuses: list[str], created_before: datetime | None = None, limit: int | None = None
     ) -> list[OpenSession]:
-        """Sessions of both channels in these statuses, all or up to a limit for each channel.
-
-        Calls `on_progress` after each answer of the database.
-        """
+        """Sessions of both channels in these statuses, all or up to a limit for each channel."""
         found: list[OpenSession] = []
         for channel in Channel:
             offset = 0
@@ -60,7 +54,7 @@ class AllSessions:
                 # Sorted, the few of many would be looked for in the order of another index.
                 query = query.limit(limit) if limit else query.order("id").range(offset, offset + _PAGE - 1)
                 page = rows(await run(query), "id", "status", "created_at")
-                on_progress()
+                self._on_progress()
                 found += [_open_session(channel, row) for row in page]
                 if not page or limit:
                     break
@@ -71,21 +65,18 @@ class AllSessions:
 class OwnSessions:
     """Answers as `AllSessions.open` does, with the sessions of this region and, in one region, those of none."""
 
-    def __init__(self, region: Region) -> None:
+    def __init__(self, region: Region, on_progress: Callable[[], None] = lambda: None) -> None:
         self._region = region
+        self._on_progress = on_progress
 
     async def open(
-        self,
-        statuses: list[str],
-        on_progress: Callable[[], None],
-        created_before: datetime | None = None,
-        limit: int | None = None,
+        self, statuses: list[str], created_before: datetime | None = None, limit: int | None = None
     ) -> list[OpenSession]:
         """Open sessions of both channels in these statuses; raises ServiceUnavailable."""
         # An age, by the database's clock: this host's may differ.
         older = (datetime.now(UTC) - created_before).total_seconds() if created_before else None
         rows = await self._region.open(statuses, older, limit)
-        on_progress()
+        self._on_progress()
         return [_open_session(_CHANNELS[row["channel"]], row) for row in rows]
 
 

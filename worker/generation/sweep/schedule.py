@@ -1,6 +1,7 @@
 """The rounds of the sweep: first messages that this instance has lost sight of, then stuck sessions everywhere."""
 
 import asyncio
+from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
@@ -15,33 +16,31 @@ from worker.logs import get_logger
 log = get_logger(__name__)
 
 
+@dataclass(eq=False, repr=False)
 class SweepSchedule:
     """`run_forever` is the supervisor's part "sweeper"."""
 
-    def __init__(
-        self, sweeper: Sweeper, consumer: Consumer, heartbeat: Heartbeat, health: Health, interval_seconds: float
-    ) -> None:
-        self._sweeper = sweeper
-        self._consumer = consumer
-        self._heartbeat = heartbeat
-        self._health = health
-        self._interval_seconds = interval_seconds
+    sweeper: Sweeper
+    consumer: Consumer
+    heartbeat: Heartbeat
+    health: Health
+    interval_seconds: float
 
     async def run_forever(self) -> None:
         """Sweep now and then; an outage only skips a round."""
         while True:
-            await asyncio.sleep(self._interval_seconds)
-            self._health.beat("sweeper")
+            await asyncio.sleep(self.interval_seconds)
+            self.health.beat("sweeper")
             try:
                 await self.sweep()
             except (RedisError, OSError, ServiceUnavailable) as error:
                 log.warning("sweep_failed", error=str(error))
             except Exception as error:
                 odd.note("part", "sweeper", error)
-            self._health.beat("sweeper")
+            self.health.beat("sweeper")
 
     async def sweep(self) -> None:
         """One round; none soon after an outage, which this round may be the first to notice."""
-        if await self._heartbeat.beat():
-            await self._consumer.reforward()
-            await self._sweeper.sweep()
+        if await self.heartbeat.beat():
+            await self.consumer.reforward()
+            await self.sweeper.sweep()

@@ -4,7 +4,6 @@ No message is read to find them: a session's marks in Redis and its age tell eno
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -46,7 +45,6 @@ class Stuck:
         pauses: Pauses,
         sessions: AllSessions | OwnSessions,
         settlement: Settlement,
-        on_progress: Callable[[], None],
     ) -> None:
         self._limit = settings.message_ttl_seconds
         self._most = max(settings.message_ttl_max_seconds, settings.message_ttl_seconds)
@@ -57,7 +55,6 @@ class Stuck:
         self._pauses = pauses
         self._sessions = sessions
         self._settlement = settlement
-        self._on_progress = on_progress
         self._reads_old, self._read_again_at = True, 0.0
 
     async def find(self) -> list[StuckSession]:
@@ -76,7 +73,7 @@ class Stuck:
     async def _lost(self) -> list[StuckSession]:
         """Sessions in "processing" whose worker is gone."""
         # The database first: a session that moves on meanwhile then counts as accounted for, or has ended by itself.
-        candidates = await self._sessions.open(["processing"], self._on_progress)
+        candidates = await self._sessions.open(["processing"])
         marks = await self._ownership.marks([session.id for session in candidates])
         deadline = self._before(max(self._most, _ORPHAN_SECONDS))
         free = [session for session in candidates if not marks[session.id].held]
@@ -106,7 +103,7 @@ class Stuck:
         return [StuckSession(session, error) for session in await self._unsettled(free)]
 
     async def _queued(self, seconds: float, most: int | None = _BATCH) -> list[OpenSession]:
-        return await self._sessions.open(["queued", "pending"], self._on_progress, self._before(seconds), most)
+        return await self._sessions.open(["queued", "pending"], self._before(seconds), most)
 
     async def _old(self) -> list[OpenSession]:
         """Sessions whose message is too old, with those of bulk among them."""

@@ -5,13 +5,14 @@ One instance at a time sweeps.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
 from worker.errors import WorkerLost
-from worker.generation import keys, metrics, odd
+from worker.generation import metrics, odd
 from worker.generation.channel import SessionRef
 from worker.generation.outcome import Outcome
 from worker.generation.queue.claims import Claims, Instance
@@ -21,12 +22,12 @@ from worker.generation.region import Region
 from worker.generation.sessions.marks import MAX_STARTS
 from worker.generation.sessions.ownership import Ownership
 from worker.generation.sessions.settlement import Settlement
+from worker.generation.sweep.lock import SweepLock
 from worker.generation.sweep.stuck import Stuck, StuckSession
 from worker.logs import bind, get_logger
 
 log = get_logger(__name__)
 
-_LOCK_SECONDS = 60
 #: With Redis and the database away for longer the round ends: a sweeper that shows no progress ends the container.
 _END_SECONDS = 20.0
 #: This many dead workers, and a message is not tried again.
@@ -34,79 +35,48 @@ MAX_DEATHS = MAX_STARTS
 #: Messages of a dead instance in memory at once.
 _PAGE = 10
 
-#: -> the holder, if there is one beside ARGV[3], which is dead. DEL first: a full Redis takes the SET after it.
-_LOCK = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[3] then return holder end
-redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-return false
-"""
-_UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
-
+@dataclass(eq=False, repr=False)
 class Sweeper:
     """`sweep` is safe to call on every instance at any time."""
 
-    def __init__(
-        self,
-        redis: Redis,
-        *,
-        claims: Claims,
-        settlement: Settlement,
-        dead_letters: DeadLetters,
-        stuck: Stuck,
-        on_progress: Callable[[], None],
-        region: Region | None = None,
-    ) -> None:
-        self._claims = claims
-        self._settlement = settlement
-        self._dead_letters = dead_letters
-        self._stuck = stuck
-        self._on_progress = on_progress
-        self._region = region
-        self._ownership = Ownership(redis)
-        self._lock = redis.register_script(_LOCK)
-        self._unlock = redis.register_script(_UNLOCK)
+    redis: Redis
+    claims: Claims
+    settlement: Settlement
+    dead_letters: DeadLetters
+    stuck: Stuck
+    on_progress: Callable[[], None]
+    region: Region | None = None
+
+    def __post_init__(self) -> None:
+        self._ownership = Ownership(self.redis)
+        self._lock = SweepLock(self.redis, self.claims)
 
     async def sweep(self) -> int:
         """Sweep once, unless another instance sweeps now; -> the number of sessions that were ended."""
-        others = await self._claims.others()
-        if self._region:
-            await self._region.watch()
+        others = await self.claims.others()
+        if self.region:
+            await self.region.watch()
         # The lock only saves work: an instance that is alone saves the lock.
-        async with self._locked() if others else nullcontext(True) as locked:
+        async with self._lock.held() if others else nullcontext(True) as locked:
             if not locked:
                 return 0
             started = time.monotonic()
             for instance in others:
                 if not instance.alive:
                     await self._clear_away(instance)
-            if self._region:
-                await self._region.report(empty=await self._claims.are_all_empty())
-            stuck = await self._stuck.find()
+            if self.region:
+                await self.region.report(empty=await self.claims.are_all_empty())
+            stuck = await self.stuck.find()
             for found in stuck:
                 with odd.alone("session", found.session):
                     await self._end(found)
             log.debug("swept", ended=len(stuck), seconds=round(time.monotonic() - started, 3))
             return len(stuck)
 
-    @asynccontextmanager
-    async def _locked(self) -> AsyncIterator[bool]:
-        """Yield true while this instance alone sweeps; a holder that is dead or stands still delays no sweep."""
-        mine = self._claims.instance
-        holder = await self._lock(keys=[keys.SWEEP_LOCK], args=[mine, _LOCK_SECONDS, ""])
-        if holder is not None and not await self._claims.is_alive(holder.decode(errors="replace")):
-            holder = await self._lock(keys=[keys.SWEEP_LOCK], args=[mine, _LOCK_SECONDS, holder])
-        try:
-            yield holder is None
-        finally:
-            if holder is None:
-                await self._unlock(keys=[keys.SWEEP_LOCK], args=[mine])
-
     async def _clear_away(self, instance: Instance) -> None:
         """Requeue the messages of a dead instance in their order."""
-        claims, left = self._claims.of(instance.name), 0
+        claims, left = self.claims.of(instance.name), 0
         # Newest first, so that the oldest ends up nearest to the taking end.
         while page := await claims.page(left, left + _PAGE - 1):
             for payload in page:
@@ -122,12 +92,12 @@ class Sweeper:
         session = identify(payload)
         if session and await self._ownership.is_held(session.id):
             return False  # the next round looks again
-        self._on_progress()
-        if session and await self._settlement.is_waiting(session.id):
+        self.on_progress()
+        if session and await self.settlement.is_waiting(session.id):
             await claims.finish(payload)  # its end is known and only has to be written
         elif session and (deaths := await self._count_death(session, claims.instance)) >= MAX_DEATHS:
             detail = f"{deaths} workers died with this message"
-            await self._dead_letters.add(payload, "poison", detail)
+            await self.dead_letters.add(payload, "poison", detail)
             metrics.REFUSED.labels("poison").inc()
             log.error("message_refused", reason="poison", detail=detail)
             await self._ownership.disown(session.id)
@@ -144,7 +114,7 @@ class Sweeper:
         return deaths if deaths != MAX_DEATHS or await self._ownership.is_unpaid(session.id) else 0
 
     async def _end(self, found: StuckSession) -> None:
-        self._on_progress()
+        self.on_progress()
         session, error = found.session, found.error
         with bind(session_id=str(session.id), channel=session.channel):
             metrics.STUCK.labels(session.channel, error.reason).inc()
@@ -154,4 +124,4 @@ class Sweeper:
 
     async def _settle(self, outcome: Outcome) -> None:
         async with asyncio.timeout(_END_SECONDS):
-            await self._settlement.settle(outcome)
+            await self.settlement.settle(outcome)

@@ -61,10 +61,19 @@ class Worker:
     def host(self) -> Host:
         return testinfra.get_host(f"docker://{self.name}")
 
-    def colours(self) -> list[str]:
-        """The colours whose containers are there, running or not."""
+    def address(self) -> str:
+        return docker("inspect", "-f", "{{.NetworkSettings.Networks.testbed.IPAddress}}", self.name)
+
+    def replicas(self) -> list[str]:
+        """The replicas of both colours whose containers are there, running or not: blue, blue-2, ..."""
         names = self.host.check_output("docker ps --all --format '{{.Names}}'").split()
-        return sorted(name.split("-")[2] for name in names if name.startswith("wearon-worker-"))
+        found = (name.removeprefix("wearon-worker-") for name in names if name.startswith("wearon-worker-"))
+        return sorted(name.removesuffix("-1") for name in found)
+
+    def servers(self) -> list[str]:
+        """The addresses that nginx knows of this host."""
+        text = docker("exec", "rolling", "cat", f"/opt/wearon/nginx/upstreams/worker/{self.name}.conf")
+        return re.findall(r"^server (\S+)", text, re.M)
 
     def serving(self) -> str:
         """The colour that the upstream file names; nobody stands behind it."""
@@ -91,10 +100,11 @@ class Worker:
             assert time.monotonic() < deadline, "the worker did not become healthy"
             time.sleep(0.5)
 
-    def is_settled(self, tag: str) -> None:
-        """One colour runs, it serves, it holds nothing back, and nobody holds the lock."""
+    def is_settled(self, tag: str, replicas: int = 1) -> None:
+        """One colour runs, all of it serves, it holds nothing back, and nobody holds the lock."""
         assert self.tag() == tag
-        assert self.colours() == [self.serving()]
+        assert self.replicas() == [self.serving(), f"{self.serving()}-2"][:replicas]
+        assert len(self.servers()) == replicas
         assert self.host.run("find /opt/wearon/worker -name hold").stdout == ""
         assert docker("exec", "rolling", "sh", "-c", "ls /opt/wearon/*.lock 2>/dev/null || true") == ""
 

@@ -1,6 +1,7 @@
 """Good and bad releases while customers ask and generations run. The tests build on each other; the last one counts."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from tests.molecule.update_worker.tests.conftest import Generations, Load, Worke
 Play = Callable[..., Played]
 pytestmark = pytest.mark.usefixtures("load", "generations")
 ONE = ("--limit", "rolling")
+#: Two workers on the host; the plays without this go back to one.
+TWICE = (*ONE, "-e", "worker_replicas=2")
+OLD, NEW = "rolling-rolling-rolling-rolling", "rotated-rotated-rotated-rotated"
 
 
 def update(play: Play, tag: str, *arguments: str) -> Played:
@@ -30,10 +34,25 @@ def refused(worker: Worker, name: str) -> Iterator[None]:
         worker.host.check_output(f"rm {path}")
 
 
-def test_release_goes_from_host_to_host(play: Play, rolling: Worker, rolling2: Worker) -> None:
+def login(worker: Worker, password: str) -> str:
+    """The answer of Redis to this password."""
+    return str(worker.host.check_output(f"docker exec -e REDISCLI_AUTH={password} wearon-redis-1 redis-cli ping 2>&1"))
+
+
+def test_release_goes_with_a_new_password_of_redis_from_host_to_host(
+    play: Play, rolling: Worker, rolling2: Worker
+) -> None:
     before = rolling.serving()
-    run = update(play, "good-1")
+    broker = rolling.host.check_output("docker inspect -f '{{.State.StartedAt}}' wearon-redis-1")
+    os.environ["ROLLING_PASSWORD"] = NEW
+    run = play("site", "--tags", "redis,worker", "-e", "worker_tag=good-1")
     assert run.code == 0, run.text
+    assert "PONG" in login(rolling, NEW)
+    assert "WRONGPASS" in login(rolling, OLD)
+    assert rolling.host.check_output("docker inspect -f '{{.State.StartedAt}}' wearon-redis-1") == broker
+    for worker in (rolling, rolling2):
+        log = worker.host.check_output("docker ps -q --filter name=worker | xargs -n 1 docker logs 2>&1")
+        assert not re.search("WRONGPASS|NOAUTH|invalid username-password", log)
     for worker in (rolling, rolling2):
         worker.is_settled("good-1")
         newest = worker.history()[0]
@@ -69,22 +88,25 @@ def test_bad_release_leaves_the_old_one_serving_and_comes_to_no_further_host(
 def test_play_that_is_killed_anywhere_is_simply_run_again(
     play: Play, kill_at: Callable[..., None], rolling: Worker
 ) -> None:
-    """Each run gets a little further than the one before. rolling2 goes on with the generations meanwhile."""
-    arguments = ("update_worker", "-e", "worker_tag=quick", *ONE)
+    """Each run gets a little further than the one before. rolling2 goes on with the generations meanwhile.
+
+    One worker becomes two.
+    """
+    arguments = ("update_worker", "-e", "worker_tag=quick", *TWICE)
     for task in ("Start the new colour", "Route the requests to", "Watch the new colour", "Drain and remove"):
         kill_at(task, *arguments)
     run = play(*arguments)
     assert run.code == 0, run.text
-    rolling.is_settled("quick")
+    rolling.is_settled("quick", replicas=2)
     assert rolling.history()[0]["tag"] == "quick"
 
 
 def test_changed_setting_rolls(play: Play, rolling: Worker) -> None:
     before = rolling.serving()
-    run = update(play, "quick", *ONE, "-e", "worker_concurrency=31")
+    run = update(play, "quick", *TWICE, "-e", "worker_concurrency=31")
     assert run.code == 0, run.text
     assert (rolling.setting("WORKER_CONCURRENCY"), rolling.serving() != before) == ("31", True)
-    rolling.is_settled("quick")
+    rolling.is_settled("quick", replicas=2)
 
 
 def test_rollback_needs_no_argument_and_no_registry(play: Play, rolling: Worker) -> None:
@@ -94,11 +116,11 @@ def test_rollback_needs_no_argument_and_no_registry(play: Play, rolling: Worker)
         assert (missing.code != 0, missing.changed) == (True, 0)
         assert "cannot be pulled" in missing.text
         assert "Nothing was changed" in missing.text
-        run = play("rollback_worker", *ONE)
+        run = play("rollback_worker", *TWICE)
     finally:
         rolling.host.check_output("sed '/ghcr.io/d' /etc/hosts > /tmp/hosts && cat /tmp/hosts > /etc/hosts")
     assert run.code == 0, run.text
-    rolling.is_settled("good-1")
+    rolling.is_settled("good-1", replicas=2)
     assert ("quick", "rolled back") in [(one["tag"], one["result"]) for one in rolling.history()]
 
 
@@ -108,22 +130,25 @@ def test_nginx_that_refuses_to_follow_keeps_the_old_one_alone(play: Play, rollin
         run = update(play, "quick", *ONE)
     assert run.code != 0
     assert "nginx refused to follow" in " ".join(run.text.split()), run.text
-    rolling.is_settled("good-1")
+    rolling.is_settled("good-1", replicas=2)
     assert rolling.serving() == before
 
 
-def test_another_release_follows_although_a_new_configuration_of_nginx_is_refused(play: Play, rolling: Worker) -> None:
+def test_another_release_follows_although_a_new_configuration_of_nginx_is_refused(
+    play: Play, rolling: Worker, rolling2: Worker
+) -> None:
     with refused(rolling, "staged/http.d/broken.conf"):
-        run = update(play, "good-2", *ONE)
+        run = update(play, "good-2")
     assert run.code == 0, run.text
     rolling.is_settled("good-2")
+    rolling2.is_settled("good-2")
 
 
 def test_site_keeps_what_was_released(play: Play, rolling: Worker, rolling2: Worker) -> None:
     """The inventory still says `test`, which was the first release."""
     run = play("site", "--tags", "worker")
     assert run.code == 0, run.text
-    assert (rolling.tag(), rolling2.tag()) == ("good-2", "good-1")
+    assert (rolling.tag(), rolling2.tag()) == ("good-2", "good-2")
 
 
 @pytest.mark.skipif("ROLLOUT_SOAK" not in os.environ, reason="a long soak: ROLLOUT_SOAK=<number of updates>")

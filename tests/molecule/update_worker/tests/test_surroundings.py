@@ -1,6 +1,7 @@
 """Around a rollout: lock, input, disk, maintenance, the other services."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 
@@ -21,7 +22,7 @@ def flat(run: Played) -> str:
 
 @pytest.fixture
 def locked(rolling: Worker) -> None:
-    """Somebody else's lock, of half an hour ago."""
+    """The lock of another play, of half an hour ago."""
     then = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 1900))
     ticket = {"host": "elsewhere", "machine": "1 2", "who": "alice", "play": "1 Mon", "when": then}
     ticket["why"] = "roll out v9"
@@ -79,6 +80,15 @@ def test_maintenance_closes_the_api_and_the_queue_until_it_is_ended(play: Play, 
     assert play("maintenance", "-e", "mode=off").code == 0
     assert intake() == "None"
     assert curl(f"-o /dev/null -w '%{{http_code}}' https://{NAME}/health") == "200"
+
+
+def test_second_host_uses_the_servers_redis_and_neighbours_do_not_reach_it(rolling: Worker, rolling2: Worker) -> None:
+    auth = 'REDISCLI_AUTH=$(cut -d" " -f2 /run/secrets/redis.password.conf)'
+    clients = rolling.host.check_output(f"docker exec wearon-redis-1 sh -c '{auth} redis-cli client list'")
+    assert f"addr={rolling2.address()}:" in clients
+    scan = docker("exec", "testbed-neighbour", "nmap", "-Pn", "-n", "-p", "443,6379", rolling.address())
+    assert re.search(r"^443/tcp +open", scan, re.M)
+    assert re.search(r"^6379/tcp +filtered", scan, re.M)
 
 
 def test_services_are_updated_one_at_a_time_and_only_if_they_differ(play: Play, rolling: Worker) -> None:

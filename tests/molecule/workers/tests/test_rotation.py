@@ -2,65 +2,60 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from typing import Any
 
-import pytest
-import testinfra
+import redis
 
-from tests.molecule.hosts import Played, StackRedis
+from tests.molecule.hosts import Played
+from tests.molecule.workers.tests.conftest import FIRST, NEW, OLD, SECOND, await_measured, connect
 from tests.sandbox.producer import Producer
-from tests.sandbox.records import Records
-from tests.sandbox.remote import OpenAIRemote
 
-FIRST, SECOND = testinfra.get_host("docker://first"), testinfra.get_host("docker://second")
-OLD, NEW = "workers-workers-workers-workers", "rotated-rotated-rotated-rotated"
+ROTATED = json.dumps({"managed_password": NEW})
 KEYS = "/home/deploy/.ssh/authorized_keys"
 MARKER = "while secrets change"
 
 
-@pytest.fixture
-def slow_generations(sandbox: dict[str, str]) -> Iterator[None]:
-    """Those with MARKER in their prompt take long enough to be in flight meanwhile."""
-    address = urlsplit(sandbox["openai_url"])
-    openai = OpenAIRemote(f"{address.scheme}://{address.netloc}")
-    rule = openai.fault("slow", contains=MARKER, delay=40)
-    yield
-    openai.clear(rule)
-
-
 def login(password: str) -> str:
     """The answer of Redis to this password."""
-    return str(FIRST.check_output(f"docker exec -e REDISCLI_AUTH={password} wearon-redis-1 redis-cli ping 2>&1"))
+    try:
+        return str(connect("shop", password).ping())
+    except redis.AuthenticationError as error:
+        return str(error)
 
 
-@pytest.mark.usefixtures("slow_generations")
 def test_new_password_and_removed_key_cost_nothing(
-    play: Callable[..., Played], records: Records, sandbox: dict[str, str]
+    play: Callable[..., Played],
+    producer: Producer,
+    console: Callable[..., Any],
+    slow: Callable[..., Any],
+    paid_once: Callable[..., None],
 ) -> None:
-    photos = [f"{sandbox['photos_url']}/{name}.jpg" for name in ("person", "garment")]
-    producer = Producer(records.database, StackRedis(FIRST), photos)  # type: ignore[arg-type]
+    """As docs/deploy.md says, with the role of the key; the provider takes the old password away in the end."""
+    slow(MARKER, 40)
     queued = [producer.b2c(prompt=f"{MARKER} {number}") for number in range(6)]
-    broker = FIRST.check_output("docker inspect -f '{{.State.StartedAt}}' wearon-redis-1")
     FIRST.check_output(f"echo 'ssh-ed25519 AAAAformer former@example.test' >> {KEYS}")
+    console("ACL", "SETUSER", "shop", f">{NEW}")
 
-    run = play("site", "-e", json.dumps({"redis_password": NEW}))
+    run = play("site", "--tags", "base,redis,worker", "-e", ROTATED)
     assert run.code == 0, run.text
+    console("ACL", "SETUSER", "shop", f"<{OLD}")
+    assert "WRONGPASS" in login(OLD)
+    assert login(NEW) == "True"
+    console("CLIENT", "KILL", "USER", "shop")
 
     queued += [producer.b2c() for _ in range(2)]
-    for one in queued:
-        session = records.settled("b2c", one.session_id, timeout=180)
-        assert session["status"] == "completed", session["error_message"]
-        assert records.balance_changes(one.owner_id) == [10, -1]
+    paid_once(queued)
+    await_measured()
     assert "former@example.test" not in FIRST.file(KEYS).content_string
-    assert "PONG" in login(NEW)
-    assert "WRONGPASS" in login(OLD)
-    assert FIRST.check_output("docker inspect -f '{{.State.StartedAt}}' wearon-redis-1") == broker
     for host in (FIRST, SECOND):
-        log = host.check_output("docker ps -q --filter name=worker | xargs -n 1 docker logs 2>&1")
+        log = host.check_output(
+            "docker ps -q --filter name=worker --filter name=exporter | xargs -n 1 docker logs 2>&1"
+        )
         assert not re.search("WRONGPASS|NOAUTH|invalid username-password", log)
+        assert not re.search(f"{re.escape(OLD)}|{re.escape(NEW)}", log)
 
 
 def test_same_again_changes_nothing(play: Callable[..., Played]) -> None:
-    run = play("site", "-e", json.dumps({"redis_password": NEW}))
+    run = play("site", "-e", ROTATED)
     assert (run.code, run.changed) == (0, 0), run.text

@@ -22,8 +22,8 @@ from worker.generation.data_life.tools import Tools
 from worker.generation.limiter import Limiter
 from worker.generation.queue.claims import Claims
 from worker.generation.queue_metrics import Shared
-from worker.generation.spend import Limits
-from worker.generation.spend_view import SpendView
+from worker.generation.spend.limits import Limits
+from worker.generation.spend.view import SpendView
 from worker.metrics import REGISTRY
 
 HOUR = 3600.0

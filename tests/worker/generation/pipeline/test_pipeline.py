@@ -14,9 +14,10 @@ from worker.generation.pipeline.expiry import Expiry
 from worker.generation.pipeline.paid_call import PaidCall
 from worker.generation.pipeline.pipeline import Pipeline
 from worker.generation.pipeline.starts import Starts
+from worker.generation.sessions.change import Change
 from worker.generation.sessions.leases import Leases
 from worker.generation.sessions.marks import Stage
-from worker.generation.sessions.sessions import Change, Sessions
+from worker.generation.sessions.sessions import Sessions
 from worker.generation.sessions.settlement import Settlement
 from worker.settings import Settings
 

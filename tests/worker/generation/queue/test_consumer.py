@@ -69,7 +69,7 @@ async def test_a_flood_that_is_sorted_for_minutes_does_not_let_the_consumer_look
     queue: QueueSide, health: Health, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A container that looks hung is ended with its paid calls; 100 000 messages at a far Redis take minutes."""
-    monkeypatch.setattr(queue.consumer, "_slots", 0)
+    monkeypatch.setattr(queue.consumer, "slots", 0)
 
     async def sort() -> int:
         await asyncio.sleep(0.01)
@@ -109,7 +109,7 @@ async def test_an_odd_claimed_message_does_not_keep_the_others_from_being_forwar
     async def fail(*_: object) -> None:
         raise RuntimeError("unexpected")
 
-    monkeypatch.setattr(queue.consumer._refusal, "refuse", fail)
+    monkeypatch.setattr(queue.consumer.forwarding.refusal, "refuse", fail)
     await queue.consumer.reforward()
     await queue.consumer.reforward()
     assert await redis.llen(keys.celery_queue("one")) == 1

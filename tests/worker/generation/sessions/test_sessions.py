@@ -8,9 +8,9 @@ import pytest
 from tests.sandbox import Sandbox
 from worker.errors import ServiceUnavailable
 from worker.generation.channel import Channel, SessionRef
-from worker.generation.sessions.sessions import SIGNATURES, Sessions
+from worker.generation.sessions.sessions import Sessions
 from worker.generation.supabase.database import AnswerLost, FunctionMissing
-from worker.generation.supabase.installed import Installed
+from worker.generation.supabase.installed import SIGNATURES, Installed
 from worker.generation.sweep.open_sessions import AllSessions
 
 ID = uuid4()
@@ -35,7 +35,7 @@ async def test_an_answer_of_the_moment_may_be_asked_for_again(
     sandbox.gateway.fault(answer)
     for call in (
         sessions.start(SESSION, ID),
-        open_sessions.open(["queued"], lambda: None),
+        open_sessions.open(["queued"]),
         sessions.find(ID, set()),
     ):
         with pytest.raises(ServiceUnavailable) as error:
@@ -72,7 +72,7 @@ async def test_another_answer_than_rows_is_no_crash(
     sandbox: Sandbox, sessions: Sessions, open_sessions: AllSessions, body: Any
 ) -> None:
     sandbox.gateway.fault("replaced", on="table/*", body=body)
-    for call in (open_sessions.open(["queued"], lambda: None), sessions.find(ID, set())):
+    for call in (open_sessions.open(["queued"]), sessions.find(ID, set())):
         with pytest.raises(ServiceUnavailable):
             await call
 

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
@@ -43,7 +42,6 @@ def finder(redis: Redis, sessions: Sessions, open_sessions: AllSessions, setting
             pauses=Pauses(redis),
             sessions=open_sessions,
             settlement=Settlement(redis, sessions),
-            on_progress=Mock(),
         )
 
     return make

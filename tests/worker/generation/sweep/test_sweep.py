@@ -7,6 +7,7 @@ from unittest.mock import AsyncMock, Mock
 from uuid import UUID
 
 import pytest
+from postgrest import AsyncPostgrestClient
 from redis.asyncio import Redis
 
 from tests.sandbox import Sandbox
@@ -35,7 +36,7 @@ def progress() -> Mock:
 
 @pytest.fixture
 def sweeper(
-    redis: Redis, sessions: Sessions, open_sessions: AllSessions, settings: Settings, progress: Mock
+    redis: Redis, sessions: Sessions, database: AsyncPostgrestClient, settings: Settings, progress: Mock
 ) -> Sweeper:
     claims, settlement = Claims(redis, "sweeping", lease_seconds=30), Settlement(redis, sessions)
     stuck = Stuck(
@@ -43,9 +44,8 @@ def sweeper(
         claims=claims,
         ownership=Ownership(redis),
         pauses=Pauses(redis),
-        sessions=open_sessions,
+        sessions=AllSessions(database, progress),
         settlement=settlement,
-        on_progress=progress,
     )
     return Sweeper(
         redis,

@@ -14,9 +14,9 @@ from redis.exceptions import RedisError
 
 from worker.errors import ServiceUnavailable
 from worker.generation import keys, odd
-from worker.generation.limiter_scripts import FORGET
-from worker.generation.limiter_share_scripts import NOTE, PLACE_ALONE, RELEASE_ALONE, REPORT
-from worker.generation.region import identity, identity_script
+from worker.generation.limiter.scripts import FORGET
+from worker.generation.limiter.share_scripts import NOTE, PLACE_ALONE, RELEASE_ALONE, REPORT
+from worker.generation.region import identity
 from worker.logs import get_logger
 from worker.metrics import gauge
 
@@ -40,7 +40,7 @@ class LocalShare:
         self._quiet_seconds = self.silent_seconds + window_seconds + slack_seconds
         self._window = int((window_seconds + slack_seconds) * 1e6)
         self._per_minute, self._share = per_minute, share
-        self._identity = identity_script(own)
+        self._own = own
         self._report, self._note = limiter.register_script(REPORT), own.register_script(NOTE)
         self._place, self._release = own.register_script(PLACE_ALONE), own.register_script(RELEASE_ALONE)
         #: The limiter's clock at its last answer that the region has noted, and the calls that were made alone.
@@ -84,7 +84,7 @@ class LocalShare:
 
         In this order the limiter never hears a region later than the region believes.
         """
-        region = await identity(self._identity)
+        region = await identity(self._own)
         silent = int(self.silent_seconds * 1e6)
         about = [region, self._share, self._noted, *self._calls]
         now, share, others = await self._report(

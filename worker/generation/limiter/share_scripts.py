@@ -1,6 +1,6 @@
-"""Scripts that Redis runs in one step for `limiter_share`; KEYS and ARGV as in `limiter_scripts`."""
+"""Scripts that Redis runs in one step for `share`; KEYS and ARGV as in `scripts`."""
 
-from worker.generation.limiter_scripts import COMMON, FORGET, PLACE_CALLS, SHARED
+from worker.generation.limiter.scripts import COMMON, FORGET, PLACE_CALLS, SHARED
 
 #: What a region tells the one limiter. ARGV from the sixth: its identity, its share, the moment of the last answer that
 #: it has noted, then the age and the token of each call that it has made by itself within a window. -> now, the share

@@ -1,38 +1,28 @@
-"""The spend as it is known: read from Redis, raised to the database's sums after Redis has lost some of it."""
+"""The spend as Redis knows it, for people and metrics, and its rise to the database's sums."""
 
-import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from postgrest import AsyncPostgrestClient
 from prometheus_client.core import GaugeMetricFamily, Metric
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from worker.errors import ServiceUnavailable
-from worker.generation import keys, odd
+from worker.generation import keys
 from worker.generation.queue.lanes import STORE, USERS
 from worker.generation.room import insist
-from worker.generation.spend import ALL, MILLION, Limits
-from worker.generation.spend_scripts import RAISE
+from worker.generation.spend.limits import ALL, MILLION, Limits, bounds, periods
+from worker.generation.spend.scripts import RAISE
 from worker.generation.supabase.database import call
-from worker.logs import get_logger
-
-log = get_logger(__name__)
 
 MODEL = "model "
 _RAISED = "raised"
 _RAISE_SECONDS = 3600.0
-#: ... and as soon as this after Redis was emptied.
-_LOOK_SECONDS = 5.0
 #: ... and once more when the calls that were in flight then have ended: their reservations are lost.
 _AGAIN_SECONDS = 360
 _DIGITS = 15
-_DAY_FORM, _MONTH_FORM = "%Y-%m-%d", "%Y-%m"
 
 
 @dataclass(frozen=True)
@@ -52,12 +42,6 @@ class Spent:
 
     def _sorted(self) -> list[tuple[str, Decimal]]:
         return sorted(self.usd.items(), key=lambda item: -item[1])
-
-
-def periods(now: float | None = None) -> tuple[str, str]:
-    """The day and the month of a moment, by default of now."""
-    moment = datetime.fromtimestamp(time.time() if now is None else now, UTC)
-    return moment.strftime(_DAY_FORM), moment.strftime(_MONTH_FORM)
 
 
 class SpendView:
@@ -121,48 +105,6 @@ class SpendView:
             if limit is not None:
                 shares[scope] = max(shares[scope], float(usd / limit) if limit else 1.0)
         return shares
-
-
-class SpendSchedule:
-    """Keeps the budgets right after Redis was emptied; does nothing without budgets."""
-
-    def __init__(self, view: SpendView, database: AsyncPostgrestClient, limits: Limits) -> None:
-        self._view = view
-        self._database = database
-        self._limits = limits
-        self._failed = False
-
-    async def run_forever(self) -> None:
-        """Raise the spend of this day and month to the database's sums: once an hour, and after Redis was emptied."""
-        while True:
-            if self._limits.budgets:
-                await self.raise_once()
-            await asyncio.sleep(_LOOK_SECONDS)
-
-    async def raise_once(self) -> None:
-        """Raise the spend if it is due; log the first failure of a row."""
-        try:
-            if await self._view.is_raised():
-                return
-            for period in periods():
-                await self._view.raise_to(period, self._database)
-            await self._view.raised()
-            self._failed = False
-        except (ServiceUnavailable, RedisError, OSError) as error:
-            if not self._failed:
-                log.warning("spend_not_compared", error=str(error))
-            self._failed = True
-        except Exception as error:
-            odd.note("part", "spend", error)
-
-
-def bounds(period: str) -> tuple[datetime, datetime]:
-    """First moment of a day or a month, and of the next one; raises ValueError."""
-    if period.count("-") > 1:
-        begin = datetime.strptime(period, _DAY_FORM).replace(tzinfo=UTC)
-        return begin, begin + timedelta(days=1)
-    begin = datetime.strptime(period, _MONTH_FORM).replace(tzinfo=UTC)
-    return begin, (begin + timedelta(days=32)).replace(day=1)
 
 
 def _usd(amount: bytes) -> Decimal:

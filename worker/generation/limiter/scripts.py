@@ -1,6 +1,6 @@
-"""Scripts that Redis runs in one step for `limiter`. Moments are microseconds of Redis' own clock.
+"""Scripts that Redis runs in one step for the limiter. Moments are microseconds of Redis' own clock.
 
-KEYS: the calls by the moment of their start, the pause of the intake, the shares of regions (see `limiter_share`);
+KEYS: the calls by the moment of their start, the pause of the intake, the shares of regions (see `limiter.share`);
 ARGV: calls per window, window, tolerance, 1 for a region that has a share, microseconds after which a region is silent,
 then for each call its token and how many calls there must be fewer of in the window, or 0.
 """

@@ -3,81 +3,41 @@
 A field is one word in three cases: `redis_url` here, `REDIS_URL` in the environment, `worker_redis_url` in Ansible.
 """
 
-import base64
-import json
-import re
-from decimal import Decimal
-from functools import cached_property, partial
+from functools import cached_property
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
 from worker import image_models
 from worker.errors import SettingsError
 from worker.image_models import Price
-from worker.networks import is_public
-from worker.photos.hosts import canonical_host
 from worker.prompts import setting
 from worker.prompts.experiment import Experiment
 from worker.prompts.setting import Weights
+from worker.settings import addresses, values
+from worker.settings.supabase_key import read_service_key
+from worker.settings.values import ApiKey, Budget, as_json
 
 SECRETS_DIR = Path("/run/secrets")
 #: The upload limit of the producer: 10 MiB.
 IMAGE_MAX_BYTES = 10 * 1024 * 1024
-
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_REGION = re.compile(r"[a-z0-9](-?[a-z0-9]){0,31}")
-_LIGHTEST, _HEAVIEST = 0.01, 100.0
 _PRICES = '{"default": {"text_in": 5, "text_out": 30, "image_in": 8, "image_out": 30}}'
 
-_Commas = BeforeValidator(
-    lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-)
-
-
-def _json(example: str) -> BeforeValidator:
-    return BeforeValidator(partial(setting.read_object, example=example))
-
-
-class ApiKey(BaseModel):
-    """A client's key to the size API."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    per_minute: int = Field(default=600, ge=1, le=1_000_000)
-
-
-class Budget(BaseModel):
-    """Limits of the spend in USD, by UTC day and month; None: no limit."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    day: Decimal | None = Field(default=None, ge=0, le=1_000_000)
-    month: Decimal | None = Field(default=None, ge=0, le=1_000_000)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _periods(cls, value: object) -> object:
-        if not isinstance(value, dict | cls):
-            raise ValueError('must be limits by day and month, such as {"day": 50}')  # noqa: TRY004  # as pydantic wants
-        return value
+_Http = Annotated[str, AfterValidator(addresses.read_http)]
+_Redis = Annotated[str, AfterValidator(addresses.read_redis)]
+_Origins = Annotated[
+    list[str],
+    NoDecode,
+    BeforeValidator(values.split),
+    AfterValidator(lambda urls: [addresses.read_origin(url) for url in urls]),
+]
+_Secret = Annotated[SecretStr, AfterValidator(lambda key: SecretStr(addresses.printable(key.get_secret_value())))]
+_ServiceKey = Annotated[_Secret, AfterValidator(lambda key: SecretStr(read_service_key(key.get_secret_value())))]
 
 
 class Settings(BaseSettings):
@@ -91,23 +51,23 @@ class Settings(BaseSettings):
         secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None,
     )
 
-    redis_url: str
-    supabase_url: str
-    supabase_service_role_key: SecretStr
-    openai_api_key: SecretStr
+    redis_url: _Redis
+    supabase_url: _Http
+    supabase_service_role_key: _ServiceKey
+    openai_api_key: _Secret
 
     #: Name of this region where several regions, each with its own Redis, serve one database; empty: there is one.
-    region: str = ""
+    region: Annotated[str, AfterValidator(values.read_region)] = ""
     #: This region ends the sessions that no region has started, once no region has their message; one region of all.
     sweep_orphans: bool = False
     #: The one Redis, of all regions, that counts calls to OpenAI; empty: REDIS_URL. While it is away no call begins
     #: but for LIMITER_LOCAL_SHARE.
-    limiter_redis_url: str = ""
+    limiter_redis_url: Annotated[str, AfterValidator(lambda url: url and addresses.read_redis(url))] = ""
 
     supabase_storage_bucket: str = "virtual-tryon-images"
     signed_url_seconds: int = Field(default=21600, ge=60)
 
-    openai_base_url: str = "https://api.openai.com/v1"
+    openai_base_url: _Http = "https://api.openai.com/v1"
     openai_max_retries: int = Field(default=3, ge=0, le=10)
     openai_image_model: str = image_models.DEFAULT
     openai_image_fallback_model: str = image_models.FALLBACK
@@ -116,7 +76,7 @@ class Settings(BaseSettings):
     openai_requests_per_minute: int = Field(default=300, ge=1)
     #: Calls a minute of this region while LIMITER_REDIS_URL is away; 0: none. Left free for it while it is silent.
     limiter_local_share: int = Field(default=0, ge=0)
-    openai_prices: Annotated[dict[str, Price], NoDecode, _json(_PRICES)] = {}
+    openai_prices: Annotated[dict[str, Price], NoDecode, as_json(_PRICES)] = {}
 
     #: Bytes for pictures and answers of all generations together; 0: two fifths of the container's memory.
     generation_memory_bytes: int = Field(default=0, ge=0)
@@ -140,7 +100,9 @@ class Settings(BaseSettings):
     message_ttl_seconds: int = Field(default=600, ge=0)
     message_ttl_max_seconds: int = Field(default=3600, ge=0)
     #: Weight by lane: `b2c` (all users of the app), a store's id, `store` (every other store); 1 when there is none.
-    lane_weights: Annotated[dict[str, float], NoDecode, _json('{"b2c": 5}')] = {"b2c": 5}
+    lane_weights: Annotated[
+        dict[str, float], NoDecode, as_json('{"b2c": 5}'), AfterValidator(values.read_lane_weights)
+    ] = {"b2c": 5}
     #: Largest share of all slots for one lane while others wait.
     lane_max_running: float = Field(default=0.5, gt=0, le=1)
     #: Weights of prompt versions for messages without a prompt of their own; by a store's id: a version, or weights.
@@ -153,7 +115,9 @@ class Settings(BaseSettings):
     #: Time to live of bulk.
     bulk_ttl_seconds: int = Field(default=24 * 3600, ge=60, le=7 * 24 * 3600)
     #: By `all`, `b2c` (all users of the app), a store's id, or `store` (each other store): `{"all": {"day": 50}}`.
-    budgets: Annotated[dict[str, Budget], NoDecode, _json('{"all": {"day": 50}}')] = {}
+    budgets: Annotated[
+        dict[str, Budget], NoDecode, as_json('{"all": {"day": 50}}'), AfterValidator(values.read_budgets)
+    ] = {}
     #: A message without a consent_version, or without age_verified, is failed and refunded before any download.
     require_consent: bool = False
     #: While this file exists nothing is taken from the queue: a rollout's new container waits until it has passed.
@@ -176,13 +140,13 @@ class Settings(BaseSettings):
     image_max_bytes: int = Field(default=IMAGE_MAX_BYTES, ge=1)
     fetch_timeout_seconds: float = Field(default=30, gt=0)
     #: Origins (scheme://host[:port]) that may resolve to private addresses, besides SUPABASE_URL's own.
-    fetch_trusted_origins: Annotated[list[str], NoDecode, _Commas] = []
+    fetch_trusted_origins: _Origins = []
 
     #: Callbacks of stores that are sent at once, in all and to one endpoint; 0 in all: this worker sends none.
     webhook_concurrency: int = Field(default=64, ge=0, le=1000)
     webhook_endpoint_concurrency: int = Field(default=4, ge=1, le=100)
     #: Origins of partners that may resolve to private addresses. For tests, and for partners in our own network.
-    webhook_trusted_origins: Annotated[list[str], NoDecode, _Commas] = []
+    webhook_trusted_origins: _Origins = []
 
     #: 0: one per core.
     sizing_threads: int = Field(default=0, ge=0, le=64)
@@ -192,38 +156,13 @@ class Settings(BaseSettings):
     #: A request's whole time, for an app that gives up after 5 s; its download gets four fifths of it.
     sizing_timeout_seconds: float = Field(default=4.5, gt=0, le=60)
     #: By the client's name: `{"app": {"sha256": "<of the key>", "per_minute": 600}}`; each process counts by itself.
-    sizing_api_keys: Annotated[dict[str, ApiKey], NoDecode, _json('{"app": {"sha256": "<of the key>"}}')] = {}
+    sizing_api_keys: Annotated[dict[str, ApiKey], NoDecode, as_json('{"app": {"sha256": "<of the key>"}}')] = {}
     #: Another pose model file; its SHA-256 must be the packaged one's.
     pose_model_path: Path | None = None
 
     http_host: str = "0.0.0.0"  # noqa: S104  # inside the container; only nginx publishes ports
     http_port: int = Field(default=8000, ge=0, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-
-    @field_validator("supabase_service_role_key", "openai_api_key")
-    @classmethod
-    def _key(cls, value: SecretStr) -> SecretStr:
-        return SecretStr(_printable(value.get_secret_value()))
-
-    @field_validator("supabase_service_role_key")
-    @classmethod
-    def _service_key(cls, value: SecretStr) -> SecretStr:
-        _refuse_other_kinds(value.get_secret_value())
-        return value
-
-    @field_validator("region")
-    @classmethod
-    def _region(cls, value: str) -> str:
-        if value and not _REGION.fullmatch(value):
-            raise ValueError("must be 1 to 32 small letters, digits and single hyphens between them, such as eu-west")
-        return value
-
-    @field_validator("redis_url", "limiter_redis_url")
-    @classmethod
-    def _redis(cls, value: str) -> str:
-        return value and _encrypted(
-            _redis_options(_url(value, {"redis", "rediss"}, "redis://user:password@host:6379/0"))
-        )
 
     @field_validator("limiter_local_share")
     @classmethod
@@ -235,38 +174,10 @@ class Settings(BaseSettings):
             raise ValueError(f"{value} calls a minute must be fewer than OPENAI_REQUESTS_PER_MINUTE, which is {limit}")
         return value
 
-    @field_validator("supabase_url", "openai_base_url")
-    @classmethod
-    def _http(cls, value: str) -> str:
-        return _url(value, {"http", "https"}, "https://host").rstrip("/")
-
-    @field_validator("lane_weights")
-    @classmethod
-    def _weights(cls, value: dict[str, float]) -> dict[str, float]:
-        for lane, weight in value.items():
-            if lane not in ("b2c", "store") and not _UUID.fullmatch(lane):
-                raise ValueError(f"the lane {lane!r} is neither b2c nor store nor a store's id in small letters")
-            if not _LIGHTEST <= weight <= _HEAVIEST:
-                raise ValueError(f"the weight of {lane} is {weight:g}; it must be {_LIGHTEST:g} to {_HEAVIEST:g}")
-        return value
-
-    @field_validator("budgets")
-    @classmethod
-    def _budgets(cls, value: dict[str, Budget]) -> dict[str, Budget]:
-        for scope in value:
-            if scope not in ("all", "b2c", "store") and not _UUID.fullmatch(scope):
-                raise ValueError(f"the scope {scope!r} is neither all, b2c nor store nor a store's id in small letters")
-        return value
-
-    @field_validator("fetch_trusted_origins", "webhook_trusted_origins")
-    @classmethod
-    def _origins(cls, value: list[str]) -> list[str]:
-        return [origin(_url(item, {"http", "https"}, "https://host:port")) for item in value]
-
     @cached_property
     def trusted_origins(self) -> frozenset[str]:
         """Origins whose addresses the SSRF guard does not check."""
-        return frozenset({origin(self.supabase_url), *self.fetch_trusted_origins})
+        return frozenset({addresses.origin(self.supabase_url), *self.fetch_trusted_origins})
 
     @cached_property
     def experiment(self) -> Experiment:
@@ -304,93 +215,6 @@ def load() -> Settings:
     except SourceError as error:
         # A file under /run/secrets that is no text, or not for us. It says which, and not what is in it.
         raise SettingsError(f"{error}: {type(error.__cause__).__name__}") from None
-
-
-def check_redis_url(url: str) -> str:
-    """The address of another Redis, without surrounding blanks; raises ValueError."""
-    return _encrypted(_redis_options(_url(url, {"redis", "rediss"}, "rediss://user:password@host:6379/0")))
-
-
-def origin(url: str) -> str:
-    """`scheme://host:port`: the canonical host, and the port always written out."""
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    return f"{parts.scheme}://{canonical_host(parts.hostname or '')}:{port}"
-
-
-def is_jwt(key: str) -> bool:
-    """True for a key of Supabase that is a JSON Web Token, the kind that ends with 2026."""
-    return key.count(".") == 2
-
-
-def _refuse_other_kinds(key: str) -> None:
-    """Raise ValueError for a key of Supabase that is surely not the service role's; its text does not repeat it."""
-    remedy = "use the project's secret key (sb_secret_..., or the JWT service_role) from Settings > API Keys"
-    if key.startswith("sb_publishable_"):
-        raise ValueError(f"it is a publishable key, which may not change sessions; {remedy}")
-    if key.startswith("sbp_"):
-        raise ValueError(f"it is a personal access token of the dashboard; {remedy}")
-    if (role := _role(key)) in ("anon", "authenticated"):
-        raise ValueError(f"it is a JWT of the role {role}, which may not change sessions; {remedy}")
-
-
-def _role(key: str) -> object:
-    if not is_jwt(key):
-        return None
-    payload = key.split(".")[1]
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except ValueError:
-        return None
-    return claims.get("role") if isinstance(claims, dict) else None
-
-
-def _printable(value: str) -> str:
-    """The value without surrounding blanks, if a header or a host name can carry it; raises ValueError."""
-    value = value.strip()
-    if not re.fullmatch(r"[!-~]+", value):
-        raise ValueError("must be printable ASCII without spaces; copy it again")
-    return value
-
-
-def _url(value: str, schemes: set[str], example: str) -> str:
-    value = _printable(value)
-    try:
-        parts = urlsplit(value)
-        canonical_host(parts.hostname or "")
-        valid = parts.scheme in schemes and (parts.port is None or parts.port > 0)
-    except ValueError:
-        valid = False
-    if not valid:
-        raise ValueError(f"must be a URL like {example}")
-    return value
-
-
-def _encrypted(url: str) -> str:
-    """`url` unless it leads over the internet without TLS; a name is looked up by `doctor` only."""
-    parts = urlsplit(url)
-    if parts.scheme == "redis" and is_public(canonical_host(parts.hostname or "")):
-        raise ValueError("over the internet it must be encrypted: use rediss://, or a private address")
-    return url
-
-
-def _redis_options(url: str) -> str:
-    """`url` when both Redis clients, redis-py and Celery's, can use what follows its host."""
-    parts = urlsplit(url)
-    if not re.fullmatch(r"/?[0-9]*", parts.path):
-        raise ValueError("its path must be the number of a database like /0, or nothing")
-    if not parts.query:
-        return url
-    from redis.asyncio import ConnectionPool, RedisError  # noqa: PLC0415  # slow to import, and hardly ever needed
-
-    try:
-        ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]  # connects to nothing
-        usable = all(name.startswith("ssl_") for name, _ in parse_qsl(parts.query))
-    except (RedisError, TypeError, ValueError):
-        usable = False
-    if not usable:
-        raise ValueError("after ? only rediss:// may have options, like ssl_cert_reqs=required; leave out all others")
-    return url
 
 
 def _explain(loc: tuple[int | str, ...], kind: str, message: str) -> str:

@@ -7,7 +7,6 @@ and blocks no other call. Why this is no library: docs/decisions/0005-rate-limit
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -21,19 +20,12 @@ from redis.exceptions import RedisError
 from worker.clients import redis_client
 from worker.errors import ServiceUnavailable
 from worker.generation import keys, odd
-from worker.generation.limiter_questions import Answer, Question, Questions
-from worker.generation.limiter_scripts import PLACE, RELEASE, USAGE
-from worker.generation.limiter_share import SILENT, LocalShare
+from worker.generation.limiter.questions import Answer, Question, Questions
+from worker.generation.limiter.scripts import PLACE, RELEASE, USAGE
+from worker.generation.limiter.share import SILENT, LocalShare
+from worker.generation.limiter.slack import SHARED_SLACK_SECONDS, SLACK_SECONDS, Slack
 from worker.settings import Settings
 
-#: The window is longer than a minute, because OpenAI sees a call after it was sent, and not always equally late: by
-#: this at least and at most, in between by three times the 95th percentile of what the latest calls took from their
-#: turn to the network.
-SLACK_SECONDS = (0.03, 0.6)
-#: Where one Redis counts for several regions: a distant one grants a call up to half a round trip before it is heard.
-SHARED_SLACK_SECONDS = (0.3, 0.9)
-_SLACK_PER_DELAY = 3
-_DELAYS_REMEMBERED = 300
 #: How many times per window a waiting call looks whether it may start sooner because others gave up.
 POLLS_PER_WINDOW = 12
 #: ... and a call that waits long looks only after this share of its wait: each look costs a command.
@@ -52,13 +44,6 @@ class Usage(NamedTuple):
     calls: int
     #: Calls that wait for their turn.
     waiting: int
-
-
-class Turn(NamedTuple):
-    """The place of a call that may be made, and when (by this process' clock) it was given."""
-
-    token: str
-    given_at: float
 
 
 def limiter_of(settings: Settings, redis: Redis, check: Callable[[object], None] | None = None) -> "Limiter":
@@ -104,9 +89,8 @@ class Limiter:
         self._per_minute = per_minute
         self._check = check
         self._window_seconds = window_seconds
-        self._slack_seconds = slack_seconds
+        self._slack = Slack(*slack_seconds)
         self._tolerance_seconds = slack_seconds[0] / 3
-        self._delays = deque[float]([0.0], maxlen=_DELAYS_REMEMBERED)
         self._poll_seconds = window_seconds / POLLS_PER_WINDOW
         self._silent = int(window_seconds * SILENT * 1e6)
         self._place = redis.register_script(PLACE)
@@ -114,7 +98,8 @@ class Limiter:
         self._usage = redis.register_script(USAGE)
         self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
         self._questions = Questions(self._ask_for_places, _GIVE_UP_SECONDS)
-        self._turn = ContextVar[Turn | None]("turn", default=None)
+        #: Token of the call that may be made, and when (by this process' clock) its place was given.
+        self._turn = ContextVar[tuple[str, float] | None]("turn", default=None)
 
     async def acquire(self, most: int = 0) -> float:
         """Wait until one call may be made and return the seconds that took; a wait that is cancelled costs no place.
@@ -130,11 +115,9 @@ class Limiter:
                 await asyncio.sleep(min(seconds, max(self._poll_seconds, seconds * _POLL_SHARE)))
                 delay = await self._ask_for_place(token, most)
         except BaseException:
-            with suppress(ServiceUnavailable, TimeoutError):
-                async with asyncio.timeout(_GIVE_UP_SECONDS):
-                    await self._run(self._release, token)
+            await self._try(self._release, token)
             raise
-        self._turn.set(Turn(token, time.monotonic()))
+        self._turn.set((token, time.monotonic()))
         return time.monotonic() - arrived
 
     async def sent(self) -> None:
@@ -142,14 +125,12 @@ class Limiter:
 
         Without it a call that is delayed between its turn and the network could share a minute with 300 later ones.
         """
-        turn = self._turn.get()
-        if turn is None:
-            return
-        self._delays.append(time.monotonic() - turn.given_at)
-        if self._delays[-1] > self._tolerance_seconds:
-            with suppress(ServiceUnavailable, TimeoutError):
-                async with asyncio.timeout(_GIVE_UP_SECONDS):
-                    await self._run(self._place, turn.token)
+        if turn := self._turn.get():
+            token, given_at = turn
+            delay = time.monotonic() - given_at
+            self._slack.note(delay)
+            if delay > self._tolerance_seconds:
+                await self._try(self._place, token)
 
     async def usage(self) -> Usage:
         """The use of the account now."""
@@ -161,9 +142,7 @@ class Limiter:
     @property
     def _window(self) -> int:
         """In microseconds."""
-        least, most = self._slack_seconds
-        slower = sorted(self._delays)[len(self._delays) * 19 // 20]
-        return int((self._window_seconds + min(most, max(least, _SLACK_PER_DELAY * slower))) * 1e6)
+        return int((self._window_seconds + self._slack.seconds) * 1e6)
 
     async def _ask_for_place(self, token: str, most: int = 0) -> float:
         """With one token for all tries: another one would queue again, behind its own place from before an outage."""
@@ -180,6 +159,12 @@ class Limiter:
             except OSError as error:
                 raise ServiceUnavailable(f"Redis did not say if calls are paused: {error}") from error
         return [Answer(float(delay), pause) for delay in delays]
+
+    async def _try(self, script: AsyncScript, token: str) -> None:
+        """Ask for a moment, whatever the answer."""
+        with suppress(ServiceUnavailable, TimeoutError):
+            async with asyncio.timeout(_GIVE_UP_SECONDS):
+                await self._run(script, token)
 
     async def _run(self, script: AsyncScript, token: str) -> None:
         """Ends, also when cancelled, only once Redis has answered: else a call could arrive after it was taken back."""

@@ -2,15 +2,16 @@
 
 import ssl
 from functools import cache
-from typing import Any
 
 import httpx
 from postgrest import AsyncPostgrestClient
 from redis.asyncio import BlockingConnectionPool
 from storage3 import AsyncStorageClient
 
-from worker.redis_client import Client, Connection, SSLConnection
-from worker.settings import Settings, is_jwt
+from worker.clients.redis import Client
+from worker.clients.redis_connections import Connection, SSLConnection
+from worker.settings import Settings
+from worker.settings.supabase_key import is_jwt
 
 #: A half-open connection is noticed within this; blocking commands ask for less.
 REDIS_SOCKET_TIMEOUT_SECONDS = 10.0
@@ -27,8 +28,9 @@ def redis_client(settings: Settings, url: str = "") -> Client:
 
     `rediss://` verifies the server's certificate against the system's trust store.
     """
+    url = url or settings.redis_url
     pool = BlockingConnectionPool.from_url(
-        url or settings.redis_url,
+        url,
         max_connections=REDIS_CONNECTIONS,
         timeout=REDIS_SOCKET_TIMEOUT_SECONDS,
         socket_timeout=REDIS_SOCKET_TIMEOUT_SECONDS,
@@ -36,32 +38,10 @@ def redis_client(settings: Settings, url: str = "") -> Client:
         socket_keepalive=True,
         health_check_interval=25,
     )
-    pool.connection_class = SSLConnection if (url or settings.redis_url).startswith("rediss://") else Connection
+    pool.connection_class = SSLConnection if url.startswith("rediss://") else Connection
     client = Client.from_pool(pool)
     assert isinstance(client, Client)  # noqa: S101  # redis-py names its own class
     return client
-
-
-def celery_transport(settings: Settings) -> dict[str, Any]:
-    """Celery's broker settings for the same Redis."""
-    return {
-        "broker_url": settings.redis_url,
-        "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED} if _is_secure(settings) else None,
-        "broker_transport_options": {
-            # The claimed list knows what is unfinished; a second copy in Redis would be refused when that is full.
-            "ack_emulation": False,
-            # Well below the consumer's own limit of silence (health.py), with the one retry.
-            "socket_timeout": REDIS_SOCKET_TIMEOUT_SECONDS,
-            "socket_connect_timeout": REDIS_CONNECT_TIMEOUT_SECONDS,
-            "socket_keepalive": True,
-            "health_check_interval": 25,
-            "retry_on_timeout": True,
-        },
-    }
-
-
-def _is_secure(settings: Settings) -> bool:
-    return settings.redis_url.startswith("rediss://")
 
 
 def supabase_headers(settings: Settings) -> dict[str, str]:

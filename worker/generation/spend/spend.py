@@ -8,7 +8,6 @@ months are UTC. docs/decisions/0030-budgets.md
 import asyncio
 import random
 import time
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -20,17 +19,15 @@ from redis.exceptions import RedisError
 from worker.errors import BudgetExhausted
 from worker.generation import keys
 from worker.generation.message import GenerationMessage
-from worker.generation.queue.lanes import STORE, USERS
 from worker.generation.retrying import until_available
-from worker.generation.spend_scripts import RELEASE, RESERVE, SPEND
+from worker.generation.spend.limits import ALL, MILLION, Limits, periods
+from worker.generation.spend.scripts import RELEASE, RESERVE, SPEND
 from worker.image_models import Price
 from worker.logs import get_logger
-from worker.settings import Budget, Settings
+from worker.settings import Settings
 
 log = get_logger(__name__)
 
-ALL = "all"
-MILLION = 1_000_000
 #: Tokens of a call to a model that has no known cost yet: more than pictures of the largest size at high quality take.
 _FIRST_IMAGE_IN, _FIRST_IMAGE_OUT = 8_000, 6_240
 #: A call that did not say its end by then may have been paid: longer than the generation's deadline.
@@ -45,30 +42,6 @@ _PERIODS = ("day", "month", "day", "month")
 WARNING = 0.8
 #: Answers of RESERVE; 1: full of other reservations.
 _RESERVED, _SPENT = 0, 2
-
-
-def keys_of(now: float) -> tuple[str, str]:
-    """Keys of the day and the month."""
-    moment = time.gmtime(now)
-    return keys.spend(time.strftime("%Y-%m-%d", moment)), keys.spend(time.strftime("%Y-%m", moment))
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Budgets by scope: `all`, `b2c`, a store's id, and `store` for every other store."""
-
-    budgets: dict[str, Budget]
-
-    def of(self, payer: str) -> Budget:
-        """The budget of all or of one payer; one without limits if there is none."""
-        other = Budget() if payer in (ALL, USERS) else self.budgets.get(STORE, Budget())
-        return self.budgets.get(payer, other)
-
-    def micros(self, payer: str, share: float = 1) -> list[int | None]:
-        """Day and month of all, then of the payer, in millionths of a USD; this share of each."""
-        budgets = (self.of(ALL), self.of(payer))
-        limits = [usd for budget in budgets for usd in (budget.day, budget.month)]
-        return [None if usd is None else int(usd * MILLION * Decimal(str(share))) for usd in limits]
 
 
 class Spend:
@@ -162,7 +135,7 @@ class Spend:
             return None
 
     async def _run(self, script: Any, message: GenerationMessage, model: str, amount: Any, *more: Any) -> Any:
-        names = [keys.SPEND_RESERVED, keys.SPEND_CALLS, *keys_of(time.time())]
+        names = [keys.SPEND_RESERVED, keys.SPEND_CALLS, *map(keys.spend, periods())]
         call = [str(message.session_id), self._worker, message.payer, amount, model, self._kind(model)]
         return await script(keys=names, args=[*call, len(message.image_urls), *more])
 
