@@ -99,6 +99,8 @@ def archive(host: Host) -> Path:
     host.engine("""case "$*" in
   "ps --all"*colour=blue*) echo blue ;;
   "ps --all"*) echo blue green ;;
+  "ps --quiet"*) echo blue green ;;
+  inspect*) echo healthy ;;
 esac""")
     return host.folder / "archive"
 
@@ -107,7 +109,8 @@ def test_restore_after_one_that_was_cut_off_starts_the_worker_that_served(host: 
     run = host.run("restore", str(archive))
     assert run.returncode == 0, run.stderr
     assert (host.folder / "restored").read_text() == "kept"
-    stop, up, start = [call for call in host.calls() if not call.startswith("ps")]
+    workers, stop, up, start = [call for call in host.calls() if not call.startswith(("ps", "inspect"))]
+    assert workers == "stop blue green", "generations end in Redis, which stops after them"
     assert stop.endswith("--profile worker stop")
     assert up.endswith("up --detach --wait")
     assert start == "start blue"
@@ -127,6 +130,18 @@ def test_restore_that_fails_leaves_a_worker(host: Host, archive: Path, hook: str
     calls = host.calls()
     assert calls[-2].endswith("up --detach --wait")
     assert calls[-1] == "start blue"
+
+
+def test_restore_ends_when_the_worker_is_healthy_or_names_one_that_is_not(host: Host, archive: Path) -> None:
+    host.program("sleep", "exit 0")
+    answers = "[ -e once ] && echo healthy || { touch once; echo starting; }"
+    for answer, code in ((f"cd {host.folder}; {answers}", 0), ("echo unhealthy", 1)):
+        host.engine(f"""case "$*" in ps*) echo blue ;; inspect*) {answer} ;; esac""")
+        run = host.run("restore", str(archive))
+        assert run.returncode == code, run.stderr
+    assert (
+        run.stderr == "The archive is restored, but the worker is not healthy after 180 s: docker logs --tail 50 blue\n"
+    )
 
 
 def test_rehearsal_restores_the_newest_archive_into_a_scratch_folder_while_the_stack_runs(
