@@ -483,7 +483,7 @@ def test_a_scrape_is_quick_while_generations_run(
     around.openai.set(latency=0)
     for one in queued:
         ended(one)
-    assert sorted(durations)[7] < 0.2
+    assert sorted(durations)[7] < 1, "Prometheus gives up after 10 s"
 
 
 def test_nothing_that_a_stranger_sends_makes_new_series(worker: WorkerProcess) -> None:

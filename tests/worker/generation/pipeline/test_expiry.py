@@ -1,5 +1,6 @@
 """Messages that are too old, by the clock that stands still in pauses and by the one that does not."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -16,8 +17,6 @@ from worker.generation.message import GenerationMessage
 from worker.generation.pauses.pauses import Times
 from worker.generation.pipeline.expiry import Expiry
 from worker.settings import Settings
-
-NOW = datetime.now(UTC)
 
 
 class Pauses:
@@ -97,18 +96,18 @@ async def test_an_absolute_limit_below_the_time_to_live_does_not_shorten_it(sett
 @pytest.mark.parametrize(
     ("moment", "gone"),
     [
-        (NOW + timedelta(days=400), False),
-        (NOW.astimezone(timezone(timedelta(hours=14))), False),
-        (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))), True),
-        (datetime(9999, 12, 31, 23, 59, tzinfo=timezone(timedelta(hours=-12))), False),
+        (lambda: datetime.now(UTC) + timedelta(days=400), False),
+        (lambda: datetime.now(timezone(timedelta(hours=14))), False),
+        (lambda: datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))), True),
+        (lambda: datetime(9999, 12, 31, 23, 59, tzinfo=timezone(timedelta(hours=-12))), False),
     ],
 )
 async def test_odd_clocks_neither_crash_nor_expire_what_is_of_the_future(
-    settings: Settings, moment: datetime, gone: bool
+    settings: Settings, moment: Callable[[], datetime], gone: bool
 ) -> None:
     pauses: Any = Pauses()
     with pytest.raises(MessageExpired) if gone else nullcontext():
-        await Expiry(pauses, settings).check(message(moment))
+        await Expiry(pauses, settings).check(message(moment()))
 
 
 async def test_bulk_of_a_cancelled_manifest_is_not_made_any_more(redis: Redis, settings: Settings, full: Any) -> None:
