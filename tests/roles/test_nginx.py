@@ -361,6 +361,13 @@ def test_limits_and_outages_say_when_to_come_back(start: Callable[..., Nginx]) -
     is_one_of_the_api(nobody, nobody.ask(), 502, "5")
 
 
+def test_request_survives_the_loss_of_a_host_with_eight_workers(start: Callable[..., Nginx], worker: int) -> None:
+    servers = [*(free_port(PROXY) for _ in range(8)), worker]
+    upstream = " ".join(f"server {PROXY}:{port} max_fails=2 fail_timeout=5s;" for port in servers)
+    nginx = start(changes=(("include ../upstreams/worker/.*", upstream),))
+    assert nginx.ask().status == 200
+
+
 def test_answers_of_the_worker_pass_unchanged(start: Callable[..., Nginx]) -> None:
     for status in (400, 404, 422, 429, 500, 502, 503):
         answer = start().ask(headers={"X-Do": str(status)})

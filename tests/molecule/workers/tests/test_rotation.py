@@ -40,7 +40,7 @@ def test_new_password_and_removed_key_cost_nothing(
     run = play("site", "--tags", "base,redis,worker", "-e", ROTATED)
     assert run.code == 0, run.text
     console("ACL", "SETUSER", "shop", f"<{OLD}")
-    assert "WRONGPASS" in login(OLD)
+    assert "invalid username-password pair" in login(OLD)
     assert login(NEW) == "True"
     console("CLIENT", "KILL", "USER", "shop")
 
