@@ -1,7 +1,7 @@
 """A first `site.yml` that is killed again and again: `python -m tests.testbed.interrupted INVENTORY...`.
 
 Each run is killed, with all its processes, a moment after one of MOMENTS has begun. The first host loses its power with
-each kill; on the others goes on what the run has started. A run of the playbook to its end must find nothing of that.
+each kill; the others go on with what the run has started. A run of the playbook to its end must find nothing of that.
 """
 
 import os
