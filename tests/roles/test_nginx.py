@@ -361,11 +361,14 @@ def test_limits_and_outages_say_when_to_come_back(start: Callable[..., Nginx]) -
     is_one_of_the_api(nobody, nobody.ask(), 502, "5")
 
 
-def test_request_survives_the_loss_of_a_host_with_eight_workers(start: Callable[..., Nginx], worker: int) -> None:
-    servers = [*(free_port(PROXY) for _ in range(8)), worker]
+@pytest.mark.parametrize(("path", "method", "lost"), [("/health", "GET", 8), ("/estimate-body", "POST", 2)])
+def test_request_survives_the_loss_of_a_host_with_several_workers(
+    start: Callable[..., Nginx], worker: int, path: str, method: str, lost: int
+) -> None:
+    servers = [*(free_port(PROXY) for _ in range(lost)), worker]
     upstream = " ".join(f"server {PROXY}:{port} max_fails=2 fail_timeout=5s;" for port in servers)
     nginx = start(changes=(("include ../upstreams/worker/.*", upstream),))
-    assert nginx.ask().status == 200
+    assert nginx.ask(path, method).status == 200
 
 
 def test_answers_of_the_worker_pass_unchanged(start: Callable[..., Nginx]) -> None:

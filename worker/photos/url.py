@@ -32,7 +32,7 @@ class Location:
 
     @property
     def origin(self) -> str:
-        """The form of `settings.origin`."""
+        """The form of `settings.addresses.origin`."""
         return f"{self.scheme}://{self.host}:{self.port}"
 
 

@@ -1,4 +1,4 @@
-"""Waiting and running messages of each lane, changes nothing."""
+"""Waiting and running messages of each lane; nothing changes."""
 
 import time
 from collections import Counter
