@@ -11,7 +11,7 @@ $(INFRA): $(READY) requirements/infra.txt requirements/collections.in requiremen
 	@touch $@
 
 .PHONY: molecule
-molecule: $(INFRA) ## Provision real hosts (systemd containers) and prove that it works; needs root or Docker (SCENARIO=site for one)
+molecule: $(INFRA) ## Provision real hosts (systemd containers) and prove that it works; needs root or Docker (SCENARIO=site for one; CHAOS=full: with kills of the first run)
 	@bash tests/testbed/up.sh
 	@bash tests/testbed/scenarios.sh $(or $(SCENARIO),$(LANES))
 	@bash tests/testbed/down.sh

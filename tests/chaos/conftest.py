@@ -5,20 +5,8 @@ from collections.abc import Generator
 import pytest
 
 from tests.chaos.load import TABLES, Load
-from tests.chaos.worker import FULL, Worker
+from tests.chaos.worker import Worker
 from tests.sandbox import Sandbox
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "chaos_full: only in the full version (make chaos)")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The bounded version leaves out what takes minutes."""
-    if not FULL:
-        chosen = [item for item in items if "chaos_full" not in item.keywords]
-        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-        items[:] = chosen
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.molecule.hosts import Played, docker
 from tests.molecule.workers.tests.conftest import FIRST, NEW, SECOND
 from tests.sandbox.producer import Producer
@@ -36,6 +38,7 @@ def test_host_that_leaves_costs_no_message_and_leaves_nothing(
     assert second not in FIRST.check_output("nft list ruleset")
 
 
+@pytest.mark.chaos_full
 def test_removal_of_a_dead_host_changes_nothing_more(play: Callable[..., Played]) -> None:
     docker("pause", "second")
     try:
