@@ -31,7 +31,6 @@ def test_broken_configuration_never_gets_to_nginx(play: Play, curl: Callable[[st
 def test_broken_redis_configuration_is_refused(play: Play, server: Host) -> None:
     run = play("site", "--tags", "redis", "-e", '{"redis_maxclients": 99999999999}')
     assert run.code != 0
-    assert "argument must be" in " ".join(run.text.split())
     assert "99999999999" not in server.file("/opt/wearon/redis/conf/redis.conf").content_string
 
 
