@@ -399,15 +399,20 @@ def test_new_password_of_redis_reaches_every_role_that_has_it() -> None:
         assert line["role"] not in holders or tags & {line["role"], *line.get("tags", [])}
 
 
+def lay_out_check(folder: Path, role: str, tasks: str) -> dict[str, Any]:
+    """Write a play of some tasks of a role, and return the inventory of this machine as its server and worker."""
+    (folder / "group_vars").symlink_to(ROOT / "playbooks/group_vars")
+    check = {"name": "Check", "ansible.builtin.import_role": {"name": role, "tasks_from": tasks}}
+    (folder / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [check]}]))
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    return {group: {"hosts": {"here": here}} for group in ("server", "workers")}
+
+
 @pytest.mark.parametrize(("replicas", "limit", "code"), [(2, "900g", 2), (2, "1m", 0), (1, "900g", 0)])
 def test_workers_that_do_not_fit_into_the_memory_are_refused(
     play: Play, tmp_path: Path, replicas: int, limit: str, code: int
 ) -> None:
-    (tmp_path / "group_vars").symlink_to(ROOT / "playbooks/group_vars")
-    check = {"name": "Check", "ansible.builtin.import_role": {"name": "worker", "tasks_from": "surroundings"}}
-    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [check]}]))
-    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    hosts = {group: {"hosts": {"here": here}} for group in ("server", "workers")}
+    hosts = lay_out_check(tmp_path, "worker", "surroundings")
     run = play(str(tmp_path / "play.yml"), hosts, worker_replicas=replicas, worker_memory_limit=limit)
     assert run.returncode == code, said(run)
     refusal = "during a rollout 4 workers of 900g need 3686400 MB, and the host has"
@@ -433,11 +438,7 @@ def test_workers_that_do_not_fit_into_the_memory_are_refused(
 def test_host_with_too_little_memory_is_refused_before_anything_changes(
     play: Play, tmp_path: Path, given: dict[str, Any], refusal: str
 ) -> None:
-    (tmp_path / "group_vars").symlink_to(ROOT / "playbooks/group_vars")
-    check = {"name": "Check", "ansible.builtin.import_role": {"name": "preflight", "tasks_from": "memory"}}
-    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [check]}]))
-    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    hosts = {group: {"hosts": {"here": here}} for group in ("server", "workers")}
+    hosts = lay_out_check(tmp_path, "preflight", "memory")
     run = play(str(tmp_path / "play.yml"), hosts, roles_dir=str(ROOT / "roles"), **given)
     assert (run.returncode == 2) == bool(refusal), said(run)
     assert not refusal or re.search(r"here has \d+ MB of memory; the limits of its services are 9\d{5} MB", said(run))
