@@ -18,7 +18,8 @@ from storage3.utils import StorageException
 from worker.cli.options import FiniteRange, read_picture
 from worker.errors import WorkerError
 from worker.generation.channel import Channel
-from worker.generation.queue.producer import EnqueueFailed, File, Owner, producer, told
+from worker.generation.queue.order import EnqueueFailed, File, Owner
+from worker.generation.queue.producer import producer, told
 from worker.settings import IMAGE_MAX_BYTES, load
 
 

@@ -4,27 +4,26 @@ import asyncio
 import mimetypes
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 from postgrest import AsyncPostgrestClient
 from postgrest.exceptions import APIError
-from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from storage3 import AsyncStorageClient
 
 from worker import clients
-from worker.errors import WorkerError
+from worker.errors import CallRejected, ServiceUnavailable, WorkerError
 from worker.generation import keys
-from worker.generation.channel import Channel
-from worker.generation.message import VERSION, GenerationMessage
+from worker.generation.channel import Channel, SessionRef
+from worker.generation.message import GenerationMessage
+from worker.generation.queue.order import EnqueueFailed, File, Owner, message_of
 from worker.generation.retrying import retry_for
-from worker.generation.supabase.database import rows, run
+from worker.generation.sessions.sessions import Sessions
+from worker.generation.supabase.database import AnswerLost, rows, run
 from worker.generation.supabase.refusals import refusal
 from worker.settings import Settings
 
@@ -32,27 +31,6 @@ _POLL_SECONDS = 0.3
 #: While a session is followed, a database that is away is waited for this long.
 _PATIENCE_SECONDS = 15.0
 _COLUMNS = "status,error_message,generated_image_url,input_tokens,output_tokens,estimated_cost_usd,processing_time_ms"
-
-
-class EnqueueFailed(WorkerError):
-    """The try-on could not be queued; no credit is gone."""
-
-
-@dataclass(frozen=True)
-class Owner:
-    """The user or store that asks for the try-on and pays, unless the store's shopper does."""
-
-    channel: Channel
-    id: UUID
-    shopper_email: str | None = None
-
-
-@dataclass(frozen=True)
-class File:
-    """A picture that has to be uploaded first."""
-
-    name: str
-    content: bytes
 
 
 class Producer:
@@ -64,6 +42,7 @@ class Producer:
         self._settings = settings
         self._redis = redis
         self._database = database
+        self._sessions = Sessions(database)
         self._bucket = storage.from_(settings.supabase_storage_bucket)
 
     async def enqueue(self, owner: Owner, pictures: list[str | File], more: dict[str, Any]) -> GenerationMessage:
@@ -73,15 +52,19 @@ class Producer:
         """
         session_id = uuid4()
         urls = [await self._url(picture, session_id, number) for number, picture in enumerate(pictures)]
-        message = _message(owner, session_id, urls, more)
-        if not await self._deduct(owner, message.request_id):
-            raise EnqueueFailed(f"{owner.shopper_email or f'{owner.channel} owner {owner.id}'} has no credit left")
+        message = message_of(owner, session_id, urls, more)
+        deducted = False
         try:
+            deducted = await self._deduct(owner, message)
+            if not deducted:
+                raise EnqueueFailed(f"{owner.shopper_email or f'{owner.channel} owner {owner.id}'} has no credit left")
             await self._insert(owner, message)
             await self._redis.lpush(keys.QUEUE, message.model_dump_json(exclude_none=True))
-        except (RedisError, APIError, httpx.HTTPError, OSError) as error:
-            await self._refund(owner, message)
-            raise EnqueueFailed(f"not queued, the credit went back: {told(error)}") from error
+        except (ServiceUnavailable, CallRejected, RedisError) as error:
+            if not deducted and not isinstance(error, AnswerLost):
+                raise EnqueueFailed(f"not queued, no credit was spent: {error}") from error
+            if await self._fail(owner, message, error) != "completed":
+                raise EnqueueFailed(f"not queued, the credit went back: {error}") from error
         return message
 
     async def follow(self, message: GenerationMessage, timeout_seconds: float) -> AsyncIterator[dict[str, Any]]:
@@ -108,24 +91,46 @@ class Producer:
         await self._bucket.upload(path, picture.content, {"content-type": kind, "upsert": "true"})
         return str((await self._bucket.create_signed_url(path, self._settings.signed_url_seconds))["signedURL"])
 
-    async def _deduct(self, owner: Owner, request_id: str) -> bool:
-        function, parameters = self._credit_call("deduct", owner, request_id)
-        return (await self._database.rpc(function, parameters).execute()).data is True
-
-    async def _refund(self, owner: Owner, message: GenerationMessage) -> None:
-        function, parameters = self._credit_call("refund", owner, message.request_id)
-        await self._database.rpc(function, parameters).execute()
-        failed = {"status": "failed", "error_message": "Your try-on could not be queued.", "completed_at": _now()}
-        await self._database.table(owner.channel.table).update(failed).eq("id", str(message.session_id)).execute()
-
-    def _credit_call(self, verb: str, owner: Owner, request_id: str) -> tuple[str, dict[str, Any]]:
-        common = {"p_amount": 1, "p_description": f"wearon-worker enqueue {request_id}"}
+    async def _deduct(self, owner: Owner, message: GenerationMessage) -> bool:
+        # The session's id binds the deduction to its session, as sql/functions.sql does.
+        parameters: dict[str, Any] = {
+            "p_amount": 1,
+            "p_description": f"wearon-worker enqueue (session={message.session_id})",
+        }
+        function = "deduct_credits"
         if owner.channel is Channel.B2C:
-            return f"{verb}_credits", {"p_user_id": str(owner.id), **common}
-        store = {"p_store_id": str(owner.id), "p_request_id": request_id, **common}
-        if owner.shopper_email is None:
-            return f"{verb}_store_credits", store
-        return f"{verb}_store_shopper_credits", {**store, "p_shopper_email": owner.shopper_email}
+            parameters["p_user_id"] = str(owner.id)
+        else:
+            parameters |= {"p_store_id": str(owner.id), "p_request_id": message.request_id}
+            function = "deduct_store_credits"
+        if owner.shopper_email is not None:
+            parameters["p_shopper_email"] = owner.shopper_email
+            function = "deduct_store_shopper_credits"
+        return await run(self._database.rpc(function, parameters)) is True
+
+    async def _fail(self, owner: Owner, message: GenerationMessage, error: Exception) -> str:
+        """Fail the session, with its refund; the session's status: a worker may have completed the session meanwhile.
+
+        `error` may have cost no more than the answer of a call that was made. So the row is inserted where it is
+        missing, and the ledger decides about the refund.
+        """
+        session = SessionRef(owner.channel, message.session_id)
+        retry = retry_for(_PATIENCE_SECONDS)
+        try:
+            with suppress(CallRejected):
+                await retry(self._insert, owner, message)
+            end = await retry(self._sessions.fail, session, "Your try-on could not be queued.", None)
+        except ServiceUnavailable as second:
+            raise EnqueueFailed(
+                f"not queued: {error}. The credit has not come back yet: {second}. A running worker refunds session "
+                f"{session.id} within minutes; `wearon-worker audit` lists a credit that has no session"
+            ) from error
+        if end.status is None:
+            raise EnqueueFailed(
+                f"not queued: {error}. The database takes no session of this owner: give the credit of "
+                f"{message.request_id} back by hand, if the ledger shows that it was taken"
+            ) from error
+        return end.status
 
     async def _insert(self, owner: Owner, message: GenerationMessage) -> None:
         row: dict[str, Any] = {
@@ -141,7 +146,7 @@ class Producer:
             row |= {"user_id": str(owner.id), "accessories": message.image_urls[2:]}
         else:
             row |= {"store_id": str(owner.id), "request_id": message.request_id, "shopper_email": owner.shopper_email}
-        await self._database.table(owner.channel.table).insert(row).execute()
+        await run(self._database.table(owner.channel.table).insert(row))
 
 
 @asynccontextmanager
@@ -168,27 +173,3 @@ async def _row(query: Any) -> dict[str, Any]:
     if not found:
         raise WorkerError("the session is gone from the database")
     return found[0]
-
-
-def _message(owner: Owner, session_id: UUID, urls: list[str], more: dict[str, Any]) -> GenerationMessage:
-    try:
-        return GenerationMessage.model_validate(
-            {
-                "task_id": str(uuid4()),
-                "channel": owner.channel,
-                owner.channel.owner_column: str(owner.id),
-                "session_id": str(session_id),
-                "image_urls": urls,
-                **more,
-                "request_id": f"req_{uuid4()}",
-                "version": VERSION,
-                "created_at": _now(),
-            }
-        )
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise EnqueueFailed(f"not queued, no credit was spent: {problems}") from None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat()

@@ -1,14 +1,25 @@
-"""Following a session while the database is away for a moment, and when the session is gone."""
+"""Queueing a try-on when an answer is lost, and following it while the database is away or the session is gone."""
 
 import json
+from collections.abc import AsyncIterator
+from uuid import UUID
 
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.sandbox import Sandbox
 from worker.errors import WorkerError
+from worker.generation import keys
+from worker.generation.channel import Channel, SessionRef
 from worker.generation.message import parse
+from worker.generation.queue import producer as producers
+from worker.generation.queue.order import EnqueueFailed, File, Owner
 from worker.generation.queue.producer import producer
+from worker.generation.sessions.sessions import Sessions
 from worker.settings import Settings
+
+PHOTOS: list[str | File] = ["https://photos.example/person.jpg", "https://photos.example/garment.jpg"]
 
 
 async def test_a_database_that_is_away_for_a_moment_does_not_end_the_following(
@@ -28,3 +39,93 @@ async def test_a_session_that_was_deleted_ends_the_following(sandbox: Sandbox, s
     async with producer(settings) as app:
         with pytest.raises(WorkerError, match="the session is gone"):
             await anext(app.follow(parse(json.dumps(queued.message).encode()), 20))
+
+
+class Deaf(Redis):
+    """A client that never hears the answer to LPUSH."""
+
+    meanwhile = staticmethod(lambda: None)
+    takes = True
+
+    async def lpush(self, name: str, *values: str) -> int:  # type: ignore[override]
+        if self.takes:
+            await super().lpush(name, *values)
+        self.meanwhile()
+        raise RedisConnectionError("connection lost")
+
+
+@pytest.fixture
+async def deaf(sandbox: Sandbox) -> AsyncIterator[Deaf]:
+    async with Deaf(port=sandbox.redis.connection_pool.connection_kwargs["port"]) as client:
+        yield client
+
+
+@pytest.fixture(params=["user", "store", "shopper"])
+def owner(sandbox: Sandbox, request: pytest.FixtureRequest) -> Owner:
+    if request.param == "user":
+        return Owner(Channel.B2C, UUID(sandbox.producer.user()))
+    store = sandbox.producer.store(10)
+    email = sandbox.producer.shopper(store, balance=10) if request.param == "shopper" else None
+    return Owner(Channel.B2B, UUID(store), email)
+
+
+def balance(sandbox: Sandbox, owner: Owner) -> int:
+    return sandbox.balance(str(owner.id), *[owner.shopper_email] if owner.shopper_email else [])
+
+
+@pytest.mark.parametrize("takes", [True, False])
+async def test_a_push_without_an_answer_is_refunded_once_and_never_made(
+    sandbox: Sandbox, settings: Settings, sessions: Sessions, deaf: Deaf, owner: Owner, takes: bool
+) -> None:
+    deaf.takes = takes
+    async with producer(settings) as app:
+        app._redis = deaf
+        with pytest.raises(EnqueueFailed, match="not queued, the credit went back: connection lost"):
+            await app.enqueue(owner, PHOTOS, {})
+    assert sandbox.redis.llen(keys.QUEUE) == takes
+    [row] = sandbox.database.fetch(f"select id, status from {owner.channel.table}")
+    assert row["status"] == "failed"
+    assert balance(sandbox, owner) == 10
+    start = await sessions.start(SessionRef(owner.channel, row["id"]), owner.id)
+    assert (start.changed, start.status) == (False, "failed")
+
+
+async def test_a_session_that_a_worker_has_completed_meanwhile_is_queued_and_paid(
+    sandbox: Sandbox, settings: Settings, deaf: Deaf, owner: Owner
+) -> None:
+    deaf.meanwhile = lambda: sandbox.database.execute(f"update {owner.channel.table} set status = 'completed'")
+    async with producer(settings) as app:
+        app._redis = deaf
+        await app.enqueue(owner, PHOTOS, {})
+    assert balance(sandbox, owner) == 9
+
+
+@pytest.mark.parametrize("call", ["rpc/deduct_*", "table/*generation_sessions"])
+@pytest.mark.parametrize("kind", ["drop_before", "drop_after"])
+async def test_a_call_of_the_database_without_an_answer_costs_nothing(
+    sandbox: Sandbox, settings: Settings, owner: Owner, call: str, kind: str
+) -> None:
+    sandbox.gateway.fault(kind, on=call, times=1)
+    async with producer(settings) as app:
+        with pytest.raises(EnqueueFailed, match="not queued, the credit went back"):
+            await app.enqueue(owner, PHOTOS, {})
+    assert balance(sandbox, owner) == 10
+    assert [row["status"] for row in sandbox.database.fetch(f"select status from {owner.channel.table}")] == ["failed"]
+
+
+async def test_a_database_that_stays_away_is_told_with_the_session(
+    sandbox: Sandbox, settings: Settings, deaf: Deaf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producers, "_PATIENCE_SECONDS", 0.2)
+    user = Owner(Channel.B2C, UUID(sandbox.producer.user()))
+
+    def database_away() -> None:
+        sandbox.gateway.fault("unavailable")
+
+    deaf.meanwhile = database_away
+    async with producer(settings) as app:
+        app._redis = deaf
+        with pytest.raises(
+            EnqueueFailed, match=r"has not come back yet: .* A running worker refunds session [0-9a-f-]{36}"
+        ):
+            await app.enqueue(user, PHOTOS, {})
