@@ -7,7 +7,8 @@ cd "$(dirname "$0")/../.."
 # Every run of a playbook, also those of the tests, takes Ansible's modules from here instead of building them anew.
 export ANSIBLE_CALLBACK_PLUGINS=$PWD/tests/testbed/callback_plugins
 export TESTBED_MODULES=$PWD/.cache/testbed/modules
-rm -rf "$TESTBED_MODULES"
+rm -rf "$TESTBED_MODULES" .cache/molecule
+mkdir -p .cache/molecule # SCENARIO.log: the tests of a scenario while they run
 
 run_lane() { # number, scenarios
   bash tests/testbed/sandbox.sh "sandbox-$1"
