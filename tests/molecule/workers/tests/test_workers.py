@@ -56,7 +56,7 @@ def test_all_workers_answer_requests() -> None:
 
 
 def test_what_listens_on_a_private_address_starts_before_the_address_is_there() -> None:
-    """As after a power cut with WireGuard; Docker does not try again. A container's kernel settings come at its boot."""
+    """As after a power cut with WireGuard; Docker does not try again. A boot reads the kernel settings."""
     FIRST.check_output("sysctl --pattern '^net' --load /etc/sysctl.d/60-wearon.conf")
     image = FIRST.check_output("docker inspect --format '{{.Config.Image}}' wearon-node-exporter-1")
     assert "version" in FIRST.check_output(f"docker run --rm --publish 10.255.255.254:6399:9100 {image} --version 2>&1")
