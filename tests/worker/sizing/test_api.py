@@ -369,6 +369,15 @@ def test_body_that_is_not_sent_as_json_is_415(service: Service, kind: str) -> No
     assert "application/json" in answer.json()["detail"]
 
 
+def test_body_without_a_type_is_read_as_json(service: Service) -> None:
+    answers = [
+        service.client.post("/estimate-body", content=body) for body in (b'{"height_cm": 178, "weight_kg": 74}', b"x")
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 422]
+    assert answers[1].json()["detail"][0]["type"] == "json_invalid"
+
+
 @pytest.mark.parametrize("path", ["/health", "/ready"])
 def test_head_answers_as_get_without_a_body(service: Service, path: str) -> None:
     head, whole = service.client.head(path), service.client.get(path)
