@@ -1,6 +1,5 @@
 """Plots of the size API's errors as SVG, small enough to stand beside the documents."""
 
-import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.bench import svg
-from tests.bench.accuracy_tables import GIRTHS, Result
+from tests.bench.accuracy_tables import GIRTHS, Result, camera_height
 from tests.bench.svg import Points
 
 _COLOURS = {"chest": "#1b6ca8", "waist": "#c8553d", "hip": "#4f7942"}
@@ -20,7 +19,7 @@ def plot(results: list[Result], known: str, folder: Path) -> list[Path]:
     found = {
         "calibration": (_calibration(results), "confidence", "share of right sizes", (0.0, 1.0)),
         "weight": (_by(results, lambda one: one.body.number("weight_kg")), "weight in kg", "mean error in cm", None),
-        "camera": (_by(results, _camera), "height of the camera in m", "mean error in cm", None),
+        "camera": (_by(results, camera_height), "height of the camera in m", "mean error in cm", None),
     }
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -57,11 +56,6 @@ def _by(results: list[Result], value: Callable[[Result], float | None]) -> Point
         ]
         for girth in GIRTHS
     }
-
-
-def _camera(result: Result) -> float | None:
-    found = re.search(r"camera at ([\d.]+) m", result.body.truth.get("notes", ""))
-    return float(found[1]) if found else None
 
 
 def _around_zero(points: Points) -> tuple[float, float]:

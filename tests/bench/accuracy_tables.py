@@ -1,8 +1,10 @@
 """Tables of the size API's errors: by group of people, and by what it said of its own certainty."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 
 import numpy as np
 from rich.table import Table
@@ -52,6 +54,9 @@ def subgroups(results: list[Result]) -> dict[str, list[Result]]:
     def index(result: Result) -> float:
         return result.body.number("weight_kg") / (result.body.number("height_cm") / 100) ** 2
 
+    def camera(low: float, high: float) -> Callable[[Result], bool]:
+        return lambda result: (height := camera_height(result)) is not None and low <= height < high
+
     groups: dict[str, Callable[[Result], bool]] = {
         "women": lambda result: result.body.truth["sex"] == "F",
         "men": lambda result: result.body.truth["sex"] == "M",
@@ -60,9 +65,18 @@ def subgroups(results: list[Result]) -> dict[str, list[Result]]:
         "BMI from 30": lambda result: index(result) >= 30,
         "loose_clothing": lambda result: "loose_clothing" in result.found.warnings,
         "no such warning": lambda result: "loose_clothing" not in result.found.warnings,
+        "camera below 0.9 m": camera(0, 0.9),
+        "camera at 0.9 to 1.4 m": camera(0.9, 1.4),
+        "camera from 1.4 m": camera(1.4, inf),
     }
     chosen = {name: [result for result in results if holds(result)] for name, holds in groups.items()}
     return {name: found for name, found in chosen.items() if found}
+
+
+def camera_height(result: Result) -> float | None:
+    """In metres, where the truth's notes say so."""
+    found = re.search(r"camera at ([\d.]+) m", result.body.truth.get("notes") or "")
+    return float(found[1]) if found else None
 
 
 def table(by_name: dict[str, list[Result]], title: str = "Mean absolute error in cm (mean error; inside ±)") -> Table:

@@ -35,7 +35,7 @@ class Body:
 def bodies(folder: Path) -> list[Body]:
     """All pictures that the table names."""
     with (folder / "truth.csv").open(newline="") as table:
-        return [Body(folder / "images" / row["file"], row) for row in csv.DictReader(table)]
+        return [Body(folder / "images" / (row.get("file") or "none"), row) for row in csv.DictReader(table)]
 
 
 def reference(folder: Path) -> str:

@@ -5,9 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.bench import generation, machine, saved, scaling, scaling_limit, scaling_model
 from tests.bench.__main__ import main
+from tests.bench.accuracy import accuracy
 from tests.bench.figures import Figure, as_json, change, percentile
 from tests.bench.meter import names
 from tests.bench.scaling_model import Point
@@ -113,3 +115,14 @@ def test_full_minutes_count_from_the_first_result() -> None:
 @pytest.mark.parametrize(("share", "value"), [(0.5, 2), (0.75, 3), (0.95, 4), (0.99, 4)])
 def test_a_percentile_is_one_of_the_values(share: float, value: float) -> None:
     assert percentile([4, 3, 2, 1], share) == value
+
+
+def test_accuracy_needs_no_pictures_and_has_the_cameras(tmp_path: Path) -> None:
+    head = "sex,height_cm,chest_cm,waist_cm,hip_cm,weight_kg,notes"
+    (tmp_path / "truth.csv").write_text(f"{head}\nM,173.4,95.1,87.8,97.5,77.3,camera at 0.3 m\nF,165,90,72,98,60,\n")
+
+    done = CliRunner().invoke(accuracy, [str(tmp_path)], env={"COLUMNS": "150"})
+
+    assert done.exit_code == 0, done.output
+    assert "2 people, 0 pictures refused" in done.output
+    assert "camera below 0.9 m" in done.output

@@ -69,6 +69,8 @@ def command(
         raise WorkerError("Give a photo, --weight or both: the height alone tells no size.")
     if side is not None and photo is None:
         raise WorkerError("--side is a second photo: give PHOTO, the one from the front, too.")
+    if annotate is not None and photo is None:
+        raise WorkerError("--annotate shows what was measured in a photo: give PHOTO, too.")
     if weight is not None:
         try:
             check_weight(weight, height)
@@ -111,6 +113,7 @@ def _print(found: Estimate, console: Console) -> None:
     console.print(table)
     chances = ", ".join(f"{size} {chance:.0%}" for size, chance in found.probabilities.items())
     console.print(f"{found.size} fits: {found.confidence:.0%} ({chances}). Body type: {found.body_type}.")
+    console.print(f"Basis: {found.measurements.basis}.")
     if found.recommendation == "unsure":
         console.print("Too unsure to recommend a size.")
     if found.hint:

@@ -16,7 +16,8 @@ from worker.webhooks.description import describe
 
 def create_app(settings: Settings, health: Health) -> FastAPI:
     """The application; `health` is shared with the supervisor, and learns here that the model is loaded."""
-    app = FastAPI(title="WearOn worker", version=__version__, description=DESCRIPTION)
+    # A body without Content-Type is read as JSON: strictly, it would be refused as "no dictionary".
+    app = FastAPI(title="WearOn worker", version=__version__, description=DESCRIPTION, strict_content_type=False)
     app.add_middleware(RequestMiddleware)
     app.include_router(api.create_router(settings, health))
     answer_errors(app)

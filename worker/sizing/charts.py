@@ -41,10 +41,18 @@ def _check_names(names: list[str]) -> None:
         turning = [sign for sign in name if unicodedata.bidirectional(sign) in _TURNING]
         if turning:
             raise ValueError(f"A size's name has the invisible sign {unicodedata.name(turning[0])}: leave it out.")
-    shown = [unicodedata.normalize("NFKC", name) for name in names]
+    shown = [_shown(name) for name in names]
+    if "" in shown:
+        raise ValueError("A size's name has invisible signs alone: give it one that can be read.")
     twice = next((name for index, name in enumerate(shown) if name in shown[:index]), None)
     if twice is not None:
         raise ValueError(f"Two sizes are both shown as {twice}: give each a name of its own.")
+
+
+def _shown(name: str) -> str:
+    """The name as a customer sees it, without spaces at its ends and signs that take no room."""
+    seen = (sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign) != "Cf")
+    return "".join(seen).strip()
 
 
 @dataclass(frozen=True)

@@ -3,27 +3,24 @@
 from collections.abc import Mapping
 from math import inf
 
-from worker.sizing.charts import Chart, Limits
+from worker.sizing.charts import Chart
 
 
 def verdicts(chart: Chart, girths: Mapping[str, float]) -> dict[str, dict[str, str]]:
     """By size and place, such as `{"M": {"waist": "3 cm too tight"}}`; places that the chart limits."""
-    found: dict[str, dict[str, str]] = {}
-    smaller = Limits(-inf, -inf, -inf)
-    for name, limits in chart.sizes:
-        found[name] = {
-            place: _verdict(girths[place], getattr(smaller, place), getattr(limits, place)) for place in chart.limited
-        }
-        smaller = limits
-    return found
+    limits = {place: [getattr(size, place) for _, size in chart.sizes] for place in chart.limited}
+    return {
+        name: {place: _verdict(girths[place], limits[place], limits[place][index]) for place in chart.limited}
+        for index, name in enumerate(chart.names)
+    }
 
 
-def _verdict(girth: float, lower: float, upper: float) -> str:
-    """A size fits from the limit of the next smaller size up to its own."""
+def _verdict(girth: float, limits: list[float], upper: float) -> str:
+    """A size fits from the next smaller limit up to its own; sizes with the same limit fit alike."""
     if girth > upper:
         return f"{_whole(girth - upper)} cm too tight"
-    # A smaller size without a limit takes every girth.
-    if girth <= lower < inf:
+    lower = max((limit for limit in limits if limit < upper), default=-inf)
+    if girth <= lower:
         return f"{_whole(lower - girth)} cm too loose"
     return "fits"
 

@@ -36,6 +36,7 @@ def test_height_and_weight_are_enough() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "Size M" in done.stdout
     assert "M fits: " in done.stdout
+    assert "Basis: prior." in done.stdout
 
 
 def test_named_chart_and_unusable_side_photo_are_told() -> None:
@@ -55,6 +56,15 @@ def test_height_alone_and_impossible_weight_are_told(weight: tuple[str, ...], wo
 
     assert (done.returncode, done.stdout) == (1, "")
     assert words in done.stderr
+
+
+def test_picture_of_no_photo_is_refused(tmp_path: Path) -> None:
+    drawn = tmp_path / "out.jpg"
+
+    done = estimate("--height", "178", "--weight", "74.5", "--annotate", str(drawn))
+
+    assert (done.returncode, done.stdout, drawn.exists()) == (1, "", False)
+    assert "--annotate" in done.stderr
 
 
 def test_refused_photo_is_one_line_with_reason_and_hint(tmp_path: Path) -> None:

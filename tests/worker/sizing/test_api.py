@@ -168,8 +168,15 @@ def test_girths_rise_with_the_weight_for_one_picture(service: Service, photo_hos
     ("change", "words"),
     [
         ({"weight_kg": 264, "height_cm": 190}, "If it is in pounds, send 119.8."),
+        ({"weight_kg": 202.3, "height_cm": 170}, None),
+        ({"weight_kg": 12.9792, "height_cm": 104}, None),
+        ({"weight_kg": 12, "height_cm": 102}, "from 13 to 72 kg are possible"),
+        ({"weight_kg": 205, "height_cm": 171}, "from 36 to 204 kg are possible"),
         ({"size_chart": {"M": {"chest_cm": 40}, "L": {"chest_cm": 44}}}, "Size L ends at chest_cm 44"),
         ({"size_chart": {"M": {"waist_cm": 32, "hip_cm": 39}}}, "inch is 2.54 cm"),
+        ({"size_chart": {"S": {"chest_cm": 36}, "6XL": {"chest_cm": 64}}}, "Size S ends at chest_cm 36"),
+        ({"size_chart": {"28": {"waist_cm": 28}, "54": {"waist_cm": 54}}}, "Size 28 ends at waist_cm 28"),
+        ({"size_chart": {"50": {"chest_cm": 43, "waist_cm": 41}, "164": {"chest_cm": 80, "waist_cm": 68}}}, None),
         ({"size_chart": {"S": {"chest_cm": 90, "waist_cm": 80}, "M": {"chest_cm": 95}, "L": {"chest_cm": 99}}}, None),
         ({"size_chart": {"S": {"chest_cm": 90}, "M": {"chest_cm": 95, "waist_cm": 80}}}, "Size M limits the waist"),
         ({"size_chart": {"S": {"chest_cm": 90}, "S/M": {"chest_cm": 90}}}, "Sizes S and S/M have the same limits"),
@@ -367,6 +374,15 @@ def test_body_that_is_not_sent_as_json_is_415(service: Service, kind: str) -> No
 
     assert answer.status_code == 415
     assert "application/json" in answer.json()["detail"]
+
+
+def test_body_without_a_type_is_read_as_json(service: Service) -> None:
+    answers = [
+        service.client.post("/estimate-body", content=body) for body in (b'{"height_cm": 178, "weight_kg": 74}', b"x")
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 422]
+    assert answers[1].json()["detail"][0]["type"] == "json_invalid"
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready"])

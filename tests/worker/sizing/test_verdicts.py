@@ -24,3 +24,15 @@ def test_size_above_an_unlimited_one_is_not_called_loose() -> None:
     chart = Chart((("S", Limits(90, 80)), ("M", Limits(98)), ("L", Limits(106))))
 
     assert verdicts(chart, GIRTHS)["L"] == {"chest": "2 cm too loose", "waist": "fits"}
+
+
+def test_sizes_with_the_same_limit_fit_alike_there() -> None:
+    chart = Chart((("S", Limits(90, 80)), ("M", Limits(90, 86)), ("L", Limits(98, 86))))
+
+    found = verdicts(chart, {"chest": 88.0, "waist": 85.0})
+
+    assert {size: (places["chest"], places["waist"]) for size, places in found.items()} == {
+        "S": ("fits", "5 cm too tight"),
+        "M": ("fits", "fits"),
+        "L": ("2 cm too loose", "fits"),
+    }
