@@ -162,3 +162,10 @@ def test_shell_ends_with_the_sentence_of_ansible_where_the_inventory_cannot_be_r
     command = ["bash", "scripts/ssh.sh", "sudo", "docker", "ps"]
     asked = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert (asked.returncode, asked.stdout, asked.stderr) == (1, "", "no vault secrets found\n")
+
+
+def test_setup_brings_the_programs_that_the_deploy_page_types(tmp_path: Path) -> None:
+    """`ansible-vault` and `ansible-playbook` come before the first `make deploy`."""
+    make = ["make", "--dry-run", "setup", f"VENV={tmp_path}/venv"]
+    steps = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "-r requirements/infra.txt" in steps
