@@ -19,7 +19,7 @@ $(READY): requirements/dev.txt requirements/bridge.txt pyproject.toml scripts/se
 	@touch $@
 
 .PHONY: setup
-setup: $(READY) ## Create .venv with everything that is needed (done by the other targets)
+setup: $(READY) $(INFRA) ## Create .venv with everything that is needed, Ansible too (done by the other targets)
 
 $(PROGRAMS): $(READY) tests/programs.sh
 	@bash tests/programs.sh $(BIN)

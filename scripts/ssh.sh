@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Logs in to the server of the inventory as Ansible does, or runs a command there: INVENTORY=... scripts/ssh.sh [command]
 set -euo pipefail
-mapfile -t arguments < <(ansible-inventory --list ${INVENTORY:+-i "$INVENTORY"} | python3 -c '
+inventory=$(ansible-inventory --list ${INVENTORY:+-i "$INVENTORY"})
+mapfile -t arguments < <(printf '%s' "$inventory" | python3 -c '
 import json, sys
 inventory = json.load(sys.stdin)
 name = inventory["server"]["hosts"][0]

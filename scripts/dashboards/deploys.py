@@ -34,7 +34,7 @@ BOARD = Dashboard(
             "short",
             {
                 "{{host}} {{colour}} draining": "max by (host, colour) (wearon_draining)",
-                "{{host}} {{colour}} running": "max by (host, colour) (wearon_generations_in_flight)",
+                "{{host}} {{colour}} running": "sum by (host, colour) (wearon_generations_in_flight)",
             },
         ),
         Panel(

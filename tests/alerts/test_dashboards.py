@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from scripts.dashboards.__main__ import main
-from tests.alerts.boards import FOLDER, boards, filled, queries
+from tests.alerts.boards import FOLDER, ROOT, boards, filled, queries
 from tests.alerts.names import Known, known, problems
 from tests.alerts.test_grafana import complaints
 
@@ -92,3 +92,13 @@ def test_variables_are_all_known() -> None:
             for target in panel["targets"]:
                 assert "$" not in filled(target["expr"]), (name, panel["title"])
                 assert set(re.findall(r"\$\{(\w+)\}", target["expr"])) <= fields
+
+
+def test_panels_take_together_what_replicas_count_each() -> None:
+    """docs/metrics.md says of each metric whether instances are summed, or all show the same."""
+    over = dict(re.findall(r"^\| `(wearon_\w+)` \|.*\| (sum|max) \|", (ROOT / "docs/metrics.md").read_text(), re.M))
+    asked = re.findall(
+        r"(sum|max) ?(?:by \([^)]*\) ?)?\((wearon_\w+)", " ".join(one.expression for one in queries("prometheus"))
+    )
+    assert len(asked) >= 20
+    assert [(how, name) for how, name in asked if over.get(name, how) != how] == []

@@ -103,12 +103,13 @@ def targets(rendered: Rendered) -> list[tuple[str, str]]:
 
 
 def test_log_files_are_listed_by_service(rendered: Rendered, list_logs: Callable[[str], int]) -> None:
-    """The engine has two colours of the worker."""
-    assert list_logs("printf 'b2 worker-green\\na1 worker-blue\\nc3 redis\\n'") == 0
+    """The engine has two colours of the worker, one of them with a replica."""
+    assert list_logs("printf 'b2 worker-green\\na1 worker-blue\\nc3 redis\\nd4 worker-green-2\\n'") == 0
     assert targets(rendered) == [
         ("worker", "/var/lib/docker/containers/a1/a1-json.log"),
         ("worker", "/var/lib/docker/containers/b2/b2-json.log"),
         ("redis", "/var/lib/docker/containers/c3/c3-json.log"),
+        ("worker", "/var/lib/docker/containers/d4/d4-json.log"),
     ]
 
 

@@ -152,3 +152,20 @@ def test_shell_logs_in_as_ansible_does(tmp_path: Path) -> None:
     command = ["bash", "scripts/ssh.sh", "sudo", "docker", "ps"]
     asked = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
     assert asked == "-t -p 2222 -l deploy 192.0.2.1 sudo docker ps\n"
+
+
+def test_shell_ends_with_the_sentence_of_ansible_where_the_inventory_cannot_be_read(tmp_path: Path) -> None:
+    for name, body in {"ansible-inventory": "echo 'no vault secrets found' >&2; exit 1", "ssh": 'echo "$*"'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = ["bash", "scripts/ssh.sh", "sudo", "docker", "ps"]
+    asked = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (asked.returncode, asked.stdout, asked.stderr) == (1, "", "no vault secrets found\n")
+
+
+def test_setup_brings_the_programs_that_the_deploy_page_types(tmp_path: Path) -> None:
+    """`ansible-vault` and `ansible-playbook` come before the first `make deploy`."""
+    make = ["make", "--dry-run", "setup", f"VENV={tmp_path}/venv"]
+    steps = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "-r requirements/infra.txt" in steps

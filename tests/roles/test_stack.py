@@ -263,3 +263,15 @@ def test_small_stack_asks_loki_nothing(render: Callable[..., Rendered]) -> None:
         assert "datasourceUid: loki" not in path.read_text(), path
         assert "url: http://loki" not in path.read_text(), path
     assert "loki-down" not in (provisioning / "alerting/rules.yml").read_text()
+
+
+def test_small_stack_deletes_the_rules_of_the_full_one(render: Callable[..., Rendered]) -> None:
+    """Grafana keeps a rule that is no longer in its files; without Loki and Alloy such a rule fires for ever."""
+    rules = "grafana/staged/provisioning/alerting/rules.yml"
+    full, small = (
+        yaml.safe_load((render("local", **FULL, **size).folder / rules).read_text())
+        for size in ({}, {"stack_size": "small"})
+    )
+    before, after = ({rule["uid"] for group in one["groups"] for rule in group["rules"]} for one in (full, small))
+    assert {"logs-missing", "logs-dropped", "nginx-errors", "worker-log-errors"} == before - after
+    assert before - after == {rule["uid"] for rule in small["deleteRules"]}

@@ -119,7 +119,7 @@ STUCK = counter(
     product(Channel, ("worker_lost", "orphaned", "expired")),
 )
 POSTPONED = counter("wearon_settlements_postponed_total", "Outcomes that the database did not take at once.")
-TAKEN = counter("wearon_messages_taken_total", "Messages taken off the producers' list.")
+TAKEN = counter("wearon_messages_taken_total", "Messages taken from the queue.")
 REFUSED = counter(
     "wearon_messages_refused_total",
     "Messages that could not be used and became dead letters.",

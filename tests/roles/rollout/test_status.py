@@ -75,3 +75,13 @@ def test_screen_asks_for_metrics_that_there_are() -> None:
     asked = set(re.findall(r"wearon_\w+", " ".join(query for query, _, _ in status._ROWS.values())))
     assert len(asked) >= 9
     assert {name for name in asked if f"`{name}`" not in documented} == set()
+
+
+def test_screen_sums_no_metric_that_each_worker_shows_in_full() -> None:
+    """With two workers, or in a rollout, the books would have twice as many findings."""
+    table = (ROOT / "docs/metrics.md").read_text()
+    shared = set(re.findall(r"^\| `(wearon_\w+)` \|.*\| max \|", table, re.M))
+    summed = re.findall(r"sum(?: by \(.*?\) )?\((wearon_\w+)", " ".join(query for query, _, _ in status._ROWS.values()))
+    assert len(shared) >= 20
+    assert len(summed) >= 3
+    assert shared & set(summed) == set()

@@ -20,7 +20,7 @@ _ROWS = {
     "oldest": ("max(wearon_queue_oldest_message_age_seconds)", "{value} s", "unknown"),
     "in flight": ("sum(wearon_generations_in_flight)", "{value} generations", "unknown"),
     "slots": ("sum(wearon_generation_slots)", "{value}", "unknown"),
-    "books": ("sum(wearon_audit_findings)", "{value} findings", "never audited"),
+    "books": ("sum(max by (kind) (wearon_audit_findings))", "{value} findings", "never audited"),
     "audited": ("(time() - max(wearon_audit_timestamp_seconds > 0)) / 60", "{value} minutes ago", "never"),
     "alerts": (
         'max by (alertname, severity) (ALERTS{alertstate="firing",severity!="none"})',
