@@ -366,22 +366,27 @@ def due(host: Host) -> Host:
 
 def test_reboot_drains_the_worker_first_and_starts_it_afterwards(due: Host) -> None:
     assert due.run("reboot-host").returncode == 0
-    assert due.calls()[1:] == ["stop blue", "systemctl reboot"]
+    assert due.calls()[2:] == ["stop blue", "systemctl reboot"]
     run = due.run("reboot-host", "--after")
     assert (run.returncode, run.stdout) == (0, "Every service is healthy after the reboot\n")
     assert due.calls()[0] == "start blue"
     assert due.run("reboot-host", "--after").stdout == "", "the next start is an ordinary one"
 
 
-@pytest.mark.parametrize("missing", [True, False])
-def test_reboot_waits_for_an_update_and_for_playbooks(due: Host, missing: bool) -> None:
-    if missing:
+@pytest.mark.parametrize("waits_for", ["update", "playbook", "rollout"])
+def test_reboot_waits_for_an_update_and_for_playbooks(due: Host, waits_for: str) -> None:
+    if waits_for == "update":
         (due.folder / "run/reboot-required").unlink()
-    else:
+    elif waits_for == "playbook":
         due.write("rollout.lock", "{}")
+    else:
+        due.engine(
+            'case "$*" in "ps --quiet"*) echo "one two" ;; *wearon.colour*) printf "blue\\ngreen\\nblue\\n" ;; esac'
+        )
     run = due.run("reboot-host")
-    assert (run.returncode, due.calls()) == (0, [])
-    assert ("deploy lock" in run.stderr) is not missing
+    assert run.returncode == 0
+    assert not [call for call in due.calls() if not call.startswith("ps ")]
+    assert ("a rollout goes on" in run.stderr) is (waits_for != "update")
 
 
 def test_worker_that_cannot_be_stopped_goes_on(due: Host) -> None:
@@ -389,7 +394,7 @@ def test_worker_that_cannot_be_stopped_goes_on(due: Host) -> None:
     run = due.run("reboot-host")
     assert run.returncode == 1
     assert "no reboot" in run.stderr
-    assert due.calls()[1:] == ["stop blue", "start blue"]
+    assert due.calls()[2:] == ["stop blue", "start blue"]
     assert due.run("reboot-host", "--after").stdout == ""
 
 
