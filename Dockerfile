@@ -34,7 +34,8 @@ ARG VERSION=unknown
 ARG REVISION=unknown
 # Nothing here multiplies large matrices: threads for that would only take memory, more of it the more cores there are.
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/wearon PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OPENBLAS_NUM_THREADS=1
-RUN python3 -m compileall -q /opt/wearon/worker
+RUN python3 -m compileall -q /opt/wearon/worker \
+ && printf '#!/bin/sh\nexec python3 -m worker "$@"\n' >/usr/local/bin/wearon-worker && chmod +x /usr/local/bin/wearon-worker
 # For wearon_build_info.
 ENV WEARON_VERSION=${VERSION} WEARON_COMMIT=${REVISION}
 LABEL org.opencontainers.image.title="wearon-worker" \
