@@ -730,6 +730,7 @@ returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
     endpoint uuid;
 begin
+    perform pg_advisory_xact_lock(hashtextextended(p_store_id::text, 0));   -- one at a time for each store
     -- Repeated, because the answer was lost.
     select e.id into endpoint from store_webhook_endpoints e join wearon.webhook_secrets s on s.endpoint_id = e.id
     where e.store_id = p_store_id and e.url = p_url and e.disabled_at is null and s.secret = p_secret;
