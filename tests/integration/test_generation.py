@@ -13,6 +13,8 @@ from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.client import HTTP
 from tests.sandbox.producer import Queued
+from worker.generation.celery.app import TASK, create_app
+from worker.settings import load
 
 
 def queue(sandbox: Sandbox, payer: str, prompt: str) -> Queued:
@@ -106,6 +108,26 @@ def test_the_same_message_twice_at_once_is_one_call_and_no_refund(around: Sandbo
     assert row["status"] == "completed"
     assert len(around.calls(marker)) == 1
     assert around.balance_changes(queued.owner_id) == [10, -1]
+
+
+def test_a_message_that_celery_has_twice_stays_claimed_until_its_generation_has_ended(
+    around: Sandbox, worker: WorkerProcess, ended: Ended, marker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery's client sends the message once more when the answer of Redis is lost."""
+    for name, value in around.env().items():
+        monkeypatch.setenv(name, value)
+    around.openai.set(latency=3)
+    queued = around.producer.b2c(prompt=marker)
+    (instance,) = around.redis.smembers("wearon:instances")
+    claimed = f"wearon:claimed:{instance}"
+    wait_for(lambda: around.calls(marker), 10, "its generation does not start")
+    (payload,) = around.redis.lrange(claimed, 0, -1)
+    create_app(load(), instance).send_task(TASK, [payload, ""])
+    wait_for(lambda: worker.logs("duplicate_dropped", session_id=queued.session_id), 5, "the copy was not dropped")
+    assert around.redis.lrange(claimed, 0, -1) == [payload]
+    around.openai.set(latency=0)
+    assert ended(queued)["status"] == "completed"
+    wait_for(lambda: not around.redis.exists(claimed), 5, "its claim is left")
 
 
 def test_the_same_message_after_completion_changes_nothing(

@@ -14,6 +14,8 @@ from worker.logs import bound
 
 #: What an event says of its generation; neither a prompt nor an address.
 Facts = dict[str, bool | int | float | str]
+#: Address of a picture that was kept for too long to be shown (see `data_life.remains`).
+EXPIRED = "expired"
 
 
 class Outcome(BaseModel):

@@ -6,15 +6,19 @@ copied, so that a repeated move copies nothing twice.
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 from redis.asyncio import Redis
 
-from worker.errors import WorkerError
+from worker.errors import InvalidMessage, WorkerError
 from worker.generation import keys
+from worker.generation.bulk.manifest import manifest_of
+from worker.generation.bulk.record import Record
 from worker.generation.channel import SessionRef
+from worker.generation.message import parse
 from worker.generation.pauses.pauses import Pauses
 from worker.generation.queue.claims import Claims
 from worker.generation.queue.dead_letters import DeadLetters
@@ -138,7 +142,16 @@ class QueueMove:
         return copied
 
     async def _copy_one(self, move: str, message: bytes, session: SessionRef | None) -> int:
+        if b'"bulk"' in message:
+            await self._keep_cancelled(message)
         mark = (await self._source.get(keys.begun(session.id)) or b"") if session else b""
         names = [keys.QUEUE, keys.moved(move), *([keys.begun(session.id)] if session else [])]
         digest = hashlib.sha256(message).hexdigest()
         return int(await self._copy(keys=names, args=[message, digest, mark, _MARK_SECONDS, _REMEMBERED_SECONDS]))
+
+    async def _keep_cancelled(self, message: bytes) -> None:
+        """A row of a manifest that was cancelled is ended by the worker that takes its message."""
+        with suppress(InvalidMessage):
+            manifest = manifest_of(parse(message))
+            if manifest and await Record(self._source).is_cancelled(manifest):
+                await Record(self._target).cancel(manifest)

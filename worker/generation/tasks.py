@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -56,6 +57,8 @@ class GenerationLoop:
         self._loop = uvloop.new_event_loop()
         self._built = threading.Event()
         self._active = 0
+        #: Messages that are worked on; Celery may have one twice, when an answer of Redis was lost.
+        self._messages = Counter[bytes]()
         #: When Celery's own loop was last seen working.
         self._celery_seen = time.monotonic()
 
@@ -99,6 +102,7 @@ class GenerationLoop:
 
     async def _generate(self, payload: bytes, probe: str) -> None:
         self._active += 1
+        self._messages[payload] += 1
         try:
             message = parse(payload)
             with logs.bind(request_id=message.request_id, session_id=str(message.session_id), channel=message.channel):
@@ -110,13 +114,14 @@ class GenerationLoop:
             await until_available(self._claims.finish, payload)
         finally:
             self._active -= 1
+            self._messages -= Counter([payload])
             self._link.send(Ended())
 
     async def _end(self, end: End, payload: bytes) -> None:
-        if end is End.FINISHED:
-            await self._claims.finish(payload)
-        else:
+        if end is not End.FINISHED:
             await self._claims.requeue_always(payload, behind=_BEHIND if end is End.REQUEUE_BEHIND else 0)
+        elif self._messages[payload] == 1 or (await self._claims.held()).count(payload) >= self._messages[payload]:
+            await self._claims.finish(payload)
 
     async def _beat_forever(self) -> None:
         while True:

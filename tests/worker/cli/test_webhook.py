@@ -65,6 +65,20 @@ def test_both_secrets_count_during_a_rotation(webhook: Callable[..., Result], st
     assert partner.received[1].headers["webhook-signature"].count("v1,") == 1
 
 
+@pytest.mark.parametrize("kind", ["drop_before", "drop_after"])
+def test_a_lost_answer_costs_no_secret(
+    webhook: Callable[..., Result], sandbox: Sandbox, store: str, partner: Partner, kind: str
+) -> None:
+    sandbox.gateway.fault(kind, on="rpc/wearon_webhook_add", times=1)
+    endpoint, before = added(webhook, store, partner.url("/good"))
+    sandbox.gateway.fault(kind, on="rpc/wearon_webhook_rotate", times=1)
+    after = re.search(r"whsec_\S+", webhook("rotate", endpoint, "--yes").output)
+    assert after
+    webhook("test", endpoint)
+    (received,) = partner.received
+    assert received.verified(before) == received.verified(after[0])
+
+
 def test_a_disabled_endpoint_is_enabled_and_its_callbacks_replayed(
     webhook: Callable[..., Result], sandbox: Sandbox, store: str
 ) -> None:

@@ -17,6 +17,8 @@ from worker import clients
 from worker.errors import ServiceUnavailable, WorkerLost
 from worker.generation import keys
 from worker.generation.audit.proof import audit
+from worker.generation.bulk.manifest import Manifest, Row
+from worker.generation.bulk.record import Record
 from worker.generation.channel import Channel, SessionRef
 from worker.generation.outcome import Outcome
 from worker.generation.pauses.pauses import Pauses
@@ -289,3 +291,17 @@ async def test_an_interrupted_move_of_the_queue_loses_no_message_and_copies_none
     assert await us.redis.lrange(keys.DEAD, 0, -1) == [letter.item]
     assert await eu.redis.exists(keys.DEAD, keys.DEAD_BYTES) == 0
     assert await eu.redis.get(keys.INTAKE_STOPPED)
+
+
+async def test_a_cancelled_manifest_stays_cancelled_where_its_messages_are_moved_to(
+    sandbox: Sandbox, make: Make
+) -> None:
+    """A worker had a row while the manifest was cancelled, and died."""
+    eu, us = make("eu", 0), make("us", 2)
+    urls = ("https://a.example/1.jpg", "https://a.example/2.jpg")
+    for name in ("kept", "cancelled"):
+        manifest = Manifest(uuid4(), name, "", [row := Row(1, 1, urls, "", "")])
+        await eu.redis.lpush(keys.QUEUE, manifest.message(row).model_dump_json(exclude_none=True))
+    await Record(eu.redis).cancel("cancelled")
+    assert (await QueueMove(eu.redis, us.redis, us.region.take, LETTERS).run()).copied == 2
+    assert [await Record(us.redis).is_cancelled(name) for name in ("kept", "cancelled")] == [False, True]

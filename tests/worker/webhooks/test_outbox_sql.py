@@ -1,6 +1,7 @@
 """The outbox in a real PostgreSQL: who sees what, what a claim takes, and what goes with a store."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -172,3 +173,12 @@ def test_a_delivery_that_was_queued_while_its_endpoint_was_disabled_counts_as_no
     sandbox.database.execute("update store_webhook_endpoints set disabled_at = now() where id = $1", gone)
     state = sandbox.database.value("select wearon_webhook_state()")
     assert (state["oldest_seconds"], state["overdue_seconds"]) == (0, 0)
+
+
+def test_an_address_that_is_added_twice_at_once_gets_one_endpoint(sandbox: Sandbox) -> None:
+    add = "select wearon_webhook_add($1, 'https://partner.example/', null, $2)"
+    for _ in range(5):
+        store = sandbox.producer.store()
+        with ThreadPoolExecutor(4) as callers:
+            calls = [callers.submit(sandbox.database.value, add, store, f"whsec_{number}") for number in range(4)]
+        assert sorted("id" in call.result() for call in calls) == [False, False, False, True]

@@ -14,11 +14,11 @@ from redis.asyncio import Redis
 
 from worker.generation import keys
 from worker.generation.message import timestamp
+from worker.generation.outcome import EXPIRED
 from worker.generation.queue.dead_letter import DeadLetter
 from worker.generation.queue.dead_letters import DeadLetters
 from worker.generation.queue.envelope import owners
 
-_EXPIRED = "expired"
 #: Replaces a field of a hash that is still as it was read. HDEL first: a full Redis takes the HSET after it.
 _REPLACE = """
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
@@ -90,15 +90,15 @@ class Remains:
                 entry = _object(kept)
                 outcome = _object(entry.get("outcome")) if name == keys.REJECTED else entry
                 made_at = entry.get("time" if name == keys.REJECTED else "known_at")
-                if outcome.get("image_url", "") not in ("", _EXPIRED) and isinstance(made_at, int | float):
+                if outcome.get("image_url", "") not in ("", EXPIRED) and isinstance(made_at, int | float):
                     yield name, field.decode(errors="replace"), kept, made_at
 
     async def _clear(self, name: str, session_id: str, kept: bytes) -> bool:
         entry = _object(kept)
         if name == keys.REJECTED:
-            entry["outcome"] = json.dumps({**_object(entry["outcome"]), "image_url": _EXPIRED})
+            entry["outcome"] = json.dumps({**_object(entry["outcome"]), "image_url": EXPIRED})
         else:
-            entry["image_url"] = _EXPIRED
+            entry["image_url"] = EXPIRED
         return bool(await self._replace(keys=[name], args=[session_id, kept, json.dumps(entry)]))
 
 

@@ -23,6 +23,7 @@ from worker.generation.sessions.leases import Leases
 from worker.generation.sessions.marks import MAX_STARTS, Receipt, Stage
 from worker.generation.sessions.sessions import Sessions
 from worker.generation.sessions.settlement import Settlement
+from worker.generation.supabase.database import AnswerLost
 from worker.logs import get_logger
 
 log = get_logger(__name__)
@@ -159,7 +160,7 @@ class Starts:
     async def _start(self, run: Run) -> Change:
         try:
             return await self.sessions.start(run.message.session, run.message.owner_id)
-        except (ServiceUnavailable, asyncio.CancelledError):
+        except (AnswerLost, asyncio.CancelledError):
             # The database may have done it all the same.
             run.perhaps_started = run.lease.mark.stage is Stage.STARTED
             raise

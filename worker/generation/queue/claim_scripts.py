@@ -9,6 +9,13 @@ redis.call('PERSIST', KEYS[1])
 redis.call('SADD', KEYS[1], ARGV[1])
 redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[2])
 """
+#: KEYS: claimed, instances, the sign of life, Celery's list, running. Nothing changes while the instance has a message:
+#: no other instance would look for the message.
+LEAVE = """
+if redis.call('LLEN', KEYS[1]) > 0 then return end
+redis.call('SREM', KEYS[2], ARGV[1])
+redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
+"""
 #: KEYS of all below: claimed, running, queue, returned; `FINISH` has the minute's hash of ended generations
 #: and the sessions of bulk instead.
 FINISH = (

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
 from worker.generation import keys, odd
-from worker.generation.queue.claim_scripts import FINISH, JOIN, REQUEUE, REQUEUE_ALL, REQUEUE_ALWAYS
+from worker.generation.queue.claim_scripts import FINISH, JOIN, LEAVE, REQUEUE, REQUEUE_ALL, REQUEUE_ALWAYS
 from worker.generation.queue.lanes import Lanes, Rules, ended_now
 
 #: Full: BLMOVE is refused and cannot wait in a script; look again after so many seconds at most.
@@ -52,6 +52,7 @@ class Claims:
         self.lanes = Lanes(redis, self._rules)
         self._finish = redis.register_script(FINISH)
         self._join = redis.register_script(JOIN)
+        self._leave = redis.register_script(LEAVE)
         self._requeue = redis.register_script(REQUEUE)
         self._requeue_always = redis.register_script(REQUEUE_ALWAYS)
         self._requeue_all = redis.register_script(REQUEUE_ALL)
@@ -139,11 +140,9 @@ class Claims:
         await self._redis.delete(keys.alive(self.instance))
 
     async def leave(self) -> None:
-        """Clear away what this instance leaves in Redis; its claimed list must be empty."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.srem(keys.INSTANCES, self.instance)
-            pipe.delete(keys.alive(self.instance), keys.celery_queue(self.instance), self._running)
-            await pipe.execute()
+        """Clear away what this instance leaves in Redis, unless its claimed list has a message."""
+        alive, celery = keys.alive(self.instance), keys.celery_queue(self.instance)
+        await self._leave(keys=[self._list, keys.INSTANCES, alive, celery, self._running], args=[self.instance])
 
     async def instances(self) -> list[Instance]:
         """All instances that have not been cleared away."""

@@ -78,14 +78,17 @@ class DeadLetters:
             start += _PAGE
 
     async def oldest_first(self) -> AsyncIterator[DeadLetter]:
-        """All letters, a few in memory at once; each may be taken off the list meanwhile."""
+        """As many letters as there are now, a few in memory at once; each may be taken off the list meanwhile.
+
+        A letter that is replayed may come back as a new one.
+        """
         seen: set[str] = set()
-        left = 0
-        while items := await self._redis.lrange(keys.DEAD, -left - _PAGE, -left - 1):
+        left, most = 0, await self._redis.llen(keys.DEAD)
+        while len(seen) < most and (items := await self._redis.lrange(keys.DEAD, -left - _PAGE, -left - 1)):
             fresh = [letter for letter in map(DeadLetter.read, reversed(items)) if letter.id not in seen]
             if not fresh:
                 left += len(items)
-            for letter in fresh:
+            for letter in fresh[: most - len(seen)]:
                 seen.add(letter.id)
                 yield letter
 

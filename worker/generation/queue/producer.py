@@ -53,6 +53,15 @@ class Producer:
         session_id = uuid4()
         urls = [await self._url(picture, session_id, number) for number, picture in enumerate(pictures)]
         message = message_of(owner, session_id, urls, more)
+        order = asyncio.create_task(self._order(owner, message))
+        try:
+            await asyncio.shield(order)
+        except asyncio.CancelledError:
+            await order  # half of it would part the credit from its session
+            raise EnqueueFailed(f"interrupted, but session {session_id} is queued") from None
+        return message
+
+    async def _order(self, owner: Owner, message: GenerationMessage) -> None:
         deducted = False
         try:
             deducted = await self._deduct(owner, message)
@@ -65,7 +74,6 @@ class Producer:
                 raise EnqueueFailed(f"not queued, no credit was spent: {error}") from error
             if await self._fail(owner, message, error) != "completed":
                 raise EnqueueFailed(f"not queued, the credit went back: {error}") from error
-        return message
 
     async def follow(self, message: GenerationMessage, timeout_seconds: float) -> AsyncIterator[dict[str, Any]]:
         """The session's row at every change of its status, the last one completed or failed."""

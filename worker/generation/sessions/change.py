@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from worker.errors import ServiceUnavailable
+from worker.generation.supabase.database import AnswerLost
 
 #: The status after each call that changed something.
 _AFTER = {
@@ -42,13 +42,13 @@ class Change(BaseModel):
 
     @classmethod
     def read(cls, function: str, result: dict[str, Any]) -> Self:
-        """The effect that a function's answer tells; raises ServiceUnavailable for an answer that tells none."""
+        """The effect that a function's answer tells; raises AnswerLost for an answer that tells none."""
         if result.get("changed") is True:
             result = {"status": _AFTER[function], **result}
         elif "status" not in result:
-            raise ServiceUnavailable(f"database answered {function} without the session's status")
+            raise AnswerLost(f"database answered {function} without the session's status")
         try:
             return cls.model_validate({k: v for k, v in result.items() if v is not None or k == "status"})
         except ValidationError as error:
             fields = ", ".join(str(item["loc"][0]) for item in error.errors())
-            raise ServiceUnavailable(f"database answered {function} with unusable values of: {fields}") from None
+            raise AnswerLost(f"database answered {function} with unusable values of: {fields}") from None

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from worker.errors import CallRejected, ServiceUnavailable
+from worker.errors import CallRejected, ServiceUnavailable, StorageFailed
 from worker.generation import metrics, odd
-from worker.generation.outcome import Outcome
+from worker.generation.outcome import EXPIRED, Outcome
 from worker.generation.retrying import retry_for
 from worker.generation.sessions.outcome_writer import OutcomeWriter
 from worker.generation.sessions.ownership import Ownership
@@ -131,6 +131,9 @@ class Settlement:
             return False
         if await self._ownership.is_held(outcome.session_id):
             return False
+        if outcome.image_url == EXPIRED:  # the picture cannot be shown any more
+            failed = {"kind": "failed", "reason": StorageFailed.reason, "user_message": StorageFailed.user_message}
+            outcome = outcome.model_copy(update={**failed, "image_url": ""})
         try:
             with bind(**({"request_id": outcome.request_id} if outcome.request_id else {})):
                 there = await self.writer.write(outcome)

@@ -730,6 +730,13 @@ returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
     endpoint uuid;
 begin
+    perform pg_advisory_xact_lock(hashtextextended(p_store_id::text, 0));   -- one at a time for each store
+    -- Repeated, because the answer was lost.
+    select e.id into endpoint from store_webhook_endpoints e join wearon.webhook_secrets s on s.endpoint_id = e.id
+    where e.store_id = p_store_id and e.url = p_url and e.disabled_at is null and s.secret = p_secret;
+    if found then
+        return jsonb_build_object('id', endpoint);
+    end if;
     if not exists (select from stores where id = p_store_id) then
         return jsonb_build_object('error', 'no such store');
     end if;
@@ -750,6 +757,10 @@ begin
     perform from store_webhook_endpoints where id = p_endpoint for update;
     if not found then
         return jsonb_build_object('error', 'no such endpoint');
+    end if;
+    -- Repeated, because the answer was lost: the secret before stays valid.
+    if exists (select from wearon.webhook_secrets where endpoint_id = p_endpoint and secret = p_secret) then
+        return jsonb_build_object('id', p_endpoint);
     end if;
     delete from wearon.webhook_secrets where endpoint_id = p_endpoint and expires_at is not null;
     update wearon.webhook_secrets set expires_at = now() + p_keep_seconds * interval '1 second'

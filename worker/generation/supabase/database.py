@@ -16,7 +16,7 @@ _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class AnswerLost(ServiceUnavailable):
-    """The answer was lost: the database may have made the change."""
+    """The answer was lost, or is unusable: the database may have made the change."""
 
 
 class FunctionMissing(ServiceUnavailable):
@@ -51,7 +51,7 @@ async def call(client: AsyncPostgrestClient, function: str, parameters: dict[str
     """Return the object that a function of sql/functions.sql answers with; raises what `run` raises."""
     answer = await run(client.rpc(function, parameters), f"database does not run {function}")
     if not isinstance(answer, dict):
-        raise ServiceUnavailable(f"database answered {function} with {type(answer).__name__}, not an object")
+        raise AnswerLost(f"database answered {function} with {type(answer).__name__}, not an object")
     return answer
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from worker.errors import GenerationError, MessageExpired, Orphaned, WorkerLost
+from worker.generation.channel import Channel
 from worker.generation.pauses.pauses import Pauses
 from worker.generation.queue.claims import Claims
 from worker.generation.sessions.ownership import Ownership
@@ -118,7 +119,11 @@ class Stuck:
         """Sessions without those of bulk, which have more time."""
         deadline = self._before(self._bulk_limit + _INSERT_SECONDS)
         old = {session for session in sessions if session.is_older_than(deadline)}
-        bulk = await self._claims.lanes.bulk([session.id for session in sessions])
+        if sessions and await self._claims.lanes.sort():
+            # Any store's message that is not sorted yet may be bulk: no worker ran for an hour.
+            bulk = {session.id for session in sessions if session.channel is Channel.B2B}
+        else:
+            bulk = await self._claims.lanes.bulk([session.id for session in sessions])
         return [session for session in sessions if session.id not in bulk or session in old]
 
     async def _without_pauses(self, sessions: list[OpenSession], seconds: float) -> list[OpenSession]:

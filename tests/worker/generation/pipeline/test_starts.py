@@ -41,6 +41,38 @@ async def test_a_picture_that_a_vanished_worker_paid_for_is_rescued_however_old_
     assert await starts.start(Run(message, again)) is False
 
 
+@pytest.mark.parametrize("fault", [{"kind": "drop_after"}, {"kind": "replaced", "body": "no object"}])
+async def test_a_start_whose_answer_was_lost_is_this_workers(
+    sandbox: Sandbox, settings: Settings, redis: Redis, sessions: Sessions, fault: dict[str, Any]
+) -> None:
+    message = GenerationMessage(**sandbox.producer.b2c(push=False).message)
+    leases = Leases(redis, "one", 30)
+    lease = await leases.acquire(message.session_id)
+    assert lease
+    starts = Starts(sessions, leases, Settlement(redis, sessions), Expiry(Pauses(redis), settings))
+    sandbox.gateway.fault(**fault, on="rpc/start_generation", times=1)
+    assert await starts.start(Run(message, lease))
+
+
+@pytest.mark.parametrize("kind", ["unavailable", "pool_exhausted"])
+async def test_a_start_that_the_database_has_refused_takes_no_session_from_another_worker(
+    sandbox: Sandbox, settings: Settings, redis: Redis, sessions: Sessions, kind: str
+) -> None:
+    """That worker is on another Redis, so nothing here shows that it has the session."""
+    message = GenerationMessage(**sandbox.producer.b2c(push=False).message)
+    assert (await sessions.start(message.session, message.owner_id)).changed
+    leases = Leases(redis, "one", 30)
+    lease = await leases.acquire(message.session_id)
+    assert lease
+    starts = Starts(sessions, leases, Settlement(redis, sessions), Expiry(Pauses(redis), settings))
+    sandbox.gateway.fault(kind, on="rpc/start_generation", times=1)
+    run = Run(message, lease)
+    with pytest.raises(SessionTaken):
+        await starts.start(run)
+    assert await starts.requeue(run, "not_started")
+    assert sandbox.session("b2c", str(message.session_id))["status"] == "processing"
+
+
 @pytest.mark.parametrize(
     ("status", "raised"), [("failed", Orphaned), ("completed", SessionTaken), ("queued", SessionTaken)]
 )

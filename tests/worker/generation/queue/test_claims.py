@@ -96,6 +96,18 @@ async def test_leaving_removes_every_trace(redis: Redis, claims: Claims) -> None
     assert await redis.keys("*") == []
 
 
+async def test_an_instance_that_claims_a_message_while_it_is_cleared_away_stays_known(
+    redis: Redis, claims: Claims
+) -> None:
+    """It had stood still, was declared dead, and went on."""
+    await claims.heartbeat()
+    await queue(redis, b"1")
+    await claims.take(1)
+    await claims.leave()
+    assert [found.name for found in await claims.instances()] == ["one"]
+    assert await claims.held() == [b"1"]
+
+
 async def test_a_single_message_anywhere_is_seen(redis: Redis, claims: Claims) -> None:
     other = claims.of("two")
     for instance in (claims, other):

@@ -244,6 +244,27 @@ def test_replay_of_all_takes_the_oldest_first_and_leaves_what_was_cut_off(sandbo
     assert sandbox.redis.llen(keys.DEAD) == 1
 
 
+def test_replay_of_all_ends_although_a_worker_refuses_the_messages_again(
+    dead: Dead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay, replayed = DeadLetters.replay, 0
+
+    async def replay_and_refuse(letters: DeadLetters, letter: DeadLetter) -> bool:
+        nonlocal replayed
+        replayed += 1
+        assert replayed < 20
+        done = await replay(letters, letter)
+        await letters.add(letter.message, letter.reason, letter.detail)
+        return done
+
+    monkeypatch.setattr(DeadLetters, "replay", replay_and_refuse)
+    for number in range(12):
+        dead.add(b"%d" % number)
+    result = dead("replay", "--all")
+    assert (result.exception, replayed) == (None, 12)
+    assert "12 replayed" in result.output
+
+
 def test_drop_deletes_only_what_was_named(sandbox: Sandbox, dead: Dead) -> None:
     first, second = dead.add(b"1"), dead.add(b"2")
     assert "1 dropped" in dead("drop", first).output

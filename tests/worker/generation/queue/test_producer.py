@@ -1,5 +1,6 @@
 """Queueing a try-on when an answer is lost, and following it while the database is away or the session is gone."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from uuid import UUID
@@ -111,6 +112,22 @@ async def test_a_call_of_the_database_without_an_answer_costs_nothing(
             await app.enqueue(owner, PHOTOS, {})
     assert balance(sandbox, owner) == 10
     assert [row["status"] for row in sandbox.database.fetch(f"select status from {owner.channel.table}")] == ["failed"]
+
+
+async def test_an_interrupt_parts_no_credit_from_its_session(
+    sandbox: Sandbox, settings: Settings, owner: Owner
+) -> None:
+    """Ctrl-C cancels the command between the deduction and its row."""
+    sandbox.gateway.fault("slow", on="table/*generation_sessions", delay=0.5)
+    async with producer(settings) as app:
+        command = asyncio.create_task(app.enqueue(owner, PHOTOS, {}))
+        await asyncio.sleep(0.3)
+        command.cancel()
+        with pytest.raises(EnqueueFailed, match=r"interrupted, but session [0-9a-f-]{36} is queued"):
+            await command
+    assert balance(sandbox, owner) == 9
+    assert [row["status"] for row in sandbox.database.fetch(f"select status from {owner.channel.table}")] == ["queued"]
+    assert sandbox.redis.llen(keys.QUEUE) == 1
 
 
 async def test_a_database_that_stays_away_is_told_with_the_session(

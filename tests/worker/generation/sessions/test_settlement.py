@@ -1,6 +1,7 @@
 """Outcomes reach the database exactly once, however long it is away."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis.asyncio import Redis
@@ -9,7 +10,9 @@ from tests.sandbox import Sandbox
 from worker.errors import ModerationBlocked, ServiceUnavailable
 from worker.generation import keys
 from worker.generation.channel import Channel, SessionRef
+from worker.generation.data_life.remains import Remains
 from worker.generation.outcome import Outcome
+from worker.generation.queue.dead_letters import DeadLetters
 from worker.generation.sessions import settlement
 from worker.generation.sessions.rejected import Rejected
 from worker.generation.sessions.sessions import Sessions
@@ -56,6 +59,22 @@ async def test_characters_that_the_database_cannot_hold_do_not_stop_an_outcome(
     assert not await redis.exists(keys.SETTLEMENTS, keys.REJECTED)
     told = sandbox.database.value("select metadata from analytics_events where user_id = $1", owner)
     assert (told["request_id"], told["consent_version"], told["age_verified"]) == ("req_1", "v1", True)
+
+
+async def test_a_picture_that_was_kept_for_too_long_costs_no_credit(
+    sandbox: Sandbox, redis: Redis, writer: Settlement
+) -> None:
+    """The outcome has waited for hours, and the purge has taken its address."""
+    failed, owner = failure(sandbox)
+    sandbox.database.execute("update generation_sessions set status = 'processing' where id = $1", failed.session_id)
+    completed = {"kind": "completed", "image_url": "https://signed.example/x?token=t", "reason": "", "user_message": ""}
+    await writer.defer(failed.model_copy(update=completed))
+    remains = Remains(redis, DeadLetters(redis, 100, 1_000_000))
+    assert (await remains.trim(datetime.now(UTC) + timedelta(hours=6))).outcomes == 1
+    await writer.settle_waiting()
+    assert sandbox.session("b2c", failed.session_id)["status"] == "failed"
+    assert sandbox.balance_changes(owner) == [10, -1, 1]
+    assert not await redis.exists(keys.SETTLEMENTS)
 
 
 async def test_settling_again_changes_nothing_and_counts_nothing(sandbox: Sandbox, writer: Settlement) -> None:

@@ -149,6 +149,14 @@ async def test_bulk_has_a_day_wherever_its_message_is(
     assert [it.session_id for it in (await audit(redis, ours, other)).wrong] == [other.session_id]
 
 
+async def test_bulk_that_came_while_no_worker_ran_has_its_day_too(sandbox: Sandbox, redis: Redis, finder: Find) -> None:
+    """The first sweep comes before the first message, so no worker has sorted the queue."""
+    bulk = [made(sandbox, minutes=90, b2b=True) for _ in range(30)]
+    for it in bulk:
+        await redis.lpush(keys.QUEUE, json.dumps({**it.message, "priority": "bulk"}))
+    assert await found(finder()) == {}
+
+
 async def audit(redis: Redis, *items: Queued) -> Report:
     """The audit of sessions that have been open for two hours."""
     made = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
