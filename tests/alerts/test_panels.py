@@ -91,6 +91,11 @@ def live_through_a_day(world: Sandbox, worker: WorkerProcess) -> None:
         wait_for(partial(is_over, one), 60, f"{one.session_id} does not end")
 
 
+def has_data(answer: dict[str, Any]) -> bool:
+    """True when a series has a number: a quantile is NaN until something is observed."""
+    return any(one["value"][1] != "NaN" for one in answer.get("data", {}).get("result", []))
+
+
 @pytest.fixture(scope="module")
 def answers(world: Sandbox, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Query, Any]]:
     """The answer of the Prometheus to each query, asked again until there is one."""
@@ -123,9 +128,9 @@ def answers(world: Sandbox, rendered: Path, tmp_path_factory: pytest.TempPathFac
             def all_answered() -> bool:
                 """A value that was seen once counts: a rate falls to 0 again when nothing more happens."""
                 for query in asked:
-                    if not found.get(query, {}).get("data", {}).get("result"):
+                    if not has_data(found.get(query, {})):
                         found[query] = ask(query.expression)
-                return all(found[query].get("data", {}).get("result") for query in asked if query.panel not in RARE)
+                return all(has_data(found[query]) for query in asked if query.panel not in RARE)
 
             with suppress(AssertionError):  # the tests say which one is missing
                 wait_for(all_answered, 60, "no data")
@@ -141,5 +146,4 @@ def test_panel_has_data(query: Query, answers: dict[Query, Any]) -> None:
     answer = answers[query]
     assert answer.get("status") == "success", answer
     if query.panel not in RARE:
-        assert answer["data"]["result"], query.expression
-        assert any(one["value"][1] != "NaN" for one in answer["data"]["result"]), json.dumps(answer)
+        assert has_data(answer), (query.expression, json.dumps(answer))
