@@ -5,8 +5,9 @@ from worker.errors import ImageInvalid
 MAGIC = b"\xff\xd8\xff"
 #: Header segments; cameras write about ten. Pillow keeps a record of each, 100 bytes for every 4 of the file.
 MAX_SEGMENTS = 2000
-#: Scans of a progressive picture; encoders write about ten. Even one of 48 bytes is a pass over the whole picture.
-MAX_SCANS = 500
+#: Scans of a progressive picture; encoders write about ten. Even one of 48 bytes is a pass over the whole picture:
+#: 40 ms for 50 megapixels, while other large pictures wait.
+MAX_SCANS = 100
 
 #: What ends a picture, and bytes that are none of its: they look like coded pixels to a decoder that lacks some.
 END = b"\xff\xd9"

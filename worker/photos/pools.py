@@ -2,11 +2,13 @@
 
 import os
 import ssl
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import certifi
 import httpcore
 
+from worker.photos.connection import Connection
 from worker.photos.guard import GuardedBackend, Resolver, is_public, resolve
 from worker.photos.url import Location
 
@@ -36,20 +38,25 @@ class Pools:
             for allow in (is_public, lambda _: True)
         )
 
-    def stream(
+    @asynccontextmanager
+    async def stream(
         self,
         method: str,
         location: Location,
         headers: list[tuple[bytes, bytes]],
         timeouts: dict[str, float],
         content: bytes | None = None,
-    ) -> AbstractAsyncContextManager[httpcore.Response]:
+    ) -> AsyncIterator[httpcore.Response]:
         """Send a request, with the header Host before the others."""
         connections = self._trusted if location.origin in self._trusted_origins else self._public
         host, target = location.host.encode(), location.target.encode()
         url = httpcore.URL(scheme=location.scheme.encode(), host=host, port=location.port, target=target)
         headers = [(b"Host", location.authority.encode()), *headers]
-        return connections.stream(method, url, headers=headers, content=content, extensions={"timeout": timeouts})
+        extensions = {"timeout": timeouts}
+        async with connections.stream(method, url, headers=headers, content=content, extensions=extensions) as response:
+            if isinstance(stream := response.extensions["network_stream"], Connection):
+                stream.expect_body()
+            yield response
 
     async def aclose(self) -> None:
         """Close all connections."""

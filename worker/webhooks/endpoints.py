@@ -17,6 +17,8 @@ from worker.webhooks.sender import Answer, Event, Sender, UrlRefused, check_url
 #: The type of the callback that `wearon-worker webhook test` sends.
 TEST = "webhook_test"
 _SECRET_BYTES = 32
+#: The table takes no longer URL.
+_MAX_URL_LENGTH = 2048
 
 
 class EndpointError(WorkerError):
@@ -47,6 +49,9 @@ class Endpoints:
             check_url(url)
         except UrlRefused as error:
             raise EndpointError(f"{error} An endpoint is an https URL like https://shop.example/wearon") from None
+        if len(url) > _MAX_URL_LENGTH:
+            raise EndpointError(f"URL has {len(url)} characters; the limit is {_MAX_URL_LENGTH}.")
+        url = "https" + url[5:]  # the table knows the scheme in lower case only
         secret = _new_secret()
         answer = await self._call_again(
             "wearon_webhook_add", p_store_id=str(store), p_url=url, p_event_types=list(types) or None, p_secret=secret

@@ -108,6 +108,7 @@ def test_a_delivery_is_replayed_by_its_id(webhook: Callable[..., Result], sandbo
     [
         (("add", "--url", "http://partner.example/"), "URL is not https."),
         (("add", "--url", "https://a:b@partner.example/"), "URL contains credentials."),
+        (("add", "--url", f"https://partner.example/{'a' * 2048}"), "URL has 2072 characters; the limit is 2048."),
         (("test", str(uuid4())), "no such endpoint; `wearon-worker webhook list`"),
         (("rotate", str(uuid4()), "--yes"), "no such endpoint"),
         (("disable", str(uuid4()), "--yes"), "no such endpoint"),
@@ -122,6 +123,11 @@ def test_a_mistake_is_said(
     result = webhook(*arguments, *more)
     assert result.exit_code != 0
     assert problem in result.output + str(result.exception)
+
+
+def test_the_case_of_the_scheme_does_not_matter(webhook: Callable[..., Result], store: str) -> None:
+    added(webhook, store, "HTTPS://partner.example/")
+    assert "https://partner.example/" in webhook("list", "--store", store).output
 
 
 def test_an_unknown_store_and_a_second_endpoint_of_one_url_are_refused(

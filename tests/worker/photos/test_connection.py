@@ -10,7 +10,7 @@ import httpcore
 import pytest
 import trustme
 
-from worker.photos.connection import READ_BYTES, Connection
+from worker.photos.connection import HEAD_BYTES, READ_BYTES, Connection
 
 BODY = bytes(range(256)) * 12_000  # 3 MB in which every byte's place shows
 
@@ -111,6 +111,22 @@ async def test_peer_cannot_send_far_ahead_of_the_reader() -> None:
     await asyncio.sleep(0)
     assert len(await connection.read(1, timeout=5)) > 0
     await connection.aclose()
+
+
+async def test_a_head_comes_in_small_pieces_and_nothing_of_the_body_is_lost() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        await Peer.send_body(peer, reader, writer)
+
+    peer = Peer()
+    connection = await peer.connect(talk)
+    await connection.write(b"?")
+    head = [await connection.read(65_536, timeout=10) for _ in range(5)]
+    assert max(map(len, head)) <= HEAD_BYTES
+    connection.expect_body()
+    body = await everything(connection)
+    assert b"".join([*head, *body]) == BODY
+    assert max(map(len, body)) > HEAD_BYTES
 
 
 async def test_silence_is_a_read_timeout() -> None:

@@ -370,6 +370,22 @@ async def test_body_in_thousands_of_tiny_parts_is_refused(host: PhotoHost, make:
     assert "too small parts" in str(error)
 
 
+async def test_interim_answers_without_end_leave_other_tasks_their_turn(host: PhotoHost, make: Maker) -> None:
+    async def interim(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 50_000)
+            await writer.drain()
+
+    host.answer = interim
+    longest, fetch = 0.0, asyncio.create_task(failure(make(host, timeout_seconds=1), host.url))
+    while not fetch.done():
+        began = time.thread_time()
+        await asyncio.sleep(0)
+        longest = max(longest, time.thread_time() - began)
+    assert isinstance(await fetch, ImageUnavailable)
+    assert longest < 0.1
+
+
 async def test_announced_size_over_the_limit_is_refused_before_the_body(host: PhotoHost, make: Maker) -> None:
     host.answer = answer(b"", "Content-Length: 11000000")
     error = await failure(make(host, max_bytes=10_000_000), host.url)

@@ -63,6 +63,14 @@ def test_more_scans_than_any_encoder_writes_are_refused_at_once() -> None:
     assert time.thread_time() - started < 0.5
 
 
+def test_a_small_file_does_not_keep_other_large_pictures_waiting_for_seconds() -> None:
+    data = jpeg(progressive=True)
+    last = data.rindex(b"\xff\xda")
+    with pytest.raises(ImageInvalid, match="scans"):
+        normalise(data[:-2] + data[last:-2] * 150 + data[-2:])  # 6 s of the largest picture
+    normalise(data[:-2] + data[last:-2] * 50 + data[-2:])
+
+
 @pytest.mark.parametrize("end", [3, 4, 5, 20, 100, 200])
 def test_headers_that_break_off_are_invalid(end: int) -> None:
     with pytest.raises(ImageInvalid):
