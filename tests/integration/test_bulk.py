@@ -1,5 +1,6 @@
 """Bulk in a running worker: others have its slots before its paid call, and nothing of it is lost or paid twice."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from tests.integration.conftest import QUICK
 from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.client import HTTP
+from worker.generation import keys
 
 PERSON = Path(__file__).parents[1] / "sandbox/photos/pictures/person.jpg"
 #: A photo takes so long.
@@ -46,3 +48,18 @@ def test_a_shopper_has_the_slot_of_bulk_that_has_paid_for_nothing(world: Sandbox
     assert 'wearon_generations_requeued_total{reason="preempted"} 1.0' in page
     assert 'wearon_bulk_generations_total{outcome="completed"} 3.0' in page
     assert world.redis.exists("wearon:lanes:bulk") == 0
+
+
+def test_bulk_that_waits_for_the_calls_of_others_does_not_hold_up_a_drain(world: Sandbox) -> None:
+    world.reset()
+    seconds, _ = world.redis.time()
+    world.redis.zadd(keys.LIMITER, {f"other {number}": (seconds + 20) * 1e6 for number in range(10)})
+    with WorkerProcess(world, **SETTINGS, OPENAI_REQUESTS_PER_MINUTE="10") as worker:
+        bulk = world.producer.b2b(world.producer.store(), priority="bulk")
+        wait_for(lambda: worker.health()["parts"]["celery"]["active"], 20, "bulk is not taken")
+        began_at = time.monotonic()
+        assert worker.stop() == 0
+        assert time.monotonic() - began_at < 20
+    assert world.session("b2b", bulk.session_id)["status"] == "queued"
+    assert world.redis.llen(keys.QUEUE) == 1
+    assert not world.calls()

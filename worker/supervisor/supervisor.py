@@ -126,6 +126,7 @@ class Supervisor:
         log.info("drain_begun", timeout_seconds=limit)
         self._celery.drain()
         await self._parts.cancel("consumer", "sweeper")
+        self._celery.preempt(self._settings.slots)  # bulk may wait for calls of others for hours
         self._parts.start("returner", self._requeue_unstarted())
         again = asyncio.create_task(self._signals.get())
         await asyncio.wait({celery, again}, timeout=limit, return_when="FIRST_COMPLETED")

@@ -84,7 +84,8 @@ def clean(sentence: str, *secrets: str) -> str:
             sentence = sentence.replace(secret, "***")
     sentence = re.sub(r"\b\w+://\S+|\bwww\.\S+", "<url>", sentence)
     sentence = re.sub(r"(?i)\b(sk|sess|ek)-[\w*.…-]+|(?<=key provided: )\S+|(?<=bearer )\S+", "<key>", sentence)
-    sentence = re.sub(r"[^\s@<>]+@[^\s@<>]+", "<e-mail>", sentence)
+    # From the beginning of a word only: a picture that a gateway repeats is one word of a million characters.
+    sentence = re.sub(r"(?<![^\s@<>])[^\s@<>]+@[^\s@<>]+", "<e-mail>", sentence)
     # A customer's prompt may be quoted; names of parameters and models are short.
     sentence = re.sub(rf"(['\"`])(?:(?!\1).){{{_QUOTED_MAX},}}\1", r"\1…\1", sentence, flags=re.S)
     sentence = " ".join("".join(char if char.isprintable() else " " for char in sentence).split())

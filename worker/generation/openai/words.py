@@ -30,7 +30,7 @@ QUOTA_SENTENCE = re.compile(
 VERIFY_SENTENCE = re.compile(r"(your )?organi[sz]ation must be verified", re.I)
 SCOPE = re.compile(r"insufficient permissions|missing.scopes?", re.I)
 REJECTED_SENTENCE = re.compile(r"safety[ _]system|safety_violations|content[ _](policy|filter)|\bmoderation", re.I)
-POLICY_SENTENCE = re.compile(r"usage polic|policy violation|violat\w+ (of )?(our|openai'?s?|the) [\w ]*polic", re.I)
+POLICY_SENTENCE = re.compile(r"usage polic|policy violation|violat\w+ (of )?(our|openai'?s?|the) [\w ]{,80}polic", re.I)
 MODEL_SENTENCE = re.compile(
     r"\bmodel\b.{0,120}(does not exist|not found|no longer|deprecated|shut ?down|retired|removed|discontinued)"
     r"|\bmodel\b.{0,120}not have access|not have access to (the )?model|deprecated.{0,60}\bmodel\b",

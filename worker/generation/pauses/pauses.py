@@ -38,11 +38,13 @@ class Pause:
             return None
         try:
             fields = json.loads(kept)
-            reason, probe = fields["reason"], fields["probe"]
+            reason, probe, since, probe_at = (fields[name] for name in ("reason", "probe", "since", "probe_at"))
             if not isinstance(reason, str) or not isinstance(probe, str):
                 raise TypeError("reason and probe must be texts")
-            return cls(reason, float(fields["since"]) / 1000, float(fields["probe_at"]) / 1000, probe)
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            if {type(since), type(probe_at)} - {int, float}:  # the scripts take no other for a pause
+                raise TypeError("since and probe_at must be numbers")
+            return cls(reason, since / 1000, probe_at / 1000, probe)
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             odd.note("value", keys.PAUSE, error)
             return None
 

@@ -234,6 +234,15 @@ def test_a_long_sentence_is_cut() -> None:
     assert len(clean("word " * 500)) == MAX_SENTENCE
 
 
+@pytest.mark.parametrize("part", ["x", "violates the ", "'x", "model ", "a://", "@"])
+def test_an_answer_that_repeats_the_request_is_read_at_once(part: str) -> None:
+    answer = received(400, json={"error": {"message": part * (100_000 // len(part))}})
+    began_at = time.process_time()
+    assert meaning(answer) in (FINAL, GONE)
+    answer.describe()
+    assert time.process_time() - began_at < 3
+
+
 def test_the_log_names_status_code_sentence_and_request() -> None:
     body = {"error": {"message": "Unknown parameter: 'x'.", "code": "unknown_parameter"}}
     described = received(400, {"x-request-id": "req_Ab-1"}, json=body).describe()

@@ -165,3 +165,18 @@ def test_time_counts_once_however_pauses_overlap(
     paused: list[tuple[float, float]], begin: float, seconds: float
 ) -> None:
     assert Times(100.0, paused).paused_since(begin) == seconds
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        b'{"reason": "r", "since": "1", "probe_at": "2", "probe": ""}',
+        b'{"reason": "r", "since": true, "probe_at": 2, "probe": ""}',
+        b'{"reason": "r", "since": 1, "probe_at": 2, "probe": "", "more": ' + b"[" * 2000 + b"]" * 2000 + b"}",
+    ],
+)
+async def test_what_no_probe_can_end_is_no_pause(redis: Redis, kept: bytes) -> None:
+    await redis.set(keys.PAUSE, kept)
+    pauses = Pauses(redis)
+    assert not await pauses.probe_now()
+    assert await pauses.now() == ("", None)
