@@ -15,6 +15,8 @@ cd "$(dirname "$0")/.."
 for name in ACTION SSH_KEY SSH_KNOWN_HOSTS VAULT_PASSWORD; do
   [[ -n ${!name:-} ]] || { echo "$name is empty: docs/deploy.md, \"From GitHub\", says what to set where." >&2; exit 2; }
 done
+# Ansible takes a blank for the next variable and runs what stands in {{ }}.
+[[ ${VERSION:-} =~ ^[A-Za-z0-9_.:@-]*$ ]] || { echo "VERSION is \"$VERSION\": it must be a tag or tag@sha256:..." >&2; exit 2; }
 case $ACTION in
   deploy)
     : "${VERSION:?VERSION is empty: name the image tag to deploy.}"

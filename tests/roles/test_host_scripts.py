@@ -89,6 +89,13 @@ def test_backup_whose_tar_died_is_none(host: Host) -> None:
     assert [path.name for path in (host.folder / "backups").iterdir() if path.name != ".lock"] == [Path(archive).name]
 
 
+def test_broken_archive_leaves_nothing_behind(host: Host) -> None:
+    """The part of the archive that age could read holds secrets."""
+    host.program("age", f"{AGE}\nexit 1")
+    assert host.run("restore", str(host.write("archive", "half of it"))).returncode == 1
+    assert [path.name for path in (host.folder / "backups").iterdir()] == [".lock"]
+
+
 @pytest.fixture
 def archive(host: Host) -> Path:
     """Of Redis; on the host blue serves, green is left of a rollout, and neither of them runs."""

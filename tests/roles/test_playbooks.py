@@ -130,7 +130,7 @@ INPUTS: list[tuple[str, dict[str, Any], str]] = [
         'nginx_server_names is ["https://x"]; it must be a list of full host names',
     ),
     ("nginx", {"nginx_server_names": None}, "nginx_server_names is empty; it must be a list"),
-    ("nginx", {"nginx_trusted_proxies": "cloudflare"}, 'nginx_trusted_proxies is "cloudflare"'),
+    ("nginx", {"nginx_trusted_proxies": "cloudflare"}, "nginx_trusted_proxies is text; it must be a list"),
     ("nginx", {"nginx_trusted_proxies": ["10.0.0.0/24", "0.0.0.0/0"]}, "no wider than /8"),
     ("nginx", {"nginx_trusted_proxy": []}, "nginx_trusted_proxy is no setting; nginx_trusted_proxies is"),
     (
@@ -141,6 +141,7 @@ INPUTS: list[tuple[str, dict[str, Any], str]] = [
     ("certbot", {"certbot_email": ""}, "certbot_email is empty"),
     ("grafana", {"grafana_admin_password": "s3cret"}, "grafana_admin_password must have at least 16 characters"),
     ("grafana", {"grafana_smtp_from": ""}, "grafana_smtp_host needs grafana_smtp_from, the sender's e-mail address"),
+    ("grafana", {"grafana_email_to": "ops@example.com"}, "grafana_email_to is text; it must be a list"),
     ("grafana", {"grafana_smtp_user": "wearon"}, "grafana_smtp_user needs grafana_smtp_password"),
     ("grafana", {"grafana_whatsapp_phones": []}, "no recipient of alerts"),
     ("grafana", {"grafana_whatsapp_groups": ["family"]}, "grafana_whatsapp_groups must be ids like"),

@@ -59,6 +59,16 @@ def test_action_is_a_playbook(tmp_path: Path, action: str, version: str, argumen
     assert run.returncode == 7, "the playbook's failure is the job's"
 
 
+@pytest.mark.parametrize("version", ["v1 ansible_connection=local", "{{ lookup('pipe', 'id') }}", "v1\n", "v1'"])
+@pytest.mark.parametrize("action", ["deploy", "rollback"])
+def test_version_is_nothing_but_a_tag(tmp_path: Path, action: str, version: str) -> None:
+    """A version that Ansible reads as more than one value could run programs beside the secrets of the workflow."""
+    run = remote(tmp_path, ACTION=action, VERSION=version)
+    assert run.returncode == 2
+    assert "it must be a tag" in run.stderr
+    assert "arguments:" not in run.stdout
+
+
 def test_database_comes_before_the_roles_and_the_worker(tmp_path: Path) -> None:
     run = remote(tmp_path, DATABASE_URL="postgresql://me:s3cret@db/x")
     playbooks = re.findall(r"playbooks/(\w+)", run.stdout)

@@ -45,6 +45,11 @@ def test_every_default_has_a_value_that_can_work(shape: ModuleType, role: str) -
         ("redis", "redis_password", "s3cret\n", "redis_password begins or ends with a blank or a line break"),
         ("worker", "worker_tag", 1.1, "worker_tag is the number 1.1, and YAML shortens numbers"),
         ("worker", "worker_tag", "v1 2", "it must be the tag of an image"),
+        ("grafana", "grafana_email_to", "ops@example.com", "grafana_email_to is text; it must be a list"),
+        ("base", "base_public_ports", 8080, "base_public_ports is 8080; it must be a list"),
+        ("worker", "worker_settings", "lane_weights=5", "worker_settings is text; it must be a mapping"),
+        ("backup", "backup_keep_fetched", 0, "backup_keep_fetched is 0; it must be 1 or more"),
+        ("redis", "redis_enabled", "no", "redis_enabled is text; it must be true or false, without quotation marks"),
         ("worker", "worker_estimate_rate", "5", "it must be a number of requests by second or minute"),
     ],
 )
@@ -55,6 +60,12 @@ def test_value_that_cannot_work_is_one_sentence(
     assert found.startswith(name)
     assert sentence in found
     assert "s3cret" not in found
+
+
+@pytest.mark.parametrize(("role", "name"), [("docker", "docker_upgrade"), ("worker", "worker_replicas")])
+def test_value_of_the_command_line_is_text_and_passes(shape: ModuleType, role: str, name: str) -> None:
+    value = "true" if options(role)[name]["type"] == "bool" else "2"
+    assert shape.wrong_values(options(role), {name: value}) == []
 
 
 def test_secret_address_is_not_repeated(shape: ModuleType) -> None:

@@ -24,7 +24,7 @@ SHAPES = (
 )
 #: Numbers that may be 0: nothing of it, no wait, or no limit.
 ZERO = re.compile(
-    r"_(megabytes|wait_seconds|watch_seconds|burst|data_life_hours|fetched|percent|seconds|days|generations)$"
+    r"_(megabytes|wait_seconds|watch_seconds|burst|data_life_hours|percent|seconds|days|generations)$"
 )
 #: Values that may hold a secret are not repeated.
 HIDDEN = re.compile(r"_(password|secret|token|key|url|key_id)$")
@@ -49,8 +49,21 @@ def wrong_values(options: dict[str, dict[str, Any]], values: dict[str, Any]) -> 
 def _wrong(name: str, option: dict[str, Any], value: Any) -> Iterator[str]:
     if value is None:
         yield f"{name} has no value: write one, or remove the line"
+    elif wrong := _wrong_type(option["type"], value):
+        yield f"{name} is {value if isinstance(value, int | float) else 'text'}; it must be {wrong}"
+        return
     for one in value if isinstance(value, list | tuple) else [value]:
         yield from _wrong_one(name, option, one)
+
+
+def _wrong_type(kind: str, value: Any) -> str:
+    """Return what must stand in place of a value that Ansible can convert: templates use it as it is."""
+    if kind in {"list", "dict"} and not isinstance(value, list | tuple if kind == "list" else dict):
+        return _TYPES[kind]
+    # Text that is not empty is true in a template. `-e` gives every value as text.
+    if kind == "bool" and isinstance(value, str) and value.lower() != "true":
+        return f"{_TYPES[kind]}, without quotation marks"
+    return ""
 
 
 def _wrong_one(name: str, option: dict[str, Any], value: Any) -> Iterator[str]:

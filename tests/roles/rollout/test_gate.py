@@ -129,6 +129,17 @@ def test_image_that_does_not_fit_is_not_pulled(here: Host) -> None:
         fetch(here, "v2", free_megabytes=9999)
 
 
+def test_way_back_to_an_image_that_is_here_needs_no_room(here: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release that fills the disk must not keep the one before from coming back."""
+
+    def run(*command: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        kept = command[1:3] == ("image", "inspect")
+        return subprocess.CompletedProcess(command, 0, "", "") if kept else here.run(*command, seconds=seconds)
+
+    monkeypatch.setattr(host, "run", run)
+    assert fetch(here, "v1@sha256:v1", free_megabytes=9999, back=True)["id"] == "id-v1"
+
+
 def test_image_that_cannot_be_had_changes_nothing(here: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*command: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         if command[1] == "pull":

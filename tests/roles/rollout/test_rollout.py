@@ -175,6 +175,27 @@ def test_replica_that_stopped_is_brought_back_by_a_rollout(here: Host) -> None:
     assert here.serving() == "blue", "the replica that runs serves until then"
 
 
+def test_replica_that_is_gone_is_brought_back_by_a_rollout(here: Host) -> None:
+    """Otherwise each run fails, and names a doctor in a container that is not there."""
+    here.replicas = 2
+    here.roll_out()
+    del here.containers["green-2"]
+    assert here.roll_out() == ""
+    here.assert_settled("v1")
+
+
+def test_new_release_stays_when_the_replicas_change_after_a_kill(new_host: Callable[[], Host]) -> None:
+    """The colour that serves is judged by the replicas that it has: those of the inventory are still to come."""
+    watched = 0
+    for when, one, _ in killed_runs(new_host, "v2", lambda one: one.roll_out("v1")):
+        if "backup" in one.upstream.read_text():
+            one.replicas = 2
+            assert one.roll_out() == "", when
+            one.assert_settled("v2")
+            watched += 1
+    assert watched > 3
+
+
 @pytest.mark.parametrize("wrong", ["unhealthy", "doctor", "crash"])
 def test_bad_release_leaves_all_old_replicas_serving(here: Host, wrong: str) -> None:
     here.replicas = 2

@@ -38,7 +38,7 @@ def _gate(job: host.Job, replica: str) -> None:
 
 def watch(job: host.Job) -> None:
     """Refuse the new colour if it does not stay up and ready after the switch."""
-    if fault := _watch(job, job["plan"]["new"]):
+    if fault := _watch(job, host.wanted(job, job["plan"]["new"])):
         host.refuse(f"it did not stay up after the switch: {fault}")
 
 
@@ -50,7 +50,9 @@ def settle(job: host.Job) -> dict[str, str]:
     stays, leaves = job["plan"]["serving"], job["plan"]["idle"]
     # A new server has no record of the colour that serves on another host; a colour on hold has not passed its gate.
     gone = not job["plan"]["serving_runs"] and not (host.place(job, leaves) / "hold").exists()
-    if job["plan"]["idle_runs"] and (gone or (job["plan"]["watching"] and _watch(job, stays))):
+    # Its replicas are those of the fragment: the inventory may want another number by now.
+    known = [one for one in host.replicas(job, stays) if f"worker-{one}" in job["plan"]["recipes"]]
+    if job["plan"]["idle_runs"] and (gone or (job["plan"]["watching"] and _watch(job, known or [stays]))):
         stays, leaves = leaves, stays
     return {"stays": stays, "leaves": leaves}
 
@@ -85,9 +87,8 @@ def fault_within(name: str, seconds: float, ready: str = "") -> str:
     return "" if ready else f"the container was not healthy within {seconds} s"
 
 
-def _watch(job: host.Job, colour: str) -> str:
+def _watch(job: host.Job, names: list[str]) -> str:
     """Watch all replicas at the same time, because each watch lasts `watch_seconds`."""
-    names = host.wanted(job, colour)
 
     def look(one: str) -> str:
         return fault_within(host.container(job, one), job["watch_seconds"], f"{host.url(job, one)}/ready")

@@ -32,7 +32,7 @@ def plan(job: host.Job) -> dict[str, Any]:
     reference = (present or f"{job['repository']}:{job['tag']}") if keeps else job["image"].get("reference", "")
     in_place = not runs or (host.place(job, serving) / "hold").exists()
     differs = _services(job, serving, reference) != {name: recipes[name] for name in recipes if _is_of(name, serving)}
-    rolls = in_place or differs or len(runs) < len(states[serving])
+    rolls = in_place or differs or len(runs) < max(len(states[serving]), len(host.wanted(job, serving)))
     # A host where nothing serves begins in the recorded colour, in place: there is nothing to protect.
     new, old = (serving, "") if in_place or not rolls else (idle, serving)
     serves = "no colour" if in_place else f"{serving} with {releases.tag(present)}"

@@ -16,8 +16,8 @@ def fetch(job: host.Job) -> dict[str, str]:
     """Pull the wanted image unless its digest is here. Return its reference, which means this image for ever."""
     wanted = job["plan"]["wanted"]
     name = f"{job['repository']}:{wanted}"
-    _check_room(job)
     if "@" not in wanted or host.run("docker", "image", "inspect", name).returncode:
+        _check_room(job)
         pull = host.run("docker", "pull", "--quiet", name, seconds=1800)
         if pull.returncode:
             host.refuse(f"{name} cannot be pulled on {job['host']}: {pull.stderr}. Nothing was changed")
