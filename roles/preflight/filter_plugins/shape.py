@@ -23,9 +23,7 @@ SHAPES = (
     (r"_schedule", r"[A-Za-z0-9*,.:/~ -]+", "times as systemd writes them, like *-*-* 02:30"),
 )
 #: Numbers that may be 0: nothing of it, no wait, or no limit.
-ZERO = re.compile(
-    r"_(megabytes|wait_seconds|watch_seconds|burst|data_life_hours|percent|seconds|days|generations)$"
-)
+ZERO = re.compile(r"_(megabytes|wait_seconds|watch_seconds|burst|data_life_hours|percent|seconds|days|generations)$")
 #: Values that may hold a secret are not repeated.
 HIDDEN = re.compile(r"_(password|secret|token|key|url|key_id)$")
 _TYPE_ERROR = re.compile(
