@@ -1,5 +1,6 @@
 """An upgrade of the SQL functions in a database that has an older version of them, with sessions under way."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,3 +68,16 @@ def test_the_audit_runs_as_the_service_role_alone(sandbox: Sandbox) -> None:
         ("authenticated", False, False),
         ("service_role", True, True),
     }
+
+
+def test_no_statement_changes_a_whole_table() -> None:
+    """Supabase loads pg-safeupdate for its API: "UPDATE requires a WHERE clause", inside functions, too."""
+    text = re.sub(r"\s+", " ", re.sub(r"--.*", "", MIGRATION.read_text()))
+    parts: list[str] = []
+    while brackets := re.findall(r"\(([^()]*)\)", text):
+        parts += brackets
+        text = re.sub(r"\([^()]*\)", "", text)
+    change = r"(?<!do )\b(?:update [\w.]+ (?:\w+ )?set|delete from) .*"
+    changes = [found.group() for part in ";".join([*parts, text]).split(";") if (found := re.search(change, part))]
+    assert len(changes) > 40
+    assert [each for each in changes if " where " not in each] == []

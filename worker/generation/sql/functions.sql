@@ -6,6 +6,8 @@
 -- Each returns a jsonb object: "changed" says whether this call did it; "status" is the session's status now, null when
 -- there is no such session. A call that finds the session in another state changes nothing, so every call may be
 -- repeated, and of two that race the first wins.
+--
+-- Each UPDATE and DELETE has a WHERE: Supabase's API refuses the others, inside functions, too (pg-safeupdate).
 
 begin;
 
@@ -911,7 +913,7 @@ begin
     execute format('lock table %s in access exclusive mode nowait', p_table);
     execute format('truncate %s', p_table);
 exception when lock_not_available then
-    execute format('delete from %s', p_table);
+    execute format('delete from %s where true', p_table);
 end $$;
 
 -- A balance is the sum of its ledger. `p_counter` is what the account has earned or bought by its own count: credits
@@ -1263,9 +1265,9 @@ begin
         -- As they lie in the table: much faster than by their ids.
         select array_agg(id) into owners from store_generation_sessions where ctid >= low and ctid < high;
         perform wearon_audit_sessions(owners);
-        update wearon.audit_state set sessions = sessions + coalesce(array_length(owners, 1), 0);
+        update wearon.audit_state set sessions = sessions + coalesce(array_length(owners, 1), 0) where one;
     end if;
-    update wearon.audit_state set block = block + blocks, old_lines = old_lines + old;
+    update wearon.audit_state set block = block + blocks, old_lines = old_lines + old where one;
     return true;
 end $$;
 
@@ -1354,7 +1356,8 @@ begin
     end case;
     update wearon.audit_state set scope = proof, place = keys[array_length(keys, 1)], sessions = sessions + case
         when phase <> 'prove' then 0 when proof = 'sessions' then array_length(keys, 1)
-        when proof = 'users' then (select count(*) from generation_sessions where user_id = any(keys)) else 0 end;
+        when proof = 'users' then (select count(*) from generation_sessions where user_id = any(keys)) else 0 end
+    where one;
     return true;
 end $$;
 
@@ -1368,12 +1371,13 @@ begin
         next_horizon = pg_snapshot_xmin(pg_current_snapshot()),
         everything = p_everything or horizon is null or full_at < now() - interval '7 days'
             or horizon > pg_snapshot_xmax(pg_current_snapshot())
-            or pg_relation_size('credit_transactions') + pg_relation_size('store_credit_transactions') <= small_bytes;
+            or pg_relation_size('credit_transactions') + pg_relation_size('store_credit_transactions') <= small_bytes
+    where one;
     if (select everything from wearon.audit_state) then
         perform wearon_audit_clear('wearon.audit_accounts');
         perform wearon_audit_clear('wearon.audit_findings');
         -- Until it has ended there is no proof to build on.
-        update wearon.audit_state set horizon = null;
+        update wearon.audit_state set horizon = null where one;
     end if;
 end $$;
 
@@ -1431,7 +1435,7 @@ begin
                         select distinct scope, key from wearon.audit_findings where kind <> 'open';
                         perform wearon_audit_after(true, 'confirm');
                         if exists (select from wearon.audit_touched) then
-                            update wearon.audit_state set stepped_at = clock_timestamp();
+                            update wearon.audit_state set stepped_at = clock_timestamp() where one;
                             return jsonb_build_object('state', 'waiting');
                         end if;
                     end if;
@@ -1439,13 +1443,14 @@ begin
             else
                 if not wearon_audit_prove(s) then
                     update wearon.audit_state set run = null, ended = p_run, phase = null, horizon = next_horizon,
-                        proven_at = begun_at, full_at = case when everything then begun_at else full_at end;
+                        proven_at = begun_at, full_at = case when everything then begun_at else full_at end
+                    where one;
                     return jsonb_build_object('state', 'done');
                 end if;
         end case;
         exit when clock_timestamp() > until;
     end loop;
-    update wearon.audit_state set stepped_at = clock_timestamp();
+    update wearon.audit_state set stepped_at = clock_timestamp() where one;
     return jsonb_build_object('state', 'working', 'phase', s.phase);
 end $$;
 
