@@ -131,7 +131,7 @@ class Producer:
         except ServiceUnavailable as second:
             raise EnqueueFailed(
                 f"not queued: {error}. The credit has not come back yet: {second}. A running worker refunds session "
-                f"{session.id} within minutes; `wearon-worker audit` lists a credit that has no session"
+                f"{session.id} within minutes; if there is none, give back by hand what the ledger shows of it"
             ) from error
         if end.status is None:
             raise EnqueueFailed(

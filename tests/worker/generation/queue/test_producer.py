@@ -143,6 +143,8 @@ async def test_a_database_that_stays_away_is_told_with_the_session(
     async with producer(settings) as app:
         app._redis = deaf
         with pytest.raises(
-            EnqueueFailed, match=r"has not come back yet: .* A running worker refunds session [0-9a-f-]{36}"
+            EnqueueFailed,
+            match=r"has not come back yet: .* A running worker refunds session [0-9a-f-]{36} within minutes; "
+            "if there is none, give back by hand what the ledger shows of it",
         ):
             await app.enqueue(user, PHOTOS, {})
