@@ -195,8 +195,14 @@ def test_rows_that_users_write_make_no_book_wrong(books: Books) -> None:
     assert books.unmatched() == {"row_rewritten": 1, "session_without_deduction": 1}
 
 
-def test_a_repeated_request_is_right_and_its_overage_is_for_a_person(books: Books) -> None:
-    first = books.failed(books.b2b())
+@pytest.mark.parametrize("by_app", [False, True])
+def test_a_repeated_request_is_right_and_its_overage_is_for_a_person(books: Books, by_app: bool) -> None:
+    first = books.b2b()
+    if by_app:  # its refund names no session
+        books.refund_store(first)
+        books.set(first, status="failed")
+    else:
+        books.failed(first)
     books.sql(
         "insert into store_credit_transactions (store_id, amount, type, request_id) values ($1, -1, 'overage', $2)",
         *(first.owner_id, first.request_id),

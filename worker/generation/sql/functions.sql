@@ -1200,7 +1200,7 @@ begin
                     and (other.created_at, other.id) < (session.created_at, session.id)) end as first
         from session
         where status in ('queued', 'processing') or status = 'completed' and refund is not null
-            or status = 'failed' and (refund is null or named <> id)
+            or status = 'failed' and (refund is null or named is distinct from id)
     ), judged as (
         select *, case
             when refund is not null and (named = id or named is null and first) and taken is not null
