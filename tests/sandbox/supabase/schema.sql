@@ -215,8 +215,14 @@ returns boolean language plpgsql set search_path = public as $$
 declare
     available int;
 begin
+    if p_amount is null or p_amount <= 0 then
+        raise exception 'Amount must be positive, got %', p_amount;
+    end if;
     select balance into available from store_credits where store_id = p_store_id for update;
-    if available is null or available < p_amount then
+    if not found then
+        raise exception 'Store credits not found';
+    end if;
+    if available < p_amount then
         return false;
     end if;
     update store_credits set balance = balance - p_amount, total_spent = total_spent + p_amount
@@ -226,16 +232,17 @@ begin
     return true;
 end $$;
 
+-- A missing balance is not noticed.
 create function public.refund_store_credits(p_store_id uuid, p_amount int, p_request_id text, p_description text)
 returns void language plpgsql set search_path = public as $$
 begin
-    insert into store_credit_transactions (store_id, amount, type, request_id, description)
-    values (p_store_id, p_amount, 'refund', p_request_id, p_description);
+    if p_amount is null or p_amount <= 0 then
+        raise exception 'Amount must be positive, got %', p_amount;
+    end if;
     update store_credits set balance = balance + p_amount, total_spent = total_spent - p_amount
     where store_id = p_store_id;
-    if not found then
-        raise exception 'No credit account for store %', p_store_id;
-    end if;
+    insert into store_credit_transactions (store_id, amount, type, request_id, description)
+    values (p_store_id, p_amount, 'refund', p_request_id, p_description);
 end $$;
 
 -- Shoppers of a store: the same ledger; the description says whose balance it was -------------------------------------
@@ -247,6 +254,12 @@ declare
     available int;
     email text := lower(trim(p_shopper_email));
 begin
+    if p_amount <= 0 then
+        raise exception 'Deduction amount must be positive';
+    end if;
+    if email = '' then
+        raise exception 'Shopper email is required';
+    end if;
     select balance into available from store_shopper_credits
     where store_id = p_store_id and shopper_email = email for update;
     if available is null or available < p_amount then
@@ -268,7 +281,11 @@ begin
     if p_amount <= 0 then
         raise exception 'Refund amount must be positive';
     end if;
-    update store_shopper_credits set balance = balance + p_amount, total_spent = total_spent - p_amount
+    if email = '' then
+        raise exception 'Shopper email is required';
+    end if;
+    update store_shopper_credits
+    set balance = balance + p_amount, total_spent = greatest(total_spent - p_amount, 0)
     where store_id = p_store_id and shopper_email = email;
     if not found then
         raise exception 'Shopper credits not found';

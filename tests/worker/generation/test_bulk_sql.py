@@ -61,4 +61,5 @@ def test_a_row_without_a_message_that_a_sweep_fails_gives_its_credit_back(sandbo
 
 
 def test_a_store_without_a_balance_begins_nothing(sandbox: Sandbox) -> None:
-    assert begin(sandbox, str(uuid4()), row(str(uuid4()), 1)) == {"used": 0, "out_of_credit": True, "sessions": {}}
+    with pytest.raises(asyncpg.RaiseError, match="Store credits not found"):
+        begin(sandbox, str(uuid4()), row(str(uuid4()), 1))

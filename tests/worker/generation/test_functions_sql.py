@@ -326,9 +326,10 @@ def test_the_ledger_line_of_a_refund_names_the_session(sandbox: Sandbox, name: s
     assert line["request_id"] == (None if name == "user" else functions.session.request_id)
 
 
-def test_a_refund_that_is_refused_leaves_the_session_open(sandbox: Sandbox) -> None:
-    functions = Functions(sandbox, sandbox.producer.b2c(push=False))
-    sandbox.database.execute("delete from user_credits where user_id = $1", functions.session.owner_id)
+@pytest.mark.parametrize("name", ["user", "store"])
+def test_a_refund_that_is_refused_leaves_the_session_open(sandbox: Sandbox, name: str) -> None:
+    functions = Functions(sandbox, CASES[name].make(sandbox))
+    sandbox.database.execute(f"delete from {name}_credits where {name}_id = $1", functions.session.owner_id)
     with pytest.raises(asyncpg.RaiseError, match="has no balance"):
         functions.fail()
     assert functions.row["status"] == "queued"

@@ -289,11 +289,12 @@ begin
         return null;
     end if;
     ledger := wearon_ledger(p_channel, p_session);
+    -- refund_credits and refund_store_credits do not notice a missing balance.
+    if ledger = 'taken' and not exists (select from user_credits where user_id = owner)
+        or ledger = 'store' and not exists (select from store_credits where store_id = owner) then
+        raise exception 'owner % has no balance for the refund of session %', owner, p_session ->> 'id';
+    end if;
     if ledger = 'taken' then
-        -- refund_credits does not notice a missing balance.
-        if not exists (select from user_credits where user_id = owner) then
-            raise exception 'user % has no balance for the refund of session %', owner, p_session ->> 'id';
-        end if;
         perform refund_credits(owner, 1, note);
         return 'user';
     elsif ledger = 'store' then
