@@ -129,6 +129,13 @@ def test_every_way_to_pay_and_to_end_adds_up(books: Books) -> None:
     ]
 
 
+def test_credits_that_a_store_passes_on_to_a_shopper_are_a_deduction_without_a_session(books: Books) -> None:
+    store = books.producer.store()
+    books.sql("select deduct_store_credits($1, 10, 'order 1', 'Shopper credit purchase')", store)
+    books.producer.shopper(store, balance=10)
+    assert books.unmatched() == {"opening_balance": 1}
+
+
 def test_a_failed_overage_session_is_right_and_to_be_refunded_by_hand(books: Books) -> None:
     session = books.failed(books.b2b(paid_by="overage"))
     report = books.audit()
