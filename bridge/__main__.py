@@ -36,7 +36,10 @@ def read_secret() -> str:
     """The secret that Grafana sends; the bridge does not start without: every client could send."""
     secret = os.environ.get("WEBHOOK_SECRET", "")
     if not secret and SECRET_FILE.is_file():
-        secret = SECRET_FILE.read_text().strip()
+        try:
+            secret = SECRET_FILE.read_text().strip()
+        except (OSError, ValueError) as error:
+            sys.exit(f"{SECRET_FILE} cannot be read ({type(error).__name__}): let the bridge's user read it, as text.")
     if not secret:
         sys.exit(
             f"The secret is empty: put it into {SECRET_FILE} or WEBHOOK_SECRET (`openssl rand -hex 32` makes one)."

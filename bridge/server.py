@@ -149,7 +149,7 @@ def parse(body: bytes) -> dict[str, Any]:
     """The JSON object of a body."""
     try:
         content = json.loads(body or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RefusedError(400, "The body is no JSON") from error
     if not isinstance(content, dict):
         raise RefusedError(400, "The body is no JSON object")

@@ -31,6 +31,7 @@ def test_users_and_groups_get_the_message(linked: Bridge) -> None:
         (SECRET, b"{}", 400),
         (SECRET, b"[]", 400),
         (SECRET, b"\xff{", 400),
+        (SECRET, b"[" * 500_000, 400),
         ("", b'{"message": "a"}', 401),
         (SECRET[:-1], b'{"message": "a"}', 401),
         ("ä", b'{"message": "a"}', 401),
@@ -71,6 +72,15 @@ def test_log_names_no_phone_and_no_text(linked: Bridge) -> None:
     assert "9999999" not in log
     assert "private" not in log
     assert all(json.loads(line)["event"] for line in log.splitlines())
+
+
+def test_secret_that_cannot_be_read_is_told(linked: Bridge) -> None:
+    changed = {"WEBHOOK_SECRET": "", "WEBHOOK_SECRET_FILE": "/proc/self/mem"}
+    linked.environment, kept = {**linked.environment, **changed}, linked.environment
+    done = linked.command("run")
+    linked.environment = kept
+    assert done.returncode == 1
+    assert done.stderr == "/proc/self/mem cannot be read (OSError): let the bridge's user read it, as text.\n"
 
 
 def test_empty_secret_does_not_start(linked: Bridge) -> None:

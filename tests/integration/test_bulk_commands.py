@@ -302,6 +302,7 @@ def test_every_fault_of_a_manifest_is_told_with_its_line_and_nothing_is_queued(
     for text, told in {
         "person,person,garment\n": "line 1: bad.csv has two columns 'person'",
         'person,garment\na,b\n"a"b,c\n': "line 3: ',' expected after",
+        "person,garment,prompt\na,b,red, please\n": "line 2: more cells than columns; put a text that has a comma",
     }.items():
         table.write_text(text)
         assert told in submit(sandbox, str(table), store).stderr

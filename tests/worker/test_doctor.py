@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -344,6 +345,12 @@ def test_what_the_database_side_says_is_told_with_its_remedy(
     assert remedy in advice
 
 
+def test_an_address_with_a_path_is_told(sandbox: Sandbox, doctor: Doctor) -> None:
+    status, _, remedy = doctor(SUPABASE_URL=f"{sandbox.env()['SUPABASE_URL']}/rest/v1")["database"]
+    assert status == "fail"
+    assert "without a path such as /rest/v1" in remedy
+
+
 @pytest.mark.parametrize("code", [500, 502, 522, 540])
 def test_a_page_in_html_is_told_by_its_status(sandbox: Sandbox, doctor: Doctor, code: int) -> None:
     sandbox.gateway.fault("unavailable", status=code, html=True)
@@ -544,6 +551,14 @@ def test_one_server_with_a_wrong_clock_is_not_our_fault(doctor: Doctor, server: 
 def test_a_disk_without_room_is_told(doctor: Doctor, monkeypatch: pytest.MonkeyPatch, free: int, status: str) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     assert doctor()["disk"][0] == status
+
+
+def test_a_full_disk_is_told(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc"])
+    status, what, remedy = doctor()["disk"]
+    assert (status, remedy) == ("fail", "make room, or set TMPDIR")
+    assert what.startswith("no temporary file can be written: No usable temporary directory")
 
 
 def test_a_damaged_pose_model_is_a_failure(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.clients import supabase_headers
+from worker.clients import redis_client, supabase_headers
+from worker.clients.redis_connections import SSLConnection
 from worker.errors import SettingsError
 from worker.settings import Settings, load
 from worker.settings.addresses import origin
@@ -71,6 +72,10 @@ def test_a_missing_variable_is_named(settings: Settings, monkeypatch: pytest.Mon
         ("REDIS_URL", "redis://[2001:db8::1]:6379/0", "over the internet it must be encrypted"),
         ("REDIS_URL", "redis://[::ffff:8.8.8.8]", "over the internet it must be encrypted"),
         ("REDIS_URL", "redis://172.32.0.1", "over the internet it must be encrypted"),
+        ("REDIS_URL", "REDISS://:secret@h:6379/0?ssl_cert_reqs=some", "like ssl_cert_reqs=required"),
+        ("REDIS_URL", "redis://:12#34@h:6379/0", "must have no #; write one in a password as %23"),
+        ("SUPABASE_STORAGE_BUCKET", " ", "printable ASCII without spaces"),
+        ("OPENAI_IMAGE_MODEL", "gpt\u00adimage", "printable ASCII without spaces"),
         ("SUPABASE_URL", "project.supabase.co", "must be a URL like https://"),
         ("SUPABASE_URL", "https://exa mple.test", "printable ASCII without spaces"),
         ("SUPABASE_URL", "https://example.test\u201d", "printable ASCII without spaces"),
@@ -215,6 +220,19 @@ def test_redis_may_be_a_database_near_by_or_have_tls(
 ) -> None:
     monkeypatch.setenv("REDIS_URL", url)
     assert load().redis_url == url
+
+
+def test_the_case_of_the_scheme_does_not_switch_tls_off(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "REDISS://:password@203.0.113.10")
+    loaded = load()
+    assert loaded.redis_url == "rediss://:password@203.0.113.10"
+    assert issubclass(redis_client(loaded).connection_pool.connection_class, SSLConnection)
+
+
+def test_a_carriage_return_is_no_part_of_a_name(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SUPABASE_STORAGE_BUCKET", "OPENAI_IMAGE_MODEL", "OPENAI_IMAGE_FALLBACK_MODEL", "HTTP_HOST"):
+        monkeypatch.setenv(name, f"{getattr(settings, name.lower())}\r")
+    assert load() == settings
 
 
 def test_the_start_ends_with_one_line_and_no_traceback() -> None:

@@ -83,6 +83,8 @@ def command(
     if annotate and data is not None and found.silhouette is not None:
         try:
             draw(decode(data), found.silhouette, height).save(annotate)
+        except KeyError:
+            raise WorkerError(f"{annotate} cannot be written: {annotate.suffix} is read only; name it .png") from None
         except (OSError, ValueError) as error:
             raise WorkerError(f"{annotate} cannot be written: {error}") from None
         click.echo(f"Annotated picture: {annotate}")

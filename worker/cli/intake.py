@@ -34,6 +34,8 @@ def pause(reason: str) -> None:
     """Take nothing new; return once no worker takes messages."""
     if not reason.strip():
         raise click.UsageError("--reason is empty: say why, or leave it out")
+    if not reason.isprintable():
+        raise click.UsageError("--reason must be one line of text in UTF-8, without control characters")
     asyncio.run(_pause(reason))
 
 

@@ -50,6 +50,8 @@ async def opened_redis(settings: Settings) -> AsyncIterator[Redis]:
     try:
         async with redis:
             yield redis
+    except BrokenPipeError:
+        raise  # the reader of stdout has gone; the client raises errors of its own
     except (RedisError, OSError) as error:
         raise ServiceUnavailable(f"Redis did not answer: {error}; check REDIS_URL") from error
 

@@ -21,7 +21,7 @@ def command() -> None:
 @command.command(name="list")
 def list_regions() -> None:
     """List all regions with their open sessions, the longest silent first."""
-    for region in asyncio.run(_call("")):
+    for region in asyncio.run(_call(None)):
         click.echo(
             f"{region['id']}  {region['name']}  {region['open']} open, seen {region['silent_seconds']:.0f} s ago"
         )
@@ -39,13 +39,13 @@ def adopt(region_id: str) -> None:
     click.echo(f"{found['adopted']} sessions taken over; the next sweeps end and refund those that are open")
 
 
-async def _call(adopted: str) -> list[dict[str, object]]:
+async def _call(adopted: str | None) -> list[dict[str, object]]:
     settings = load()
-    if adopted and not settings.region:
+    if adopted is not None and not settings.region:
         raise WorkerError("REGION is not set: this worker knows no regions")
     async with opened_redis(settings) as redis, opened_database(settings) as database:
         region = Region(redis, database, settings)
-        if not adopted:
+        if adopted is None:
             return await region.all()
         count = await region.adopt(adopted)
         if count is not None and settings.limiter_redis_url:

@@ -2,9 +2,9 @@
 
 import asyncio
 import csv
+import io
 import json
 import re
-import sys
 from decimal import Decimal
 from typing import Any
 
@@ -45,9 +45,11 @@ def command(month: str | None, as_csv: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"rows": rows, "reserved_usd": float(reserved)}))
     elif as_csv:
-        writer = csv.DictWriter(sys.stdout, ["period", "kind", "name", "usd", "budget_usd"])
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["period", "kind", "name", "usd", "budget_usd"])
         writer.writeheader()
         writer.writerows(rows)
+        click.echo(text.getvalue(), nl=False)
     else:
         _print(rows, reserved)
 

@@ -16,6 +16,7 @@ from worker.webhooks.sender import Answer, Sender
 T = TypeVar("T")
 TYPES = ("generation_completed", "generation_failed", "generation_moderation_blocked", "credit_refunded")
 _HOUR_SECONDS = 3600
+_MAX_ID = 2**63 - 1
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 _endpoint = click.argument("endpoint", metavar="ENDPOINT", type=click.UUID)
 
@@ -130,7 +131,7 @@ def deliveries(endpoint: UUID | None, failed: bool, limit: int) -> None:
 
 
 @command.command()
-@click.argument("ids", metavar="[DELIVERY]...", nargs=-1, type=int)
+@click.argument("ids", metavar="[DELIVERY]...", nargs=-1, type=click.IntRange(1, _MAX_ID))
 @click.option("--endpoint", type=click.UUID, help="All that this endpoint has given up.")
 @_yes
 def replay(ids: tuple[int, ...], endpoint: UUID | None, yes: bool) -> None:

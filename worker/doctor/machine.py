@@ -72,7 +72,10 @@ async def _offset(http: httpx.AsyncClient, url: str) -> float | None:
 
 async def disk(_: Settings) -> list[Result]:
     """Room for temporary files."""
-    folder = tempfile.gettempdir()
+    try:
+        folder = tempfile.gettempdir()
+    except OSError as error:  # a full disk, too
+        return [fail("disk", f"no temporary file can be written: {error.strerror}", "make room, or set TMPDIR")]
     free = shutil.disk_usage(folder).free
     what, remedy = f"{free / 1024**3:.1f} GiB free in {folder}", "make room on that disk"
     if free < DISK_FAIL_BYTES:

@@ -28,6 +28,7 @@ SECRETS_DIR = Path("/run/secrets")
 IMAGE_MAX_BYTES = 10 * 1024 * 1024
 _PRICES = '{"default": {"text_in": 5, "text_out": 30, "image_in": 8, "image_out": 30}}'
 
+_Name = Annotated[str, AfterValidator(addresses.printable)]
 _Http = Annotated[str, AfterValidator(addresses.read_http)]
 _Redis = Annotated[str, AfterValidator(addresses.read_redis)]
 _Origins = Annotated[
@@ -64,13 +65,13 @@ class Settings(BaseSettings):
     #: but for LIMITER_LOCAL_SHARE.
     limiter_redis_url: Annotated[str, AfterValidator(lambda url: url and addresses.read_redis(url))] = ""
 
-    supabase_storage_bucket: str = "virtual-tryon-images"
+    supabase_storage_bucket: _Name = "virtual-tryon-images"
     signed_url_seconds: int = Field(default=21600, ge=60)
 
     openai_base_url: _Http = "https://api.openai.com/v1"
     openai_max_retries: int = Field(default=3, ge=0, le=10)
-    openai_image_model: str = image_models.DEFAULT
-    openai_image_fallback_model: str = image_models.FALLBACK
+    openai_image_model: _Name = image_models.DEFAULT
+    openai_image_fallback_model: _Name = image_models.FALLBACK
     openai_image_size: str = Field(default="1024x1536", pattern=r"^(auto|\d+x\d+)$")
     openai_image_quality: Literal["low", "medium", "high", "xhigh", "max", "auto"] = "medium"
     openai_requests_per_minute: int = Field(default=300, ge=1)
@@ -160,7 +161,7 @@ class Settings(BaseSettings):
     #: Another pose model file; its SHA-256 must be the packaged one's.
     pose_model_path: Path | None = None
 
-    http_host: str = "0.0.0.0"  # noqa: S104  # inside the container; only nginx publishes ports
+    http_host: _Name = "0.0.0.0"  # noqa: S104  # inside the container; only nginx publishes ports
     http_port: int = Field(default=8000, ge=0, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -50,6 +50,9 @@ def origin(url: str) -> str:
 
 def _url(value: str, schemes: set[str], example: str) -> str:
     value = printable(value)
+    if "#" in value:
+        # The beginning of the password would be the port, and be shown.
+        raise ValueError("must have no #; write one in a password as %23")
     try:
         parts = urlsplit(value)
         canonical_host(parts.hostname or "")
@@ -58,7 +61,7 @@ def _url(value: str, schemes: set[str], example: str) -> str:
         valid = False
     if not valid:
         raise ValueError(f"must be a URL like {example}")
-    return value
+    return parts.scheme + value[len(parts.scheme) :]  # in small letters: the clients tell TLS by it
 
 
 def _can_be_used(url: str) -> bool:

@@ -30,6 +30,11 @@ def test_table_and_annotated_picture(tmp_path: Path) -> None:
         assert picture.size == (768, 1024)
 
 
+def test_a_format_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    done = estimate(str(PHOTO), "--height", "168", "--annotate", str(tmp_path / "out.psd"))
+    assert "out.psd cannot be written: .psd is read only; name it .png" in done.stderr
+
+
 def test_height_and_weight_are_enough() -> None:
     done = estimate("--height", "178", "--weight", "74.5", "--sex", "M", "--age", "30")
 

@@ -8,16 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from tests.sandbox import Sandbox
+
 #: A file that stands there and gives nothing, not even to root.
 UNREADABLE = ["--person", "/proc/self/mem", "--garment", "b.jpg", "--user", "00000000-0000-0000-0000-000000000001"]
+#: Settings of which every service is away.
+AWAY = {
+    "REDIS_URL": "redis://127.0.0.1:1",
+    "SUPABASE_URL": "http://127.0.0.1:1",
+    "SUPABASE_SERVICE_ROLE_KEY": "k",
+    "OPENAI_API_KEY": "k",
+}
 COMMANDS = [
     *("audit", "bulk", "dead", "doctor", "enqueue", "estimate", "intake", "outcomes", "prompts", "purge"),
     *("queue", "region", "run", "schema", "spend", "webhook"),
 ]
 
 
-def wearon_worker(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "COLUMNS": "120"}
+def wearon_worker(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "COLUMNS": "120", **settings}
     command = [sys.executable, "-m", "worker", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
@@ -69,11 +78,45 @@ def test_enqueue_says_what_is_wrong_with_its_arguments(arguments: list[str], pro
     assert "Traceback" not in run.stderr
 
 
-@pytest.mark.parametrize("reason", ["", " "])
-def test_a_pause_needs_a_reason(reason: str) -> None:
+@pytest.mark.parametrize(
+    ("reason", "problem"),
+    [("", "is empty"), (" ", "is empty"), ("two\nlines", "must be one line"), (os.fsdecode(b"caf\xe9"), "in UTF-8")],
+)
+def test_a_pause_needs_a_reason(reason: str, problem: str) -> None:
     run = wearon_worker("intake", "pause", "--reason", reason)
     assert run.returncode == 2
-    assert "--reason is empty" in run.stderr
+    assert "--reason" in run.stderr
+    assert problem in run.stderr
+
+
+def test_an_empty_id_adopts_no_region() -> None:
+    run = wearon_worker("region", "adopt", "", **AWAY)
+    assert run.returncode == 1
+    assert run.stderr == "wearon-worker: REGION is not set: this worker knows no regions\n"
+
+
+def test_a_manifest_that_cannot_be_read_is_told() -> None:
+    store = "00000000-0000-0000-0000-000000000001"
+    run = wearon_worker("bulk", "submit", UNREADABLE[1], "--store", store, "--yes", **AWAY)
+    assert run.returncode == 1
+    assert run.stderr == f"wearon-worker: {UNREADABLE[1]} cannot be read: Input/output error\n"
+
+
+@pytest.mark.parametrize("arguments", [["intake", "pause"], ["spend", "--csv"]], ids=" ".join)
+def test_a_reader_of_stdout_that_has_gone_is_no_fault_of_redis(sandbox: Sandbox, arguments: list[str]) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "worker", *arguments]
+    environment = {**os.environ, **sandbox.env(), "PYTHONUNBUFFERED": ""}
+    run = subprocess.run(command, env=environment, stdout=write_end, stderr=subprocess.PIPE, check=False, timeout=60)
+    os.close(write_end)
+    assert (run.returncode, run.stderr) == (1, b"")
+
+
+def test_a_database_that_is_away_is_told_with_the_variable(sandbox: Sandbox) -> None:
+    run = wearon_worker("webhook", "list", **sandbox.env(SUPABASE_URL="http://127.0.0.1:1"))
+    assert run.returncode == 1
+    assert "no connection (ConnectError); check SUPABASE_URL" in run.stderr
 
 
 def test_schema_is_json_and_typescript() -> None:

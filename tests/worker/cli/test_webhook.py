@@ -113,6 +113,7 @@ def test_a_delivery_is_replayed_by_its_id(webhook: Callable[..., Result], sandbo
         (("rotate", str(uuid4()), "--yes"), "no such endpoint"),
         (("disable", str(uuid4()), "--yes"), "no such endpoint"),
         (("replay",), "give either delivery ids or --endpoint"),
+        (("replay", "9" * 20), f"{'9' * 20} is not in the range 1<=x<={2**63 - 1}"),
         (("add", "--store", "none", "--url", "https://x/"), "'none' is not a valid UUID"),
     ],
 )

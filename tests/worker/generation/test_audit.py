@@ -527,7 +527,7 @@ def test_the_json_keys_are_stable(books: Books) -> None:
     ("environment", "line"),
     [
         ({"SUPABASE_SERVICE_ROLE_KEY": "wrong"}, ": Invalid API key; check SUPABASE_URL, and that SUPABASE_SERVICE_RO"),
-        ({"SUPABASE_URL": "http://127.0.0.1:9"}, "database does not run wearon_audit_step: ConnectError"),
+        ({"SUPABASE_URL": "http://127.0.0.1:9"}, "wearon_audit_step: no connection (ConnectError); check SUPABASE_URL"),
         ({"SUPABASE_URL": ""}, "SUPABASE_URL is not set"),
     ],
 )

@@ -21,6 +21,8 @@ MAX_BYTES = 200 * 1024 * 1024
 MAX_ROWS = 50_000
 _FIELDS = ("person", "garment", "accessories", "prompt", "reference", "consent_version", "age_verified")
 _REFERENCE_CHARACTERS = 200
+#: Name for the cells of a row that has more of them than line 1.
+_BEYOND = "cells beyond the last column"
 
 
 class ManifestInvalid(WorkerError):
@@ -89,7 +91,7 @@ def _json_lines(text: str, problems: list[str]) -> Iterator[tuple[int, dict[str,
 
 def _csv(text: str, name: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     csv.field_size_limit(MAX_MESSAGE_BYTES)
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="", strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey=_BEYOND, restval="", strict=True)
     try:
         if not {"person", "garment"} <= set(reader.fieldnames or ()):
             raise ManifestInvalid(f"line 1: {name} must begin with the columns person,garment; it has none or others")
@@ -108,6 +110,8 @@ def _csv(text: str, name: str, problems: list[str]) -> Iterator[tuple[int, dict[
 
 def _row(number: int, line: int, fields: dict[str, Any], problems: list[str]) -> Row | None:
     before = len(problems)
+    if fields.pop(_BEYOND, None):
+        problems.append(f"line {line}: more cells than columns; put a text that has a comma into quotes")
     unknown = ", ".join(sorted(repr(str(name))[:60] for name in fields if name not in _FIELDS))
     if unknown:
         problems.append(f"line {line}: unknown fields {unknown}; known ones are {', '.join(_FIELDS)}")

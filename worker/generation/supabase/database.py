@@ -42,7 +42,8 @@ async def run(query: Any, what: str = "database call failed") -> Any:
         kind = AnswerLost if error.response.status_code in (502, 504, *range(520, 528)) else ServiceUnavailable
         raise kind(f"{what}: {refusal(error)}") from error
     except _NOT_SENT as error:
-        raise ServiceUnavailable(f"{what}: {type(error).__name__}") from error
+        remedy = "" if isinstance(error, httpx.PoolTimeout) else "; check SUPABASE_URL"
+        raise ServiceUnavailable(f"{what}: no connection ({type(error).__name__}){remedy}") from error
     except (httpx.HTTPError, ValueError) as error:
         raise AnswerLost(f"{what}: {type(error).__name__}") from error
 

@@ -8,6 +8,7 @@ from postgrest.exceptions import APIError
 from worker.clients import json_object
 
 KEY_REMEDY = "check SUPABASE_URL, and that SUPABASE_SERVICE_ROLE_KEY is the service role's key of that project"
+_ADDRESS = "check SUPABASE_URL: it is the address of the project, without a path such as /rest/v1"
 _WAIT = "it is tried again; look at the project's status and load in the Supabase dashboard"
 _PAUSED = "the project is paused", "restore it in the Supabase dashboard"
 
@@ -19,6 +20,8 @@ _KNOWN: dict[str, tuple[str, str]] = {
     "PGRST302": ("", KEY_REMEDY),
     "PGRST303": ("", KEY_REMEDY),
     "42501": ("", KEY_REMEDY),
+    "404": ("", _ADDRESS),
+    "PGRST125": ("", _ADDRESS),
     "402": ("the project is restricted", "pay or upgrade the plan in the Supabase dashboard"),
     "429": ("too many requests", _WAIT),
     "540": _PAUSED,
