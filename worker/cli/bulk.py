@@ -12,7 +12,7 @@ import click
 
 from worker.cli import bulk_work
 from worker.cli.bulk_text import as_csv
-from worker.cli.options import read_picture
+from worker.cli.options import read_file
 from worker.errors import WorkerError
 from worker.generation.bulk.manifest import Manifest, locations
 from worker.generation.bulk.manifest_file import MAX_BYTES, ManifestInvalid, read
@@ -51,11 +51,8 @@ def submit(manifest: Path, store_id: UUID, manifest_id: str | None, yes: bool) -
     """
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("stdin is no terminal to ask at; add --yes")
-    if manifest.stat().st_size > MAX_BYTES:
-        raise WorkerError(f"{manifest} has {manifest.stat().st_size:,} bytes; the limit is {MAX_BYTES:,}: split it")
-    settings = load()
-    content, required = read_picture(manifest, MAX_BYTES), settings.require_consent
-    checked = read(content, manifest.name, store_id, manifest_id, require_consent=required)
+    content, settings = read_file(manifest, MAX_BYTES, ": split it"), load()
+    checked = read(content, manifest.name, store_id, manifest_id, require_consent=settings.require_consent)
     _check_addresses(checked, settings.trusted_origins)
     try:
         done = asyncio.run(bulk_work.submit(settings, checked, yes))

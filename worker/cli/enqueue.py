@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from storage3.utils import StorageException
 
-from worker.cli.options import FiniteRange, read_picture
+from worker.cli.options import FiniteRange, read_file
 from worker.errors import WorkerError
 from worker.generation.channel import Channel
 from worker.generation.queue.order import EnqueueFailed, File, Owner
@@ -81,7 +81,7 @@ def _picture(given: str) -> str | File:
     if not os.path.isfile(given):
         raise EnqueueFailed(f"{given} is neither a file nor an http(s) URL")
     path = Path(given)
-    return File(path.name, read_picture(path, IMAGE_MAX_BYTES))
+    return File(path.name, read_file(path, IMAGE_MAX_BYTES))
 
 
 async def _enqueue_and_follow(

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from worker.cli.options import FiniteRange, read_picture
+from worker.cli.options import FiniteRange, read_file
 from worker.errors import ImageError, WorkerError
 from worker.photos.decode import decode
 from worker.settings import IMAGE_MAX_BYTES
@@ -76,8 +76,8 @@ def command(
             check_weight(weight, height)
         except ValueError as error:
             raise WorkerError(str(error)) from None
-    data = None if photo is None else read_picture(photo, IMAGE_MAX_BYTES)
-    beside = None if side is None else partial(read, read_picture(side, IMAGE_MAX_BYTES))
+    data = None if photo is None else read_file(photo, IMAGE_MAX_BYTES)
+    beside = None if side is None else partial(read, read_file(side, IMAGE_MAX_BYTES))
     found = _measure(data, str(photo), Person(height, weight, sex, age), STANDARD_CHARTS[chart], fit, beside)
     _print(found, Console())
     if annotate and data is not None and found.silhouette is not None:

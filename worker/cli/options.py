@@ -29,8 +29,8 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-def read_picture(path: Path, max_bytes: int) -> bytes:
-    """The file, which may be a pipe, and no more of it than the worker would download; raises WorkerError."""
+def read_file(path: Path, max_bytes: int, remedy: str = "") -> bytes:
+    """The file, which may be a pipe, and no more of it than the limit; raises WorkerError, with `remedy` above it."""
     try:
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
@@ -38,7 +38,7 @@ def read_picture(path: Path, max_bytes: int) -> bytes:
     except OSError as error:
         raise WorkerError(f"{path} cannot be read: {error.strerror}") from None
     if size > max_bytes:
-        raise WorkerError(f"{path} has {size:,} bytes; the limit is {max_bytes:,}")
+        raise WorkerError(f"{path} has {size:,} bytes; the limit is {max_bytes:,}{remedy}")
     return data
 
 
