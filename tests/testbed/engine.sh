@@ -11,6 +11,14 @@ log=/var/log/dockerd.log
 answers() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
 answers && exit 0
 
+# A machine that was copied or stopped keeps pid files. dockerd refuses to start when their number is another program's.
+remove_stale_pid() {
+  local pid
+  [[ -f $1 ]] || return 0
+  pid=$(<"$1")
+  [[ $(cat "/proc/$pid/comm" 2>/dev/null) == "$2" ]] || rm -f "$1"
+}
+
 install_from_trixie() {
   local own mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
   own=$(. /etc/os-release && echo "$VERSION_CODENAME")
@@ -56,7 +64,13 @@ if ! command -v dockerd >/dev/null || ! docker compose version >/dev/null 2>&1; 
   install_from_trixie
 fi
 echo "engine: starting dockerd, log in $log"
-if [[ -d /run/systemd/system ]]; then systemctl start docker; else setsid nohup dockerd >>"$log" 2>&1 </dev/null & fi
+if [[ -d /run/systemd/system ]]; then
+  systemctl start docker
+else
+  remove_stale_pid /run/docker.pid dockerd
+  remove_stale_pid /run/docker/containerd/containerd.pid containerd
+  setsid nohup dockerd >>"$log" 2>&1 </dev/null &
+fi
 for _ in $(seq 120); do answers && break; sleep 0.5; done
 answers || { tail -n 30 "$log" >&2; exit 1; }
 docker version --format 'engine: {{.Server.Version}}'
