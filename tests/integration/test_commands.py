@@ -42,7 +42,7 @@ def test_enqueue_for_a_shopper_takes_the_shoppers_credit(around: Sandbox, worker
 
 
 def test_enqueue_says_what_supabase_refuses_and_what_to_do(around: Sandbox, worker: WorkerProcess) -> None:
-    around.gateway.fault("project_paused", on="rpc/deduct_credits")
+    around.gateway.fault("project_paused", on="rpc/wearon_begin_session")
     run = enqueue(worker, "--user", around.producer.user())
     assert run.returncode == 1
     assert "the project is paused (540 Project paused); restore it in the Supabase dashboard" in run.stderr

@@ -19,7 +19,8 @@ from worker.cli.options import FiniteRange, read_file
 from worker.errors import WorkerError
 from worker.generation.channel import Channel
 from worker.generation.queue.order import EnqueueFailed, File, Owner
-from worker.generation.queue.producer import producer, told
+from worker.generation.queue.producer import producer
+from worker.generation.supabase.refusals import refusal
 from worker.settings import IMAGE_MAX_BYTES, load
 
 
@@ -104,7 +105,7 @@ async def _enqueue_and_follow(
                     line.update(row["status"])
             return await _end(row, output, console)
     except (httpx.HTTPError, APIError, StorageException, RedisError, OSError) as error:
-        raise EnqueueFailed(told(error)) from error
+        raise EnqueueFailed(_told(error)) from error
 
 
 async def _end(row: dict[str, Any], output: Path | None, console: Console) -> bool:
@@ -128,3 +129,10 @@ def _save(picture: bytes, output: Path, url: str) -> None:
         output.write_bytes(picture)
     except OSError as error:
         raise WorkerError(f"{output} cannot be written: {error.strerror}; the picture is at {url}") from None
+
+
+def _told(error: Exception) -> str:
+    """One line for an error of a service: the meaning of Supabase's answer, or the error's own words."""
+    if isinstance(error, APIError | httpx.HTTPStatusError):
+        return str(refusal(error))
+    return f"{type(error).__name__}: {error}"

@@ -9,12 +9,12 @@ import pytest
 from tests.sandbox import Sandbox
 from worker.generation.bulk.manifest import request_id_of, session_id_of
 
-PERSON, GARMENT = "https://photos.example/person.jpg", "https://photos.example/garment.jpg"
+PERSON = "https://photos.example/person.jpg"
 
 
 def row(store: str, number: int, **changed: Any) -> dict[str, Any]:
     session, request = session_id_of(UUID(store), "one", number), request_id_of("one", number)
-    return {"id": str(session), "request_id": request, "person": PERSON, "garment": GARMENT, "prompt": "", **changed}
+    return {"id": str(session), "request_id": request, "model_image_url": PERSON, "prompt_user": "", **changed}
 
 
 def begin(sandbox: Sandbox, store: str, *rows: dict[str, Any]) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def lines(sandbox: Sandbox, store: str) -> list[tuple[str, str]]:
 def test_a_row_that_the_table_refuses_takes_no_credit_and_neither_do_those_before_it(sandbox: Sandbox) -> None:
     store = sandbox.producer.store(10)
     with pytest.raises(asyncpg.NotNullViolationError):
-        begin(sandbox, store, row(store, 1), row(store, 2, person=None))
+        begin(sandbox, store, row(store, 1), row(store, 2, model_image_url=None))
     assert (lines(sandbox, store), sandbox.balance(store)) == ([], 10)
 
 

@@ -10,6 +10,7 @@ from postgrest import AsyncPostgrestClient
 from worker.errors import ServiceUnavailable, WorkerError
 from worker.generation.channel import Channel
 from worker.generation.message import GenerationMessage
+from worker.generation.queue.order import session_row
 from worker.generation.retrying import retry_for
 from worker.generation.supabase.database import FunctionMissing, call, rows, run
 
@@ -68,16 +69,7 @@ class Books:
 
     async def begin(self, messages: Iterable[GenerationMessage]) -> Begun:
         """Take a credit for each row of a page and make its session, both or neither, as far as that is not done."""
-        sent = [
-            {
-                "id": str(message.session_id),
-                "request_id": message.request_id,
-                "person": message.image_urls[0],
-                "garment": message.image_urls[1],
-                "prompt": message.prompt,
-            }
-            for message in messages
-        ]
+        sent = [session_row(message) for message in messages]
         answer = await retry_for(_PATIENCE_SECONDS)(self._begin, sent)
         try:
             statuses = {UUID(session_id): str(status) for session_id, status in answer["sessions"].items()}
@@ -93,7 +85,7 @@ class Books:
         found = rows(await self._patiently(query), *columns.split(","))
         return tuple(_average(row[name] for row in found) for name in columns.split(","))  # type: ignore[return-value]
 
-    async def _begin(self, sent: list[dict[str, str]]) -> dict[str, Any]:
+    async def _begin(self, sent: list[dict[str, Any]]) -> dict[str, Any]:
         try:
             return await call(self._database, _BEGIN, {"p_store_id": self._store_id, "p_rows": sent})
         except FunctionMissing as error:

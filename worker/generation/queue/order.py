@@ -1,4 +1,4 @@
-"""A try-on as `wearon-worker enqueue` orders it: who asks and pays, the pictures, and the message."""
+"""A try-on as `wearon-worker enqueue` orders it: who asks and pays, the pictures, the message and the session's row."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,3 +52,17 @@ def message_of(owner: Owner, session_id: UUID, urls: list[str], more: dict[str, 
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise EnqueueFailed(f"not queued, no credit was spent: {problems}") from None
+
+
+def session_row(message: GenerationMessage, shopper_email: str | None = None) -> dict[str, Any]:
+    """The session's row for wearon_begin_session; the store's shopper pays, if one is given."""
+    return {
+        "id": str(message.session_id),
+        message.channel.owner_column: str(message.owner_id),
+        "request_id": message.request_id,
+        "shopper_email": shopper_email,
+        "model_image_url": message.image_urls[0],
+        "outfit_image_url": message.image_urls[1] if len(message.image_urls) > 1 else None,
+        "accessories": message.image_urls[2:],
+        "prompt_user": message.prompt,
+    }

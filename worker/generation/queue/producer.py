@@ -1,16 +1,15 @@
-"""The Next.js app's part, for `wearon-worker enqueue`: deduct a credit, insert the session, push the message."""
+"""The Next.js app's part, for `wearon-worker enqueue`: take a credit, make the session, push the message."""
 
 import asyncio
 import mimetypes
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 from postgrest import AsyncPostgrestClient
-from postgrest.exceptions import APIError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from storage3 import AsyncStorageClient
@@ -18,13 +17,12 @@ from storage3 import AsyncStorageClient
 from worker import clients
 from worker.errors import CallRejected, ServiceUnavailable, WorkerError
 from worker.generation import keys
-from worker.generation.channel import Channel, SessionRef
+from worker.generation.channel import SessionRef
 from worker.generation.message import GenerationMessage
-from worker.generation.queue.order import EnqueueFailed, File, Owner, message_of
+from worker.generation.queue.order import EnqueueFailed, File, Owner, message_of, session_row
 from worker.generation.retrying import retry_for
 from worker.generation.sessions.sessions import Sessions
-from worker.generation.supabase.database import AnswerLost, rows, run
-from worker.generation.supabase.refusals import refusal
+from worker.generation.supabase.database import AnswerLost, call, rows, run
 from worker.settings import Settings
 
 _POLL_SECONDS = 0.3
@@ -46,7 +44,7 @@ class Producer:
         self._bucket = storage.from_(settings.supabase_storage_bucket)
 
     async def enqueue(self, owner: Owner, pictures: list[str | File], more: dict[str, Any]) -> GenerationMessage:
-        """Deduct, insert, push; `pictures` are URLs, or files, which are uploaded first.
+        """Take the credit, make the session, push; `pictures` are URLs, or files, which are uploaded first.
 
         `more` are optional fields of the message, such as its prompt.
         """
@@ -57,22 +55,17 @@ class Producer:
         try:
             await asyncio.shield(order)
         except asyncio.CancelledError:
-            await order  # half of it would part the credit from its session
+            await order  # half of it would be a session without a message
             raise EnqueueFailed(f"interrupted, but session {session_id} is queued") from None
         return message
 
     async def _order(self, owner: Owner, message: GenerationMessage) -> None:
-        deducted = False
+        if await self._begin(owner, message) is None:
+            raise EnqueueFailed(f"{owner.shopper_email or f'{owner.channel} owner {owner.id}'} has no credit left")
         try:
-            deducted = await self._deduct(owner, message)
-            if not deducted:
-                raise EnqueueFailed(f"{owner.shopper_email or f'{owner.channel} owner {owner.id}'} has no credit left")
-            await self._insert(owner, message)
             await self._redis.lpush(keys.QUEUE, message.model_dump_json(exclude_none=True))
-        except (ServiceUnavailable, CallRejected, RedisError) as error:
-            if not deducted and not isinstance(error, AnswerLost):
-                raise EnqueueFailed(f"not queued, no credit was spent: {error}") from error
-            if await self._fail(owner, message, error) != "completed":
+        except RedisError as error:  # which may have cost no more than the answer
+            if await self._fail(message, error) != "completed":
                 raise EnqueueFailed(f"not queued, the credit went back: {error}") from error
 
     async def follow(self, message: GenerationMessage, timeout_seconds: float) -> AsyncIterator[dict[str, Any]]:
@@ -99,62 +92,35 @@ class Producer:
         await self._bucket.upload(path, picture.content, {"content-type": kind, "upsert": "true"})
         return str((await self._bucket.create_signed_url(path, self._settings.signed_url_seconds))["signedURL"])
 
-    async def _deduct(self, owner: Owner, message: GenerationMessage) -> bool:
-        # The session's id binds the deduction to its session, as sql/functions.sql does.
-        parameters: dict[str, Any] = {
-            "p_amount": 1,
-            "p_description": f"wearon-worker enqueue (session={message.session_id})",
+    async def _begin(self, owner: Owner, message: GenerationMessage) -> str | None:
+        """Take the credit and make the session, both or neither; the session's status, None without a credit."""
+        parameters = {
+            "p_channel": owner.channel,
+            "p_session": session_row(message, owner.shopper_email),
+            "p_description": "wearon-worker enqueue",
         }
-        function = "deduct_credits"
-        if owner.channel is Channel.B2C:
-            parameters["p_user_id"] = str(owner.id)
-        else:
-            parameters |= {"p_store_id": str(owner.id), "p_request_id": message.request_id}
-            function = "deduct_store_credits"
-        if owner.shopper_email is not None:
-            parameters["p_shopper_email"] = owner.shopper_email
-            function = "deduct_store_shopper_credits"
-        return await run(self._database.rpc(function, parameters)) is True
-
-    async def _fail(self, owner: Owner, message: GenerationMessage, error: Exception) -> str:
-        """Fail the session, with its refund; the session's status: a worker may have completed the session meanwhile.
-
-        `error` may have cost no more than the answer of a call that was made. So the row is inserted where it is
-        missing, and the ledger decides about the refund.
-        """
-        session = SessionRef(owner.channel, message.session_id)
-        retry = retry_for(_PATIENCE_SECONDS)
+        begin = partial(call, self._database, "wearon_begin_session", parameters)
         try:
-            with suppress(CallRejected):
-                await retry(self._insert, owner, message)
-            end = await retry(self._sessions.fail, session, "Your try-on could not be queued.", None)
+            answer = await begin()
+        except AnswerLost:
+            try:
+                answer = await retry_for(_PATIENCE_SECONDS)(begin)
+            except ServiceUnavailable as error:
+                raise EnqueueFailed(f"not queued: {error}. Perhaps a credit was taken. {_refunds(message)}") from error
+        except (ServiceUnavailable, CallRejected) as error:
+            raise EnqueueFailed(f"not queued, no credit was spent: {error}") from error
+        return answer.get("status")
+
+    async def _fail(self, message: GenerationMessage, error: Exception) -> str | None:
+        """Fail the session, with its refund; its status now: a worker may have completed the session meanwhile."""
+        session = SessionRef(message.channel, message.session_id)
+        try:
+            fail = retry_for(_PATIENCE_SECONDS)
+            return (await fail(self._sessions.fail, session, "Your try-on could not be queued.", None)).status
         except ServiceUnavailable as second:
             raise EnqueueFailed(
-                f"not queued: {error}. The credit has not come back yet: {second}. A running worker refunds session "
-                f"{session.id} within minutes; if there is none, give back by hand what the ledger shows of it"
+                f"not queued: {error}. The credit has not come back yet: {second}. {_refunds(message)}"
             ) from error
-        if end.status is None:
-            raise EnqueueFailed(
-                f"not queued: {error}. The database takes no session of this owner: give the credit of "
-                f"{message.request_id} back by hand, if the ledger shows that it was taken"
-            ) from error
-        return end.status
-
-    async def _insert(self, owner: Owner, message: GenerationMessage) -> None:
-        row: dict[str, Any] = {
-            "id": str(message.session_id),
-            "status": "queued",
-            "model_image_url": message.image_urls[0],
-            "outfit_image_url": message.image_urls[1] if len(message.image_urls) > 1 else None,
-            "prompt_system": "",
-            "prompt_user": message.prompt,
-            "credits_used": 1,
-        }
-        if owner.channel is Channel.B2C:
-            row |= {"user_id": str(owner.id), "accessories": message.image_urls[2:]}
-        else:
-            row |= {"store_id": str(owner.id), "request_id": message.request_id, "shopper_email": owner.shopper_email}
-        await run(self._database.table(owner.channel.table).insert(row))
 
 
 @asynccontextmanager
@@ -169,11 +135,11 @@ async def producer(settings: Settings) -> AsyncIterator[Producer]:
         )
 
 
-def told(error: Exception) -> str:
-    """One line for an error of a service: the meaning of Supabase's answer, or the error's own words."""
-    if isinstance(error, APIError | httpx.HTTPStatusError):
-        return str(refusal(error))
-    return f"{type(error).__name__}: {error}"
+def _refunds(message: GenerationMessage) -> str:
+    return (
+        f"A running worker refunds session {message.session_id} within minutes; if there is none, give back by hand "
+        "what the ledger shows of it"
+    )
 
 
 async def _row(query: Any) -> dict[str, Any]:

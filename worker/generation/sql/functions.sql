@@ -1859,41 +1859,73 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
     ) o on o.region = r.id
 $$;
 
--- Bulk ---------------------------------------------------------------------------------------------------------------
+-- Beginning ----------------------------------------------------------------------------------------------------------
 
--- Takes a store's credit for each row of a manifest and makes the row's session, both or neither: no death of the
--- caller parts them. `p_rows`: [{"id", "request_id", "person", "garment", "prompt"}], in their order. A row whose
--- session is there is left as it is, so a call may be repeated, and of two at once each row is paid for once.
+-- Takes the session's one credit and makes its row, both or neither: no death of the caller parts them. `p_session`: the
+-- row's columns. The payer is the shopper, if the row names one, else its owner. -> "status" of the session, null when
+-- the payer has no credit left. A session that is there is left as it is, so the call may be repeated.
+create or replace function public.wearon_begin_session(p_channel text, p_session jsonb, p_description text)
+returns jsonb language plpgsql set search_path = public, pg_temp as $$
+declare
+    s record;
+    status text;
+    note text := format('%s (session=%s)', p_description, p_session ->> 'id');
+    paid boolean;
+begin
+    -- One at a time for each session.
+    perform pg_advisory_xact_lock(hashtextextended(p_session ->> 'id', 0));
+    status := wearon_lock_session(p_channel, (p_session ->> 'id')::uuid) ->> 'status';
+    if status is not null then
+        return jsonb_build_object('status', status);
+    end if;
+    select * into s from jsonb_to_record(p_session) as given (id uuid, user_id uuid, store_id uuid, request_id text,
+        shopper_email text, model_image_url text, outfit_image_url text, accessories jsonb, prompt_user text);
+    paid := case
+        when p_channel = 'b2c' then deduct_credits(s.user_id, 1, note)
+        when s.shopper_email is not null
+            then deduct_store_shopper_credits(s.store_id, s.shopper_email, 1, s.request_id, note)
+        else deduct_store_credits(s.store_id, 1, s.request_id, note) end;
+    if not paid then
+        return jsonb_build_object('status', null);
+    end if;
+    if p_channel = 'b2c' then
+        insert into generation_sessions (id, user_id, status, model_image_url, outfit_image_url, accessories,
+            prompt_system, prompt_user, credits_used)
+        values (s.id, s.user_id, 'queued', s.model_image_url, s.outfit_image_url, s.accessories, '', s.prompt_user, 1);
+    else
+        insert into store_generation_sessions (id, store_id, status, model_image_url, outfit_image_url,
+            prompt_system, prompt_user, credits_used, request_id, shopper_email)
+        values (s.id, s.store_id, 'queued', s.model_image_url, s.outfit_image_url, '', s.prompt_user, 1, s.request_id,
+            s.shopper_email);
+    end if;
+    return jsonb_build_object('status', 'queued');
+end $$;
+
+-- Begins each row of a store's manifest; the store pays. `p_rows`: rows of sessions, in their order; no row is paid for
+-- twice, also by two calls at once.
 -- -> "sessions": status by id, of the rows that have a session now. "used": rows without a session whose request id
 -- has lines in the ledger, of another try-on. "out_of_credit": the rows from there on were left out.
 create or replace function public.wearon_bulk_begin(p_store_id uuid, p_rows jsonb)
 returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
-    wanted record;
+    wanted jsonb;
     used int := 0;
     out_of_credit boolean := false;
 begin
     -- One at a time for each store: the credit functions lock this row, too.
     perform from store_credits where store_id = p_store_id for update;
-    for wanted in
-        select (each ->> 'id')::uuid as id, each ->> 'request_id' as request_id, each ->> 'person' as person,
-            each ->> 'garment' as garment, each ->> 'prompt' as prompt
-        from jsonb_array_elements(p_rows) with ordinality as given (each, place) order by place
-    loop
-        continue when exists (select from store_generation_sessions where id = wanted.id);
+    for wanted in select each from jsonb_array_elements(p_rows) with ordinality as given (each, place) order by place loop
+        continue when exists (select from store_generation_sessions where id = (wanted ->> 'id')::uuid);
         if exists (select from store_credit_transactions
-                   where store_id = p_store_id and request_id = wanted.request_id) then
+                   where store_id = p_store_id and request_id = wanted ->> 'request_id') then
             used := used + 1;
             continue;
         end if;
-        if not deduct_store_credits(p_store_id, 1, wanted.request_id, 'wearon-worker bulk') then
+        if wearon_begin_session('b2b', wanted || jsonb_build_object('store_id', p_store_id), 'wearon-worker bulk')
+            ->> 'status' is null then
             out_of_credit := true;
             exit;
         end if;
-        insert into store_generation_sessions (id, store_id, status, model_image_url, outfit_image_url,
-            prompt_system, prompt_user, credits_used, request_id)
-        values (wanted.id, p_store_id, 'queued', wanted.person, wanted.garment, '', wanted.prompt, 1,
-            wanted.request_id);
     end loop;
     return jsonb_build_object('used', used, 'out_of_credit', out_of_credit, 'sessions', (
         select coalesce(jsonb_object_agg(id, status), '{}') from store_generation_sessions

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -9,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from tests.integration.worker_process import wait_for
 from tests.sandbox import Sandbox
 from worker.errors import WorkerError
 from worker.generation import keys
@@ -101,24 +105,65 @@ async def test_a_session_that_a_worker_has_completed_meanwhile_is_queued_and_pai
     assert balance(sandbox, owner) == 9
 
 
-@pytest.mark.parametrize("call", ["rpc/deduct_*", "table/*generation_sessions"])
 @pytest.mark.parametrize("kind", ["drop_before", "drop_after"])
-async def test_a_call_of_the_database_without_an_answer_costs_nothing(
-    sandbox: Sandbox, settings: Settings, owner: Owner, call: str, kind: str
+async def test_a_lost_answer_of_the_database_costs_one_credit_for_one_session(
+    sandbox: Sandbox, settings: Settings, owner: Owner, kind: str
 ) -> None:
-    sandbox.gateway.fault(kind, on=call, times=1)
+    sandbox.gateway.fault(kind, on="rpc/wearon_begin_session", times=1)
     async with producer(settings) as app:
-        with pytest.raises(EnqueueFailed, match="not queued, the credit went back"):
+        await app.enqueue(owner, PHOTOS, {})
+    assert balance(sandbox, owner) == 9
+    assert [row["status"] for row in sandbox.database.fetch(f"select status from {owner.channel.table}")] == ["queued"]
+    assert sandbox.redis.llen(keys.QUEUE) == 1
+
+
+async def test_a_database_that_is_away_spends_nothing_and_is_not_waited_for(
+    sandbox: Sandbox, settings: Settings, owner: Owner
+) -> None:
+    sandbox.gateway.fault("unavailable", on="rpc/wearon_begin_session")
+    async with producer(settings) as app:
+        with pytest.raises(EnqueueFailed, match="not queued, no credit was spent"):
             await app.enqueue(owner, PHOTOS, {})
     assert balance(sandbox, owner) == 10
-    assert [row["status"] for row in sandbox.database.fetch(f"select status from {owner.channel.table}")] == ["failed"]
+
+
+async def test_answers_that_stay_lost_are_told_with_the_session(
+    sandbox: Sandbox, settings: Settings, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producers, "_PATIENCE_SECONDS", 0.2)
+    sandbox.gateway.fault("drop_after", on="rpc/wearon_begin_session")
+    async with producer(settings) as app:
+        with pytest.raises(EnqueueFailed, match=r"a credit was taken. A running worker refunds session [0-9a-f-]{36}"):
+            await app.enqueue(owner, PHOTOS, {})
+    assert balance(sandbox, owner) == 9
+    [row] = sandbox.database.fetch(f"select status from {owner.channel.table}")
+    assert row["status"] == "queued"
+
+
+def test_a_command_that_is_killed_before_its_message_leaves_a_session_that_gives_the_credit_back(
+    sandbox: Sandbox,
+) -> None:
+    user = sandbox.producer.user()
+    sandbox.gateway.fault("drop_after", on="rpc/wearon_begin_session")
+    photos = ["--person", str(PHOTOS[0]), "--garment", str(PHOTOS[1])]
+    command = [sys.executable, "-m", "worker", "enqueue", *photos, "--user", user]
+    process = subprocess.Popen(command, env={**os.environ, **sandbox.env()}, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: sandbox.balance(user) == 9, 60, "no credit was taken")
+    finally:
+        process.kill()
+        process.wait(30)
+    assert sandbox.redis.llen(keys.QUEUE) == 0
+    failed = sandbox.database.fetch("select fail_generation('b2c', id, 'Sorry') as answer from generation_sessions")
+    assert [row["answer"]["refund"] for row in failed] == ["user"]
+    assert sandbox.balance(user) == 10
 
 
 async def test_an_interrupt_parts_no_credit_from_its_session(
     sandbox: Sandbox, settings: Settings, owner: Owner
 ) -> None:
-    """Ctrl-C cancels the command between the deduction and its row."""
-    sandbox.gateway.fault("slow", on="table/*generation_sessions", delay=0.5)
+    """Ctrl-C cancels the command while the database works."""
+    sandbox.gateway.fault("slow", on="rpc/wearon_begin_session", delay=0.5)
     async with producer(settings) as app:
         command = asyncio.create_task(app.enqueue(owner, PHOTOS, {}))
         await asyncio.sleep(0.3)
