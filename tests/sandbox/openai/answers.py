@@ -102,6 +102,7 @@ REFUSALS: dict[str, Callable[[Fault, str], Response]] = {
     "server_error": lambda fault, model: server_error(int(fault.options.get("status", 500))),
     "status": lambda fault, model: _status(**fault.options),
     "html": lambda fault, model: Response("<html></html>", fault.options.get("status", 200), media_type="text/html"),
+    "error_in_success": lambda fault, model: JSONResponse({"error": fault.options["error"]}),
     "garbage": lambda fault, model: Response(b'{"data": [{"b64_', media_type="application/json"),
 }
 SPOILED = frozenset(

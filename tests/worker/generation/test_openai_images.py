@@ -12,7 +12,15 @@ import pytest
 import structlog
 
 from tests.sandbox import Sandbox
-from worker.errors import AccountRefused, EditFailed, GenerationError, ImageUnavailable, ServiceOutage
+from worker.errors import (
+    AccountRefused,
+    EditFailed,
+    GenerationError,
+    ImageUnavailable,
+    ModerationBlocked,
+    RateLimited,
+    ServiceOutage,
+)
 from worker.generation import openai_images
 from worker.generation.openai import metrics as openai_metrics
 from worker.generation.openai.edit import Edit
@@ -281,6 +289,34 @@ async def test_passing_errors_end_as_an_outage_with_openais_words(sandbox: Sandb
         with pytest.raises(ServiceOutage, match="after 1 retries: OpenAI answered 500 server_error: The server had"):
             await edit(editor)
     assert len(sandbox.calls()) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "available"),
+    [
+        ({"code": 429, "message": "Too many requests"}, RateLimited, True),
+        ({"code": "rate_limit_exceeded", "message": "Slow down"}, RateLimited, True),
+        ({"code": "moderation_blocked", "message": "Your request was rejected"}, ModerationBlocked, True),
+        ({"type": "insufficient_quota", "message": "..."}, AccountRefused, True),
+        ({"type": "server_error", "message": "Sorry about that!"}, ServiceOutage, False),
+        ({"code": "502", "message": "Bad gateway"}, ServiceOutage, False),
+        ("upstream request timed out", ServiceOutage, False),
+        ({"code": "invalid_value", "message": "Unknown size"}, EditFailed, True),
+    ],
+)
+async def test_an_error_with_a_status_of_success_means_what_it_says_and_is_not_paid_for(
+    sandbox: Sandbox, editing: Editing, error: object, raised: type[GenerationError], available: bool
+) -> None:
+    heard: list[bool] = []
+
+    async def on_answer(available: bool) -> None:
+        heard.append(available)
+
+    sandbox.openai.fault("error_in_success", error=error)
+    async with editing(on_answer=on_answer) as editor:
+        with pytest.raises(GenerationError) as caught:
+            await edit(editor)
+    assert (type(caught.value), heard) == (raised, [available])
 
 
 async def test_an_open_breaker_passes_and_ends_the_retries(sandbox: Sandbox, editing: Editing) -> None:

@@ -3,17 +3,19 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import openai
+import httpx2
 
-from worker.generation.openai.words import ACCOUNT, MODEL, MODEL_SENTENCE, SCOPE, VERIFY_SENTENCE
+from worker.generation.openai.words import ACCOUNT, MODEL, MODEL_SENTENCE, SCOPE, SERVER, VERIFY_SENTENCE
 from worker.photos.labels import retry_after_seconds
 
 MAX_SENTENCE = 300
 _RETRY_AFTER_MAX_SECONDS = 3600.0
 _QUOTED_MAX = 60
+#: Far more than an error, far less than a picture.
+_ERROR_MAX_BYTES = 100_000
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,8 @@ class Answer:
     retry_after: float = 0.0
 
     @classmethod
-    def of(cls, error: openai.APIStatusError) -> "Answer":
+    def of(cls, response: httpx2.Response) -> "Answer":
         """Read from the response itself: the SDK's reading leaves out what has not the expected form."""
-        response = error.response
         body = _json(response.content)
         words = body.get("error", body) if isinstance(body, dict) else {}
         words = words if isinstance(words, dict) else {"message": words}
@@ -45,6 +46,19 @@ class Answer:
             html=is_html(response.headers, response.content),
             request_id=response.headers.get("x-request-id", "")[:80],
             retry_after=retry_after(response.headers),
+        )
+
+    @classmethod
+    def in_success(cls, response: httpx2.Response) -> "Answer | None":
+        """The error that a gateway sends with a status of success, under the status that it stands for; or None."""
+        body = _json(response.content) if len(response.content) < _ERROR_MAX_BYTES else None
+        if not isinstance(body, dict) or not body.get("error") or body.get("data"):
+            return None
+        answer = cls.of(response)
+        if re.fullmatch(r"[45]\d\d", answer.code):
+            return replace(answer, status=int(answer.code))
+        return replace(
+            answer, status=500 if SERVER.search(f"{answer.code} {answer.type}".strip() or answer.message) else 400
         )
 
     @property

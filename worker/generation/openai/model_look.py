@@ -45,7 +45,7 @@ async def look(client: AsyncOpenAI, model: str) -> Look:
         answer = await client.models.with_raw_response.retrieve(model, timeout=_PATIENCE_SECONDS)
         return _read(answer.headers, answer.content)
     except openai.APIStatusError as error:
-        refusal = Answer.of(error)
+        refusal = Answer.of(error.response)
         gone = meaning(refusal) is Meaning.MODEL_GONE and refusal.says_model_is_gone
         return Look(False if gone else None, answer=refusal, problem=refusal.describe())
     except (openai.OpenAIError, ValueError, RecursionError) as error:

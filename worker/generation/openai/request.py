@@ -72,7 +72,7 @@ class EditRequest:
                     extra_body=self._parameters[model],
                 )
         except openai.APIStatusError as error:
-            raise await self._refusal(Answer.of(error), model, order.prompt) from error
+            raise await self._refusal(Answer.of(error.response), model, order.prompt) from error
         except openai.APIConnectionError as error:
             openai_metrics.answered(model, "connection_error")
             await self._tell(available=False)
@@ -84,6 +84,8 @@ class EditRequest:
             openai_metrics.answered(model, Meaning.PASSING.value)
             await self._tell(available=False)
             raise Passing(f"OpenAI answered {response.status_code} with a page of HTML")
+        if answer := Answer.in_success(response.http_response):
+            raise await self._refusal(answer, model, order.prompt)
         await self._tell(available=True)
         return response.content
 

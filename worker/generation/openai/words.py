@@ -12,6 +12,8 @@ ACCOUNT = re.compile(
     r"|(account|organization|project|user)_.*(deactivat|disabl|suspend|terminat|archiv|not_found|not_active|verif)"
     r"|(invalid|mismatched)_(organization|project)"
 )
+#: For an error without a status of its own.
+SERVER = re.compile(r"server_?error|internal|overload|unavailable|timed?[ _]?out", re.I)
 MODERATION = re.compile(r"moderation|content_(policy|filter)|safety|unsafe|policy_violation")
 MODEL = re.compile(
     r"model_.*(not|deprecat|retired|removed|shut|gone|unavailable|unsupported)|(unknown|invalid)_model|deprecated"

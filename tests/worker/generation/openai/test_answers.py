@@ -5,7 +5,6 @@ from email.utils import formatdate
 from typing import Any
 
 import httpx2
-import openai
 import pytest
 
 from tests.sandbox.openai.answers import REAL
@@ -109,7 +108,7 @@ def received(status: int, headers: dict[str, str] | None = None, **body: Any) ->
     """Read as the SDK hands it over."""
     request = httpx2.Request("POST", "https://api.openai.com/v1/images/edits")
     response = httpx2.Response(status, headers=headers, request=request, **body)
-    return Answer.of(openai.APIStatusError("", response=response, body=None))
+    return Answer.of(response)
 
 
 def test_every_answer_of_the_sandbox_has_its_meaning() -> None:
