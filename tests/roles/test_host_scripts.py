@@ -380,6 +380,13 @@ def test_reboot_drains_the_worker_first_and_starts_it_afterwards(due: Host) -> N
     assert due.run("reboot-host", "--after").stdout == "", "the next start is an ordinary one"
 
 
+def test_reboot_holds_its_lock_while_the_worker_drains(due: Host) -> None:
+    held = f"flock --nonblock {due.folder}/reboot.lock true || echo held; flock --nonblock {due.folder} true && echo free"
+    due.engine(f'case "$*" in "ps --quiet"*) echo blue ;; stop*) {held} ;; esac')
+    assert due.run("reboot-host").stdout.split() == ["held", "free"]
+    assert subprocess.run(["flock", "--nonblock", due.folder / "reboot.lock", "true"], check=False).returncode == 0
+
+
 @pytest.mark.parametrize("waits_for", ["update", "playbook", "rollout"])
 def test_reboot_waits_for_an_update_and_for_playbooks(due: Host, waits_for: str) -> None:
     if waits_for == "update":

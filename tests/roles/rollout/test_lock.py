@@ -1,5 +1,6 @@
 """The deploy lock: one play at a time, whatever became of the one before."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -114,6 +115,14 @@ def test_plays_at_once_agree_on_one(path: Path) -> None:
         one.stdin.close()  # type: ignore[union-attr]
     assert sorted(one.wait() for one in plays) == [0] + [1] * 7
     assert all("Locked since" in one.stderr.read() for one in plays if one.returncode)  # type: ignore[union-attr]
+
+
+def test_server_that_drains_for_a_reboot_is_left_alone(path: Path, mine: dict[str, str]) -> None:
+    with path.with_name("reboot.lock").open("w") as reboot:
+        fcntl.flock(reboot, fcntl.LOCK_EX)
+        assert "here drains its worker for a reboot. Nothing was changed" in refusal(job(path, mine))
+        assert not path.exists()
+    lock.take(job(path, mine))  # the reboot failed, or is over
 
 
 def test_server_without_a_folder_was_never_provisioned(tmp_path: Path, mine: dict[str, str]) -> None:

@@ -105,6 +105,18 @@ def alone(folder: str | Path) -> Iterator[None]:
         os.close(handle)
 
 
+def is_locked(path: Path) -> bool:
+    """Return True while another program holds the lock of this file."""
+    if not path.exists():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def replicas(job: Job, colour: str) -> list[str]:
     """Return the names that the replicas of a colour may have: blue, blue-2, ..."""
     return [name for name in job["colours"] if name.partition("-")[0] == colour]
