@@ -381,7 +381,7 @@ def test_reboot_drains_the_worker_first_and_starts_it_afterwards(due: Host) -> N
 
 
 def test_reboot_holds_its_lock_while_the_worker_drains(due: Host) -> None:
-    held = f"flock --nonblock {due.folder}/reboot.lock true || echo held; flock --nonblock {due.folder} true && echo free"
+    held = f"flock -n {due.folder}/reboot.lock true || echo held; flock -n {due.folder} true && echo free"
     due.engine(f'case "$*" in "ps --quiet"*) echo blue ;; stop*) {held} ;; esac')
     assert due.run("reboot-host").stdout.split() == ["held", "free"]
     assert subprocess.run(["flock", "--nonblock", due.folder / "reboot.lock", "true"], check=False).returncode == 0

@@ -120,7 +120,7 @@ def test_plays_at_once_agree_on_one(path: Path) -> None:
 def test_server_that_drains_for_a_reboot_is_left_alone(path: Path, mine: dict[str, str]) -> None:
     with path.with_name("reboot.lock").open("w") as reboot:
         fcntl.flock(reboot, fcntl.LOCK_EX)
-        assert "here drains its worker for a reboot. Nothing was changed" in refusal(job(path, mine))
+        assert "here drains its worker for a reboot. Nothing was changed:" in refusal(job(path, mine))
         assert not path.exists()
     lock.take(job(path, mine))  # the reboot failed, or is over
 

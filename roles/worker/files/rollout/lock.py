@@ -60,7 +60,7 @@ def take(job: host.Job) -> Ticket:
         host.refuse(f"{job['server']} was never provisioned: run `make deploy` (playbooks/site.yml) first")
     with host.alone(path.parent):
         if host.is_locked(path.with_name("reboot.lock")):
-            host.refuse(f"{job['server']} drains its worker for a reboot. Nothing was changed. Try again in ten minutes")
+            host.refuse(f"{job['server']} drains its worker for a reboot. Nothing was changed: try again in 10 minutes")
         held = _parse(path.read_text()) if path.exists() else mine
         if _play(held) != _play(mine) and not (job["replace"] and held == _parse(job["found"])):
             minutes = int(time.time() - calendar.timegm(time.strptime(held["when"], _TIME))) // 60
