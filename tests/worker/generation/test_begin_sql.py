@@ -58,3 +58,20 @@ def test_a_row_that_the_table_refuses_takes_no_credit(sandbox: Sandbox, owner: O
 def test_a_payer_without_credit_gets_no_session(sandbox: Sandbox, owner: Owner) -> None:
     assert [begin(sandbox, owner, row(owner)) for _ in range(3)] == ["queued", "queued", None]
     assert sandbox.database.value(f"select count(*) from {owner.channel.table}") == 2
+
+
+def test_an_id_in_capitals_pays_for_one_delivery(sandbox: Sandbox) -> None:
+    user = sandbox.producer.user(2)
+    session = row(Owner(Channel.B2C, UUID(user)))
+    begin(sandbox, Owner(Channel.B2C, UUID(user)), {**session, "id": session["id"].upper()})
+    start = "select start_generation('b2c', $1, $2)"
+    assert sandbox.database.value(start, session["id"], user)["paid"]
+    sandbox.database.value("select complete_generation('b2c', $1, 'https://x/1.jpg', 1, 1, 0.04, 1)", session["id"])
+    sandbox.database.execute("update generation_sessions set status = 'queued'")  # its user may
+    assert not sandbox.database.value(start, session["id"], user)["paid"]
+
+
+def test_the_row_of_the_app_keeps_its_prompts(sandbox: Sandbox, owner: Owner) -> None:
+    begin(sandbox, owner, row(owner, prompt_system="Be kind.", prompt_user="Blue"))
+    [made] = sandbox.database.fetch(f"select prompt_system, prompt_user from {owner.channel.table}")
+    assert (made["prompt_system"], made["prompt_user"]) == ("Be kind.", "Blue")

@@ -1869,7 +1869,7 @@ returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
     s record;
     status text;
-    note text := format('%s (session=%s)', p_description, p_session ->> 'id');
+    note text := format('%s (session=%s)', p_description, (p_session ->> 'id')::uuid);
     paid boolean;
 begin
     -- One at a time for each session.
@@ -1879,7 +1879,8 @@ begin
         return jsonb_build_object('status', status);
     end if;
     select * into s from jsonb_to_record(p_session) as given (id uuid, user_id uuid, store_id uuid, request_id text,
-        shopper_email text, model_image_url text, outfit_image_url text, accessories jsonb, prompt_user text);
+        shopper_email text, model_image_url text, outfit_image_url text, accessories jsonb, prompt_system text,
+        prompt_user text);
     paid := case
         when p_channel = 'b2c' then deduct_credits(s.user_id, 1, note)
         when s.shopper_email is not null
@@ -1891,12 +1892,13 @@ begin
     if p_channel = 'b2c' then
         insert into generation_sessions (id, user_id, status, model_image_url, outfit_image_url, accessories,
             prompt_system, prompt_user, credits_used)
-        values (s.id, s.user_id, 'queued', s.model_image_url, s.outfit_image_url, s.accessories, '', s.prompt_user, 1);
+        values (s.id, s.user_id, 'queued', s.model_image_url, s.outfit_image_url, s.accessories,
+            coalesce(s.prompt_system, ''), s.prompt_user, 1);
     else
         insert into store_generation_sessions (id, store_id, status, model_image_url, outfit_image_url,
             prompt_system, prompt_user, credits_used, request_id, shopper_email)
-        values (s.id, s.store_id, 'queued', s.model_image_url, s.outfit_image_url, '', s.prompt_user, 1, s.request_id,
-            s.shopper_email);
+        values (s.id, s.store_id, 'queued', s.model_image_url, s.outfit_image_url, coalesce(s.prompt_system, ''),
+            s.prompt_user, 1, s.request_id, s.shopper_email);
     end if;
     return jsonb_build_object('status', 'queued');
 end $$;
