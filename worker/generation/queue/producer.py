@@ -99,17 +99,16 @@ class Producer:
             "p_session": session_row(message, owner.shopper_email),
             "p_description": "wearon-worker enqueue",
         }
-        begin = partial(call, self._database, "wearon_begin_session", parameters)
+        begin = partial(_begun, self._database, parameters)
         try:
-            answer = await begin()
+            return await begin()
         except AnswerLost:
             try:
-                answer = await retry_for(_PATIENCE_SECONDS)(begin)
+                return await retry_for(_PATIENCE_SECONDS)(begin)
             except ServiceUnavailable as error:
                 raise EnqueueFailed(f"not queued: {error}. Perhaps a credit was taken. {_refunds(message)}") from error
         except (ServiceUnavailable, CallRejected) as error:
             raise EnqueueFailed(f"not queued, no credit was spent: {error}") from error
-        return answer.get("status")
 
     async def _fail(self, message: GenerationMessage, error: Exception) -> str | None:
         """Fail the session, with its refund; its status now: a worker may have completed the session meanwhile."""
@@ -133,6 +132,13 @@ async def producer(settings: Settings) -> AsyncIterator[Producer]:
         yield Producer(
             settings, redis, clients.database_client(settings, database), clients.storage_client(settings, storage)
         )
+
+
+async def _begun(database: AsyncPostgrestClient, parameters: dict[str, Any]) -> str | None:
+    answer = await call(database, "wearon_begin_session", parameters)
+    if "status" not in answer:
+        raise AnswerLost("database answered wearon_begin_session without the session's status")
+    return answer["status"]  # type: ignore[no-any-return]
 
 
 def _refunds(message: GenerationMessage) -> str:

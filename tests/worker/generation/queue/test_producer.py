@@ -117,6 +117,16 @@ async def test_a_lost_answer_of_the_database_costs_one_credit_for_one_session(
     assert sandbox.redis.llen(keys.QUEUE) == 1
 
 
+async def test_an_answer_without_a_status_is_no_want_of_credit(
+    sandbox: Sandbox, settings: Settings, owner: Owner
+) -> None:
+    sandbox.gateway.fault("replaced", on="rpc/wearon_begin_session", times=1, body={"message": "ok"})
+    async with producer(settings) as app:
+        await app.enqueue(owner, PHOTOS, {})
+    assert balance(sandbox, owner) == 9
+    assert sandbox.redis.llen(keys.QUEUE) == 1
+
+
 async def test_a_database_that_is_away_spends_nothing_and_is_not_waited_for(
     sandbox: Sandbox, settings: Settings, owner: Owner
 ) -> None:
