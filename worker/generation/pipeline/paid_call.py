@@ -86,7 +86,6 @@ class PaidCall:
         try:
             async with asyncio.timeout(None) as limit:
                 run.attempt.stop = partial(_expire_in, limit, 0)
-                run.facts["model"] = self.editor.models.in_use
                 edit = await self.editor.edit(
                     pictures,
                     prompt,
@@ -118,6 +117,7 @@ class PaidCall:
         if not await self.starts.note_call(run):
             log.warning("message_dropped", why="another worker took the session over")
             raise SessionTaken
+        run.facts["model"] = self.editor.models.in_use  # the session counts for its prompt from here on
         run.attempt.waiting = True
         if run.probe:
             _expire_in(limit, self.settings.probe_limit_seconds)
@@ -127,6 +127,7 @@ class PaidCall:
         run.attempt.stop = None
         if run.attempt.waiting:
             await self.breaker.answered(available=False)
+            await self.spend.count_cut_off(run.message, self.editor.models.in_use)
             return ServiceOutage(OPENAI, f"no answer within {self.settings.probe_limit_seconds:g} s")
         if run.probe:
             return ServiceOutage(OPENAI, "the probe's call failed")
