@@ -75,3 +75,10 @@ def test_the_row_of_the_app_keeps_its_prompts(sandbox: Sandbox, owner: Owner) ->
     begin(sandbox, owner, row(owner, prompt_system="Be kind.", prompt_user="Blue"))
     [made] = sandbox.database.fetch(f"select prompt_system, prompt_user from {owner.channel.table}")
     assert (made["prompt_system"], made["prompt_user"]) == ("Be kind.", "Blue")
+
+
+def test_a_stores_session_without_a_request_id_is_refused(sandbox: Sandbox) -> None:
+    store = Owner(Channel.B2B, UUID(sandbox.producer.store(2)))
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="has no request_id"):
+        begin(sandbox, store, row(store, request_id=None))
+    assert balance(sandbox, store) == 2

@@ -1881,6 +1881,9 @@ begin
     select * into s from jsonb_to_record(p_session) as given (id uuid, user_id uuid, store_id uuid, request_id text,
         shopper_email text, model_image_url text, outfit_image_url text, accessories jsonb, prompt_system text,
         prompt_user text);
+    if p_channel = 'b2b' and s.request_id is null then -- no failure could give its credit back
+        raise exception 'session % of a store has no request_id', s.id using errcode = '22023';
+    end if;
     paid := case
         when p_channel = 'b2c' then deduct_credits(s.user_id, 1, note)
         when s.shopper_email is not null
