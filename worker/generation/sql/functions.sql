@@ -16,6 +16,9 @@ drop function if exists public.wearon_refund_store_session(jsonb, int, text);
 -- Of version 3, without the facts of the event: workers of that version call the newer ones without them.
 drop function if exists public.complete_generation(text, uuid, text, int, int, numeric, int);
 drop function if exists public.fail_generation(text, uuid, text, int);
+-- Without a life of the picture's own address.
+drop function if exists public.wearon_data_life_write(text, uuid[]);
+drop function if exists public.wearon_data_life_others(text, regclass, text, timestamptz, int);
 
 -- The session's row, locked until the end of the transaction; null when there is none.
 create or replace function public.wearon_lock_session(p_channel text, p_session_id uuid)
@@ -1539,7 +1542,7 @@ $$;
 --
 -- Pictures live for some hours. The worker deletes the files, and asks here which of them an open session needs. The
 -- rows keep everything but the pictures' addresses, which become 'expired'. Rows are walked by their created_at, in
--- batches, from the end of the last walk; a row that was open then is noted, and looked at again.
+-- batches, from the end of the last walk; a row that kept an address then is noted, and looked at again.
 
 create table if not exists wearon.data_life (
     channel text primary key,
@@ -1616,7 +1619,8 @@ exception when statement_too_complex then
 end $$;
 
 -- Writes 'expired' into the picture columns of those of these sessions that are closed; -> how many rows have changed.
-create or replace function public.wearon_data_life_write(p_channel text, p_ids uuid[])
+-- The address of a store's picture lives from the session's end on: bulk may have waited for longer than it lives.
+create or replace function public.wearon_data_life_write(p_channel text, p_ids uuid[], p_before timestamptz)
 returns int language plpgsql set search_path = public, pg_temp as $$
 declare
     -- Strings of a jsonb text that are addresses, or paths in the bucket.
@@ -1636,17 +1640,19 @@ begin
     else
         update store_generation_sessions set model_image_url = 'expired',
             outfit_image_url = case when outfit_image_url is not null then 'expired' end,
-            generated_image_url = case when generated_image_url is not null then 'expired' end
+            generated_image_url = case when generated_image_url is null or completed_at >= p_before
+                then generated_image_url else 'expired' end
         where id = any(p_ids) and status in ('completed', 'failed') and 'expired' <> any(array_remove(
-            array[model_image_url, outfit_image_url, generated_image_url], null));
+            array[model_image_url, outfit_image_url, case when completed_at >= p_before then null
+                else generated_image_url end], null));
     end if;
     get diagnostics changed = row_count;
     return changed;
 end $$;
 
--- Expires rows that the walk over created_at does not meet: rows without a date, and rows that were open before.
+-- Expires rows that the walk over created_at does not meet: rows without a date, and rows that kept an address before.
 create or replace function public.wearon_data_life_others(
-    p_channel text, p_sessions regclass, p_owned text, p_before timestamptz, p_limit int
+    p_channel text, p_sessions regclass, p_owned text, p_keeps text, p_before timestamptz, p_limit int
 ) returns int language plpgsql set search_path = public, pg_temp as $$
 declare
     undated uuid[];
@@ -1662,13 +1668,16 @@ begin
             with ended as (
                 delete from wearon.data_life_open where channel = $1 and session_id in (
                     select session_id from wearon.data_life_open o where channel = $1 and not exists (
-                        select from %s s where s.id = o.session_id and s.status not in ('completed', 'failed'))
-                    limit $2)
+                        select from %1$s s where s.id = o.session_id and %2$s)
+                    limit $3)
                 returning session_id
-            ) select array_agg(session_id) from ended $sql$, p_sessions)
-        into ended using p_channel, p_limit;
+            ), closed as (
+                select session_id from wearon.data_life_open o join %1$s s on s.id = o.session_id
+                where channel = $1 and status in ('completed', 'failed') and model_image_url <> 'expired' limit $3
+            ) select array_agg(session_id) from (table ended union table closed) each $sql$, p_sessions, p_keeps)
+        into ended using p_channel, p_before, p_limit;
     end if;
-    return wearon_data_life_write(p_channel, undated || ended);
+    return wearon_data_life_write(p_channel, undated || ended, p_before);
 end $$;
 
 -- Walks the next `p_limit` sessions made before `p_before`, of one owner or of all, after the row (`p_after`,
@@ -1684,6 +1693,8 @@ declare
         when 'b2b' then 'store_generation_sessions'::regclass end;
     owned constant text := case when p_owner_id is null then 'true' else format('%I = %L',
         case p_channel when 'b2c' then 'user_id' else 'store_id' end, p_owner_id) end;
+    keeps constant text := format('(status not in (''completed'', ''failed'')%s)',
+        case p_channel when 'b2b' then ' or completed_at >= $2' end);
     low timestamptz := p_after;
     expired int := 0;
     walked uuid[];
@@ -1694,7 +1705,7 @@ begin
         raise exception 'unknown channel %, expected b2b or b2c', p_channel using errcode = '22023';
     end if;
     if p_after is null then
-        expired := wearon_data_life_others(p_channel, sessions, owned, p_before, p_limit);
+        expired := wearon_data_life_others(p_channel, sessions, owned, keeps, p_before, p_limit);
         low := coalesce((select reached - interval '1 hour' from wearon.data_life where channel = p_channel
             and p_owner_id is null and not p_full and full_at > now() - interval '1 day'), '-infinity');
         if low = '-infinity' and p_owner_id is null then
@@ -1702,13 +1713,12 @@ begin
         end if;
     end if;
     execute format($sql$
-        select array_agg(id order by created_at, id), array_agg(id) filter (where status not in ('completed', 'failed')),
-            max(created_at)
-        from (select id, status, created_at from %s where %s and created_at >= $1 and created_at < $2
-            and (created_at, id) > ($1, $3) order by created_at, id limit $4) page $sql$, sessions, owned)
+        select array_agg(id order by created_at, id), array_agg(id) filter (where %s), max(created_at)
+        from (select id, status, created_at, completed_at from %s where %s and created_at >= $1 and created_at < $2
+            and (created_at, id) > ($1, $3) order by created_at, id limit $4) page $sql$, keeps, sessions, owned)
     into walked, open, last
     using low, p_before, coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'), p_limit;
-    expired := expired + wearon_data_life_write(p_channel, walked);
+    expired := expired + wearon_data_life_write(p_channel, walked, p_before);
     if p_owner_id is null and walked is not null then
         insert into wearon.data_life_open select p_channel, unnest(open) on conflict do nothing;
         update wearon.data_life set reached = greatest(reached, last) where channel = p_channel;

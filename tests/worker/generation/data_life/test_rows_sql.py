@@ -156,6 +156,29 @@ def test_an_open_row_keeps_its_addresses_until_it_has_ended(sandbox: Sandbox, ch
     assert sandbox.database.value("select count(*) from wearon.data_life_open") == 0
 
 
+def test_the_address_of_bulks_picture_lives_from_its_making_on(sandbox: Sandbox) -> None:
+    """A row of bulk may have waited for longer than a picture lives."""
+    bulk = session(sandbox, "b2b", status="processing", hours=20)
+    assert expire(sandbox, "b2b")["open"] == 1
+    ended = "update store_generation_sessions set status = 'completed', generated_image_url = 'https://x', completed_at"
+    sandbox.database.execute(f"{ended} = now() - interval '1 hour' where id = $1", bulk)
+    for full, expired in ((False, 1), (False, 0), (True, 0)):
+        assert expire(sandbox, "b2b", p_full=full)["expired"] == expired
+        assert addresses(sandbox, "b2b", bulk) == ["expired", "expired", "https://x"]
+    sandbox.database.execute(f"{ended} = now() - interval '7 hours' where id = $1", bulk)
+    sandbox.database.execute("update wearon.data_life set reached = now()")
+    assert expire(sandbox, "b2b")["expired"] == 1
+    assert addresses(sandbox, "b2b", bulk) == ["expired"] * 3
+    assert sandbox.database.value("select count(*) from wearon.data_life_open") == 0
+
+
+def test_an_erasure_takes_the_address_of_a_young_picture_too(sandbox: Sandbox) -> None:
+    done = session(sandbox, "b2b", hours=0, completed_at=datetime.now(UTC))
+    store = sandbox.session("b2b", done)["store_id"]
+    expire(sandbox, "b2b", before=datetime.max.replace(tzinfo=UTC), p_owner_id=store)
+    assert addresses(sandbox, "b2b", done) == ["expired"] * 3
+
+
 def test_batches_meet_every_row_though_many_were_made_at_once(sandbox: Sandbox) -> None:
     moment = datetime.now(UTC) - timedelta(hours=8)
     made = [session(sandbox, created_at=moment) for _ in range(7)]
