@@ -160,7 +160,7 @@ def test_old_deliveries_are_trimmed_and_forgotten_endpoints_given_up(sandbox: Sa
             "(select max(queued_at) from store_webhook_deliveries)",
             age,
         )
-    assert sandbox.database.value("select wearon_webhook_trim()") == {"deleted": 1, "forgotten": 0}
+    assert sandbox.database.value("select wearon_webhook_trim()") == {"given_up": 2, "deleted": 1, "forgotten": 0}
     assert [bool(each["given_up_at"]) for each in deliveries(sandbox, waiting)] == [False, True]
 
 

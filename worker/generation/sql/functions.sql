@@ -712,12 +712,14 @@ $$;
 create or replace function public.wearon_webhook_trim(p_limit int default 1000)
 returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
+    given_up int;
     deleted int;
     forgotten int;
 begin
     update store_webhook_deliveries set due_at = null, lease = null, given_up_at = now()
     where id in (select id from store_webhook_deliveries
                  where queued_at < now() - interval '3 days' and due_at <= now() limit p_limit);
+    get diagnostics given_up = row_count;
     delete from store_webhook_deliveries where id in (
         select id from store_webhook_deliveries
         where queued_at < now() - interval '7 days' and due_at is null limit p_limit);
@@ -726,7 +728,7 @@ begin
         select ctid from wearon.session_events where told_at < now() - interval '30 days' limit p_limit));
     get diagnostics forgotten = row_count;
     delete from wearon.webhook_secrets where expires_at < now();
-    return jsonb_build_object('deleted', deleted, 'forgotten', forgotten);
+    return jsonb_build_object('given_up', given_up, 'deleted', deleted, 'forgotten', forgotten);
 end $$;
 
 -- For operators (`wearon-worker webhook`) ----------------------------------------------------------------------------
