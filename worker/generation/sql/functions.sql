@@ -1652,10 +1652,11 @@ begin
     return changed;
 end $$;
 
--- Expires rows that the walk over created_at does not meet: rows without a date, and rows that kept an address before.
+-- Expires some of the rows that the walk over created_at does not meet: rows without a date, and rows that kept an
+-- address before. "more": perhaps there are others.
 create or replace function public.wearon_data_life_others(
     p_channel text, p_sessions regclass, p_owned text, p_keeps text, p_before timestamptz, p_limit int
-) returns int language plpgsql set search_path = public, pg_temp as $$
+) returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
     undated uuid[];
     ended uuid[];
@@ -1679,13 +1680,15 @@ begin
             ) select array_agg(session_id) from (table ended union table closed) each $sql$, p_sessions, p_keeps)
         into ended using p_channel, p_before, p_limit;
     end if;
-    return wearon_data_life_write(p_channel, undated || ended, p_before);
+    return jsonb_build_object('expired', wearon_data_life_write(p_channel, undated || ended, p_before),
+        'more', greatest(cardinality(undated), cardinality(ended)) >= p_limit);
 end $$;
 
 -- Walks the next `p_limit` sessions made before `p_before`, of one owner or of all, after the row (`p_after`,
 -- `p_after_id`), and expires the closed ones. Without `p_after` the walk begins; for all owners that is an hour before
 -- the last walk's end, because a row may be committed late, or, once a day and with `p_full`, the first row, because
--- users choose the dates of their rows. -> numbers, and the row to go on after.
+-- users choose the dates of their rows. -> numbers, and the row to go on after: none while rows are left that this walk
+-- does not meet.
 create or replace function public.wearon_data_life_expire(
     p_channel text, p_before timestamptz, p_owner_id uuid default null, p_after timestamptz default null,
     p_after_id uuid default null, p_limit int default 500, p_full boolean default false
@@ -1698,6 +1701,7 @@ declare
     keeps constant text := format('(status not in (''completed'', ''failed'')%s)',
         case p_channel when 'b2b' then ' or completed_at >= $2' end);
     low timestamptz := p_after;
+    others jsonb;
     expired int := 0;
     walked uuid[];
     open uuid[];
@@ -1707,7 +1711,12 @@ begin
         raise exception 'unknown channel %, expected b2b or b2c', p_channel using errcode = '22023';
     end if;
     if p_after is null then
-        expired := wearon_data_life_others(p_channel, sessions, owned, keeps, p_before, p_limit);
+        others := wearon_data_life_others(p_channel, sessions, owned, keeps, p_before, p_limit);
+        expired := (others ->> 'expired')::int;
+        if (others ->> 'more')::boolean then
+            return jsonb_build_object(
+                'walked', p_limit, 'expired', expired, 'open', 0, 'after', null, 'after_id', null);
+        end if;
         low := coalesce((select reached - interval '1 hour' from wearon.data_life where channel = p_channel
             and p_owner_id is null and not p_full and full_at > now() - interval '1 day'), '-infinity');
         if low = '-infinity' and p_owner_id is null then

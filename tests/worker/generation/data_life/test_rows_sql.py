@@ -10,6 +10,9 @@ import pytest
 
 from tests.sandbox import Sandbox
 from tests.sandbox.sandbox import BUCKET
+from worker.generation.channel import Channel
+from worker.generation.data_life import rows
+from worker.generation.data_life.tools import Tools
 
 SIGNED = f"https://x.supabase.co/storage/v1/object/sign/{BUCKET}/"
 NAMES = [
@@ -169,6 +172,21 @@ def test_the_address_of_bulks_picture_lives_from_its_making_on(sandbox: Sandbox)
     sandbox.database.execute("update wearon.data_life set reached = now()")
     assert expire(sandbox, "b2b")["expired"] == 1
     assert addresses(sandbox, "b2b", bulk) == ["expired"] * 3
+    assert sandbox.database.value("select count(*) from wearon.data_life_open") == 0
+
+
+async def test_one_purge_meets_all_rows_that_were_open_before(
+    sandbox: Sandbox, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest of bulk has tens of thousands of them."""
+    monkeypatch.setattr(rows, "_BATCH", 2)
+    opened = [session(sandbox, "b2b", status="queued", hours=20) for _ in range(7)]
+    before = datetime.now(UTC) - BEFORE
+    assert (await tools.purge()._rows.expire(Channel.B2B, before)).open == 7
+    sandbox.database.execute("update wearon.data_life set reached = now()")
+    sandbox.database.execute("update store_generation_sessions set status = 'failed'")
+    assert (await tools.purge()._rows.expire(Channel.B2B, before)).rows == 7
+    assert all(addresses(sandbox, "b2b", each)[0] == "expired" for each in opened)
     assert sandbox.database.value("select count(*) from wearon.data_life_open") == 0
 
 
