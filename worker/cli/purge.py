@@ -60,16 +60,16 @@ def command(dry_run: bool, user: UUID | None, store: UUID | None, as_json: bool)
     if user and store:
         raise click.UsageError("give either --user or --store")
     owner = (Channel.B2C, user) if user else (Channel.B2B, store) if store else None
-    report = asyncio.run(_run(owner, dry_run))
+    settings = load()
+    report = asyncio.run(_run(settings, owner, dry_run))
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=2))
     else:
-        show(report, owner[0] if owner else None, Console(highlight=False))
+        show(report, owner[0] if owner else None, Console(highlight=False), settings.region)
     raise SystemExit(1 if report.pictures.failures else 0)
 
 
-async def _run(owner: tuple[Channel, UUID] | None, dry_run: bool) -> Report:
-    settings = load()
+async def _run(settings: Settings, owner: tuple[Channel, UUID] | None, dry_run: bool) -> Report:
     if not owner and not settings.data_life_hours:
         raise SettingsError("DATA_LIFE_HOURS is 0: data is never too old; set it, or give --user or --store")
     stamina.instrumentation.set_on_retry_hooks([])  # it would write to stdout
@@ -111,7 +111,7 @@ async def _opened_tools(settings: Settings, redis: Redis) -> AsyncIterator[Tools
         yield Tools(settings, database, clients.storage_client(settings, storage), redis)
 
 
-def show(report: Report, erased: Channel | None, console: Console) -> None:
+def show(report: Report, erased: Channel | None, console: Console, region: str = "") -> None:
     """Objects by area, then rows and messages, what stays, and a verdict."""
     pictures = report.pictures
     table = Table("pictures", "objects", "bytes", box=None, pad_edge=False)
@@ -133,6 +133,8 @@ def show(report: Report, erased: Channel | None, console: Console) -> None:
         lines.append(f"stay: the addresses of {report.rows.open} open sessions; erase again once they have ended")
     if erased:
         lines += [f"stays: {each}" for each in (*_KEPT[erased], *_ELSEWHERE)]
+    if erased and region:
+        lines.append(f"stay: dead letters and kept outcomes of other regions than {region}; erase in each of them, too")
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
     if pictures.failures:

@@ -104,7 +104,7 @@ def queue_side(settings: Settings, instance: str, health: Health) -> QueueSide:
     region = Region(redis, database, settings) if settings.region else None
     sessions = Sessions(database, region)
     claims = Claims(redis, instance, settings.lease_seconds, Rules.of(settings))
-    settlement = Settlement(redis, sessions)
+    settlement = Settlement(redis, sessions, settings.signed_url_seconds)
     dead_letters = DeadLetters(redis, settings.dead_letters_max, settings.dead_letters_max_bytes)
     ownership, pauses = Ownership(redis), Pauses(redis)
     heartbeat = Heartbeat(claims, health, settings.lease_seconds)

@@ -50,6 +50,10 @@ class Channel(StrEnum):
         """Path of a session's picture in the bucket, as the contract has it."""
         return self._pictures.format(owner_id=owner_id, session_id=session_id)
 
+    def upload_folder(self, owner_id: UUID) -> str:
+        """Folder of an owner's uploaded photos in the bucket."""
+        return f"stores/{owner_id}/uploads/" if self is Channel.B2B else f"uploads/{owner_id}/"
+
 
 @dataclass(frozen=True)
 class SessionRef:

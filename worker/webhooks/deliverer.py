@@ -131,9 +131,10 @@ class Deliverer:
             return
         self._next_trim = now + _TRIM_SECONDS
         trimmed = await self._outbox.trim()
-        if trimmed.deleted or trimmed.forgotten:
+        if trimmed.given_up or trimmed.deleted or trimmed.forgotten:
             self._next_trim = now + _STATE_SECONDS
-            log.info("webhook_deliveries_trimmed", count=trimmed.deleted, forgotten_events=trimmed.forgotten)
+            facts = {"given_up": trimmed.given_up, "forgotten_events": trimmed.forgotten}
+            log.info("webhook_deliveries_trimmed", count=trimmed.deleted, **facts)
 
 
 def _pause(claim: Claim) -> float:

@@ -27,13 +27,25 @@ class CallbackData(_Strict):
 
 
 class Callback(_Strict):
-    """The body of every callback."""
+    """The body of every callback but the test."""
 
-    type: Literal[
-        "generation_completed", "generation_failed", "generation_moderation_blocked", "credit_refunded", "webhook_test"
-    ]
+    type: Literal["generation_completed", "generation_failed", "generation_moderation_blocked", "credit_refunded"]
     timestamp: datetime = Field(description="When it happened; later attempts carry the same.")
     data: CallbackData
+
+
+class TestData(_Strict):
+    """No session: the store alone."""
+
+    store_id: UUID
+
+
+class TestCallback(_Strict):
+    """The body of a test by an operator."""
+
+    type: Literal["webhook_test"]
+    timestamp: datetime
+    data: TestData
 
 
 _RESPONSES: dict[int | str, dict[str, str]] = {
@@ -45,6 +57,7 @@ _SUMMARIES = {
     "generation_failed": "A try-on has failed.",
     "generation_moderation_blocked": "A try-on's photos did not pass the content check.",
     "credit_refunded": "The credit of a failed try-on went back.",
+    "webhook_test": "An operator tests the endpoint.",
 }
 
 
@@ -53,7 +66,7 @@ def describe(webhooks: APIRouter) -> None:
     for name, summary in _SUMMARIES.items():
         webhooks.add_api_route(
             name,
-            _take,
+            _take_test if name == "webhook_test" else _take,
             methods=["POST"],
             summary=summary,
             operation_id=name,
@@ -65,3 +78,7 @@ def describe(webhooks: APIRouter) -> None:
 
 def _take(body: Callback) -> None:
     """Stand for the partner's endpoint."""
+
+
+def _take_test(body: TestCallback) -> None:
+    """Stand for it when it is tested."""

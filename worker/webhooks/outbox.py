@@ -53,8 +53,9 @@ class State(BaseModel):
 
 
 class Trimmed(BaseModel):
-    """Deleted deliveries, and notes of told events."""
+    """Deliveries that were given up and that were deleted, and notes of told events."""
 
+    given_up: int = 0  # which earlier functions do not tell
     deleted: int
     forgotten: int
 

@@ -97,6 +97,12 @@ def test_an_erasure_takes_one_owners_data_of_any_age(sandbox: Sandbox, run: Run,
         assert words in shown
 
 
+def test_an_erasure_in_one_of_several_regions_names_what_the_others_have(run: Run) -> None:
+    words = "dead letters and kept outcomes of other regions than eu"
+    assert words in run("--user", str(uuid4()), REGION="eu").stdout
+    assert "other regions" not in run("--user", str(uuid4()), REGION="").stdout
+
+
 def test_what_cannot_be_deleted_is_an_error(sandbox: Sandbox, run: Run) -> None:
     sandbox.gateway.plant(BUCKET, [("uploads/u/a.jpg", 9 * HOUR, 1)])
     sandbox.gateway.fault("object_too_large", on="storage/remove")

@@ -185,3 +185,20 @@ async def test_a_database_that_is_away_ends_nothing(
         sandbox.gateway.clear()
         deliverer.wake()
         await until(lambda: bool(partner.received))
+
+
+async def test_thousands_of_callbacks_that_find_no_turn_are_given_up_without_waiting_for_hours(
+    sandbox: Sandbox, make: Callable[[], Deliverer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_STATE_SECONDS", 0.0)
+    endpoint(sandbox, "https://gone.example/")
+    sandbox.database.execute("update store_webhook_endpoints set failures = 9, held_until = now() + interval '1 hour'")
+    sandbox.database.execute(
+        "insert into store_webhook_deliveries (event_id, endpoint_id, store_id, session_id, type, data, queued_at) "
+        "select gen_random_uuid(), e.id, e.store_id, gen_random_uuid(), 'generation_completed', '{}', now() - interval "
+        "'4 days' from store_webhook_endpoints e, generate_series(1, 1001)"
+    )
+    deliverer = make()
+    for _ in range(2):
+        await deliverer.turn()
+    assert sandbox.database.value("select count(*) from store_webhook_deliveries where due_at is not null") == 0

@@ -16,6 +16,7 @@ from tests.integration.worker_process import wait_for
 from tests.programs import on_this_machine
 from tests.sandbox.processes import end, free_port, spawn
 from tests.worker.webhooks.world import SECRET
+from worker.webhooks.endpoints import TEST
 from worker.webhooks.sender import Event
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "webhooks.md"
@@ -51,7 +52,7 @@ class Example:
     """A partner's server that runs."""
 
     def __init__(self, port: int, log: Path) -> None:
-        self.url, self._log = f"http://127.0.0.1:{port}/", log
+        self.url, self.log = f"http://127.0.0.1:{port}/", log
 
     def post(self, event: Event, secrets: tuple[str, ...] = (SECRET,), age: timedelta = timedelta(0)) -> int:
         """Post the event as the worker would; -> the status."""
@@ -67,7 +68,7 @@ class Example:
 
     def printed(self) -> list[str]:
         """The lines that the program has printed for callbacks."""
-        return [line for line in self._log.read_text().splitlines() if line.startswith("generation_")]
+        return [line for line in self.log.read_text().splitlines() if line.startswith("generation_")]
 
 
 @pytest.fixture(scope="module", params=[python, typescript], ids=["python", "typescript"])
@@ -98,6 +99,13 @@ def test_a_signed_callback_is_taken_once(example: Example) -> None:
     assert [example.post(one), example.post(one)] == [204, 204]
     wait_for(lambda: "generation_completed once" in example.printed(), 10, lambda: str(example.printed()))
     assert example.printed().count("generation_completed once") == 1
+
+
+def test_an_operators_test_is_taken(example: Example) -> None:
+    assert example.post(Event(str(uuid4()), TEST, "2026-11-27T10:00:00+00:00", {"store_id": str(uuid4())})) == 204
+    assert example.post(event("after the test")) == 204
+    wait_for(lambda: "generation_completed after the test" in example.printed(), 10, lambda: str(example.printed()))
+    assert "Error" not in example.log.read_text()
 
 
 def test_either_secret_of_a_rotation_is_accepted(example: Example) -> None:

@@ -27,9 +27,8 @@ def leads_to_pictures(folder: str) -> bool:
 
 def folders_of(channel: Channel, owner_id: UUID) -> list[str]:
     """The folders of one user or store."""
-    if channel is Channel.B2C:
-        return [f"uploads/{owner_id}/", f"generated/{owner_id}/"]
-    return [f"stores/{owner_id}/uploads/", f"stores/{owner_id}/generated/"]
+    pictures = f"stores/{owner_id}/generated/" if channel is Channel.B2B else f"generated/{owner_id}/"
+    return [channel.upload_folder(owner_id), pictures]
 
 
 def _leads_elsewhere(name: str) -> bool:

@@ -71,12 +71,13 @@ class Remains:
         return trimmed
 
     async def _old_letters(self, before: datetime) -> AsyncIterator[DeadLetter]:
-        """Letters without a date are at least as old as the next one."""
+        """Letters without a date are at least as old as the next one; a moved region's lie behind younger ones."""
         undated: list[DeadLetter] = []
         async for letter in self._dead_letters.oldest_first():
             made = _moment(letter)
             if made and made >= before:
-                return
+                undated = []
+                continue
             undated.append(letter)
             if made:
                 for each in undated:

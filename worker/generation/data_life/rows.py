@@ -23,7 +23,7 @@ _PAUSE_SECONDS = 0.25
 
 @dataclass
 class Expired:
-    """Rows that lost their pictures' addresses, and open ones, which keep them."""
+    """Rows that lost their pictures' addresses, and those that keep one: open ones, and stores' of a young picture."""
 
     rows: int = 0
     open: int = 0

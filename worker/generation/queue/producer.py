@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from postgrest import AsyncPostgrestClient
 from redis.asyncio import Redis
@@ -49,7 +49,8 @@ class Producer:
         `more` are optional fields of the message, such as its prompt.
         """
         session_id = uuid4()
-        urls = [await self._url(picture, session_id, number) for number, picture in enumerate(pictures)]
+        folder = owner.channel.upload_folder(owner.id)
+        urls = [await self._url(it, f"{folder}{session_id}/{number}") for number, it in enumerate(pictures)]
         message = message_of(owner, session_id, urls, more)
         order = asyncio.create_task(self._order(owner, message))
         try:
@@ -84,11 +85,10 @@ class Producer:
             f"session {message.session_id} is still {status} after {timeout_seconds:g} s; is a worker running?"
         )
 
-    async def _url(self, picture: str | File, session_id: UUID, number: int) -> str:
+    async def _url(self, picture: str | File, path: str) -> str:
         if isinstance(picture, str):
             return picture
         kind = mimetypes.guess_type(picture.name)[0] or "application/octet-stream"
-        path = f"uploads/{session_id}/{number}"
         await self._bucket.upload(path, picture.content, {"content-type": kind, "upsert": "true"})
         return str((await self._bucket.create_signed_url(path, self._settings.signed_url_seconds))["signedURL"])
 

@@ -5,6 +5,8 @@ away nor a worker that dies in between loses a paid picture or a refund.
 """
 
 import asyncio
+import math
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from uuid import UUID
@@ -37,11 +39,13 @@ _REST_SECONDS = 10.0
 class Settlement:
     """Writes outcomes; without the database they wait in Redis."""
 
-    def __init__(self, redis: Redis, sessions: Sessions) -> None:
+    def __init__(self, redis: Redis, sessions: Sessions, address_seconds: float = math.inf) -> None:
+        """`address_seconds`: a picture's address shows the picture for this long."""
         self.writer = OutcomeWriter(sessions)
         self._waiting = Waiting(redis)
         self._rejected = Rejected(redis)
         self._ownership = Ownership(redis)
+        self._address_seconds = address_seconds
         self._deferred = asyncio.Event()
         #: Outcomes waited at the last look.
         self._waits = False
@@ -131,7 +135,8 @@ class Settlement:
             return False
         if await self._ownership.is_held(outcome.session_id):
             return False
-        if outcome.image_url == EXPIRED:  # the picture cannot be shown any more
+        too_old = outcome.kind == "completed" and time.time() - outcome.known_at > self._address_seconds
+        if outcome.image_url == EXPIRED or too_old:  # the picture cannot be shown any more
             failed = {"kind": "failed", "reason": StorageFailed.reason, "user_message": StorageFailed.user_message}
             outcome = outcome.model_copy(update={**failed, "image_url": ""})
         try:

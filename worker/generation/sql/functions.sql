@@ -16,6 +16,9 @@ drop function if exists public.wearon_refund_store_session(jsonb, int, text);
 -- Of version 3, without the facts of the event: workers of that version call the newer ones without them.
 drop function if exists public.complete_generation(text, uuid, text, int, int, numeric, int);
 drop function if exists public.fail_generation(text, uuid, text, int);
+-- Without a life of the picture's own address.
+drop function if exists public.wearon_data_life_write(text, uuid[]);
+drop function if exists public.wearon_data_life_others(text, regclass, text, timestamptz, int);
 
 -- The session's row, locked until the end of the transaction; null when there is none.
 create or replace function public.wearon_lock_session(p_channel text, p_session_id uuid)
@@ -557,13 +560,13 @@ create index if not exists store_webhook_deliveries_endpoint on public.store_web
 create index if not exists store_webhook_deliveries_queued on public.store_webhook_deliveries using brin (queued_at);
 
 -- A store's owner sees the store's endpoints and deliveries; the service role alone writes. With its owner's rights,
--- because signed-in users see no row of `stores`.
-create or replace function wearon.owns_store(p_store_id uuid)
-returns boolean language plpgsql stable security definer set search_path = '' as $$
+-- because signed-in users see no row of `stores`. Called once for a statement: a week has a million deliveries.
+create or replace function wearon.own_stores()
+returns setof uuid language plpgsql stable security definer set search_path = '' as $$
 begin
-    return exists (select from public.stores s where s.id = p_store_id and s.owner_user_id = auth.uid());
+    return query select s.id from public.stores s where s.owner_user_id = auth.uid();
 end $$;
-revoke all on function wearon.owns_store(uuid) from public;
+revoke all on function wearon.own_stores() from public;
 
 do $$
 declare
@@ -580,14 +583,15 @@ begin
         if exists (select from pg_roles where rolname = 'authenticated') then
             execute format('grant select on public.%I to authenticated', name);
             execute format('create policy own_select on public.%I for select to authenticated '
-                'using (wearon.owns_store(store_id))', name);
-            grant execute on function wearon.owns_store(uuid) to authenticated;
+                'using (store_id in (select wearon.own_stores()))', name);
+            grant execute on function wearon.own_stores() to authenticated;
         end if;
         if exists (select from pg_roles where rolname = 'service_role') then
             execute format('grant all on public.%I to service_role', name);
         end if;
     end loop;
 end $$;
+drop function if exists wearon.owns_store(uuid);    -- the policies asked it once for each row
 
 -- Takes deliveries that are due, for one attempt each: at most `p_limit`, and of each endpoint no more than
 -- `p_per_endpoint` under way in all workers together; one of an endpoint that fails. A session's deliveries go out in
@@ -709,12 +713,14 @@ $$;
 create or replace function public.wearon_webhook_trim(p_limit int default 1000)
 returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
+    given_up int;
     deleted int;
     forgotten int;
 begin
     update store_webhook_deliveries set due_at = null, lease = null, given_up_at = now()
     where id in (select id from store_webhook_deliveries
                  where queued_at < now() - interval '3 days' and due_at <= now() limit p_limit);
+    get diagnostics given_up = row_count;
     delete from store_webhook_deliveries where id in (
         select id from store_webhook_deliveries
         where queued_at < now() - interval '7 days' and due_at is null limit p_limit);
@@ -723,7 +729,7 @@ begin
         select ctid from wearon.session_events where told_at < now() - interval '30 days' limit p_limit));
     get diagnostics forgotten = row_count;
     delete from wearon.webhook_secrets where expires_at < now();
-    return jsonb_build_object('deleted', deleted, 'forgotten', forgotten);
+    return jsonb_build_object('given_up', given_up, 'deleted', deleted, 'forgotten', forgotten);
 end $$;
 
 -- For operators (`wearon-worker webhook`) ----------------------------------------------------------------------------
@@ -1539,7 +1545,7 @@ $$;
 --
 -- Pictures live for some hours. The worker deletes the files, and asks here which of them an open session needs. The
 -- rows keep everything but the pictures' addresses, which become 'expired'. Rows are walked by their created_at, in
--- batches, from the end of the last walk; a row that was open then is noted, and looked at again.
+-- batches, from the end of the last walk; a row that kept an address then is noted, and looked at again.
 
 create table if not exists wearon.data_life (
     channel text primary key,
@@ -1616,7 +1622,8 @@ exception when statement_too_complex then
 end $$;
 
 -- Writes 'expired' into the picture columns of those of these sessions that are closed; -> how many rows have changed.
-create or replace function public.wearon_data_life_write(p_channel text, p_ids uuid[])
+-- The address of a store's picture lives from the session's end on: bulk may have waited for longer than it lives.
+create or replace function public.wearon_data_life_write(p_channel text, p_ids uuid[], p_before timestamptz)
 returns int language plpgsql set search_path = public, pg_temp as $$
 declare
     -- Strings of a jsonb text that are addresses, or paths in the bucket.
@@ -1636,18 +1643,21 @@ begin
     else
         update store_generation_sessions set model_image_url = 'expired',
             outfit_image_url = case when outfit_image_url is not null then 'expired' end,
-            generated_image_url = case when generated_image_url is not null then 'expired' end
+            generated_image_url = case when generated_image_url is null or completed_at >= p_before
+                then generated_image_url else 'expired' end
         where id = any(p_ids) and status in ('completed', 'failed') and 'expired' <> any(array_remove(
-            array[model_image_url, outfit_image_url, generated_image_url], null));
+            array[model_image_url, outfit_image_url, case when completed_at >= p_before then null
+                else generated_image_url end], null));
     end if;
     get diagnostics changed = row_count;
     return changed;
 end $$;
 
--- Expires rows that the walk over created_at does not meet: rows without a date, and rows that were open before.
+-- Expires some of the rows that the walk over created_at does not meet: rows without a date, and rows that kept an
+-- address before. "more": perhaps there are others.
 create or replace function public.wearon_data_life_others(
-    p_channel text, p_sessions regclass, p_owned text, p_before timestamptz, p_limit int
-) returns int language plpgsql set search_path = public, pg_temp as $$
+    p_channel text, p_sessions regclass, p_owned text, p_keeps text, p_before timestamptz, p_limit int
+) returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
     undated uuid[];
     ended uuid[];
@@ -1662,19 +1672,24 @@ begin
             with ended as (
                 delete from wearon.data_life_open where channel = $1 and session_id in (
                     select session_id from wearon.data_life_open o where channel = $1 and not exists (
-                        select from %s s where s.id = o.session_id and s.status not in ('completed', 'failed'))
-                    limit $2)
+                        select from %1$s s where s.id = o.session_id and %2$s)
+                    limit $3)
                 returning session_id
-            ) select array_agg(session_id) from ended $sql$, p_sessions)
-        into ended using p_channel, p_limit;
+            ), closed as (
+                select session_id from wearon.data_life_open o join %1$s s on s.id = o.session_id
+                where channel = $1 and status in ('completed', 'failed') and model_image_url <> 'expired' limit $3
+            ) select array_agg(session_id) from (table ended union table closed) each $sql$, p_sessions, p_keeps)
+        into ended using p_channel, p_before, p_limit;
     end if;
-    return wearon_data_life_write(p_channel, undated || ended);
+    return jsonb_build_object('expired', wearon_data_life_write(p_channel, undated || ended, p_before),
+        'more', greatest(cardinality(undated), cardinality(ended)) >= p_limit);
 end $$;
 
 -- Walks the next `p_limit` sessions made before `p_before`, of one owner or of all, after the row (`p_after`,
 -- `p_after_id`), and expires the closed ones. Without `p_after` the walk begins; for all owners that is an hour before
 -- the last walk's end, because a row may be committed late, or, once a day and with `p_full`, the first row, because
--- users choose the dates of their rows. -> numbers, and the row to go on after.
+-- users choose the dates of their rows. -> numbers, and the row to go on after: none while rows are left that this walk
+-- does not meet.
 create or replace function public.wearon_data_life_expire(
     p_channel text, p_before timestamptz, p_owner_id uuid default null, p_after timestamptz default null,
     p_after_id uuid default null, p_limit int default 500, p_full boolean default false
@@ -1684,7 +1699,10 @@ declare
         when 'b2b' then 'store_generation_sessions'::regclass end;
     owned constant text := case when p_owner_id is null then 'true' else format('%I = %L',
         case p_channel when 'b2c' then 'user_id' else 'store_id' end, p_owner_id) end;
+    keeps constant text := format('(status not in (''completed'', ''failed'')%s)',
+        case p_channel when 'b2b' then ' or completed_at >= $2' end);
     low timestamptz := p_after;
+    others jsonb;
     expired int := 0;
     walked uuid[];
     open uuid[];
@@ -1694,7 +1712,12 @@ begin
         raise exception 'unknown channel %, expected b2b or b2c', p_channel using errcode = '22023';
     end if;
     if p_after is null then
-        expired := wearon_data_life_others(p_channel, sessions, owned, p_before, p_limit);
+        others := wearon_data_life_others(p_channel, sessions, owned, keeps, p_before, p_limit);
+        expired := (others ->> 'expired')::int;
+        if (others ->> 'more')::boolean then
+            return jsonb_build_object(
+                'walked', p_limit, 'expired', expired, 'open', 0, 'after', null, 'after_id', null);
+        end if;
         low := coalesce((select reached - interval '1 hour' from wearon.data_life where channel = p_channel
             and p_owner_id is null and not p_full and full_at > now() - interval '1 day'), '-infinity');
         if low = '-infinity' and p_owner_id is null then
@@ -1702,13 +1725,12 @@ begin
         end if;
     end if;
     execute format($sql$
-        select array_agg(id order by created_at, id), array_agg(id) filter (where status not in ('completed', 'failed')),
-            max(created_at)
-        from (select id, status, created_at from %s where %s and created_at >= $1 and created_at < $2
-            and (created_at, id) > ($1, $3) order by created_at, id limit $4) page $sql$, sessions, owned)
+        select array_agg(id order by created_at, id), array_agg(id) filter (where %s), max(created_at)
+        from (select id, status, created_at, completed_at from %s where %s and created_at >= $1 and created_at < $2
+            and (created_at, id) > ($1, $3) order by created_at, id limit $4) page $sql$, keeps, sessions, owned)
     into walked, open, last
     using low, p_before, coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'), p_limit;
-    expired := expired + wearon_data_life_write(p_channel, walked);
+    expired := expired + wearon_data_life_write(p_channel, walked, p_before);
     if p_owner_id is null and walked is not null then
         insert into wearon.data_life_open select p_channel, unnest(open) on conflict do nothing;
         update wearon.data_life set reached = greatest(reached, last) where channel = p_channel;

@@ -58,6 +58,16 @@ async def test_old_dead_letters_go_and_young_ones_stay(
     assert await kept(letters) == [b"odd too", b"c", b"newest"]
 
 
+async def test_letters_of_a_region_that_was_moved_here_go_at_their_age(
+    sandbox: Sandbox, remains: Remains, letters: DeadLetters
+) -> None:
+    """A move puts them in front of this region's letters, which are younger."""
+    for hours, message in ((1, b"ours"), (8, b"moved"), (2, b"moved later")):
+        put(sandbox, message, hours)
+    assert (await remains.trim(BEFORE)).letters == 1
+    assert await kept(letters) == [b"ours", b"moved later"]
+
+
 async def test_a_kept_outcome_loses_its_old_address_and_stays(sandbox: Sandbox, redis: Redis, remains: Remains) -> None:
     old, young, failed = (outcome(uuid4(), 7), outcome(uuid4(), 1), outcome(uuid4(), 7, kind="failed", image_url=""))
     for each in (old, young, failed):

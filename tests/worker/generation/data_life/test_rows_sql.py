@@ -10,6 +10,9 @@ import pytest
 
 from tests.sandbox import Sandbox
 from tests.sandbox.sandbox import BUCKET
+from worker.generation.channel import Channel
+from worker.generation.data_life import rows
+from worker.generation.data_life.tools import Tools
 
 SIGNED = f"https://x.supabase.co/storage/v1/object/sign/{BUCKET}/"
 NAMES = [
@@ -154,6 +157,44 @@ def test_an_open_row_keeps_its_addresses_until_it_has_ended(sandbox: Sandbox, ch
     sandbox.database.execute(f"update {TABLES[channel]} set status = 'failed' where id = $1", opened)
     assert expire(sandbox, channel) == {"walked": 0, "expired": 1, "open": 0, "after": None, "after_id": None}
     assert sandbox.database.value("select count(*) from wearon.data_life_open") == 0
+
+
+def test_the_address_of_bulks_picture_lives_from_its_making_on(sandbox: Sandbox) -> None:
+    """A row of bulk may have waited for longer than a picture lives."""
+    bulk = session(sandbox, "b2b", status="processing", hours=20)
+    assert expire(sandbox, "b2b")["open"] == 1
+    ended = "update store_generation_sessions set status = 'completed', generated_image_url = 'https://x', completed_at"
+    sandbox.database.execute(f"{ended} = now() - interval '1 hour' where id = $1", bulk)
+    for full, expired in ((False, 1), (False, 0), (True, 0)):
+        assert expire(sandbox, "b2b", p_full=full)["expired"] == expired
+        assert addresses(sandbox, "b2b", bulk) == ["expired", "expired", "https://x"]
+    sandbox.database.execute(f"{ended} = now() - interval '7 hours' where id = $1", bulk)
+    sandbox.database.execute("update wearon.data_life set reached = now()")
+    assert expire(sandbox, "b2b")["expired"] == 1
+    assert addresses(sandbox, "b2b", bulk) == ["expired"] * 3
+    assert sandbox.database.value("select count(*) from wearon.data_life_open") == 0
+
+
+async def test_one_purge_meets_all_rows_that_were_open_before(
+    sandbox: Sandbox, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest of bulk has tens of thousands of them."""
+    monkeypatch.setattr(rows, "_BATCH", 2)
+    opened = [session(sandbox, "b2b", status="queued", hours=20) for _ in range(7)]
+    before = datetime.now(UTC) - BEFORE
+    assert (await tools.purge()._rows.expire(Channel.B2B, before)).open == 7
+    sandbox.database.execute("update wearon.data_life set reached = now()")
+    sandbox.database.execute("update store_generation_sessions set status = 'failed'")
+    assert (await tools.purge()._rows.expire(Channel.B2B, before)).rows == 7
+    assert all(addresses(sandbox, "b2b", each)[0] == "expired" for each in opened)
+    assert sandbox.database.value("select count(*) from wearon.data_life_open") == 0
+
+
+def test_an_erasure_takes_the_address_of_a_young_picture_too(sandbox: Sandbox) -> None:
+    done = session(sandbox, "b2b", hours=0, completed_at=datetime.now(UTC))
+    store = sandbox.session("b2b", done)["store_id"]
+    expire(sandbox, "b2b", before=datetime.max.replace(tzinfo=UTC), p_owner_id=store)
+    assert addresses(sandbox, "b2b", done) == ["expired"] * 3
 
 
 def test_batches_meet_every_row_though_many_were_made_at_once(sandbox: Sandbox) -> None:

@@ -14,9 +14,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.integration.worker_process import wait_for
 from tests.sandbox import Sandbox
+from tests.sandbox.sandbox import BUCKET
 from worker.errors import WorkerError
 from worker.generation import keys
 from worker.generation.channel import Channel, SessionRef
+from worker.generation.data_life.areas import folders_of
 from worker.generation.message import parse
 from worker.generation.queue import producer as producers
 from worker.generation.queue.order import EnqueueFailed, File, Owner
@@ -76,6 +78,17 @@ def owner(sandbox: Sandbox, request: pytest.FixtureRequest) -> Owner:
 
 def balance(sandbox: Sandbox, owner: Owner) -> int:
     return sandbox.balance(str(owner.id), *[owner.shopper_email] if owner.shopper_email else [])
+
+
+async def test_an_erasure_of_the_owner_finds_the_uploaded_files(
+    sandbox: Sandbox, settings: Settings, owner: Owner
+) -> None:
+    async with producer(settings) as app:
+        message = await app.enqueue(owner, [File("a.jpg", b"a"), File("b.jpg", b"b")], {})
+    folder = folders_of(owner.channel, owner.id)[0]
+    names = {f"{folder}{message.session_id}/{number}" for number in range(2)}
+    assert sandbox.gateway.paths(BUCKET) == names
+    assert set(sandbox.database.value("select wearon_data_life_in_use($1, $2)", BUCKET, list(names))["in_use"]) == names
 
 
 @pytest.mark.parametrize("takes", [True, False])

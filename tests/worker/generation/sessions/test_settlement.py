@@ -77,6 +77,21 @@ async def test_a_picture_that_was_kept_for_too_long_costs_no_credit(
     assert not await redis.exists(keys.SETTLEMENTS)
 
 
+@pytest.mark.parametrize(("hours", "status", "changes"), [(5, "completed", [10, -1]), (7, "failed", [10, -1, 1])])
+async def test_an_address_that_has_ended_while_the_database_was_away_costs_no_credit(
+    sandbox: Sandbox, redis: Redis, sessions: Sessions, hours: int, status: str, changes: list[int]
+) -> None:
+    """The purge needs the database, too: the settler comes first when it is back."""
+    failed, owner = failure(sandbox)
+    sandbox.database.execute("update generation_sessions set status = 'processing' where id = $1", failed.session_id)
+    completed = {"kind": "completed", "image_url": "https://signed.example/x?token=t", "reason": "", "user_message": ""}
+    writer = Settlement(redis, sessions, 6 * 3600)
+    await writer.defer(failed.model_copy(update={**completed, "known_at": failed.known_at - hours * 3600}))
+    await writer.settle_waiting()
+    assert sandbox.session("b2c", failed.session_id)["status"] == status
+    assert sandbox.balance_changes(owner) == changes
+
+
 async def test_settling_again_changes_nothing_and_counts_nothing(sandbox: Sandbox, writer: Settlement) -> None:
     outcome, owner = failure(sandbox)
     before = counted()
