@@ -105,9 +105,9 @@ def render(folder: Path, inventory: str, root: Path = ROOT, **variables: Any) ->
     return folder
 
 
-def roles(root: Path = ROOT) -> list[str]:
+def roles() -> list[str]:
     """Every role of the tree."""
-    return sorted(path.parent.name for path in (root / "roles").glob("*/tasks"))
+    return sorted(path.parent.name for path in (ROOT / "roles").glob("*/tasks"))
 
 
 def rendering(role: Path) -> Iterator[Task]:

@@ -117,7 +117,7 @@ class RateLimited(GenerationError):
     reason = "rate_limited"
     user_message = "We are very busy right now. Please try again in a few minutes."
 
-    def __init__(self, detail: str, retry_after: float = 0.0) -> None:
+    def __init__(self, detail: str, retry_after: float) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
 

@@ -31,18 +31,16 @@ def gauge(name: str, text: str, labels: Sequence[str] = (), values: Values = ())
     return _begin(Gauge(name, text, labels, registry=REGISTRY), values)
 
 
-def histogram(
-    name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = (), values: Values = ()
-) -> Histogram:
+def histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str], values: Values) -> Histogram:
     """Empty for every value from the start."""
     return _begin(Histogram(name, text, labels, registry=REGISTRY, buckets=buckets), values)
 
 
-def tell(registry: CollectorRegistry = REGISTRY) -> Told:
+def tell() -> Told:
     """This process's values, for the other one."""
     return [
         [family.name, family.documentation, family.type, [[it.name, it.labels, it.value] for it in family.samples]]
-        for family in registry.collect()
+        for family in REGISTRY.collect()
     ]
 
 

@@ -96,12 +96,12 @@ def case_test(case: Case, rule: Rule) -> dict[str, Any]:
     return {"interval": f"{STEP}s", "input_series": broken(case, BREAKS_AT + fires), "promql_expr_test": checks}
 
 
-def still_test(series: dict[str, Any], firing: dict[str, int], length: int = 2 * 3600) -> dict[str, Any]:
-    """One promtool test in which nothing changes: how often each rule has fired in all that time."""
+def still_test(series: dict[str, Any], firing: dict[str, int]) -> dict[str, Any]:
+    """One promtool test in which nothing changes for two hours: how often each rule has fired."""
     alerts = 'count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[2h]))'
     expected = [{"labels": f'{{alertname="{uid}"}}', "value": count} for uid, count in firing.items()]
-    inputs = [{"series": name, "values": notation(value, length)} for name, value in series.items()]
-    check = {"expr": alerts, "eval_time": f"{length}s", "exp_samples": expected}
+    inputs = [{"series": name, "values": notation(value, 2 * 3600)} for name, value in series.items()]
+    check = {"expr": alerts, "eval_time": "2h", "exp_samples": expected}
     return {"interval": f"{STEP}s", "input_series": inputs, "promql_expr_test": [check]}
 
 

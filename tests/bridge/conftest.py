@@ -24,13 +24,13 @@ ALERT = "/whatsapp/send/grafana-alert"
 class Bridge:
     """One running bridge."""
 
-    def __init__(self, folder: Path, secret: str = SECRET, standin: bool = True) -> None:
+    def __init__(self, folder: Path, standin: bool = True) -> None:
         self.data = folder / "data"
         self.data.mkdir(parents=True, exist_ok=True)
         (folder / "out").mkdir(exist_ok=True)
         self.port = free_port("0.0.0.0")
         path = os.pathsep.join([str(STANDIN if standin else LIBRARY), str(ROOT)])
-        environment = {"BRIDGE_DATA": str(self.data), "BRIDGE_PORT": str(self.port), "WEBHOOK_SECRET": secret}
+        environment = {"BRIDGE_DATA": str(self.data), "BRIDGE_PORT": str(self.port), "WEBHOOK_SECRET": SECRET}
         self.environment = {**os.environ, **environment, "PYTHONPATH": path, "CODE_SECONDS": "3"}
         self.log = folder / "log"
         self.start()

@@ -111,13 +111,13 @@ def reached(sandbox: Sandbox, load: Iterable[TryOn], status: str, count: int, se
     wait_for(lambda: there() >= count, seconds, lambda: f"{there()} of {count} were {status} in {seconds:g} s")
 
 
-def struck(remote: Any, fault: int, times: int = 1, seconds: float = 20) -> None:
+def struck(remote: Any, fault: int, times: int = 1) -> None:
     """Wait until a fault has hit that many requests."""
 
     def hits() -> int:
         return sum(rule["hits"] for rule in remote.faults() if rule["id"] == fault)
 
-    wait_for(lambda: hits() >= times, seconds, lambda: f"fault {fault} hit {hits()} times in {seconds:g} s")
+    wait_for(lambda: hits() >= times, 20, lambda: f"fault {fault} hit {hits()} times in 20 s")
 
 
 def dead_letters(sandbox: Sandbox) -> list[dict[str, Any]]:

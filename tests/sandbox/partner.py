@@ -21,6 +21,7 @@ _RAW = {
     "/garbage": b"\x00\xff not HTTP at all\r\n\r\n",
     "/bomb": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
 }
+_SLOW_SECONDS = 2.0
 #: 20 MB, far more than anyone should read of an answer.
 _FLOOD_PIECES = 300
 _DRAIN_SECONDS = 1.0
@@ -54,11 +55,11 @@ class Received:
 class Partner:
     """A context manager. Clients have to trust `ca_file`; `/good` and any unknown path answer 204.
 
-    `/status/N` answers N, `/slow` answers after `slow_seconds`, `/dead` never answers, `/hangup` closes at once,
+    `/status/N` answers N, `/slow` answers after two seconds, `/dead` never answers, `/hangup` closes at once,
     `/flood` and `/bomb` send 20 MB. `answers` replaces a path's status, also while it runs.
     """
 
-    def __init__(self, slow_seconds: float = 2.0) -> None:
+    def __init__(self) -> None:
         self.port = free_port()
         self.folder = data_folder()
         self.ca_file = self.folder / "ca.pem"
@@ -67,7 +68,6 @@ class Partner:
         #: The most callbacks that one path was answering at once.
         self.most = Counter[str]()
         self._now = Counter[str]()
-        self._slow_seconds = slow_seconds
         self._tls: ssl.SSLContext = tls_context(self.ca_file)
         self._loop = BackgroundLoop()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -137,7 +137,7 @@ class Partner:
         if path == "/hangup":
             return
         if path.startswith("/slow"):
-            await asyncio.sleep(self._slow_seconds)
+            await asyncio.sleep(_SLOW_SECONDS)
         status = self.answers.get(path) or (int(path.rpartition("/")[2]) if path.startswith("/status/") else 204)
         if path == "/flood":
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n")

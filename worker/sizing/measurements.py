@@ -7,14 +7,13 @@ the measurements behind it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from worker.sizing.correction import bare_root, contradiction, correct
 from worker.sizing.depths import DepthLines
-from worker.sizing.outline import COEFFICIENTS_PATH, OutlineModel, Reading
+from worker.sizing.outline import OutlineModel, Reading
 from worker.sizing.population import Expected, Person, Population
 from worker.sizing.rows import Array
 
@@ -61,8 +60,8 @@ class Measurements:
 class Measurer:
     """The fitted models; reading them takes milliseconds, and threads may share them."""
 
-    def __init__(self, path: Path = COEFFICIENTS_PATH) -> None:
-        self.outline = OutlineModel(path)
+    def __init__(self) -> None:
+        self.outline = OutlineModel()
         self.population = Population()
 
     def measure(

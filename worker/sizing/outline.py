@@ -62,8 +62,8 @@ class Reading:
 class OutlineModel:
     """The fitted model; shared by threads."""
 
-    def __init__(self, path: Path = COEFFICIENTS_PATH) -> None:
-        with np.load(path, allow_pickle=False) as stored:
+    def __init__(self) -> None:
+        with np.load(COEFFICIENTS_PATH, allow_pickle=False) as stored:
             self._arrays: dict[str, Array] = {
                 name: stored[name].astype(np.float64) for name in stored.files if stored[name].dtype.kind == "f"
             }

@@ -55,8 +55,8 @@ class Expected:
 class Population:
     """The fitted lines; shared by threads."""
 
-    def __init__(self, path: Path = POPULATION_PATH) -> None:
-        stored: dict[str, Any] = json.loads(path.read_text())
+    def __init__(self) -> None:
+        stored: dict[str, Any] = json.loads(POPULATION_PATH.read_text())
         self._lines: Mapping[str, Mapping[str, Any]] = stored["lines"]
         self._heights: Mapping[str, tuple[float, float]] = stored["heights"]
         self._roots: tuple[float, float, float] = stored["roots"]

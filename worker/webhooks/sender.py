@@ -15,7 +15,7 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from worker import __version__
 from worker.errors import ImageRefused
-from worker.photos.guard import CONNECT_TIMEOUT_SECONDS, Resolver, resolve
+from worker.photos.guard import CONNECT_TIMEOUT_SECONDS
 from worker.photos.labels import retry_after_seconds
 from worker.photos.pools import Pools
 from worker.photos.url import Location, locate
@@ -73,11 +73,9 @@ def check_url(url: str) -> Location:
 class Sender:
     """Belongs to one event loop; at most `connections` attempts at once."""
 
-    def __init__(
-        self, *, trusted_origins: frozenset[str] = frozenset(), connections: int, resolver: Resolver = resolve
-    ) -> None:
+    def __init__(self, *, trusted_origins: frozenset[str] = frozenset(), connections: int) -> None:
         """`trusted_origins` may lead to private addresses."""
-        self._pools = Pools(trusted_origins, connections, keepalive=False, resolver=resolver)
+        self._pools = Pools(trusted_origins, connections, keepalive=False)
 
     async def send(self, url: str, secrets: Sequence[SecretStr], event: Event) -> Answer:
         """Post the event, signed with every secret; never raises for anything that the endpoint does."""

@@ -25,7 +25,7 @@ def error(
     return JSONResponse(body, status, headers={"x-request-id": f"req_{uuid4().hex}", **named})
 
 
-def rate_limited(model: str, retry_after: float | str | None = None) -> Response:
+def rate_limited(model: str, retry_after: float | str | None) -> Response:
     """429: too many calls."""
     message = (
         f"Rate limit reached for {model} in organization org-sandbox on input-images per min: "
@@ -56,12 +56,12 @@ def unauthorized() -> Response:
     return real("unauthorized", "")
 
 
-def invalid_request(message: str, param: str | None = None, code: str | None = "invalid_value") -> Response:
+def invalid_request(message: str, param: str) -> Response:
     """400: the request is invalid."""
-    return error(400, message, "invalid_request_error", code, param=param)
+    return error(400, message, "invalid_request_error", "invalid_value", param=param)
 
 
-def server_error(status: int = 500) -> Response:
+def server_error(status: int) -> Response:
     """5xx; from 502 on the HTML of a gateway or Cloudflare."""
     if status >= 502:
         return Response(f"<html><h1>{status} upstream error</h1></html>", status, media_type="text/html")

@@ -40,16 +40,21 @@ class Call:
         )
 
 
+#: Calls that are kept in full.
+_KEPT = 5000
+
+
 class Calls:
     """Counts all calls; keeps the latest ones in full and the images of `keep_images` of them."""
 
-    def __init__(self, keep: int = 5000, keep_images: int = 200) -> None:
-        self._keep, self.keep_images = keep, keep_images
+    keep_images: int
+
+    def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
-        self.latest: deque[Call] = deque(maxlen=self._keep)
+        self.latest: deque[Call] = deque(maxlen=_KEPT)
         self._starts: list[float] = []
         self.total = self.in_flight = self.peak_in_flight = 0
 

@@ -26,12 +26,12 @@ from tests.sandbox.openai.usage import usage_of
 class OpenAIImages:
     """`app` is the ASGI application. Latency is seconds, or median and sigma of a log-normal distribution."""
 
-    def __init__(self, key: str, *, compose_pictures: bool = True) -> None:
+    def __init__(self, key: str) -> None:
         self._key = key
         self.faults = Faults(answers.KINDS)
         self.calls = Calls()
         self.defaults = {
-            **{"latency": 0.0, "limit_per_minute": None, "compose": compose_pictures, "keep_images": 200},
+            **{"latency": 0.0, "limit_per_minute": None, "compose": True, "keep_images": 200},
             # Models with the answer by which they are gone, and with the day that is announced.
             **{"shut_down": {}, "shutdown_dates": SHUTDOWN_DATES},
         }

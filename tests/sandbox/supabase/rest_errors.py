@@ -15,20 +15,17 @@ _STATUS = {
 class RestError(Exception):
     """An error that PostgREST finds itself, with its own code."""
 
-    def __init__(
-        self, status: int, code: str, message: str, details: str | None = None, hint: str | None = None
-    ) -> None:
+    def __init__(self, status: int, code: str, message: str, details: str | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.details = details
-        self.hint = hint
 
 
 def answer(error: Exception) -> JSONResponse:
     """The answer to a request that ended with this error."""
     if isinstance(error, RestError):
-        return _body(error.status, error.code, str(error), error.details, error.hint)
+        return _body(error.status, error.code, str(error), error.details, None)
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate:
         return _body(status_of(error.sqlstate), error.sqlstate, _text(error.message), error.detail, error.hint)
     # No connection to the database, or it broke.

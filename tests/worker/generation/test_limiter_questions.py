@@ -29,16 +29,16 @@ class Distant:
         return [asyncio.create_task(self.questions.ask(Question(str(number), 0))) for number in numbers]
 
 
-async def until_sent(distant: Distant, commands: int) -> None:
+async def until_sent(distant: Distant) -> None:
     async with asyncio.timeout(5):
-        while len(distant.commands) < commands:
+        while not distant.commands:
             await asyncio.sleep(0.01)
 
 
 async def test_questions_that_arrive_while_one_is_under_way_share_the_next_command_in_order() -> None:
     distant = Distant()
     asked = distant.ask(0)
-    await until_sent(distant, 1)
+    await until_sent(distant)
     asked += distant.ask(1, 2, 3)
     await asyncio.sleep(0)
     distant.goes.set()
@@ -57,7 +57,7 @@ async def test_an_unavailable_redis_is_asked_again_without_the_questions_of_call
     distant = Distant()
     distant.error = ServiceUnavailable("away")
     first, second = distant.ask(0, 1)
-    await until_sent(distant, 1)
+    await until_sent(distant)
     first.cancel()
     distant.goes.set()
     assert (await second).delay == 1
@@ -67,7 +67,7 @@ async def test_an_unavailable_redis_is_asked_again_without_the_questions_of_call
 async def test_a_call_that_gives_up_waits_for_the_command_that_has_its_question() -> None:
     distant = Distant()
     (asked,) = distant.ask(0)
-    await until_sent(distant, 1)
+    await until_sent(distant)
     asked.cancel()
     await asyncio.sleep(0.05)
     assert not asked.done()

@@ -70,5 +70,5 @@ def rgb_profile(colorants: str, curve: bytes = SRGB_CURVE) -> bytes:
     return icc(b"RGB ", colours | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve))
 
 
-def grey_profile(exponent: float) -> bytes:
-    return icc(b"GRAY", {b"kTRC": gamma(exponent)})
+def grey_profile() -> bytes:
+    return icc(b"GRAY", {b"kTRC": gamma(1.2)})

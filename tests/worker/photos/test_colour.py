@@ -172,7 +172,7 @@ def test_png_corners_that_span_no_colours_are_ignored(corners: Any) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "LA", "L with a transparent grey"])
 def test_grey_keeps_its_profile_with_and_without_alpha(mode: str) -> None:
-    profile = grey_profile(1.2)
+    profile = grey_profile()
     unused = next(level for level in range(256) if level not in patches("L").tobytes())
     options = {"transparency": unused} if "transparent" in mode else {}
     data = encoded(patches("L").convert(mode[:2].strip()), "PNG", icc_profile=profile, **options)
@@ -183,10 +183,10 @@ def test_sixteen_bit_grey_keeps_its_profile_and_its_transparent_grey() -> None:
     levels = np.full((128, 128), 21845, np.uint16)
     levels[:, :64] = 40000
     image = Image.fromarray(levels)
-    plain = encoded(image, "PNG", icc_profile=grey_profile(1.2))
+    plain = encoded(image, "PNG", icc_profile=grey_profile())
     clear = before_pixels(plain, chunk(b"tRNS", struct.pack(">H", 40000)))
     right = decode(plain).getpixel((100, 5))
-    assert right == by_littlecms(Image.new("L", (1, 1), 85), grey_profile(1.2)).getpixel((0, 0))
+    assert right == by_littlecms(Image.new("L", (1, 1), 85), grey_profile()).getpixel((0, 0))
     assert decode(clear).getpixel((100, 5)) == right
     assert decode(clear).getpixel((5, 5)) == (255, 255, 255)
 
