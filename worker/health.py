@@ -57,7 +57,7 @@ class Health:
         return [name for name, part in self.parts.items() if part.silent_seconds > HEARTBEAT_TIMEOUT_SECONDS]
 
     def ready(self) -> bool:
-        """True while new work may be sent here."""
+        """Return True while this container may get new work."""
         return self.state == "ready" and self.model_loaded and self.redis_connected
 
     def report(self) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def _hide_secrets(value: Any) -> Any:
 
 
 def _own_stdout() -> TextIO:
-    """Where our lines go; what other code prints (Celery's farewells, native libraries) becomes a line of ours."""
+    """Return the stream of our lines. Text that other code prints (Celery, native libraries) becomes a line."""
     own = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     read_end, write_end = os.pipe()
     for descriptor in (1, 2):

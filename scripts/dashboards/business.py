@@ -8,7 +8,7 @@ _SECONDS = 'wearon_generation_seconds_bucket{outcome="completed"}'
 
 
 def _estimate(measure: str) -> dict[str, str]:
-    """Of versions that have sessions: the others are no numbers."""
+    """Query an estimate of the versions that have sessions: the others are no numbers."""
     return {"{{version}} {{bound}}": f'max by (version, bound) (wearon_prompt_estimate{{measure="{measure}"}} >= 0)'}
 
 

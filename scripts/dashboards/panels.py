@@ -43,7 +43,7 @@ class Dashboard:
 
 
 def to_json(board: Dashboard) -> str:
-    """As it stands in the file: the same questions always give the same text."""
+    """Return the text of the file: the same questions always give the same text."""
     builder = (
         build.Dashboard(board.title)
         .uid(board.uid)

@@ -43,7 +43,7 @@ class Tools:
 
 
 async def submit(settings: Settings, manifest: Manifest, yes: bool) -> bool:
-    """Tell cost and time, ask, and queue the rows; true when all are queued."""
+    """Tell cost and time, ask, and queue the rows. Return True if all rows are queued."""
     async with _tools(settings) as tools:
         books, _ = await tools.books(manifest.store_id)
         await books.check_store()

@@ -15,7 +15,7 @@ from worker.settings import Settings, load
 
 @click.group(name="region")
 def command() -> None:
-    """List regions, or take over the sessions of one that is gone."""
+    """List regions, or take over the sessions of a lost region."""
 
 
 @command.command(name="list")
@@ -32,7 +32,7 @@ def list_regions() -> None:
 def adopt(region_id: str) -> None:
     """Take over the sessions of a region whose Redis is lost for good.
 
-    This region ends and refunds those that are still open. If the Redis can be read, `queue move` its messages first.
+    This region ends and refunds the open sessions. If the Redis can be read, `queue move` its messages first.
     The lost region's share of the calls to OpenAI (LIMITER_LOCAL_SHARE) is free again.
     """
     (found,) = asyncio.run(_call(region_id))

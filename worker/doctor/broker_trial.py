@@ -106,7 +106,7 @@ def _trial(one: str, two: str, text: str, table: str, members: str) -> list[list
 
 
 def _raise_others(answer: object) -> bool:
-    """True for a refusal; any other error is raised."""
+    """Return True for a refusal; raise any other error."""
     if isinstance(answer, Exception) and not isinstance(answer, NoPermissionError):
         raise answer
     return isinstance(answer, NoPermissionError)

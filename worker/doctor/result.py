@@ -18,7 +18,7 @@ class Result:
 
 
 def ok(name: str, what: str) -> Result:
-    """As it should be."""
+    """A check without a fault."""
     return Result(name, "ok", what)
 
 
@@ -33,5 +33,5 @@ def fail(name: str, what: str, remedy: str) -> Result:
 
 
 def healthy(results: Iterable[Result]) -> bool:
-    """True when no check failed."""
+    """Return True if no check failed."""
     return all(result.status != "fail" for result in results)

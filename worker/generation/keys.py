@@ -65,13 +65,13 @@ INTAKE_STOPPED_SINCE = _key("wearon:intake:stopped:since", "string")
 #: The automatic pause of the intake, as JSON, and when earlier pauses of both kinds began and ended.
 PAUSE = _key("wearon:intake:pause", "string")
 PAUSES = _key("wearon:intake:pauses", "list")
-#: OpenAI's latest answers, newest first, and the moment of the last one that was no failure.
+#: OpenAI's latest answers, newest first, and the moment of the last answer that was no failure.
 OPENAI_ANSWERS = _key("wearon:openai:answers", "list")
 OPENAI_SERVED = _key("wearon:openai:served", "string")
-#: Result of the last audit, and who is making the next one.
+#: Result of the last audit, and the lock of the next one.
 AUDIT = _key("wearon:audit", "string")
 AUDIT_LOCK = _key("wearon:audit:lock", "string")
-#: Result of the last purge, the place of one that is under way, and its lock.
+#: Result of the last purge, the place that an unfinished purge has reached, and the lock.
 DATA_LIFE = _key("wearon:data-life", "string")
 DATA_LIFE_PLACE = _key("wearon:data-life:place", "string")
 DATA_LIFE_LOCK = _key("wearon:data-life:lock", "string")
@@ -85,7 +85,7 @@ SPEND_CALLS = _key("wearon:spend:calls", "zset")
 SWEEP_LOCK = _key("wearon:sweep:lock", "string")
 #: Identity of the region whose Redis this is (see `region`).
 REGION = _key("wearon:region", "string")
-#: Name of a move of this Redis' messages to another one that has begun and not ended.
+#: Name of the unfinished move of this Redis' messages to another Redis.
 MOVE = _key("wearon:move", "string")
 
 

@@ -80,7 +80,7 @@ class GenerationMessage(BaseModel):
 
     @property
     def is_bulk(self) -> bool:
-        """True for a store's message that waits for all others; the app ends every user's session after minutes."""
+        """Return True for a store's message that waits for all others: the app ends a user's session after minutes."""
         return self.priority == "bulk" and self.channel is Channel.B2B
 
     @property
@@ -90,7 +90,7 @@ class GenerationMessage(BaseModel):
 
     @property
     def consents(self) -> bool:
-        """True when the person has agreed to a version of the terms, and the age was checked."""
+        """Return True if the person has agreed to a version of the terms, and the age was checked."""
         return bool(self.consent_version and self.age_verified)
 
     @property

@@ -71,7 +71,7 @@ class Outcome(BaseModel):
 
     @property
     def is_bulk(self) -> bool:
-        """True for bulk, as far as the outcome tells; one of the sweep does not."""
+        """Return True for bulk. An outcome of the sweep does not tell."""
         return self.facts.get("priority") == "bulk"
 
     @property

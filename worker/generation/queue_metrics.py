@@ -105,11 +105,11 @@ class Shared:
         ]
 
     def _names(self) -> list[str]:
-        """Names of this instance and of those that the last sweep saw."""
+        """Names of this instance and of the others that the last sweep saw."""
         return [self._claims.instance, *(other.name for other in self._claims.neighbours)]
 
     async def _instances(self, claimed: int) -> list[Metric]:
-        """`claimed` is what this instance has; others are those that the last sweep saw."""
+        """Metrics of this instance, which has `claimed` messages, and of the others that the last sweep saw."""
         others = self._claims.neighbours
         if others:
             async with self._redis.pipeline(transaction=False) as pipe:

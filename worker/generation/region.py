@@ -105,7 +105,7 @@ class Region:
         return calls.rows(answer.get("sessions"), "channel", "id", "status", "created_at")
 
     async def take(self, sessions: list[SessionRef]) -> int:
-        """Make open sessions of other regions this one's; -> how many. Those that no region has stay so."""
+        """Take over the open sessions of other regions. Return their number. Sessions of no region stay so."""
         answer = await self._call(
             "wearon_region_take",
             p_channels=[session.channel for session in sessions],

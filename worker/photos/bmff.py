@@ -15,7 +15,7 @@ class _Box(NamedTuple):
 
 
 def kind(data: bytes) -> Literal["AVIF", "HEIF"] | None:
-    """By the brands of the first box; `mif1` alone is HEIF, and libheif says what it cannot read."""
+    """Tell the format by the brands of the first box; `mif1` alone is HEIF, and libheif says what it cannot read."""
     if data[4:8] != b"ftyp":
         return None
     size = int.from_bytes(data[:4])

@@ -48,7 +48,7 @@ def to_srgb(image: Image.Image, colours: Colours) -> Image.Image:
 
 
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The way from `profile` to sRGB; None when it changes nothing, does not belong to `mode` or is broken."""
+    """The transform from `profile` to sRGB; None if it changes nothing, does not belong to `mode` or is broken."""
     try:
         source = ImageCms.getOpenProfile(BytesIO(_without_programs(profile)))
         if source.profile.xcolor_space.strip() != _SPACES.get(mode):

@@ -128,7 +128,7 @@ class ImageFetcher:
             return b"".join(parts)
 
     def _check(self, response: httpcore.Response, host: str) -> int:
-        """Refuse an answer by its head; -> the most bytes that may come."""
+        """Refuse an answer by its head. Return the most bytes that may come."""
         headers: dict[str, list[str]] = {}
         for name, value in response.headers:
             headers.setdefault(name.lower().decode("latin-1"), []).append(value.decode("latin-1"))

@@ -1,4 +1,4 @@
-"""Where a customer's URL may lead: only to public addresses, checked on the very address that is connected to.
+"""Lets a customer's URL lead to public addresses only, checked on the very address that is connected to.
 
 The name is resolved once, by the connection that uses it, so a second answer (DNS rebinding) is never asked for.
 """

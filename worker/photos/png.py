@@ -89,7 +89,7 @@ def _transparent(body: bytes, depth: int = 0, colour_type: int = -1) -> bytes:
 
 
 def _colours(seen: dict[bytes, bytes]) -> Colours:
-    """By precedence of the PNG specification (third edition, 4.3): cICP, iCCP, sRGB, then gAMA and cHRM."""
+    """Choose by the precedence of the PNG specification (third edition, 4.3): cICP, iCCP, sRGB, then gAMA and cHRM."""
     if len(cicp := seen.get(b"cICP", b"")) == 4 and code_points.known(cicp[0], cicp[1]):
         return Colours(code_points=(cicp[0], cicp[1]))
     if profile := _unpacked(seen.get(b"iCCP", b"")):

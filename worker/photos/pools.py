@@ -24,7 +24,7 @@ class Pools:
     def __init__(
         self, trusted_origins: frozenset[str], connections: int, *, keepalive: bool = True, resolver: Resolver = resolve
     ) -> None:
-        """At most `connections` at once, which stay open for the next request with `keepalive`."""
+        """Allow `connections` at once, which stay open for the next request with `keepalive`."""
         self._trusted_origins = trusted_origins
         context = _tls_context()
         self._public, self._trusted = (

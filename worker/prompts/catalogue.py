@@ -58,7 +58,7 @@ def name(sent: str) -> str:
 
 
 def is_like_the_apps(sent: str) -> bool:
-    """True for a text that begins as the app's default does: it may be a newer one."""
+    """Return True for a text that begins as the app's default does: it may be a newer default."""
     return _plain(sent[:_NORMALISED_MAX]).startswith(_APP_BEGINS)
 
 

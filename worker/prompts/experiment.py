@@ -55,7 +55,7 @@ class Experiment:
         return next((other for other in (*others, self.control) if other and other != version), None)
 
     def choose(self, session: UUID, store: UUID | None, sent: str, paused: Set[str] = frozenset()) -> Choice:
-        """The session's version. One that is paused gives its sessions to the control."""
+        """Return the session's version. A paused version gives its sessions to the control."""
         named = catalogue.name(sent)
         weights = self.stores.get(store, self.weights) if store else self.weights
         if weights and self._is_default(named):

@@ -30,7 +30,7 @@ def share(hits: int, count: int, z: float = Z_95) -> Interval:
 
 
 def difference(first: Interval, second: Interval) -> Interval:
-    """Of two shares, from Wilson's intervals: Newcombe's hybrid score interval (1998, method 10)."""
+    """Difference of two shares, from Wilson's intervals: Newcombe's hybrid score interval (1998, method 10)."""
     value = first.value - second.value
     low = math.hypot(first.value - first.low, second.high - second.value)
     high = math.hypot(first.high - first.value, second.value - second.low)

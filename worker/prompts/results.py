@@ -36,12 +36,12 @@ class Results:
 
     @property
     def is_enough(self) -> bool:
-        """False when these are too few sessions to compare."""
+        """Return False if these are too few sessions to compare."""
         return self.ended >= ENOUGH
 
     @property
     def estimates(self) -> dict[str, Interval]:
-        """By measure, with the limits of 95 %: shares of success and moderation, mean seconds and USD of a picture."""
+        """Each measure with the limits of 95 %: shares of success and moderation, mean seconds and USD of a picture."""
         return {
             "success": share(self.completed, self.ended),
             "moderation": share(self.blocked, self.ended),
@@ -50,16 +50,16 @@ class Results:
         }
 
     def blocks_more_than(self, control: "Results", z: float = Z_95) -> bool:
-        """True when the interval of the difference leaves out that both block equally often."""
+        """Return True if the interval of the difference excludes that both block equally often."""
         return _gap(self.blocked, self.ended, control.blocked, control.ended, z).low > 0
 
     def succeeds_otherwise_than(self, control: "Results") -> int:
-        """1 or -1 when the version succeeds more or less often than the control, 0 when the data does not show it."""
+        """Return 1 or -1 if the version succeeds more or less often than the control, 0 if the data shows neither."""
         gap = _gap(self.completed, self.ended, control.completed, control.ended, Z_95)
         return (gap.low > 0) - (gap.high < 0)
 
     def must_pause(self, control: "Results") -> bool:
-        """True when the version blocks twice as often as the control, and chance is no explanation.
+        """Return True if the version blocks twice as often as the control, and chance is no explanation.
 
         The limits are those of 99.9 %, because the question is asked again and again while the data grows.
         """

@@ -20,7 +20,7 @@ def read_weights(value: object) -> Weights:
 
 
 def read_stores(value: object) -> dict[UUID, Weights]:
-    """By a store's id: a version, or weights; raises ValueError with a sentence."""
+    """Read a version, or weights, for each store's id; raise ValueError with a sentence."""
     read: dict[UUID, Weights] = {}
     for store, what in read_object(value, '{"<id of the store>": "2026-12-a"}').items():
         try:

@@ -192,7 +192,7 @@ class Settings(BaseSettings):
 
     @property
     def probe_limit_seconds(self) -> float:
-        """Of a probe's call: its customer is not failed, so it ends well before the generation's deadline."""
+        """Time limit of a probe's call, well before the generation's deadline: its customer is not failed."""
         return min(self.probe_timeout_seconds, self.generation_timeout_seconds / 2)
 
     @property

@@ -7,7 +7,7 @@ _REMEDY = "use the project's secret key (sb_secret_..., or the JWT service_role)
 
 
 def is_jwt(key: str) -> bool:
-    """True for a key of Supabase that is a JSON Web Token, the kind that ends with 2026."""
+    """Return True for a key that is a JSON Web Token, the kind that Supabase ends with 2026."""
     return key.count(".") == 2
 
 

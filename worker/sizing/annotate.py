@@ -17,7 +17,7 @@ _LEVELS = {"chest": 0.4, "waist": 0.75, "hip": 1.15}
 def annotate(picture: Image.Image, silhouette: Silhouette, height_cm: float) -> Image.Image:
     """Outline red, torso edges green (blue where an arm hides them), widths in cm at three levels, crown and floor."""
     picture = picture.rotate(90 * silhouette.quarter_turns, expand=True)
-    # The picture may be larger than the one that was measured.
+    # The picture may be larger than the measured one.
     scale = picture.width / silhouette.pose.mask.shape[1]
     inside = np.asarray(Image.fromarray(silhouette.pose.mask).resize(picture.size)) >= 0.5
     edge = inside.copy()

@@ -18,7 +18,7 @@ BodyType = Literal["athletic", "slim", "average", "broad"]
 
 
 class GirthsCm(BaseModel):
-    """In cm, along a tape; the shoulder is the straight breadth between the shoulder points."""
+    """Girths in cm, along a tape; the shoulder is the straight breadth between the shoulder points."""
 
     chest_cm: float
     waist_cm: float
@@ -103,7 +103,7 @@ class EstimateResponse(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why there is no answer, in one sentence."""
+    """The reason why there is no answer, in one sentence."""
 
     detail: str
 

@@ -32,7 +32,7 @@ class ApiKeys:
         """Count a request against its key.
 
         Raises:
-            HTTPException: 401 for a key that is not known, 429 for one that has used up its limit.
+            HTTPException: 401 for an unknown key, 429 for a key that has used up its limit.
         """
         if given is None or not self._buckets:
             return
@@ -58,7 +58,7 @@ class _Bucket:
         self._left, self._at = self._most, now()
 
     def take(self) -> int:
-        """Take one token; -> seconds to wait, 0 where there was one."""
+        """Take one token. Return the seconds to wait for a token, 0 if there was one."""
         at = self._now()
         self._left, self._at = min(self._most, self._left + (at - self._at) * self._rate), at
         if self._left < 1:

@@ -47,7 +47,7 @@ class DepthLines:
         return cls(*(np.asarray(found[name], dtype=np.float64) for name in _NAMES))
 
     def correct(self, found: Expected, measured: Array, person: Person) -> Expected:
-        """Girths drawn towards those that the measured depths let expect; the shoulder stays."""
+        """Draw the girths towards the girths that the measured depths let expect; the shoulder stays."""
         girths, variances = found.values[:3], found.deviations[:3] ** 2
         slopes = self.coefficients[:, 2]
         level = self.coefficients @ np.array([1.0, person.height_cm, 0.0])

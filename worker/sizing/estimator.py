@@ -1,4 +1,4 @@
-"""From an upright picture, where there is one, and the stated facts to girths, size and probabilities."""
+"""Estimates girths, size and probabilities from the stated facts and an upright picture, if there is one."""
 
 from dataclasses import dataclass
 from typing import Literal

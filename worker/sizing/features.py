@@ -79,7 +79,7 @@ def _head(silhouette: Silhouette) -> Array:
 
 
 def _skeleton(silhouette: Silhouette) -> Array:
-    """Where the joints are, how far apart they are, and how far the body is turned."""
+    """Places of the joints, distances between them, and the turn of the body."""
     pose, height = silhouette.pose, silhouette.height
     points, world = pose.landmarks[:, :2], pose.world
     pairs = (EYES, MOUTH, SHOULDERS, HIPS, KNEES, ANKLES, HEELS, TOES, ELBOWS, WRISTS)

@@ -7,7 +7,7 @@ from worker.sizing.silhouette import EYES, HEELS, TOES, Silhouette
 #: Shares of the body height. Of 600 good pictures one in a hundred lies below 0.05 and 0.
 _EYES_BELOW_CROWN = 0.04
 _HEELS_ABOVE_FLOOR = -0.025
-#: Of pictures that end at the soles, nine in ten have more; of those that end 3 % higher, one in ten.
+#: Of pictures that end at the soles, nine in ten have more; of pictures that end 3 % higher, one in ten.
 _TOES_ABOVE_BORDER, _HEELS_ABOVE_BORDER = 0.002, 0.043
 
 

@@ -19,7 +19,7 @@ class Landmarkers:
         self._path, self._gpu = path, gpu
         self._free = threading.BoundedSemaphore(most)
         self._lock = threading.Lock()
-        # With the time of the last use. The one that was used last is used next, so that the others can be closed.
+        # With the time of the last use. The latest is used next, so that the others can be closed.
         self._idle: list[tuple[Landmarker, float]] = []
 
     @property
@@ -34,12 +34,12 @@ class Landmarkers:
         self.close_unused(0)
 
     def detect(self, pixels: NDArray[np.uint8]) -> list[Pose]:
-        """As `Landmarker.detect`, once one is free."""
+        """Wait for a free landmarker, and call its `detect`."""
         with self._borrowed() as landmarker:
             return landmarker.detect(pixels)
 
     def close_unused(self, seconds: float) -> int:
-        """Close the landmarkers that no thread has used for this time; -> their number.
+        """Close the landmarkers that no thread has used for this time. Return their number.
 
         None on a GPU, which compiles for seconds.
         """

@@ -20,7 +20,7 @@ X, Y, Z, VISIBILITY, PRESENCE = range(5)
 
 
 class ModelUnusable(Exception):
-    """The pose model's file is missing or not the one that the coefficients were fitted with."""
+    """The pose model's file is missing, or the coefficients were fitted with another one."""
 
 
 class GpuUnavailable(Exception):

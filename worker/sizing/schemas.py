@@ -123,7 +123,7 @@ class EstimateRequest(BaseModel):
         return Person(self.height_cm, self.weight_kg, self.sex, self.age)
 
     def limits(self) -> Chart:
-        """The shop's own chart, the standard one that it names, or today's default."""
+        """The shop's own chart, the standard chart that the request names, or today's default."""
         if self.size_chart is None:
             return STANDARD_CHARTS[self.chart or "unisex-eu"]
         sizes = [(name, given.limits()) for name, given in self.size_chart.items()]

@@ -50,7 +50,7 @@ class Silhouette:
 
 
 def trace(pose: Pose, pixels: NDArray[np.uint8]) -> Silhouette | None:
-    """Measure the outline of the person in the RGB picture; None when the mask holds no body to measure."""
+    """Measure the outline of the person in the RGB picture. Return None if the mask holds no body."""
     mask = pose.mask
     rows = mask.max(axis=1)
     inside = np.flatnonzero(rows >= 0.5)
@@ -87,7 +87,7 @@ def turn(world: Array, pair: tuple[int, int]) -> float:
 
 
 def _soft_end(rows: NDArray[np.float32], index: int, step: int) -> float:
-    """Where the mask's rows cross one half beyond `index`, between pixels."""
+    """Return the place, between pixels, at which the mask's rows cross one half beyond `index`."""
     beyond = index + step
     if not 0 <= beyond < len(rows):
         return float(index)

@@ -43,7 +43,7 @@ def _quarters(pose: Pose) -> int:
 
 
 def _trunk(pose: Pose) -> tuple[float, float]:
-    """From the shoulders to the ankles, in pixels to the right and down."""
+    """Return the way from the shoulders to the ankles, in pixels to the right and down."""
     across, down = middle(pose, ANKLES) - middle(pose, SHOULDERS)
     return float(across), float(down)
 

@@ -7,7 +7,7 @@ from worker.sizing.charts import Chart
 
 
 def verdicts(chart: Chart, girths: Mapping[str, float]) -> dict[str, dict[str, str]]:
-    """By size and place, such as `{"M": {"waist": "3 cm too tight"}}`; places that the chart limits."""
+    """Judge each size at each place that the chart limits: `{"M": {"waist": "3 cm too tight"}}`."""
     limits = {place: [getattr(size, place) for _, size in chart.sizes] for place in chart.limited}
     return {
         name: {place: _verdict(girths[place], limits[place], limits[place][index]) for place in chart.limited}

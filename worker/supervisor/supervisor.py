@@ -40,7 +40,7 @@ _FIRST_SWEEP_SECONDS = 10.0
 
 
 def run(settings: Settings, celery: CeleryProcess) -> int:
-    """Run the worker, whose Celery process has been started, until it is told to stop; -> the exit code."""
+    """Run the worker, whose Celery process has started, until a signal stops it. Return the exit code."""
     try:
         asyncio.run(Supervisor(settings, celery).run())
     except WorkerError as error:

@@ -67,7 +67,7 @@ class Deliverer:
                 attempt.cancel()
 
     async def turn(self) -> float:
-        """Claim once and start the attempts; -> seconds until the next claim is of use."""
+        """Claim once and start the attempts. Return the seconds until the next claim is of use."""
         room = self._concurrency - len(self._attempts)
         if self._stopping:
             return NO_ENDPOINTS_SECONDS

@@ -44,7 +44,7 @@ class Endpoints:
         return found
 
     async def add(self, store: UUID, url: str, types: Sequence[str]) -> tuple[str, str]:
-        """Make an endpoint; -> its id and its secret, which cannot be read again."""
+        """Make an endpoint. Return its id and its secret, which cannot be read again."""
         try:
             check_url(url)
         except UrlRefused as error:
@@ -67,14 +67,14 @@ class Endpoints:
         return secret
 
     async def switch(self, endpoint: UUID, *, enabled: bool) -> int:
-        """Enable or disable; -> how many callbacks were given up."""
+        """Enable or disable an endpoint. Return the number of callbacks given up."""
         answer = await self._call(
             "wearon_webhook_switch", p_endpoint=str(endpoint), p_enabled=enabled, p_reason="operator"
         )
         return int(answer["given_up"])
 
     async def replay(self, deliveries: Sequence[int], endpoint: UUID | None) -> int:
-        """Queue deliveries again, or all that an endpoint has given up; -> how many."""
+        """Queue deliveries again, or all that an endpoint has given up. Return their number."""
         answer = await self._call(
             "wearon_webhook_replay", p_ids=list(deliveries), p_endpoint=endpoint and str(endpoint)
         )

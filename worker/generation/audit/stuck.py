@@ -72,7 +72,7 @@ async def _unaccounted(rows: Sequence[Row], redis: Redis) -> set[str]:
 
 
 def _age(row: Row, now: datetime) -> float | None:
-    """In seconds; None for a session without a moment, or with one that Python has not (infinity, year 10000)."""
+    """Return the age in seconds, None without a moment that Python knows (there are infinity and the year 10000)."""
     try:
         moment = datetime.fromisoformat(row["created_at"] or "")
     except ValueError:

@@ -26,7 +26,7 @@ _MESSAGES = 100
 
 #: KEYS: queue, messages of lanes, sessions of bulk, taken, the session's lease and mark. ARGV: message, member of the
 #: lane (empty: it is in the queue), session, seconds. The session is noted in the same step: a command that dies here
-#: leaves it to the next one. The message stays where a worker has the session, or one that died may have paid for it.
+#: leaves it to the next command. The message stays if a worker has the session, or a dead worker may have paid for it.
 _TAKE = """
 local mark = redis.call('GET', KEYS[6])
 if redis.call('EXISTS', KEYS[5]) == 1 or mark and string.sub(mark, 1, 8) ~= 'started ' then return 0 end
@@ -53,7 +53,7 @@ class Cancellation:
         self._take = redis.register_script(_TAKE)
 
     async def run(self, submitted: Submitted, on_progress: Callable[[int], None]) -> Counter[str]:
-        """Cancel; -> number of rows that are cancelled, and that are running, completed, failed or never queued."""
+        """Cancel. Return the number of rows that are cancelled, running, completed, failed and never queued."""
         await self._record.cancel(submitted.id)
         sessions = {str(session_id_of(submitted.store_id, submitted.id, n)) for n in range(1, submitted.rows + 1)}
         while await self._take_messages(submitted, sessions):
@@ -81,7 +81,7 @@ class Cancellation:
         await self._sessions.fail(session, Cancelled.user_message, None, facts)
 
     async def _take_messages(self, submitted: Submitted, sessions: set[str]) -> int:
-        """Take the waiting messages of its sessions out of the queue and of their lane; -> how many."""
+        """Take the waiting messages of its sessions out of the queue and of their lane. Return their number."""
         taken = seen = 0
         while messages := await self._redis.lrange(keys.QUEUE, seen, seen + _MESSAGES - 1):
             gone = sum([await self._take_one(submitted, sessions, message, b"") for message in messages])

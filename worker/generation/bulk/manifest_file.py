@@ -137,7 +137,7 @@ def _row(number: int, line: int, fields: dict[str, Any], problems: list[str]) ->
 
 
 def _is_storable(text: str) -> bool:
-    """False for a text that PostgreSQL refuses, after the credit was taken, or that no file takes."""
+    """Return False for a text that PostgreSQL refuses, after the credit was taken, or that no file takes."""
     return "\0" not in text and not any("\ud800" <= it <= "\udfff" for it in text)
 
 

@@ -80,7 +80,7 @@ class Record:
         )
 
     async def push(self, manifest_id: str, messages: dict[int, bytes]) -> int:
-        """Push each row's message once, whoever asks and however often; -> how many were pushed, -1: cancelled."""
+        """Push each row's message once, however often asked. Return the number pushed, -1 if the bulk is cancelled."""
         names = [keys.QUEUE, keys.bulk_pushed(manifest_id), keys.bulk_cancelled(manifest_id)]
         pairs = [item for pair in messages.items() for item in pair]
         return int(await self._push(keys=names, args=[_SECONDS, *pairs]))

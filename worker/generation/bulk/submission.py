@@ -14,7 +14,7 @@ from worker.generation.bulk.record import Record
 
 @dataclass
 class Result:
-    """The fate of the rows. Those that are in no number are not queued: the credits ran out."""
+    """The fate of the rows. Rows that are in no number are not queued: the credits ran out."""
 
     queued: int = 0
     #: By an earlier run, or one beside this one.

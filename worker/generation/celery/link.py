@@ -77,7 +77,7 @@ class Link:
         return cls(*await asyncio.open_connection(sock=end, limit=_LINE_BYTES))
 
     def send(self, event: Event) -> bool:
-        """Send an event to the other process; false when that process has closed its socket."""
+        """Send an event to the other process. Return False if that process has closed its socket."""
         if self._writer.is_closing():
             return False
         self._writer.write(encode(event))

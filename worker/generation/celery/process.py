@@ -71,7 +71,7 @@ class CeleryProcess:
     async def watch(
         self, health: Health, slot_freed: Callable[[], None], callbacks_queued: Callable[[], None] | None = None
     ) -> str:
-        """Read events until the process ends; -> the reason of its end. Calls `slot_freed` after each generation."""
+        """Read events until the process ends. Return the reason of its end. Call `slot_freed` after each generation."""
         self._link = await Link.open(self._socket)
         async for event in self._link.events():
             match event:

@@ -71,7 +71,7 @@ class Bucket:
         return entries, len(entries) < _SURELY_CUT
 
     async def remove(self, names: list[str]) -> set[str]:
-        """Remove objects, and return those that this call has removed."""
+        """Remove objects. Return the names that this call has removed."""
         try:
             removed = await self._remove(names)
             left = [name for name in names if name not in removed]

@@ -22,7 +22,7 @@ class Report:
     """The result of a purge or an erasure."""
 
     dry_run: bool
-    #: The walk was the rest of one that was interrupted.
+    #: The walk was the rest of an interrupted walk.
     resumed: bool = False
     pictures: Tally = field(default_factory=Tally)
     rows: Expired = field(default_factory=Expired)

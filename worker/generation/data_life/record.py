@@ -31,14 +31,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Result:
-    """The last walk over everything. No picture is older than `oldest`, but for those that are named there."""
+    """The last walk over everything. No picture is older than `oldest`, except the pictures that are named there."""
 
     time: float = 0.0
     oldest: float = 0.0
 
     @classmethod
     def read(cls, kept: bytes | None) -> Self | None:
-        """The entry; None when there is none that can be read."""
+        """Read the entry. Return None for a missing or unreadable entry."""
         found = _object(kept)
         try:
             return cls(float(found["time"]), float(found["oldest"]))

@@ -32,7 +32,7 @@ class Tally:
     young: int = 0
     #: Old pictures that Storage did not remove, and pictures whose age or place is unclear.
     failures: int = 0
-    #: Age of the oldest picture that went, and of the oldest one that is left.
+    #: Age of the oldest deleted picture, and of the oldest picture left.
     oldest_deleted: datetime | None = None
     oldest_left: datetime | None = None
 

@@ -47,7 +47,7 @@ class Usage(NamedTuple):
 
 
 def limiter_of(settings: Settings, redis: Redis, check: Callable[[object], None] | None = None) -> "Limiter":
-    """The limiter on this region's Redis, or on the one that counts for all regions; connects to nothing."""
+    """The limiter on this region's Redis, or on the Redis that counts for all regions; connects to nothing."""
     if not settings.limiter_redis_url:
         return Limiter(redis, settings.openai_requests_per_minute, check=check)
     client = redis_client(settings, settings.limiter_redis_url)
@@ -141,11 +141,11 @@ class Limiter:
 
     @property
     def _window(self) -> int:
-        """In microseconds."""
+        """Return the window in microseconds."""
         return int((self._window_seconds + self._slack.seconds) * 1e6)
 
     async def _ask_for_place(self, token: str, most: int = 0) -> float:
-        """With one token for all tries: another one would queue again, behind its own place from before an outage."""
+        """Ask with one token for all tries: a second token would queue behind the place of the first."""
         delay, pause = await self._questions.ask(Question(token, most))
         if self._check:
             self._check(pause)

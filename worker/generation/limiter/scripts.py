@@ -126,7 +126,7 @@ local is_moved, is_local = note_held(), false
 #: Takes a call back that will not be made; those behind it move up.
 RELEASE = SHARED + "if redis.call('ZREM', set, ARGV[6]) == 1 then look() close_ranks() end return 1"
 
-#: KEYS: the calls; ARGV: the window. -> calls that have started within the window, and those that wait.
+#: KEYS: the calls; ARGV: the window. -> number of calls that have started within the window, and that wait.
 USAGE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return {0, 0} end
 local clock = redis.call('TIME')

@@ -45,7 +45,7 @@ class LocalShare:
         self._place, self._release = own.register_script(PLACE_ALONE), own.register_script(RELEASE_ALONE)
         #: The limiter's clock at its last answer that the region has noted, and the calls that were made alone.
         self._noted, self._calls = 0, list[Any]()
-        # A new process knows of no contact: it waits as long as one that has just lost the contact.
+        # A new process knows of no contact: it waits as long as a process that has just lost the contact.
         self._contact_at = time.monotonic()
         self._was_reduced = False
 

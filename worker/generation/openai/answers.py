@@ -63,12 +63,12 @@ class Answer:
 
     @property
     def says_model_is_gone(self) -> bool:
-        """In plain words, which have no other cause."""
+        """Return True if the answer says so in words that have no other cause."""
         return bool(MODEL.search(self.code) or MODEL_SENTENCE.search(self.message))
 
     @property
     def is_about_the_model(self) -> bool:
-        """No customer's picture or prompt can be the cause, if the model is not known to be there."""
+        """Return True if no customer's picture or prompt can be the cause, unless the model is known to be there."""
         return self.says_model_is_gone or self.param == "model" or self.status in (403, 404, 410)
 
     @property
@@ -92,7 +92,7 @@ class Answer:
 
 
 def clean(sentence: str, *secrets: str) -> str:
-    """At most MAX_SENTENCE characters on one line, without keys, addresses, e-mails, `secrets` and long quotations."""
+    """Cut to MAX_SENTENCE characters on one line, without keys, addresses, e-mails, `secrets` and long quotations."""
     for secret in secrets:
         if len(secret) > 3:
             sentence = sentence.replace(secret, "***")
@@ -107,7 +107,7 @@ def clean(sentence: str, *secrets: str) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that the answer asks to wait, from milliseconds, seconds or a date; 0 when it does not say or is over."""
+    """Seconds that the answer asks to wait, from milliseconds, seconds or a date; 0 without a time to come."""
     seconds = _number(headers.get("retry-after-ms")) / 1000 or _number(headers.get("retry-after"))
     return min(max(0.0, seconds or retry_after_seconds(headers.get("retry-after", ""))), _RETRY_AFTER_MAX_SECONDS)
 

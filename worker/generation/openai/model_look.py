@@ -25,12 +25,12 @@ class Look:
 
     @property
     def days_left(self) -> int | None:
-        """Until the announced shutdown; None: nothing is announced."""
+        """Days until the announced shutdown; None: nothing is announced."""
         return (self.shutdown - datetime.now(UTC).date()).days if self.shutdown else None
 
     @property
     def serves(self) -> bool:
-        """The model can be relied on; on its last day OpenAI may list a model that has already ended."""
+        """Return True if the model can be relied on. On its last day OpenAI may list a model that has already ended."""
         return bool(self.lives) and (self.days_left is None or self.days_left > 0)
 
     @property

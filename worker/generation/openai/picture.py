@@ -56,7 +56,7 @@ def picture(answer: dict[str, Any]) -> bytes | str:
 
 
 def usage(answer: dict[str, Any], price: Price) -> Usage:
-    """As much as the usage block says; logged once per process when that is not all."""
+    """Read what the usage block says. Log an incomplete block once per process."""
     block = answer.get("usage")
     block = block if isinstance(block, dict) else {}
     text_in, image_in = _details(block, "input_tokens_details")

@@ -58,7 +58,7 @@ class Breaker:
         self._failed = redis.register_script(FAILED)
 
     def check(self, kept: object) -> None:
-        """Before each call, with the pause as Redis keeps it.
+        """Check the pause, as Redis keeps it, before each call.
 
         Raises:
             Paused: the call must not be made now; nothing was paid for.
@@ -103,7 +103,7 @@ class Breaker:
             attempt.stop()
 
     async def failed(self) -> int:
-        """After the session's last retry; -> how often OpenAI has failed it while it served others.
+        """Count the failure of the session's last retry. Return how often OpenAI has failed it while it served others.
 
         The pause of a failed probe goes on, and the breaker opens when OpenAI has served no session lately.
         """

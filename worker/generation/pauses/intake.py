@@ -15,7 +15,7 @@ HELD = "rollout"
 
 @dataclass(frozen=True)
 class State:
-    """Why nothing is taken (empty: messages are taken), and the automatic pause, which a probe may end."""
+    """The reason of the pause (empty: messages are taken), and the automatic pause, which a probe may end."""
 
     reason: str
     pause: Pause | None
@@ -41,5 +41,5 @@ class Intake:
         return State(stopped or (pause.reason if pause else ""), None if stopped else pause)
 
     async def paused(self) -> str:
-        """Why nothing is taken; empty when messages are taken."""
+        """Return the reason of the pause, empty while messages are taken."""
         return (await self.state()).reason

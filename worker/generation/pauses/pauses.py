@@ -81,40 +81,40 @@ class Pauses:
         self._resume = redis.register_script(RESUME)
 
     async def begin(self, reason: str, seconds: float, session: str) -> bool:
-        """Pause, or prolong the pause whose probe `session` is; -> false for a pause that waits for another probe."""
+        """Pause, or prolong the pause that `session` probes. Return False if the pause waits for another probe."""
         return bool(await self._change(keys=[keys.PAUSE], args=[reason, int(seconds * 1000), session]))
 
     async def end(self, *, session: str = "", reason: str = "") -> bool:
-        """End the pause, if it is of this reason and probed by this session; -> whether it was ended."""
+        """End the pause if it has this reason and this session probes it. Return True if the pause ended."""
         names = [keys.PAUSE, keys.PAUSES, keys.OPENAI_ANSWERS]
         return bool(await self._end(keys=names, args=[session, reason]))
 
     async def take_probe(self, instance: str) -> bool:
-        """True when this instance may take the one message that probes; true without a pause, too."""
+        """Return True if this instance may take a message: there is no pause, or this one message probes."""
         return bool(await self._take(keys=[keys.PAUSE], args=[instance, int(PROBE_SECONDS * 1000)]))
 
     async def give_probe(self, instance: str, session: str) -> bool:
-        """The instance has found a message: from now on its session is the probe."""
+        """Make the session of the message that the instance has found the probe."""
         return await self._moved(instance, session)
 
     async def renew_probe(self, session: str) -> bool:
-        """Renew the probe; false when another session probes by now."""
+        """Renew the probe. Return False if another session probes by now."""
         return await self._moved(session, session)
 
     async def leave_probe(self, session: str) -> bool:
-        """The probe has ended and proved nothing: the next message may probe at once."""
+        """End a probe that proved nothing: the next message may probe at once."""
         return await self._moved(session, "")
 
     async def probe_now(self) -> bool:
-        """Let the next message probe at once; -> whether there is a pause."""
+        """Let the next message probe at once. Return True if there is a pause."""
         return bool(await self._soon(keys=[keys.PAUSE]))
 
     async def stop(self, reason: str) -> bool:
-        """An operator's pause; -> whether messages were taken until now."""
+        """Begin an operator's pause. Return True if messages were taken until now."""
         return bool(await self._stop(keys=[keys.INTAKE_STOPPED, keys.INTAKE_STOPPED_SINCE], args=[reason]))
 
     async def resume(self) -> bool:
-        """End an operator's pause; -> whether there was one."""
+        """End an operator's pause. Return True if there was one."""
         return bool(await self._resume(keys=[keys.INTAKE_STOPPED, keys.INTAKE_STOPPED_SINCE, keys.PAUSES]))
 
     async def now(self) -> tuple[str, Pause | None]:

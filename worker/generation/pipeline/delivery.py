@@ -37,7 +37,7 @@ class Delivery:
             raise AccountRefused(STORAGE, str(error)) from error
 
     async def deliver(self, run: Run, jpeg: bytes) -> str:
-        """Store the picture; -> the address that shows it."""
+        """Store the picture. Return the address that shows the picture."""
         with run.step("upload"):
             await self._patiently(run, lambda: self._storage.upload(_path(run), jpeg))
         openai_metrics.image("out", len(jpeg))

@@ -123,7 +123,7 @@ class PaidCall:
             _expire_in(limit, self.settings.probe_limit_seconds)
 
     async def _stopped(self, run: Run) -> Postponed:
-        """Why the call was ended here: a probe got no answer in time, or a failed call is not retried in a pause."""
+        """Return the error of a call that was stopped: a late probe, or a failed call that a pause does not retry."""
         run.attempt.stop = None
         if run.attempt.waiting:
             await self.breaker.answered(available=False)

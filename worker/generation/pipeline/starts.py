@@ -43,7 +43,7 @@ class Starts:
     require_consent: bool = False
 
     async def start(self, run: Run) -> bool:
-        """queued -> processing; false when a worker that is gone has come so far that OpenAI may have been paid.
+        """Start the session: queued -> processing. Return False if a worker that is gone may have paid OpenAI for it.
 
         Raises:
             SessionTaken: the session is not this worker's to start.
@@ -91,7 +91,7 @@ class Starts:
         log.info("generation_started", **queued, **run.message.consent)
 
     async def restart(self, run: Run) -> None:
-        """queued -> processing again, after a wait of our own.
+        """Start the session again after a wait of our own.
 
         Raises:
             SessionTaken: the session has ended meanwhile.
@@ -103,7 +103,7 @@ class Starts:
             raise SessionTaken
 
     async def requeue(self, run: Run, reason: str) -> bool:
-        """Requeue the session as if no worker had started it; false when another worker has it."""
+        """Requeue the session as if no worker had started it. Return False if another worker has the session."""
         if not await self.is_ours(run):
             return False
         if run.started or run.perhaps_started:
@@ -121,7 +121,7 @@ class Starts:
                 raise _no_start(status)
 
     async def note_call(self, run: Run) -> bool:
-        """Note before a request to OpenAI that it may be paid; false when the session is not ours any more."""
+        """Note before a request to OpenAI that it may be paid. Return False if another worker has the session."""
         receipt = Receipt(prompt_version=str(run.facts["prompt_version"]))
         if not await until_available(self.leases.note, run.lease, Stage.CALLING, receipt):
             return False
@@ -146,7 +146,7 @@ class Starts:
             log.warning("mark_not_changed", stage=stage)
 
     async def is_ours(self, run: Run) -> bool:
-        """False when another worker took the session over while this process, or Redis, stood still."""
+        """Return False if another worker took the session over while this process, or Redis, stood still."""
         return await until_available(self.leases.keep, run.lease)
 
     async def _check_age(self, run: Run) -> None:

@@ -29,7 +29,7 @@ class State:
 
     @classmethod
     def read(cls, version: str, kept: bytes) -> Self:
-        """The entry; one that no worker has written pauses nothing."""
+        """Read an entry. A text that no worker has written pauses nothing."""
         try:
             found = json.loads(kept)
             return cls(found["paused"] is True, float(found["since"]), str(found["reason"]), kept)
@@ -47,7 +47,7 @@ class PromptPauses:
         self._change = redis.register_script(_CHANGE)
 
     async def states(self) -> dict[str, State]:
-        """By version, of those that were ever paused or resumed."""
+        """Return the state of each version that was ever paused or resumed."""
         kept = await self._redis.hgetall(keys.PROMPTS)
         named = {name.decode(errors="replace"): entry for name, entry in kept.items()}
         return {version: State.read(version, entry) for version, entry in named.items()}
@@ -57,6 +57,6 @@ class PromptPauses:
         return frozenset(version for version, state in (await self.states()).items() if state.paused)
 
     async def set(self, version: str, before: State, reason: str, *, paused: bool) -> bool:
-        """Pause or resume a version; false when another hand has changed its state meanwhile."""
+        """Pause or resume a version. Return False if another process has changed its state meanwhile."""
         entry = json.dumps({"paused": paused, "since": time.time(), "reason": reason})
         return bool(await self._change(keys=[keys.PROMPTS], args=[version, before.kept, entry]))

@@ -14,7 +14,7 @@ KEPT_DAYS = 30
 
 
 async def tally(database: AsyncPostgrestClient, since: datetime, store: UUID | None = None) -> dict[str, Results]:
-    """By version, the one with most sessions first; raises ServiceUnavailable."""
+    """Return the results of each version, the most sessions first; raise ServiceUnavailable."""
     parameters = {"p_since": since.isoformat(), "p_store_id": str(store) if store else None}
     answer = await call(database, "wearon_prompt_results", parameters)
     try:

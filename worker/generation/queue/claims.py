@@ -62,7 +62,7 @@ class Claims:
         return Claims(self._redis, instance, self._lease_seconds, self._rules)
 
     async def heartbeat(self) -> bool:
-        """Renew the sign of life; false when it had run out, and for the first one."""
+        """Renew the sign of life. Return False if it had expired, and the first time."""
         alive, milliseconds = keys.alive(self.instance), int(self._lease_seconds * 1000)
         try:
             before = await self._redis.set(alive, _ALIVE, xx=True, px=milliseconds)
@@ -80,7 +80,7 @@ class Claims:
         await self._redis.pexpire(keys.alive(self.instance), int(self._lease_seconds * 1000))
 
     async def take(self, timeout_seconds: int) -> bytes | None:
-        """The message whose turn it is, now on this instance's claimed list; None when none came."""
+        """Claim the message whose turn it is. Return None if no message came in time."""
         if self.lanes.held_back:
             # Others may be behind thousands of bulk.
             await self.lanes.sort_for(_HELD_BACK_SECONDS)
@@ -118,13 +118,13 @@ class Claims:
         return int(await self._lists.llen(keys.celery_queue(self.instance)))
 
     async def finish(self, payload: bytes) -> None:
-        """The message's generation has ended."""
+        """Remove the claim of a message whose generation has ended."""
         ended, seconds = ended_now()
         names = [self._list, self._running, ended, keys.BULK_SESSIONS]
         await self._finish(keys=names, args=[payload, seconds])
 
     async def requeue(self, payload: bytes) -> bool:
-        """Requeue the message where it is taken next; false if its claim is gone."""
+        """Requeue the message where it is taken next. Return False if its claim is gone."""
         return bool(await self._requeue(keys=self._return, args=[payload]))
 
     async def requeue_always(self, payload: bytes, *, behind: int = 0) -> None:
@@ -132,7 +132,7 @@ class Claims:
         await self._requeue_always(keys=[*self._return, keys.LANES_MESSAGES, keys.LANES_CLOCK], args=[payload, behind])
 
     async def requeue_all(self) -> int:
-        """Requeue everything that this instance has claimed, in order; -> how many messages."""
+        """Requeue all messages that this instance has claimed, in order. Return their number."""
         return int(await self._requeue_all(keys=self._return))
 
     async def abandon(self) -> None:
@@ -170,11 +170,11 @@ class Claims:
         return [Instance(name, value is not None, value == _ALIVE) for name, value in zip(names, alive, strict=True)]
 
     async def is_alive(self, instance: str) -> bool:
-        """Tell if an instance still says that it lives."""
+        """Return True if the instance has a sign of life."""
         return bool(await self._redis.exists(keys.alive(instance)))
 
     async def are_all_empty(self) -> bool:
-        """Tell if there was a moment at which no message waited in the queue or was claimed by any instance."""
+        """Return True if there was a moment at which no message waited in the queue or was claimed by any instance."""
         waiting = keys.QUEUE, keys.LANES, keys.LANES_MESSAGES
         if await self._redis.exists(*waiting):
             return False

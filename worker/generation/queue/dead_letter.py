@@ -67,7 +67,7 @@ class DeadLetter:
 
     @property
     def complete(self) -> bool:
-        """True if the whole payload was kept."""
+        """Return True if the whole payload was kept."""
         return len(self.message) == self.payload_bytes
 
     def check_complete(self) -> None:

@@ -78,7 +78,7 @@ class DeadLetters:
             start += _PAGE
 
     async def oldest_first(self) -> AsyncIterator[DeadLetter]:
-        """As many letters as there are now, a few in memory at once; each may be taken off the list meanwhile.
+        """Yield as many letters as there are now, a few in memory at once. The caller may remove each meanwhile.
 
         A letter that is replayed may come back as a new one.
         """
@@ -93,7 +93,7 @@ class DeadLetters:
                 yield letter
 
     async def find(self, letter_id: str) -> DeadLetter | None:
-        """The letter with this id; None when there is none any more."""
+        """Return the letter with this id, None if the letter is gone."""
         async for letter in self.newest_first():
             if letter.id == letter_id:
                 return letter
@@ -105,7 +105,7 @@ class DeadLetters:
         return int(dropped) if dropped.isdigit() else 0
 
     async def replay(self, letter: DeadLetter) -> bool:
-        """Requeue the message as if it were new; false when another command took the letter before.
+        """Requeue the message as if it were new. Return False if another command took the letter before.
 
         Raises:
             CannotReplay: the payload was cut off.
@@ -115,5 +115,5 @@ class DeadLetters:
         return bool(await self._take(keys=names, args=[letter.item, letter.message]))
 
     async def drop(self, letter: DeadLetter) -> bool:
-        """Delete the letter; false when another command took it before."""
+        """Delete the letter. Return False if another command took the letter before."""
         return bool(await self._take(keys=[keys.DEAD, keys.DEAD_BYTES], args=[letter.item]))

@@ -14,7 +14,7 @@ _PATIENCE_SECONDS = 5.0
 
 
 async def leave(claims: Claims, ownership: Ownership) -> int | None:
-    """Requeue all claimed messages, in order; -> their number, None while Redis is unavailable."""
+    """Requeue all claimed messages, in order. Return their number, None while Redis is unavailable."""
     requeued = None
     with suppress(RedisError, OSError, TimeoutError):
         async with asyncio.timeout(_PATIENCE_SECONDS):

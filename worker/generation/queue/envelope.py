@@ -31,7 +31,7 @@ def owners(payload: bytes) -> set[str]:
 
 
 def correlation(payload: bytes) -> dict[str, str]:
-    """For the log: request_id, session_id and channel of any message, as far as they can be read."""
+    """Return request_id, session_id and channel of any message for the log, as far as they can be read."""
     fields = _readable(payload)
     channel, session_id, request_id = _channel(fields), _session_id(fields), fields.get("request_id")
     ids = {"session_id": str(session_id)} if session_id else {}
@@ -43,7 +43,7 @@ def correlation(payload: bytes) -> dict[str, str]:
 
 
 def _readable(payload: bytes) -> dict[str, Any]:
-    """The message's fields, also when it is too large; empty when there are none to read."""
+    """Return the fields of a message of any size, as far as they can be read."""
     try:
         return read_object(payload, _READABLE_BYTES)
     except InvalidMessage:

@@ -55,13 +55,13 @@ class Heartbeat:
                 await asyncio.sleep(1)
 
     async def beat(self) -> bool:
-        """Beat once; false soon after an outage, while all instances, this one included, first renew their leases."""
+        """Beat once. Return False soon after an outage, while all instances first renew their leases."""
         there = await self._claims.heartbeat()
         self._show_full(self._claims.redis_full)
         now = time.monotonic()
         silent_seconds, self._beaten_at = now - self._beaten_at, now
-        # Redis was away or this process was stopped: leases may have run out, too, and those that were due for renewal
-        # before this heartbeat. Half a lease without one is no chance.
+        # Redis was away or this process was stopped: leases may have expired, too, even leases that were due for
+        # renewal before this heartbeat. Half a lease without a heartbeat is no chance.
         if not there or silent_seconds > self._lease_seconds / 2:
             self._lost_at = now
             log.warning("heartbeat_lost", silent_seconds=round(silent_seconds, 1))

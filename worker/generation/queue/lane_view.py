@@ -64,12 +64,12 @@ class Lane:
 
     @property
     def is_bulk(self) -> bool:
-        """True for a store's bulk."""
+        """Return True for the lane of a store's bulk."""
         return self.name.startswith(BULK)
 
     @property
     def age(self) -> float:
-        """Seconds since its next message was made; 0 when none waits, or it does not say."""
+        """Seconds since the next message was made; 0 if no message waits, or the message does not say."""
         with suppress(ValueError, OverflowError):
             return max(0.0, time.time() - timestamp(self.oldest).timestamp()) if self.oldest else 0.0
         return 0.0

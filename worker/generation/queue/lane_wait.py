@@ -5,7 +5,7 @@ from worker.generation.queue.lanes import Rules
 
 
 def estimated_waits(lanes: list[Lane], rules: Rules) -> dict[str, float]:
-    """Seconds until the last message of each waiting lane starts; empty when nothing has ended lately."""
+    """Seconds until the last message of each waiting lane starts; empty if no generation has ended lately."""
     rate = sum(lane.rate for lane in lanes)
     if not rate:
         return {}

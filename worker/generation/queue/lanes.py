@@ -57,7 +57,7 @@ class Rules:
         return self.weights.get(payer, 1 if payer == USERS else self.weights.get(STORE, 1))
 
     def arguments(self) -> list[str | float]:
-        """For the scripts."""
+        """Return the arguments of the Lua scripts."""
         bulk_slots = max(1, int(self.slots * self.bulk_share))
         return [self.slots, bulk_slots, self.max_running, *(item for pair in self.weights.items() for item in pair)]
 
@@ -77,7 +77,7 @@ class Lanes:
         self.held_back = False
 
     async def choose(self, instance: str, others: Iterable[str] = ()) -> bytes | None:
-        """Move the message whose turn it is to the instance's claimed list; None when none waits."""
+        """Move the message whose turn it is to the instance's claimed list. Return None if no message waits."""
         names = [keys.claimed(instance), *(keys.running(name) for name in (instance, *others))]
         chosen = await self._choose(keys=[*_QUEUE, *names], args=[SORT_BATCH, *self._arguments])
         self.held_back = chosen == HELD_BACK
@@ -89,7 +89,7 @@ class Lanes:
         return int(await self._wanted(keys=names, args=[SORT_BATCH]))
 
     async def sort(self) -> int:
-        """Sort the next messages of the queue into lanes; -> how many are left unsorted."""
+        """Sort the next messages of the queue into lanes. Return the number of unsorted messages."""
         return int(await self._sort(keys=_QUEUE, args=[SORT_BATCH, *self._arguments]))
 
     async def sort_for(self, seconds: float) -> None:
@@ -100,7 +100,7 @@ class Lanes:
                 await asyncio.sleep(end - time.monotonic())
 
     async def merge(self) -> int:
-        """Move the next messages of all lanes back into the queue, newest first; -> how many lanes are left."""
+        """Move the next messages of all lanes back into the queue, newest first. Return the number of lanes left."""
         await self._sort(keys=_QUEUE, args=[0, *self._arguments])  # what was requeued is older than what waits
         return int(await self._merge(keys=_QUEUE, args=[_MERGE_BATCH]))
 

@@ -74,7 +74,7 @@ class Leases:
         return self._held[token]
 
     async def keep(self, lease: Lease) -> bool:
-        """Renew the lease for its full time; false when another process took it over or ended it.
+        """Renew the lease for its full time. Return False if another process took the lease over or ended it.
 
         Raises:
             ServiceUnavailable: Redis did not answer.

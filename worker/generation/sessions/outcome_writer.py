@@ -13,7 +13,7 @@ from worker.logs import get_logger
 
 log = get_logger(__name__)
 
-#: Lost answers that are remembered for the metric; those that another process settles stay.
+#: Lost answers that are remembered for the metric; entries of outcomes that another process settles stay.
 _UNSURE_MAX = 10_000
 
 
@@ -28,7 +28,7 @@ class OutcomeWriter:
         self._unsure = set[UUID]()
 
     async def write(self, outcome: Outcome) -> bool:
-        """Write the outcome; true when the database had it already: an answer was lost, or another process wrote it."""
+        """Write the outcome. Return True if the database had it: an answer was lost, or another process wrote it."""
         steps: dict[str, float] = {}
         try:
             with metrics.step("settle", steps):
@@ -58,7 +58,7 @@ class OutcomeWriter:
 
 
 def _report(outcome: Outcome, change: Change, seconds: float) -> bool:
-    """Log and count the database's answer; true when the database had the outcome already."""
+    """Log and count the database's answer. Return True if the database had the outcome already."""
     event = {"session_id": str(outcome.session_id), "channel": outcome.channel, "settle_seconds": seconds}
     if version := outcome.facts.get("prompt_version"):
         event["prompt_version"] = version

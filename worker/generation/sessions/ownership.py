@@ -59,7 +59,7 @@ class Ownership:
         return not isinstance(kept, bytes) or Mark.read(kept).stage is Stage.STARTED
 
     async def count_death(self, session_id: UUID, instance: str) -> int:
-        """Note that an instance died with the session's message; -> how many did, each counted once."""
+        """Note that an instance died with the session's message. Return the number of instances that did."""
         return int(await self._count_death(keys=[keys.deaths(session_id)], args=[instance, _DEATHS_SECONDS]))
 
     async def release_all(self, instance: str, session_ids: Iterable[UUID]) -> None:

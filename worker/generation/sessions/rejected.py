@@ -35,7 +35,7 @@ class RejectedOutcome:
     time: float
 
     def field(self, name: str) -> str:
-        """A field of the outcome for people; empty when it cannot be read."""
+        """Return a field of the outcome for people, empty if it cannot be read."""
         try:
             return str(json.loads(self.outcome).get(name, ""))
         except (ValueError, AttributeError):
@@ -65,12 +65,12 @@ class Rejected:
         return sorted(found, key=lambda rejected: rejected.time)
 
     async def retry(self, rejected: RejectedOutcome) -> bool:
-        """Let a worker write the outcome again; false when it is gone."""
+        """Let a worker write the outcome again. Return False if the outcome is gone."""
         names = [keys.REJECTED, keys.SETTLEMENTS]
         return bool(await self._move(keys=names, args=[rejected.session_id, rejected.outcome]))
 
     async def drop(self, rejected: RejectedOutcome) -> bool:
-        """Delete the outcome, which an operator has settled by hand; false when it is gone."""
+        """Delete the outcome, which an operator has settled by hand. Return False if the outcome is gone."""
         return bool(await self._redis.hdel(keys.REJECTED, rejected.session_id))
 
 

@@ -77,14 +77,14 @@ class Sessions:
         return Installed.read(answer, MIGRATION_VERSION, SIGNATURES | (REGION_SIGNATURES if self._region else {}))
 
     async def usable(self) -> bool:
-        """True while the database answers and has the SQL functions."""
+        """Return True while the database answers and has the SQL functions."""
         try:
             return not (await self.installed()).missing
         except ServiceUnavailable:
             return False
 
     async def require_functions(self) -> None:
-        """Wait for the database; raise WorkerError when its SQL functions are not those that this worker calls."""
+        """Wait for the database. Raise WorkerError if it lacks SQL functions that this worker calls."""
         installed = await until_available(self.installed, _SCHEMA_PATIENCE_SECONDS)
         if missing := installed.missing:
             raise WorkerError(
@@ -106,7 +106,7 @@ class Sessions:
         return SessionRef(channels[0], session_id) if len(channels) == 1 else None
 
     async def status(self, session: SessionRef) -> str:
-        """The session's status now; empty when there is no such session."""
+        """Return the session's status, empty if there is no such session."""
         query = self._database.table(session.channel.table).select("status").eq("id", str(session.id)).limit(1)
         found = rows(await run(query), "status")
         return str(found[0]["status"]) if found else ""

@@ -95,7 +95,7 @@ class Settlement:
                 odd.note("part", "settler", error)
 
     async def settle_waiting(self) -> int:
-        """Write all outcomes that no worker settles itself; -> how many were written."""
+        """Write all outcomes that no worker settles itself. Return the number of outcomes written."""
         written = 0
         refused: ServiceUnavailable | None = None
         entries = await self._waiting.entries()
@@ -120,7 +120,7 @@ class Settlement:
         return [outcome for entry in await self._waiting.entries() if (outcome := _read(*entry))]
 
     async def is_waiting(self, session_id: UUID) -> bool:
-        """Tell if this session's outcome is known and only has to be written, by a worker or by an operator."""
+        """Return True if this session's outcome is known and only has to be written, by a worker or by an operator."""
         return bool(await self.known([session_id]))
 
     async def known(self, session_ids: Sequence[UUID]) -> set[UUID]:
@@ -128,7 +128,7 @@ class Settlement:
         return await self._waiting.known(session_ids)
 
     async def _settle_entry(self, session_id: str, kept: bytes) -> bool:
-        """Write one outcome; false for an outcome that is set aside, or left to the worker that has the lease."""
+        """Write one outcome. Return False if it is set aside, or left to the worker that has the lease."""
         outcome = _read(session_id, kept)
         if outcome is None:
             await self._set_aside(session_id, kept.decode(errors="replace"), "the entry is no outcome")
@@ -150,7 +150,7 @@ class Settlement:
         return True
 
     async def _set_aside(self, session_id: str, outcome: str, error: str) -> bool:
-        """Leave the outcome to an operator; false when Redis does not take it."""
+        """Leave the outcome to an operator. Return False if Redis does not take the outcome."""
         try:
             await self._rejected.add(session_id, outcome, error)
         except RedisError as unavailable:
@@ -177,7 +177,7 @@ class Settlement:
 
 
 def _read(session_id: str, kept: bytes) -> Outcome | None:
-    """The outcome that is kept for the session; None when the entry is of another version, or made by hand."""
+    """Read the outcome that is kept for the session. Return None for an entry of another version, or made by hand."""
     try:
         outcome = Outcome.model_validate_json(kept)
     except ValidationError as error:

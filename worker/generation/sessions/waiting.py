@@ -23,7 +23,7 @@ class Waiting:
         await insist(self._redis, "HSET", keys.SETTLEMENTS, str(outcome.session_id), outcome.model_dump_json())
 
     async def forget(self, session_id: UUID) -> bool:
-        """Forget the session's outcome; true when it was there, so that no other process has forgotten it before."""
+        """Forget the session's outcome. Return True if it was there: no other process has forgotten it before."""
         return bool(await self._redis.hdel(keys.SETTLEMENTS, str(session_id)))
 
     async def entries(self) -> list[tuple[str, bytes]]:

@@ -73,7 +73,7 @@ class SpendView:
         await self._raise(keys=[keys.spend(period)], args=[word for pair in amounts for word in pair])
 
     async def is_raised(self) -> bool:
-        """True for some time after `raised`, unless Redis was emptied meanwhile."""
+        """Return True for some time after `raised`, unless Redis was emptied meanwhile."""
         at = await self._redis.hget(keys.SPEND_RESERVED, _RAISED)
         return abs(time.time() - _number(at or b"0")) < _RAISE_SECONDS
 

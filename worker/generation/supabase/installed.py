@@ -44,5 +44,5 @@ class Installed:
 
 
 def _takes(found: str, sent: str, newer: bool) -> bool:
-    """True when a function takes the parameters that are sent; a newer one may take more, with defaults."""
+    """Return True if a function takes the parameters that are sent. A newer function may take more, with defaults."""
     return found == sent or (newer and set(sent.split(", ")) <= set(found.split(", ")))

@@ -26,7 +26,7 @@ class OpenSession(SessionRef):
     created_at: datetime | None = None
 
     def is_older_than(self, moment: datetime) -> bool:
-        """Tell if the session was made before `moment`; false for a session that does not say."""
+        """Return True if the session is known to be older than `moment`."""
         return self.created_at is not None and self.created_at < moment
 
 

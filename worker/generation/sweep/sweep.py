@@ -53,7 +53,7 @@ class Sweeper:
         self._lock = SweepLock(self.redis, self.claims)
 
     async def sweep(self) -> int:
-        """Sweep once, unless another instance sweeps now; -> the number of sessions that were ended."""
+        """Sweep once, unless another instance sweeps now. Return the number of sessions that were ended."""
         others = await self.claims.others()
         if self.region:
             await self.region.watch()
@@ -88,7 +88,7 @@ class Sweeper:
             log.info("instance_cleared_away", dead_instance=instance.name)
 
     async def _take_over(self, claims: Claims, payload: bytes) -> bool:
-        """Take the message from the dead instance's list; false while another worker has its session."""
+        """Take the message from the dead instance's list. Return False while another worker has its session."""
         session = identify(payload)
         if session and await self._ownership.is_held(session.id):
             return False  # the next round looks again

@@ -34,14 +34,14 @@ def drain(job: host.Job) -> dict[str, Any]:
 
 
 def begin(job: host.Job) -> None:
-    """Start the drain unless it goes on already."""
+    """Start the drain of a replica unless its unit runs already."""
     name, unit = host.container(job, job["colour"]), f"{job['project']}-drain-{job['colour']}"
     state = _state(name)
     if not state or not state["State"]["Running"]:
         return
     start = f"{state['Id']} {state['State']['StartedAt']}"
     if _note(job).get("start") != start:
-        # A unit of this name still waits for a container of before.
+        # A unit of this name still waits for an earlier container.
         host.run("systemctl", "stop", unit)
         note = {"start": start, "began": time.time(), "limit": _limit(job, state)}
         host.write(_note_file(job), json.dumps(note))

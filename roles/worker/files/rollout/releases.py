@@ -49,7 +49,7 @@ def tag(reference: str) -> str:
 
 
 def earlier(job: host.Job, known: dict[str, Any], present: str) -> str:
-    """Return the release to go back to: the requested one, or the last good one that does not serve."""
+    """Return the release to go back to: the requested release, or the last good release that does not serve."""
     good, asked = [one for one in known["releases"] if not _failed(one)], job["asked"]
     if asked:
         name = f"{job['repository']}:{asked}"

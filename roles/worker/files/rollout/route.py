@@ -24,7 +24,7 @@ def route(job: host.Job) -> int:
 
 
 def leave(job: host.Job) -> dict[str, bool]:
-    """Mark the colours of a host that leaves: they get no requests. Return if the record was another one."""
+    """Mark the colours of a host that leaves: they get no requests. Return True if the record has changed."""
     record = host.read(job["path"])
     changed = host.write(job["path"], re.sub(r"(?m)^(server [^\s;]+)[^;]*;", r"\1 down;", record)) if record else False
     if record:
@@ -65,7 +65,7 @@ def _reload(job: host.Job) -> None:
 
 
 def _wait_until_quiet(project: str) -> None:
-    """Wait for the nginx processes of before the reload: they finish requests, and keep connections for a while."""
+    """Wait for the older nginx processes: they finish requests, and keep connections for a while."""
     labels = (f"com.docker.compose.project={project}", "com.docker.compose.service=nginx")
     nginx = host.run("docker", "ps", "--quiet", *(f"--filter=label={label}" for label in labels)).stdout.split()
     for _ in range(_QUIET_SECONDS if nginx else 0):
