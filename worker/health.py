@@ -44,11 +44,11 @@ class Health:
     parts: dict[str, Part] = field(default_factory=dict)
 
     def beat(self, part: str, **detail: Any) -> None:
-        """`part` is alive; `detail` is shown in /health."""
+        """Note that `part` is alive; `detail` is shown in /health."""
         self.parts[part] = Part(detail=detail)
 
     def progress(self, part: str) -> None:
-        """A long round of `part` goes on. Before the first beat it belongs to the start, which may take longer."""
+        """Note that a long round of `part` goes on. Before the first beat the round is part of the longer start."""
         if part in self.parts:
             self.beat(part)
 

@@ -34,7 +34,7 @@ class ImageModel:
     qualities: frozenset[str] = frozenset({"low", "medium", "high"})
 
     def takes_size(self, size: str) -> bool:
-        """`auto` is taken by every model."""
+        """Return True if the model takes the size; every model takes `auto`."""
         if size == "auto" or self.sizes is not None:
             return size == "auto" or size in (self.sizes or ())
         match = re.fullmatch(r"(\d+)x(\d+)", size)

@@ -76,7 +76,7 @@ def give_back() -> None:
 
 
 def _number(path: Path) -> int:
-    """0 where the kernel says nothing, or that there is no limit."""
+    """Read a number; 0 if the kernel says nothing, or that there is no limit."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):

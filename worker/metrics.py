@@ -22,22 +22,22 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
 
 
 def counter(name: str, text: str, labels: Sequence[str] = (), values: Values = ()) -> Counter:
-    """0 for every value from the start, so that `increase()` sees the first event."""
+    """Register a counter, with 0 for every value, so that `increase()` sees the first event."""
     return _begin(Counter(name, text, labels, registry=REGISTRY), values)
 
 
 def gauge(name: str, text: str, labels: Sequence[str] = (), values: Values = ()) -> Gauge:
-    """0 until it is set."""
+    """Register a gauge, with 0 until it is set."""
     return _begin(Gauge(name, text, labels, registry=REGISTRY), values)
 
 
 def histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str], values: Values) -> Histogram:
-    """Empty for every value from the start."""
+    """Register a histogram, empty for every value."""
     return _begin(Histogram(name, text, labels, registry=REGISTRY, buckets=buckets), values)
 
 
 def tell() -> Told:
-    """This process's values, for the other one."""
+    """Return this process's values for the other process."""
     return [
         [family.name, family.documentation, family.type, [[it.name, it.labels, it.value] for it in family.samples]]
         for family in REGISTRY.collect()

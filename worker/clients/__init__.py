@@ -60,12 +60,12 @@ def http_client(timeout: httpx.Timeout, connections: int) -> httpx.AsyncClient:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """One trust store of a megabyte for all clients."""
+    """Return the trust store, a megabyte, that all clients share."""
     return httpx.create_ssl_context(trust_env=False)
 
 
 async def _in_one_piece(request: httpx.Request) -> None:
-    """A form would be sent field by field."""
+    """Send a form as one piece instead of field by field."""
     await request.aread()
 
 

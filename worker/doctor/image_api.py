@@ -47,7 +47,7 @@ def _refusal(seen: Look) -> Result:
 
 
 def _only_the_list_is_refused(answer: Answer) -> bool:
-    """A key may make pictures without the right to read models."""
+    """Return True for a key that may make pictures, but not read models."""
     return answer.lacks_scope or (answer.status == 403 and not answer.is_about_permission)
 
 

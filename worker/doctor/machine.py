@@ -21,7 +21,7 @@ DISK_FAIL_BYTES = 100 * 1024**2
 
 
 async def dns(settings: Settings) -> list[Result]:
-    """Every host that the worker talks to has an address."""
+    """Check that every host that the worker talks to has an address."""
     urls = [
         ("REDIS_URL", settings.redis_url),
         ("SUPABASE_URL", settings.supabase_url),
@@ -42,7 +42,7 @@ async def _resolve(host: str, setting: str) -> Result:
 
 
 async def clock(settings: Settings) -> list[Result]:
-    """This machine's clock against the Date header of Supabase and OpenAI."""
+    """Check this machine's clock against the Date header of Supabase and OpenAI."""
     async with clients.http_client(httpx.Timeout(5.0), connections=2) as http:
         urls = (f"{settings.supabase_url}/rest/v1/", f"{settings.openai_base_url}/models")
         offsets = [
@@ -71,7 +71,7 @@ async def _offset(http: httpx.AsyncClient, url: str) -> float | None:
 
 
 async def disk(_: Settings) -> list[Result]:
-    """Room for temporary files."""
+    """Check the room for temporary files."""
     try:
         folder = tempfile.gettempdir()
     except OSError as error:  # a full disk, too
@@ -84,7 +84,7 @@ async def disk(_: Settings) -> list[Result]:
 
 
 async def pose_model(_: Settings) -> list[Result]:
-    """The file of the pose model has the expected checksum."""
+    """Check that the file of the pose model has the expected checksum."""
     from worker.sizing import pose  # noqa: PLC0415  # numpy and Pillow take a moment
 
     try:

@@ -30,7 +30,7 @@ _SCHEMA_PATIENCE_SECONDS = 3.0
 
 
 async def database(settings: Settings) -> list[Result]:
-    """The key is accepted, both session tables can be read, and the functions are those that the worker calls."""
+    """Check that the key is accepted, both session tables can be read, and the database has the worker's functions."""
     async with clients.http_client(_TIMEOUT, connections=2) as http:
         client = clients.database_client(settings, http)
         try:
@@ -68,7 +68,7 @@ async def _functions(client: AsyncPostgrestClient) -> Result:
 
 
 async def _ledgers(client: AsyncPostgrestClient) -> list[Result]:
-    """A warning when signed-in users may change balances or ledgers; nothing when the functions are missing."""
+    """Warn if signed-in users may change balances or ledgers. Return nothing without the functions."""
     try:
         writable = await run(client.rpc("wearon_examine", {}), "it refuses")
     except FunctionMissing:
@@ -83,7 +83,7 @@ async def _ledgers(client: AsyncPostgrestClient) -> list[Result]:
 
 
 async def _events(client: AsyncPostgrestClient) -> list[Result]:
-    """A warning when the boards' tables take no events; nothing when the functions are missing."""
+    """Warn if the boards' tables take no events. Return nothing without the functions."""
     try:
         refused = await run(client.rpc("wearon_event_examine", {}), "it refuses")
     except FunctionMissing:
@@ -106,7 +106,7 @@ def _refused(check: str, error: ServiceUnavailable) -> Result:
 
 
 async def bucket(settings: Settings) -> list[Result]:
-    """The bucket exists and takes our pictures. Nothing is written: the service role may write to every bucket."""
+    """Check that the bucket exists and takes our pictures, without a write: the service role may write everywhere."""
     name = settings.supabase_storage_bucket
     async with clients.http_client(_TIMEOUT, connections=1) as http:
         url = f"{settings.supabase_url}/storage/v1/bucket/{name}"

@@ -146,12 +146,12 @@ def step(name: str, sums: dict[str, float] | None = None) -> Iterator[None]:
 
 
 def waited(seconds: float) -> None:
-    """A generation has started this long after its message was made."""
+    """Observe how long a message has waited for its generation."""
     _STEP_OF["queue_wait"].observe(max(0.0, seconds))
 
 
 def settled(outcome: Outcome, refund: str | None) -> None:
-    """The database has taken an outcome, and has done `refund`."""
+    """Count an outcome that the database has taken, with the refund that the database made."""
     now = time.time()
     reason = "none" if outcome.kind == "completed" else outcome.reason
     # An outcome that waited in Redis may be of another version.

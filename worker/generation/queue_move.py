@@ -111,7 +111,7 @@ class QueueMove:
         return moved
 
     async def _begin(self) -> str:
-        """The name of this move; an interrupted one keeps its name."""
+        """Return the name of this move; an interrupted move keeps its name."""
         await self._source.set(keys.MOVE, uuid4().hex, nx=True)
         return str((await self._source.get(keys.MOVE)).decode())
 
@@ -150,7 +150,7 @@ class QueueMove:
         return int(await self._copy(keys=names, args=[message, digest, mark, _MARK_SECONDS, _REMEMBERED_SECONDS]))
 
     async def _keep_cancelled(self, message: bytes) -> None:
-        """A row of a manifest that was cancelled is ended by the worker that takes its message."""
+        """Take cancellations along: the worker that takes the message of a cancelled row ends the row."""
         with suppress(InvalidMessage):
             manifest = manifest_of(parse(message))
             if manifest and await Record(self._source).is_cancelled(manifest):

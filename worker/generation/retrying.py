@@ -11,7 +11,7 @@ MAX_WAIT_SECONDS = 5.0
 
 
 def retry_for(seconds: float | None) -> BoundAsyncRetryingCaller:
-    """Caller that raises the call's last error once `seconds` are over (None: never, 0: at once)."""
+    """Return a caller that raises the call's last error once `seconds` are over (None: never, 0: at once)."""
     return AsyncRetryingCaller(
         attempts=None, timeout=seconds, wait_initial=0.1, wait_jitter=0.2, wait_max=MAX_WAIT_SECONDS
     ).on(AWAY)

@@ -68,13 +68,13 @@ class GenerationLoop:
         self._built.wait()
 
     def celery_is_up(self, **_: Any) -> None:
-        """Celery takes messages now; called in the main thread."""
+        """Report that Celery takes messages now; called in the main thread."""
         # Ctrl-C in a terminal reaches the whole group; stopping in order is the supervisor's business.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._loop.call_soon_threadsafe(self._link.send, Up())
 
     def celery_turned(self) -> None:
-        """Celery's own loop works; called in the main thread."""
+        """Note that Celery's own loop works; called in the main thread."""
         self._celery_seen = time.monotonic()
 
     def generate(self, payload: str, probe: str) -> None:

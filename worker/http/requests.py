@@ -94,7 +94,7 @@ def _declared_length(headers: Headers) -> int:
 
 
 def _may_be_json(headers: Headers) -> bool:
-    """No type is given, or a JSON one."""
+    """Return True if the content type is JSON or missing."""
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     return kind in {"", "application/json"} or (kind.startswith("application/") and kind.endswith("+json"))
 

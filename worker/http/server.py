@@ -61,5 +61,5 @@ class HttpServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Signals are the supervisor's."""
+        """Leave signals to the supervisor."""
         yield

@@ -42,7 +42,7 @@ _BT709 = 1
 
 
 def known(primaries: int, transfer: int) -> bool:
-    """Both mean something to us, and say more than "unspecified"."""
+    """Return True if both numbers are known here, and say more than "unspecified"."""
     return primaries in _PRIMARIES and (transfer in _CURVES or is_hdr(transfer))
 
 

@@ -76,7 +76,7 @@ _kept = lru_cache(maxsize=16)(_transform)
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Tried on colours of all kinds, because names lie: linear and wide profiles have "sRGB" in theirs."""
+    """Try colours of all kinds, because names lie: linear and wide profiles have "sRGB" in theirs."""
     probe = _probe()
     found = ImageCms.applyTransform(probe, transform)
     assert found is not None  # noqa: S101  # not in place

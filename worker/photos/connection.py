@@ -54,12 +54,12 @@ class Connection(httpcore.AsyncNetworkStream):
         return Connection(transport, self._arrived)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Whatever has arrived, up to READ_BYTES, or HEAD_BYTES of a head, however little was asked for."""
+        """Return what has arrived, up to READ_BYTES, or HEAD_BYTES of a head, however little was asked for."""
         async with _translated(timeout, httpcore.ReadTimeout, httpcore.ReadError):
             return await self._arrived.take()
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Returns before it is sent: a request without a body fits into the kernel's buffer."""
+        """Return before the bytes are sent: a request without a body fits into the kernel's buffer."""
         if self._transport.is_closing():
             raise httpcore.WriteError("the connection was closed")
         self._transport.write(buffer)

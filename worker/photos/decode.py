@@ -56,7 +56,7 @@ def decode(data: bytes, max_side: int = MAX_SIDE) -> Image.Image:
 
 
 def decode_and_measure(data: bytes, max_side: int = MAX_SIDE) -> Decoded:
-    """The same, with the size before."""
+    """Decode as `decode` does, and measure the longest side before."""
     try:
         return _decoded(data, max_side)
     except ImageInvalid:
@@ -102,7 +102,7 @@ def _decoded(data: bytes, max_side: int) -> Decoded:
 
 
 def _completed(data: bytes) -> bytes:
-    """A JPEG that lacks nothing but its end, with it; raises ImageInvalid when it lacks more."""
+    """Complete a JPEG that lacks only its end; raise ImageInvalid if it lacks more."""
     # Only at its full size does a picture show the last of several scans.
     progressive = jpeg.coefficient_bytes(data) > 0
     reduction = 1 if progressive else 8
@@ -115,7 +115,7 @@ def _completed(data: bytes) -> bytes:
 
 
 def _reduced(data: bytes, reduction: int) -> Image.Image:
-    """Reads every byte of the picture, but may make a small one of it."""
+    """Decode every byte of the picture, but perhaps to a smaller size."""
     with opened(data) as (image, _):
         if reduction == 1 and image.width * image.height > WHOLE["PNG"][0]:
             raise ImageTooManyPixels("Progressive JPEG without its end has too many pixels to see what it lacks.")

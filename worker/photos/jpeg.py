@@ -61,7 +61,7 @@ def endings(data: bytes) -> tuple[bytes, bytes]:
 
 
 def has_every_scan(data: bytes) -> bool:
-    """The scans that have begun bring every coefficient of every component to its full precision."""
+    """Return True if the scans so far bring every coefficient of every component to its full precision."""
     data = without_metadata(data)  # a thumbnail has scans of its own
     exact: dict[int, set[int]] = {}
     position = data.find(b"\xff\xda")
@@ -92,7 +92,7 @@ def without_metadata(data: bytes) -> bytes:
 
 
 def _all_coefficients(frame: bytes) -> int:
-    """Two bytes for each sample of each component; the components' sampling factors say how many there are."""
+    """Return two bytes for each sample of each component; the sampling factors say how many there are."""
     height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
     samplings = [(factors >> 4) * (factors & 15) for factors in frame[7::3]]
     return 2 * width * height * sum(samplings) // max(1, *samplings)

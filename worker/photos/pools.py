@@ -65,7 +65,7 @@ class Pools:
 
 
 def _tls_context() -> ssl.SSLContext:
-    """Verifies against the system's trust store (SSL_CERT_FILE, SSL_CERT_DIR), or certifi's where it is empty."""
+    """Verify against the system's trust store (SSL_CERT_FILE, SSL_CERT_DIR), or certifi's if the system's is empty."""
     context = ssl.create_default_context()
     chosen = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
     if not chosen and not context.cert_store_stats()["x509_ca"]:

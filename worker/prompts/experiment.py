@@ -33,7 +33,7 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """The same for instances with the same weights."""
+        """Return a name that is the same for instances with the same weights."""
         weights = [self.weights, *(self.stores[store] for store in sorted(self.stores))]
         return sha256(repr([sorted(each.items()) for each in weights]).encode()).hexdigest()[:8]
 
@@ -44,11 +44,11 @@ class Experiment:
 
     @property
     def control(self) -> str | None:
-        """The version that the others are measured by; None: there are weights of stores only."""
+        """The version that the others are compared with; None: there are weights of stores only."""
         return control(self.weights)
 
     def control_of(self, version: str) -> str | None:
-        """The version that this one is measured by; None: it is measured by none, as the control itself."""
+        """The version that this one is compared with; None: it is compared with none, as the control itself."""
         if version == self.control:
             return None
         others = [control(weights) for weights in (self.weights, *self.stores.values()) if version in weights]

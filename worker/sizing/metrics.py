@@ -43,17 +43,17 @@ _DELEGATE = gauge(
 
 
 def ended(outcome: str, reason: str = "none") -> None:
-    """One request has its answer."""
+    """Count a request that has its answer."""
     _REQUESTS.labels(outcome, reason).inc()
 
 
 def step(name: str) -> AbstractContextManager[object]:
-    """Times one step, also when it fails."""
+    """Time one step, also when it fails."""
     return _STEP_SECONDS.labels(name).time()
 
 
 def waited(seconds: float) -> None:
-    """A request has found a free thread after this time."""
+    """Observe how long a request has waited for a free thread."""
     _STEP_SECONDS.labels("wait").observe(seconds)
 
 
@@ -64,6 +64,6 @@ def watch_pool(pending: Callable[[], int], limit: int) -> None:
 
 
 def delegate(chosen: str) -> None:
-    """The pose model runs there from now on."""
+    """Note the processor that the pose model runs on."""
     for name in ("cpu", "gpu"):
         _DELEGATE.labels(name).set(name == chosen)

@@ -110,7 +110,7 @@ class OutlineModel:
 
 
 def _femininity(features: Mapping[str, float]) -> float:
-    """Worth little by itself; with the height, it tells most people apart whose clothes hide their build."""
+    """Estimate the femininity: with the height, it tells most people apart whose clothes hide their build."""
     neck = np.interp(features[NECK] / features[BREADTH], _NECK_BESIDE_SHOULDERS, _NECK_ODDS)
     return float(neck + np.interp(features[BREADTH], _SHOULDERS, _SHOULDER_ODDS))
 

@@ -28,7 +28,7 @@ def read(data: bytes) -> Photo:
 
 
 def reduce(picture: Image.Image) -> Photo:
-    """The same for a picture that is decoded already."""
+    """Reduce a decoded picture to the photo that is measured."""
     share = MEASURED_SIDE / max(picture.size)
     if share >= 1:
         return _photo(picture, max(picture.size))

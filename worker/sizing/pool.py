@@ -123,7 +123,7 @@ class Pool:
 
 
 def _give_way() -> None:
-    """Measuring takes whole cores; the event loop, with /health and the generations, goes first on them.
+    """Lower the thread's priority: the event loop, with /health and the generations, goes first on the cores.
 
     On Linux a thread has a priority of its own, which the native threads that it starts inherit.
     """

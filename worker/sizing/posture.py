@@ -110,7 +110,7 @@ def arms_raised(silhouette: Silhouette) -> bool:
 
 
 def is_another(first: Pose, second: Pose) -> bool:
-    """A different person, not smaller than a third; the model may also find the same body twice."""
+    """Test for a different person, not smaller than a third; the model may also find the same body twice."""
     if second is first or extent(second) < extent(first) / 3:
         return False
     one, other = first.mask[::4, ::4] >= 0.5, second.mask[::4, ::4] >= 0.5

@@ -79,7 +79,7 @@ def _judge(
 
 
 def _reason(photo: Photo, silhouette: Silhouette, view: View) -> Reason | None:
-    """The order matters: whatever is cut off also looks turned, bent or small."""
+    """Return the first reason. The order matters: a cut body also looks turned, bent or small."""
     pose, front = silhouette.pose, view == "front"
     limbs = pose.landmarks[[*SHOULDERS, *HIPS, *KNEES, *ANKLES], VISIBILITY]
     checks: tuple[tuple[Reason, Callable[[], bool]], ...] = (

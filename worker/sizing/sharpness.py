@@ -35,7 +35,7 @@ def is_blurred(picture: Grey) -> bool:
 
 
 def is_plain(picture: Image.Image) -> bool:
-    """A bare wall is not blurred."""
+    """Return True for a picture of little contrast: a bare wall is not blurred."""
     return float(grey(picture, 256).std()) < 8
 
 

@@ -16,7 +16,7 @@ def verdicts(chart: Chart, girths: Mapping[str, float]) -> dict[str, dict[str, s
 
 
 def _verdict(girth: float, limits: list[float], upper: float) -> str:
-    """A size fits from the next smaller limit up to its own; sizes with the same limit fit alike."""
+    """Judge one size at one place: a size fits from the next smaller limit up to its own."""
     if girth > upper:
         return f"{_whole(girth - upper)} cm too tight"
     lower = max((limit for limit in limits if limit < upper), default=-inf)

@@ -7,7 +7,7 @@ SEVERAL_KINDS = 1
 
 
 class Kind(NamedTuple):
-    """`exit_code` is that of `wearon-worker audit` when this kind alone is wrong; 0 for what is not wrong."""
+    """One kind. `exit_code`: of `wearon-worker audit` if only this kind is found; 0 for a kind that is not wrong."""
 
     exit_code: int
     meaning: str

@@ -78,7 +78,7 @@ class Report:
 
     @property
     def right(self) -> bool:
-        """One credit taken is, everywhere, one picture delivered, one credit back, or work that goes on."""
+        """Return True if each credit taken is one picture delivered, one credit back, or work that goes on."""
         return not any(self.counts.values())
 
     @property
@@ -94,7 +94,7 @@ class Report:
         return SEVERAL_KINDS if len(kinds) > 1 else sum(WRONG[kind].exit_code for kind in kinds)
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the report for `--json`."""
         return {
             "right": self.right,
             "exit_code": self.exit_code,

@@ -21,7 +21,7 @@ _FAILURES = counter("wearon_audit_failures_total", "Regular audits that did not 
 
 
 class AuditSchedule:
-    """No audits with an interval of 0."""
+    """Audits regularly; an interval of 0 turns the audits off."""
 
     def __init__(
         self, database: AsyncPostgrestClient, redis: Redis, interval_seconds: int, region: Region | None = None

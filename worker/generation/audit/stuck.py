@@ -27,7 +27,7 @@ OpenSession = tuple[Channel, Row]
 async def check_stuck(
     sessions: list[OpenSession], redis: Redis | None, report: Report, own: set[str] | None = None
 ) -> None:
-    """Write the stuck ones into the report; raises RedisError, OSError.
+    """Write the stuck sessions into the report; raises RedisError, OSError.
 
     Without Redis, and of sessions that are not `own` (None: all are), only the age can tell.
     """

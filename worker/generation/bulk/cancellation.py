@@ -42,7 +42,7 @@ return 1
 
 
 class Cancellation:
-    """May be repeated; raises what Redis raises and ServiceUnavailable."""
+    """Cancels a manifest. May be repeated; raises what Redis raises and ServiceUnavailable."""
 
     def __init__(self, redis: Redis, record: Record, books: Books, sessions: Sessions) -> None:
         # redis-py's annotations know only text.

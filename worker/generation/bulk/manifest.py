@@ -1,4 +1,4 @@
-"""A manifest: try-ons of one store, with ids that follow from it: a second run has the same ones."""
+"""A manifest: try-ons of one store. Their ids follow from the manifest, so a second run has the same ids."""
 
 import re
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All rows, and the ids that follow from them: a second run has the same ones."""
+    """All rows, and the ids that follow from them."""
 
     store_id: UUID
     id: str
@@ -66,7 +66,7 @@ def request_id_of(manifest_id: str, number: int) -> str:
 
 
 def manifest_of(message: GenerationMessage) -> str:
-    """Id of the manifest that the message is a row of; empty: of none."""
+    """Id of the manifest that the message is a row of, empty if there is none."""
     named = re.fullmatch(r"bulk_(.+)_([0-9]{1,9})", message.request_id)
     if not named or not message.store_id:
         return ""

@@ -35,7 +35,7 @@ return count
 
 
 class NoSuchManifest(WorkerError):
-    """The id is not known here."""
+    """No manifest has this id."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Submitted:
 
 
 class Record:
-    """Reads and writes it. All methods raise what Redis raises."""
+    """Reads and writes the memory of manifests. All methods raise what Redis raises."""
 
     def __init__(self, redis: Redis) -> None:
         # redis-py's annotations know only text.
@@ -58,7 +58,7 @@ class Record:
         self._push = redis.register_script(_PUSH)
 
     async def begin(self, manifest: Manifest) -> None:
-        """Remember the manifest; raise WorkerError when its id stands for another one, or it was cancelled."""
+        """Remember the manifest. Raise WorkerError if its id stands for another manifest, or was cancelled."""
         references = [row.reference for row in manifest.rows]
         kept = {"store": str(manifest.store_id), "digest": manifest.digest, "rows": len(references)}
         name = keys.bulk(manifest.id)
@@ -86,7 +86,7 @@ class Record:
         return int(await self._push(keys=names, args=[_SECONDS, *pairs]))
 
     async def cancel(self, manifest_id: str) -> None:
-        """Push nothing of it any more; also in a full Redis, which a cancellation empties."""
+        """Stop the pushes of the manifest, also in a full Redis, which a cancellation empties."""
         await insist(self._redis, "SET", keys.bulk_cancelled(manifest_id), 1, "EX", _SECONDS)
 
     async def is_cancelled(self, manifest_id: str) -> bool:

@@ -98,12 +98,12 @@ class Link:
 
 
 def encode(event: Event) -> bytes:
-    """One line."""
+    """Encode an event as one line."""
     return json.dumps([type(event).__name__, asdict(event)]).encode() + b"\n"
 
 
 def decode(line: bytes) -> Event:
-    """The event that `encode` made the line of."""
+    """Decode the event of a line."""
     name, fields = json.loads(line)
     event: Event = _KINDS[name](**fields)
     return event

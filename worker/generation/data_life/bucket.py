@@ -40,7 +40,7 @@ class Entry:
 
     @classmethod
     def read(cls, row: dict[str, Any]) -> Self:
-        """One row of a listing; raises ValueError, KeyError or TypeError."""
+        """Read one row of a listing; raise ValueError, KeyError or TypeError."""
         name, size = row["name"], (row.get("metadata") or {}).get("size")
         if not isinstance(name, str):
             raise TypeError(f"name is {type(name).__name__}")

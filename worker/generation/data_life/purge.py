@@ -30,7 +30,7 @@ class Report:
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """For --json."""
+        """Return the report for `--json`."""
         return {**asdict(self), "pictures": self.pictures.as_dict(), "seconds": round(self.seconds, 1)}
 
 

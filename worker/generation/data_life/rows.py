@@ -40,7 +40,7 @@ class Rows:
         return (await self._in_use("", []))[0]
 
     async def in_use(self, bucket: str, names: list[str]) -> set[str]:
-        """The ones of these objects that open sessions need."""
+        """Return the objects that open sessions need."""
         return (await self._in_use(bucket, names))[1]
 
     async def expire(
@@ -80,7 +80,7 @@ class Rows:
             after = {"p_after": answer["after"], "p_after_id": answer["after_id"]}
 
     async def owned(self, channel: Channel, owner_id: UUID, session_ids: list[str]) -> set[str]:
-        """The ones of these sessions that belong to the owner."""
+        """Return the sessions that belong to the owner."""
         found: set[str] = set()
         for start in range(0, len(session_ids), _BATCH // 5):  # they are part of an address
             some = session_ids[start : start + _BATCH // 5]

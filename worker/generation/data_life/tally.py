@@ -56,7 +56,7 @@ class Tally:
         self.oldest_left = _older(self.oldest_left, created_at)
 
     def as_dict(self) -> dict[str, Any]:
-        """For --json."""
+        """Return the counts for `--json`."""
         return {
             "deleted": {area: {"objects": it.objects, "bytes": it.bytes} for area, it in self.deleted.items()},
             "objects": self.objects,

@@ -34,7 +34,7 @@ class Walk:
     on_page: Callable[[], None] = lambda: None
 
     async def root(self, path: str, offset: int, save: Callable[[int], Awaitable[None]]) -> None:
-        """Walk a root from an entry on, its folders side by side; `save` is told where a new walk may go on."""
+        """Walk a root from an entry on, its folders side by side; `save` gets the place where a new walk may go on."""
         root = Folder(path, stay=offset)
         while not root.listed:
             await self._page(root)
@@ -58,7 +58,7 @@ class Walk:
             await self._down(folders.pop())
 
     async def _down(self, top: Folder) -> None:
-        """Depth first, without recursion: a name may have hundreds of segments."""
+        """Walk depth first, without recursion: a name may have hundreds of segments."""
         way = [top]
         while way:
             folder = way[-1]
@@ -83,7 +83,7 @@ class Walk:
             folder.end()
 
     async def _list(self, folder: Folder) -> tuple[list[Entry], bool]:
-        """The next page; none after a page that cannot be had, or comes again because nothing of it can be removed."""
+        """Return the next page. Skip a folder whose page is refused, or comes again with nothing removed."""
         try:
             entries, last = await self.bucket.page(folder.path, folder.stay)
         except NameRefused as error:

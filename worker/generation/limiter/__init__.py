@@ -121,7 +121,7 @@ class Limiter:
         return time.monotonic() - arrived
 
     async def sent(self) -> None:
-        """The call of this asyncio task has left. Late (a busy process): those behind it keep their distance from now.
+        """Note that the call of this asyncio task was sent. After a late call the calls behind keep their distance.
 
         Without it a call that is delayed between its turn and the network could share a minute with 300 later ones.
         """
@@ -161,13 +161,13 @@ class Limiter:
         return [Answer(float(delay), pause) for delay in delays]
 
     async def _try(self, script: AsyncScript, token: str) -> None:
-        """Ask for a moment, whatever the answer."""
+        """Run a script for a few seconds at most, whatever the answer."""
         with suppress(ServiceUnavailable, TimeoutError):
             async with asyncio.timeout(_GIVE_UP_SECONDS):
                 await self._run(script, token)
 
     async def _run(self, script: AsyncScript, token: str) -> None:
-        """Ends, also when cancelled, only once Redis has answered: else a call could arrive after it was taken back."""
+        """Run a script until Redis has answered, even if cancelled: else a call could arrive after its release."""
         asking = asyncio.create_task(self._ask(script, Question(token, 0)))
         try:
             await asyncio.shield(asking)

@@ -17,7 +17,7 @@ MOST_AT_ONCE = 500
 
 
 class Question(NamedTuple):
-    """A call that wants a place; `most` is the number of calls that there must be fewer of, or 0."""
+    """A call that wants a place, if fewer than `most` calls are in the window; 0: in any case."""
 
     token: str
     most: int

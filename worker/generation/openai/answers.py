@@ -73,7 +73,7 @@ class Answer:
 
     @property
     def is_about_permission(self) -> bool:
-        """The key or the organization is refused, by words that are never about a single request."""
+        """Return True if the key or the organization is refused, by words that are never about a single request."""
         # "Must be verified" comes with model_not_found, too, and is true of every model.
         if self.status == 401 or VERIFY_SENTENCE.match(self.message):
             return True
@@ -81,7 +81,7 @@ class Answer:
 
     @property
     def lacks_scope(self) -> bool:
-        """The key is accepted, but restricted to other operations."""
+        """Return True if the key is accepted, but restricted to other operations."""
         return bool(SCOPE.search(self.code) or SCOPE.search(self.message))
 
     def describe(self, *secrets: str) -> str:
@@ -113,7 +113,7 @@ def retry_after(headers: Mapping[str, str]) -> float:
 
 
 def is_html(headers: Mapping[str, str], body: bytes) -> bool:
-    """An answer of the network before OpenAI, whose own answers are JSON."""
+    """Return True for an answer of the network before OpenAI, whose own answers are JSON."""
     return "html" in headers.get("content-type", "").lower() or body[:256].lstrip().lower().startswith(
         (b"<!", b"<html")
     )

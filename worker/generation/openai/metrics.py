@@ -27,7 +27,7 @@ _IMAGES = counter("wearon_images_total", "Pictures.", ("direction",), ("in", "ou
 
 
 def expect(models: Iterable[str]) -> None:
-    """Begin with 0 for these models; there are no others."""
+    """Start the series of these models with 0; there are no others."""
     for model in models:
         SHUTDOWN.labels(model)
         for result in RESULTS:
@@ -38,25 +38,25 @@ def expect(models: Iterable[str]) -> None:
 
 
 def answered(model: str, result: str) -> None:
-    """One call has ended."""
+    """Count a call that has ended."""
     _CALLS.labels(model, result).inc()
 
 
 def shutdown(model: str, day: date | None) -> None:
-    """The day that OpenAI has announced, if it has."""
+    """Set the day of the announced shutdown, if there is one."""
     SHUTDOWN.labels(model).set(datetime.combine(day, time(), UTC).timestamp() if day else 0)
 
 
 def spent(
     channel: Channel, model: str, input_tokens: int | None, output_tokens: int | None, cost: Decimal | None
 ) -> None:
-    """A picture was paid for; None: the answer did not say."""
+    """Count the usage of a paid picture; None: the answer did not say."""
     _TOKENS.labels(channel, model, "input").inc(input_tokens or 0)
     _TOKENS.labels(channel, model, "output").inc(output_tokens or 0)
     _COST.labels(channel, model).inc(float(cost or 0))
 
 
 def image(direction: str, size: int) -> None:
-    """A customer's picture came in, or a finished one went out."""
+    """Count a customer's picture that came in, or a finished picture that went out."""
     _IMAGES.labels(direction).inc()
     _BYTES.labels(direction).inc(size)

@@ -35,7 +35,7 @@ class Look:
 
     @property
     def key_may_not_look(self) -> bool:
-        """A restricted key: no later look will say more."""
+        """Return True for a restricted key: no later look says more."""
         return self.answer is not None and meaning(self.answer) is Meaning.UNAUTHORIZED
 
 

@@ -44,7 +44,7 @@ class EditRequest:
         self._parameters = {model: self._parameters_of(model) for model in both}
 
     async def send(self, order: Order, model: str) -> Edit:
-        """The picture.
+        """Return the picture.
 
         Raises:
             Passing, ModelGone: another request may succeed.
@@ -121,7 +121,7 @@ class EditRequest:
         return _edit(picture, model, used)
 
     async def _download(self, url: str) -> bytes:
-        """OpenAI's image models send no addresses; a gateway before them may."""
+        """Download a picture from its address. OpenAI's image models send none; a gateway before them may."""
         if self._fetch is None:
             raise EditFailed("OpenAI's answer has an address instead of a picture (b64_json)")
         try:
@@ -130,7 +130,7 @@ class EditRequest:
             raise EditFailed(f"OpenAI's picture cannot be downloaded: {type(error).__name__}") from error
 
     async def _tell(self, *, available: bool) -> None:
-        """The caller's hook must not cost a picture that is paid for."""
+        """Call the caller's hook, whose failure must not cost a paid picture."""
         if self._on_answer is None:
             return
         try:

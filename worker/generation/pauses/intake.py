@@ -22,7 +22,7 @@ class State:
 
     @property
     def may_probe(self) -> bool:
-        """Nothing but the automatic pause holds the messages back."""
+        """Return True if only the automatic pause holds the messages back."""
         return self.pause is not None and self.reason == self.pause.reason
 
 
@@ -34,7 +34,7 @@ class Intake:
         self._hold_file = hold_file
 
     async def state(self) -> State:
-        """The first reason that there is: rollout, operator, automatic."""
+        """Return the first of the reasons: rollout, operator, automatic."""
         if self._hold_file is not None and self._hold_file.exists():
             return State(HELD, None)
         stopped, pause = await self.pauses.now()

@@ -81,7 +81,7 @@ class PaidCall:
         return await self._call(run, pictures)
 
     async def _call(self, run: Run, pictures: list[bytes]) -> Edit:
-        """The paid call with its retries; a probe's ends sooner, and ends the pause when it shows the reason gone."""
+        """Make the paid call with its retries. A probe ends sooner, and ends the pause once its reason is gone."""
         prompt = await self.prompts.choose(run)
         try:
             async with asyncio.timeout(None) as limit:

@@ -98,7 +98,7 @@ class Pipeline:
         return End.FINISHED
 
     async def _within_budget(self, run: Run) -> Outcome:
-        """The waits of bulk and for memory are no part of the deadline: the session is still queued."""
+        """Wait for spare calls (bulk) and for memory before the deadline begins: the session is still queued."""
         if run.message.is_bulk and run.lease.mark.stage is Stage.STARTED and self.wait_for_spare:
             await self.wait_for_spare()
         async with self.budget.reserve(len(run.message.image_urls), self.picture_max_bytes) as run.memory:

@@ -46,11 +46,11 @@ class Probes:
         await _noted(self._pauses.begin, STORAGE, self._pause_seconds, str(run.message.session_id))
 
     async def end_for_storage(self) -> None:
-        """The storage has taken a picture again."""
+        """End a pause for the storage, which has taken a picture."""
         await _noted(self._pauses.end, session="", reason=STORAGE)
 
     async def succeeded(self, run: Run) -> None:
-        """The probe, if this generation is one, has shown that the reason of its pause is gone."""
+        """End the pause if this generation is its probe: the reason is gone."""
         if not run.probe:
             return
         if await _noted(self._pauses.end, session=str(run.message.session_id), reason=run.probe):

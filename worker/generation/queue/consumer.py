@@ -47,7 +47,7 @@ class Consumer:
     _freed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def slot_freed(self) -> None:
-        """A generation has ended: there is room for another one."""
+        """Wake the consumer: a generation has ended and left its slot."""
         self._freed.set()
 
     async def run(self) -> None:

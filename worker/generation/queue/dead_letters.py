@@ -46,7 +46,7 @@ return 1
 
 
 class DeadLetters:
-    """The list in Redis. Full means that the oldest makes room and is counted."""
+    """The list in Redis. In a full list the oldest letter makes room and is counted."""
 
     def __init__(self, redis: Redis, limit: int, limit_bytes: int) -> None:
         # redis-py's annotations know only text; the items here are bytes.

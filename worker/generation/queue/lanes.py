@@ -105,7 +105,7 @@ class Lanes:
         return int(await self._merge(keys=_QUEUE, args=[_MERGE_BATCH]))
 
     async def bulk(self, session_ids: Sequence[UUID]) -> set[UUID]:
-        """Those of these sessions whose message is bulk and has not ended."""
+        """Return the sessions whose message is bulk and has not ended."""
         names = [str(session_id) for session_id in session_ids]
         scores: list[float | None] = []
         for start in range(0, len(names), _ASK_BATCH):

@@ -51,7 +51,7 @@ class Mark:
 
     @classmethod
     def read(cls, kept: bytes) -> Self:
-        """Read the mark; one of another version counts as a call in flight, because money may have been paid."""
+        """Read the mark. A mark of another version counts as a call in flight, because money may have been paid."""
         match = re.fullmatch(r"(\w+) (\d{1,9}) (\S+) ?(.*)", kept.decode(errors="replace"), re.DOTALL)
         if not match or match[1] not in set(Stage):
             return cls(Stage.CALLING)

@@ -124,7 +124,7 @@ class Settlement:
         return bool(await self.known([session_id]))
 
     async def known(self, session_ids: Sequence[UUID]) -> set[UUID]:
-        """Those of these sessions whose outcome is known, as `is_waiting` tells of one."""
+        """Return the sessions whose outcome is known, as `is_waiting` tells for one session."""
         return await self._waiting.known(session_ids)
 
     async def _settle_entry(self, session_id: str, kept: bytes) -> bool:

@@ -42,7 +42,7 @@ class Waiting:
         return found
 
     async def known(self, session_ids: Sequence[UUID]) -> set[UUID]:
-        """Those of these sessions whose outcome only has to be written, by a worker or by an operator."""
+        """Return the sessions whose outcome only has to be written, by a worker or by an operator."""
         if not session_ids:
             return set()
         names = [str(session_id) for session_id in session_ids]

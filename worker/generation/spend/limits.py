@@ -20,7 +20,7 @@ class Limits:
     budgets: dict[str, Budget]
 
     def of(self, payer: str) -> Budget:
-        """The budget of all or of one payer; one without limits if there is none."""
+        """The budget of all or of one payer, without limits if none is set."""
         other = Budget() if payer in (ALL, USERS) else self.budgets.get(STORE, Budget())
         return self.budgets.get(payer, other)
 

@@ -112,5 +112,5 @@ def _usd(amount: bytes) -> Decimal:
 
 
 def _number(kept: bytes) -> int:
-    """An odd value counts as 0, as it does in the scripts."""
+    """Read a number. An odd value counts as 0, as in the scripts."""
     return int(kept) if kept.isdigit() and len(kept) <= _DIGITS else 0

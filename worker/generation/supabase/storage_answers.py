@@ -70,7 +70,7 @@ def _meaning(status: int, words: str) -> Meaning:
 
 
 def _status(response: httpx.Response, body: dict[str, object]) -> int:
-    """A 400 is Storage's envelope for all refusals; any other status means itself."""
+    """Return the status that is meant: a 400 is Storage's envelope for all refusals."""
     meant = str(body.get("statusCode"))
     return int(meant) if response.status_code == 400 and meant.isascii() and meant.isdigit() else response.status_code
 

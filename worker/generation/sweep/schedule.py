@@ -40,7 +40,7 @@ class SweepSchedule:
             self.health.beat("sweeper")
 
     async def sweep(self) -> None:
-        """One round; none soon after an outage, which this round may be the first to notice."""
+        """Sweep once, but not soon after an outage, which this round may be the first to notice."""
         if await self.heartbeat.beat():
             await self.consumer.reforward()
             await self.sweeper.sweep()

@@ -109,7 +109,7 @@ class Sweeper:
         return True
 
     async def _count_death(self, session: SessionRef, instance: str) -> int:
-        """Deaths that speak against the message; one more is none: a paid session only has to be ended."""
+        """Count a death against the message, but not of a paid session, which only has to be ended."""
         deaths = await self._ownership.count_death(session.id, instance)
         return deaths if deaths != MAX_DEATHS or await self._ownership.is_unpaid(session.id) else 0
 

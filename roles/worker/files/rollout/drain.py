@@ -157,6 +157,6 @@ def _state(name: str) -> dict[str, Any]:
 
 
 def _running(name: str) -> bool:
-    """An engine that does not answer knows nothing of the generations."""
+    """Return True unless the engine denies it: an engine that does not answer knows nothing of the generations."""
     seen = host.run("docker", "inspect", "--format", "{{.State.Running}}", name)
     return "false" not in seen.stdout and "o such" not in seen.stderr

@@ -122,7 +122,7 @@ def _account() -> str:
 
 
 def _machine() -> str:
-    """Host names are not unique, and a container has processes of its own."""
+    """Identify the machine: host names are not unique, and a container has processes of its own."""
     parts = [os.uname().nodename, host.read("/etc/machine-id")]
     if Path("/proc/self/ns/pid").is_symlink():
         parts.append(str(Path("/proc/self/ns/pid").readlink()))
