@@ -22,7 +22,7 @@ class Rest:
         self.catalog = Catalog()
         self.routes = [
             Route("/rpc/{name}", self.rpc, methods=["POST"]),
-            Route("/{name}", self.table, methods=["GET", "POST", "PATCH"]),
+            Route("/{name}", self.table, methods=["GET"]),
         ]
 
     async def rpc(self, request: Request) -> Response:
@@ -30,9 +30,8 @@ class Rest:
         return await self._transaction(request, self._call)
 
     async def table(self, request: Request) -> Response:
-        """Read rows, insert one or update some; the answer holds the rows."""
-        steps = {"POST": self._insert, "PATCH": self._update}
-        return await self._transaction(request, steps.get(request.method, self._read))
+        """Read rows."""
+        return await self._transaction(request, self._read)
 
     async def _transaction(self, request: Request, step: Callable[..., Awaitable[Response]]) -> Response:
         try:
@@ -52,28 +51,11 @@ class Rest:
         return Response(status_code=204) if function.void else _json(text or "null")
 
     async def _read(self, request: Request, connection: asyncpg.Connection) -> Response:
-        table, query = await self._target(request, connection), request.query_params
-        rows = f"select {columns(query)} from {table} where {condition(query)} {window(query)}"
-        return _json(await connection.fetchval(f"select coalesce(json_agg(_r), '[]')::text from ({rows}) _r"))
-
-    async def _insert(self, request: Request, connection: asyncpg.Connection) -> Response:
-        table, row = await self._target(request, connection), await _body(request)
-        names = ", ".join(map(identifier, row))
-        sql = f"insert into {table} ({names}) select {names} from {_record(table)}"
-        return _json(await connection.fetchval(_returning(sql), json.dumps(row)), 201)
-
-    async def _update(self, request: Request, connection: asyncpg.Connection) -> Response:
-        table, row = await self._target(request, connection), await _body(request)
-        names = ", ".join(map(identifier, row))
-        sql = f"update {table} set ({names}) = (select {names} from {_record(table)})"
-        sql += f" where {condition(request.query_params)}"
-        return _json(await connection.fetchval(_returning(sql), json.dumps(row)))
-
-    async def _target(self, request: Request, connection: asyncpg.Connection) -> str:
-        name = request.path_params["name"]
+        name, query = request.path_params["name"], request.query_params
         if not await self.catalog.has_table(connection, name):
             raise no_table(name)
-        return f"public.{identifier(name)}"
+        rows = f"select {columns(query)} from public.{identifier(name)} where {condition(query)} {window(query)}"
+        return _json(await connection.fetchval(f"select coalesce(json_agg(_r), '[]')::text from ({rows}) _r"))
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -84,9 +66,9 @@ async def _body(request: Request) -> dict[str, Any]:
         raise RestError(400, "PGRST102", "Empty or invalid json", str(error)) from None
 
 
-def _json(text: str, status: int = 200) -> Response:
+def _json(text: str) -> Response:
     """JSON as PostgreSQL wrote it."""
-    return Response(text, status, media_type="application/json; charset=utf-8")
+    return Response(text, media_type="application/json; charset=utf-8")
 
 
 def _invocation(function: Function, values: dict[str, Any]) -> str:
@@ -96,13 +78,3 @@ def _invocation(function: Function, values: dict[str, Any]) -> str:
     record = ", ".join(f"{name} {kind}" for name, kind in used)
     source = f" from json_to_record($1::text::json) as _a({record})" if used else ""
     return f"select {call if function.void else f'to_json({call})::text'}{source}"
-
-
-def _record(table: str) -> str:
-    """The row of the body with the types of the table's columns."""
-    return f"json_populate_record(null::{table}, $1::text::json)"
-
-
-def _returning(sql: str) -> str:
-    """The statement with its rows as one JSON text."""
-    return f"with _written as ({sql} returning *) select coalesce(json_agg(_written), '[]')::text from _written"
