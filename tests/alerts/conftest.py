@@ -23,14 +23,14 @@ def copy_rules(stack: Path, folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With everything that can be switched on."""
+    """The rules with everything switched on."""
     stack = renderer.stack(tmp_path_factory, "local", **renderer.FULL)
     return once(tmp_path_factory, "alerts", partial(copy_rules, stack))
 
 
 @pytest.fixture(scope="session")
 def sparse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the least that a server can have."""
+    """The rules of the smallest server."""
     stack = renderer.stack(tmp_path_factory, "local", **renderer.SPARSE)
     return once(tmp_path_factory, "sparse", partial(copy_rules, stack))
 

@@ -85,7 +85,7 @@ def test_queries_of_logs_are_logql() -> None:
 
 
 def test_variables_are_all_known() -> None:
-    """`$x` that nobody fills in would be sent as it is."""
+    """A `$x` that Grafana does not fill in would be sent as it is."""
     for name, board in BOARDS.items():
         fields = {variable["name"] for variable in board["templating"].get("list", [])}
         for panel in board["panels"]:

@@ -89,7 +89,7 @@ def test_states_follow_from_the_data(rendered: Path, rules: dict[str, dict[str, 
 
 
 def test_critical_faults_are_told_within_five_minutes(rendered: Path) -> None:
-    """Until a rule fires: test_rules.py, with BUDGET. Then somebody has to hear of it."""
+    """Until a rule fires: test_rules.py, with BUDGET. Then a message has to go out."""
     interval = max(seconds(group["interval"]) for group in load(rendered, "rules.yml")["groups"])
     routes = load(rendered, "policies.yml")["policies"][0]["routes"]
     waits = [

@@ -30,7 +30,7 @@ def test_durations_are_the_rules(rules: dict[str, dict[str, Any]]) -> None:
 
 
 def test_pruning_keeps_the_way_back_of_a_rollback() -> None:
-    """Wherever somebody is told to make room: an unused image of the worker is what a rollback needs."""
+    """Advice to make room spares the worker's images: a rollback needs an unused one."""
     assert "wearon.release=" in (ROOT / "Dockerfile").read_text()
     files = [
         *(ROOT / "docs").rglob("*.md"),

@@ -74,7 +74,7 @@ def subgroups(results: list[Result]) -> dict[str, list[Result]]:
 
 
 def camera_height(result: Result) -> float | None:
-    """In metres, where the truth's notes say so."""
+    """Height of the camera in metres, if the truth's notes have it."""
     found = re.search(r"camera at ([\d.]+) m", result.body.truth.get("notes") or "")
     return float(found[1]) if found else None
 

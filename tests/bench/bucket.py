@@ -33,7 +33,7 @@ class Planted:
 
     @property
     def bytes(self) -> int:
-        """Of what goes."""
+        """Bytes of the objects that have to go."""
         return len(self.go) * _BYTES
 
 
@@ -96,7 +96,7 @@ def run(options: Options, progress: Progress) -> list[Figure]:
 
 
 def _purge(sandbox: Sandbox, rate: float, kill_at: float) -> tuple[float, float]:
-    """Run the command, and kill it once so many objects are left; -> seconds and megabytes."""
+    """Run the command, and kill it once so many objects are left. Return seconds and megabytes."""
     environment = sandbox.env(PATH=os.environ["PATH"], DATA_LIFE_REQUESTS_PER_SECOND=str(rate))
     begun, peak = time.monotonic(), 0.0
     command = [sys.executable, "-m", "worker", "purge"]

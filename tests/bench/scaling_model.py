@@ -41,7 +41,7 @@ NAMES = {
 
 
 def fit(points: list[Point]) -> dict[str, tuple[float, float]]:
-    """By use: what an idle instance takes in a second, and what a generation takes; none is below zero."""
+    """Fit for each use the cost of an idle second and of a generation; none is below zero."""
     given = np.array([(point.instances, point.per_second) for point in points])
     found = {}
     for use in USES:

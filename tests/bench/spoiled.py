@@ -30,13 +30,13 @@ class Good:
 
 
 def cut_below(good: Good, share: float) -> Picture:
-    """Ends at this share of the body, counted from the crown."""
+    """Cut the picture off below this share of the body, counted from the crown."""
     _, top, _, bottom = good.box
     return good.picture.crop((0, 0, good.picture.width, int(top + (bottom - top) * share)))
 
 
 def cut_above(good: Good, share: float) -> Picture:
-    """Begins at this share of the body."""
+    """Cut the picture off above this share of the body."""
     _, top, _, bottom = good.box
     return good.picture.crop((0, int(top + (bottom - top) * share), good.picture.width, good.picture.height))
 
@@ -52,7 +52,7 @@ def beside(good: Good, scale: float) -> Picture:
 
 
 def shrunk(good: Good, scale: float) -> Picture:
-    """Far away: the picture in the middle of a wall of its own colour."""
+    """Move the person far away, into the middle of a wall of the picture's own colour."""
     width, height = good.picture.size
     wall = tuple(int(value) for value in np.asarray(good.picture)[:40].mean(axis=(0, 1)))
     canvas = Image.new("RGB", (width, height), wall)
@@ -62,23 +62,23 @@ def shrunk(good: Good, scale: float) -> Picture:
 
 
 def thumbnail(good: Good, scale: float) -> Picture:
-    """Few pixels altogether."""
+    """Reduce the picture to few pixels."""
     width, height = good.picture.size
     return good.picture.resize((int(width * scale), int(height * scale)), Image.Resampling.LANCZOS)
 
 
 def darkened(good: Good, share: float) -> Picture:
-    """This share of the light."""
+    """Leave this share of the light."""
     return ImageEnhance.Brightness(good.picture).enhance(share)
 
 
 def blurred(good: Good, radius: float) -> Picture:
-    """Out of focus."""
+    """Blur the picture."""
     return good.picture.filter(ImageFilter.GaussianBlur(radius))
 
 
 def squeezed(good: Good, share: float) -> Picture:
-    """As narrow as a body that is turned; the nearest to a side view that frontal pictures give."""
+    """Make the body as narrow as a turned one; the nearest to a side view that frontal pictures give."""
     return good.picture.resize((int(good.picture.width * share), good.picture.height))
 
 

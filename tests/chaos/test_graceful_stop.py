@@ -32,7 +32,7 @@ def test_restarts_under_load_fail_no_session_and_take_nothing_new(sandbox: Sandb
             assert worker.wait(30) == 0
             drains.append(time.monotonic() - begun)
             assert statuses(sandbox, late) == {"queued": 2}
-            # Nobody works on anything, and what was not begun is where another instance finds it.
+            # No session has a worker, and unstarted messages are where another instance finds them.
             assert set(statuses(sandbox, load.all)) <= {"completed", "queued"}
             assert sandbox.redis.llen(QUEUE) == statuses(sandbox, load.all)["queued"]
             assert [sandbox.redis.keys(f"wearon:{kind}:*") for kind in ("claimed", "lease", "alive")] == [[], [], []]

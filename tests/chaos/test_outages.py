@@ -150,7 +150,7 @@ def test_a_refund_whose_answer_was_lost_is_given_once(sandbox: Sandbox, worker: 
 
 
 def counts(worker: Worker, before: Counter[str], end: str, sessions: int, lost: int = 0) -> None:
-    """The metric says the same, never more; a lost answer that another process finds done is not counted."""
+    """Hold the metric against the books: never more; a lost answer that another process finds done is not counted."""
 
     def right() -> bool:
         found = counted(worker) - before

@@ -71,7 +71,7 @@ class Worker(WorkerProcess):
 
     @property
     def ended(self) -> bool:
-        """True once its test is done with the worker."""
+        """Return True once the test is done with the worker."""
         return bool(self._last_words)
 
     def output(self) -> str:

@@ -33,7 +33,7 @@ class Demo:
         self.seen: dict[str, list[tuple[str, float]]] = {}
 
     def run(self) -> bool:
-        """Show everything; false when a session did not end as it should."""
+        """Show everything. Return False if a session did not end as it should."""
         before = self.balances()
         sessions = self.queue()
         self.follow(sessions)
@@ -138,7 +138,7 @@ class Demo:
         return subprocess.run(command, cwd=ROOT, env=self.worker.environment, check=False).returncode == 0
 
     def serve_page(self) -> str:
-        """Start the page to try the size estimates with; -> its address."""
+        """Start the page to try the size estimates with. Return its address."""
         port = free_port()
         command = [sys.executable, "-m", "tests.try_page", "--port", str(port)]
         spawn(command, log=self.output / "try-page.log", cwd=ROOT)

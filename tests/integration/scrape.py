@@ -41,7 +41,7 @@ class Scrape:
         }
 
     def has(self, name: str) -> bool:
-        """True if there is such a family."""
+        """Return True if there is such a family."""
         return name in self.families
 
     def series(self) -> int:

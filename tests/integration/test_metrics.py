@@ -126,7 +126,7 @@ class TestContract:
 
 @pytest.fixture(scope="module")
 def worker(world: Sandbox) -> Iterator[WorkerProcess]:
-    """With the environment of an image, and an audit every second."""
+    """A worker with the environment of an image, and an audit every second."""
     world.reset()
     image = {"WEARON_VERSION": "v1.2.3", "WEARON_COMMIT": "abcdef", "AUDIT_INTERVAL_SECONDS": "1"}
     with WorkerProcess(world, **{**QUICK, **image, "GENERATION_TIMEOUT_SECONDS": "8"}) as process:

@@ -59,7 +59,7 @@ def wait_for_pause(worker: WorkerProcess, reason: str) -> None:
 
 
 def wait_until_handed_back(world: Sandbox) -> None:
-    """Until no worker has a message: one that was taken before the pause may still make its call in it."""
+    """Wait until no worker has a message: a message taken before the pause may still make its call."""
     wait_for(lambda: not world.redis.keys("wearon:claimed:*"), 30, "messages are kept")
 
 

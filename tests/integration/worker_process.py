@@ -46,7 +46,7 @@ class WorkerProcess:
         return self
 
     def is_ready(self) -> bool:
-        """True if GET /ready answers 200."""
+        """Return True if GET /ready answers 200."""
         if self.process.poll() is not None:
             raise AssertionError(f"worker ended with {self.process.returncode}:\n{self.output()[-3000:]}")
         try:

@@ -98,7 +98,7 @@ def test_broken_archive_leaves_nothing_behind(host: Host) -> None:
 
 @pytest.fixture
 def archive(host: Host) -> Path:
-    """Of Redis; on the host blue serves, green is left of a rollout, and neither of them runs."""
+    """An archive of Redis; on the host blue serves, green is left of a rollout, and neither of them runs."""
     host.write("saved/redis/queue", "kept")
     subprocess.check_call(["tar", "--create", "--file", "archive", "--directory", "saved", "."], cwd=host.folder)
     host.write("nginx/upstreams/worker/local.conf", "server 172.30.250.11:8000 max_fails=0; # blue\n")

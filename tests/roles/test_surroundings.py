@@ -26,7 +26,7 @@ def write(root: Path, name: str, text: str = "") -> Path:
 
 
 def run(role: str, *arguments: object, name: str = "surroundings") -> str:
-    """As the role's task does: the program comes by standard input."""
+    """Run the program as the role's task does, from standard input."""
     command = [sys.executable, "-", *(str(argument) for argument in arguments)]
     text = (ROOT / f"roles/{role}/files/{name}.py").read_text()
     return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout

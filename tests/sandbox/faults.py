@@ -33,7 +33,7 @@ class Fault:
     since: float = field(default_factory=monotonic, repr=False)
 
     def applies(self, operation: str, text: str, model: str) -> bool:
-        """True if the rule hits this request."""
+        """Return True if the rule hits this request."""
         return (
             (self.times is None or self.hits < self.times)
             and (self.seconds is None or monotonic() < self.since + self.seconds)
@@ -73,7 +73,7 @@ class Faults:
 
     @property
     def read_text(self) -> bool:
-        """True if a rule looks into requests."""
+        """Return True if a rule looks into requests."""
         return any(rule.contains for rule in self._rules)
 
     async def strike(self, operation: str, text: str = "", model: str = "") -> Fault | None:

@@ -86,7 +86,7 @@ class Partner:
         return [each for each in self.received if each.path == path]
 
     def environment(self) -> dict[str, str]:
-        """For a worker that is to reach these partners."""
+        """The environment of a worker that is to reach these partners."""
         return {"SSL_CERT_FILE": str(self.ca_file), "WEBHOOK_TRUSTED_ORIGINS": self.origin}
 
     def __enter__(self) -> Self:

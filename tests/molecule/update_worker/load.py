@@ -41,7 +41,7 @@ async def opened() -> Connection:
 
 
 async def exchange(connection: Connection, data: bytes) -> tuple[int, bool]:
-    """-> the status, and whether the server keeps the connection."""
+    """Return the status, and True if the server keeps the connection."""
     reader, writer = connection
     writer.write(data)
     await writer.drain()

@@ -26,7 +26,7 @@ class Function:
     void: bool
 
     def accepts(self, names: set[str]) -> bool:
-        """True for the names of a call of this function."""
+        """Return True if a call with these names is one of this function."""
         needed = {name for name, _ in self.arguments[: self.required]}
         return needed <= names <= {name for name, _ in self.arguments}
 

@@ -326,7 +326,7 @@ async def test_distant_processes_use_all_of_a_limit_of_3000_a_minute_and_never_e
     assert started[-1] - started[0] <= least / 0.95 + 2 * 2 * round_trip
 
 
-async def test_a_crowd_that_gave_up_leaves_nothing_in_a_distant_redis(sandbox: Sandbox, redis: Redis) -> None:
+async def test_a_crowd_that_gave_up_leaves_nothing_in_a_distant_redis(sandbox: Sandbox) -> None:
     with Proxy(sandbox.valkey.port, round_trip_seconds=0.15) as proxy:
         async with Redis.from_url(f"redis://127.0.0.1:{proxy.port}/0") as distant:
             limiter = Limiter(distant, 1, window_seconds=60)

@@ -243,7 +243,7 @@ async def test_a_key_of_another_type_is_set_aside(make: Callable[..., Region], n
 
 
 async def test_a_full_redis_takes_reports(
-    sandbox: Sandbox, make: Callable[..., Region], full: Callable[[], None], far: Valkey, settings: Settings
+    make: Callable[..., Region], full: Callable[[], None], far: Valkey, settings: Settings
 ) -> None:
     region = make(1, share=6)
     async with clients.redis_client(settings, far.url) as direct:

@@ -275,7 +275,7 @@ async def test_each_request_tells_whether_openai_is_available(
     assert heard == told
 
 
-async def test_a_hook_that_fails_costs_no_picture(sandbox: Sandbox, editing: Editing) -> None:
+async def test_a_hook_that_fails_costs_no_picture(editing: Editing) -> None:
     async def broken(available: bool) -> None:
         raise OSError(str(available))
 

@@ -293,9 +293,7 @@ async def test_an_interrupted_move_of_the_queue_loses_no_message_and_copies_none
     assert await eu.redis.get(keys.INTAKE_STOPPED)
 
 
-async def test_a_cancelled_manifest_stays_cancelled_where_its_messages_are_moved_to(
-    sandbox: Sandbox, make: Make
-) -> None:
+async def test_a_cancelled_manifest_stays_cancelled_where_its_messages_are_moved_to(make: Make) -> None:
     """A worker had a row while the manifest was cancelled, and died."""
     eu, us = make("eu", 0), make("us", 2)
     urls = ("https://a.example/1.jpg", "https://a.example/2.jpg")

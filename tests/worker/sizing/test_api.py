@@ -465,9 +465,7 @@ def test_formats_turns_and_sizes_of_phones_are_measured_alike(service: Service, 
     assert found == {name: pytest.approx(usual, abs=2.5) for name in variants}
 
 
-def test_service_without_model_is_503_and_not_ready_but_healthy(
-    photo_host: PhotoHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_service_without_model_is_503_and_not_ready_but_healthy(photo_host: PhotoHost, tmp_path: Path) -> None:
     before = counted("starting")
     damaged = tmp_path / "model.task"
     damaged.write_bytes(b"damaged")

@@ -44,7 +44,7 @@ def test_engine_restart_interrupts_nothing(server: Host, curl: Curl) -> None:
         "docker inspect -f '{{.State.Pid}}' wearon-nginx-1 wearon-redis-1 wearon-worker-blue-1"
     )
     server.check_output("systemctl restart docker")
-    # The new engine knows nobody's health before its first look: up to a minute for those that only watch.
+    # The new engine knows no container's health before its first look: up to a minute for containers that only watch.
     recovered(server, curl, 90)
     assert (
         server.check_output("docker inspect -f '{{.State.Pid}}' wearon-nginx-1 wearon-redis-1 wearon-worker-blue-1")

@@ -76,7 +76,7 @@ class Worker:
         return re.findall(r"^server (\S+)", text, re.M)
 
     def serving(self) -> str:
-        """The colour that the upstream file names; nobody stands behind it."""
+        """The colour that the upstream file names alone."""
         text = docker("exec", "rolling", "cat", f"/opt/wearon/nginx/upstreams/worker/{self.name}.conf")
         assert "backup" not in text
         return str(re.findall(r"# (\w+)", text)[0])
@@ -101,7 +101,7 @@ class Worker:
             time.sleep(0.5)
 
     def is_settled(self, tag: str, replicas: int = 1) -> None:
-        """One colour runs, all of it serves, it holds nothing back, and nobody holds the lock."""
+        """Return True if one colour runs, serves with all replicas, has no hold, and the lock is free."""
         assert self.tag() == tag
         assert self.replicas() == [self.serving(), f"{self.serving()}-2"][:replicas]
         assert len(self.servers()) == replicas
@@ -181,7 +181,7 @@ class Load:
         )
 
     def end(self) -> dict[str, Any]:
-        """Stop it; -> what it saw."""
+        """Stop the load. Return what it saw."""
         output, _ = self._process.communicate("", timeout=120)
         return dict(json.loads(output))
 

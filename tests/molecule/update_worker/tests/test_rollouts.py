@@ -25,7 +25,7 @@ def update(play: Play, tag: str, *arguments: str) -> Played:
 
 @contextmanager
 def refused(worker: Worker, name: str) -> Iterator[None]:
-    """A file that no nginx accepts lies there meanwhile."""
+    """Put a file there that no nginx accepts."""
     path = f"/opt/wearon/nginx/{name}"
     worker.host.check_output(f"echo broken > {path}")
     try:

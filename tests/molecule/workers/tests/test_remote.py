@@ -10,7 +10,7 @@ from tests.molecule.hosts import ROOT, SCENARIO, STATE, docker
 
 
 def known_hosts() -> str:
-    """As docs/deploy.md says: each host's key, read on the host itself."""
+    """Each host's key, read on the host itself as docs/deploy.md says."""
     lines = []
     for host in ("first", "second"):
         address = docker("inspect", "-f", "{{.NetworkSettings.Networks.testbed.IPAddress}}", host)

@@ -1,4 +1,4 @@
-"""A second host with two workers: they share the queue, nginx sends them requests, and nobody else reaches them."""
+"""A second host with two workers: both share the queue and the requests of nginx, and no other machine reaches them."""
 
 import json
 import re

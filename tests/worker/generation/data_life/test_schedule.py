@@ -63,9 +63,7 @@ async def test_a_purge_deletes_counts_and_says_how_old_the_rest_is(
     assert shown["wearon_data_life_timestamp_seconds"] == pytest.approx(time.time(), abs=30)
 
 
-async def test_the_next_purge_comes_ten_minutes_later(
-    sandbox: Sandbox, redis: Redis, schedule: DataLifeSchedule
-) -> None:
+async def test_the_next_purge_comes_ten_minutes_later(sandbox: Sandbox, schedule: DataLifeSchedule) -> None:
     await schedule.purge_if_due()
     sandbox.gateway.plant(BUCKET, OLD)
     await schedule.purge_if_due()
@@ -124,7 +122,7 @@ async def test_a_lock_is_renewed_and_the_loser_deletes_nothing_more(
     assert sandbox.redis.get(keys.DATA_LIFE_LOCK) == "another"
 
 
-async def test_a_walk_goes_on_where_the_last_one_was_cut_off(sandbox: Sandbox, tools: Tools, redis: Redis) -> None:
+async def test_a_walk_goes_on_where_the_last_one_was_cut_off(sandbox: Sandbox, tools: Tools) -> None:
     sandbox.gateway.plant(BUCKET, [*OLD, ("uploads/aaa/kept.jpg", HOUR, 1), ("generated/u/b.jpg", 9 * HOUR, 10)])
     begun = time.time() - 60
     await tools.record.keep_place(Place("generated/", 0, begun, begun - 5 * HOUR))

@@ -115,7 +115,7 @@ async def test_a_worker_that_lost_its_lease_notes_nothing_and_makes_no_call(cras
     assert Mark.read(kept).stage is Stage.STARTED
 
 
-async def test_a_worker_that_leaves_a_session_as_it_was_leaves_the_mark(crashed: Crashed, redis: Redis) -> None:
+async def test_a_worker_that_leaves_a_session_as_it_was_leaves_the_mark(crashed: Crashed) -> None:
     """It is let go of before its own start: the next worker has to know what the vanished one did."""
     run = await crashed.next()
     assert await crashed.starts.start(run)

@@ -71,9 +71,7 @@ async def test_a_worker_whose_session_was_ended_cannot_take_its_lease_back(
     assert not await leases.keep(lease), "it would call OpenAI for a session that was refunded"
 
 
-async def test_the_sweeper_shows_itself_with_every_answer_of_a_slow_database(
-    sandbox: Sandbox, sweeper: Sweeper, progress: Mock
-) -> None:
+async def test_the_sweeper_shows_itself_with_every_answer_of_a_slow_database(sweeper: Sweeper, progress: Mock) -> None:
     """Also when there is nothing to end: a long sweep is no hung one."""
     assert await sweeper.sweep() == 0
     # Two tables, asked for two kinds of sessions.
@@ -81,7 +79,7 @@ async def test_the_sweeper_shows_itself_with_every_answer_of_a_slow_database(
 
 
 async def test_an_outage_in_the_middle_of_an_end_ends_the_round_and_not_the_container(
-    sandbox: Sandbox, redis: Redis, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither Redis nor the database takes the outcome: the next round finds the session again."""
     queued = sandbox.producer.b2c(push=False)
