@@ -269,16 +269,16 @@ async def test_an_error_of_redis_is_service_unavailable_or_waited_out(redis: Red
 
 
 async def test_an_outage_of_redis_costs_no_place(sandbox: Sandbox, redis: Redis) -> None:
-    """Those who wait keep theirs; they do not queue again behind what they left."""
+    """Waiting calls keep their places: they do not queue again behind themselves."""
     limiter = Limiter(redis, 2, window_seconds=2)
     tasks = [asyncio.create_task(limiter.acquire()) for _ in range(8)]
     await until_waiting(limiter, 6)
-    before = set(await redis.zrange(keys.LIMITER, 0, -1))
+    before = set(sandbox.redis.zrange(keys.LIMITER, 0, -1))
     sandbox.valkey.stop()
     await asyncio.sleep(1)
     sandbox.valkey.start()
     await asyncio.sleep(1)
-    assert set(await redis.zrange(keys.LIMITER, 0, -1)) <= before
+    assert set(sandbox.redis.zrange(keys.LIMITER, 0, -1)) <= before
     await asyncio.gather(*tasks)
 
 
