@@ -1773,7 +1773,7 @@ begin
     values (p_region, p_name, case when p_empty then now() end, p_expires_seconds)
     on conflict (id) do update set name = excluded.name, seen_at = now(), expires_seconds = excluded.expires_seconds,
         empty_at = coalesce(excluded.empty_at, regions.empty_at);
-    -- A session is settled within hours. One that is still open after this time counts as nobody's.
+    -- A session is settled within hours. A session that is still open after this time counts as no instance's.
     delete from wearon.session_regions where (channel, session_id) in (
         select channel, session_id from wearon.session_regions where since < now() - interval '8 days' limit 500);
     return jsonb_build_object('twins', (select count(*) from wearon.regions
