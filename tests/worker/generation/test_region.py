@@ -29,6 +29,7 @@ from worker.generation.region import SILENT_SECONDS, SILENT_SESSIONS, Region
 from worker.generation.sessions.leases import Leases
 from worker.generation.sessions.marks import Stage
 from worker.generation.sessions.ownership import Ownership
+from worker.generation.sessions.rejected import Rejected
 from worker.generation.sessions.sessions import Sessions
 from worker.generation.sessions.settlement import Settlement
 from worker.generation.sweep.open_sessions import OwnSessions
@@ -291,6 +292,20 @@ async def test_an_interrupted_move_of_the_queue_loses_no_message_and_copies_none
     assert await us.redis.lrange(keys.DEAD, 0, -1) == [letter.item]
     assert await eu.redis.exists(keys.DEAD, keys.DEAD_BYTES) == 0
     assert await eu.redis.get(keys.INTAKE_STOPPED)
+
+
+@pytest.mark.parametrize("rejected", [False, True])
+async def test_a_session_goes_with_its_moved_outcome(sandbox: Sandbox, make: Make, rejected: bool) -> None:
+    """Else the source, once it is back, would end the session that it knows no outcome of any more."""
+    eu, us = make("eu", 0), make("us", 2)
+    queued = await started(sandbox, eu)
+    age(sandbox, queued, 300)
+    await Settlement(eu.redis, eu.sessions).defer(outcome := Outcome.failed(ref(queued), WorkerLost("gone")))
+    if rejected:
+        await Rejected(eu.redis).add(queued.session_id, outcome.model_dump_json(), "refused")
+    await QueueMove(eu.redis, us.redis, us.region.take, LETTERS).run()
+    assert await eu.found() == await us.found() == {}
+    assert [row["id"] for row in await us.region.open(["processing"])] == [queued.session_id]
 
 
 async def test_a_cancelled_manifest_stays_cancelled_where_its_messages_are_moved_to(
