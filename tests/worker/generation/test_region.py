@@ -233,6 +233,24 @@ async def test_open_sessions_of_a_silent_region_are_counted_until_it_reports_aga
     assert counted() == 0
 
 
+@pytest.mark.parametrize(("minutes", "held"), [(120, 0), (68, 1), (60, 0)])
+async def test_sessions_that_a_silent_region_may_have_are_counted_once_they_would_be_ended(
+    sandbox: Sandbox, make: Make, minutes: float, held: int
+) -> None:
+    """They end an hour after they were made (with 2 minutes for the row); the region is silent for 10 minutes."""
+    eu, us = make("eu", 1), make("us", 2, sweep_orphans=True)
+    queued = sandbox.producer.b2c()
+    age(sandbox, queued, minutes)
+    await eu.region.report(empty=False)
+    sandbox.database.execute("update wearon.regions set seen_at = now() - interval '10 minutes'")
+    await us.report()
+    assert {row["name"]: row["open"] for row in await us.region.all()} == {"eu": held, "us": 0}
+    if held:
+        assert await us.found() == {}
+        assert await us.region.adopt(await eu.region.id()) == 0
+        assert await us.found() == {queued.session_id: "orphaned"}
+
+
 async def test_the_sessions_of_a_region_can_be_taken_over_only_once_it_is_silent(sandbox: Sandbox, make: Make) -> None:
     eu, us = make("eu", 1), make("us", 2)
     queued = await started(sandbox, eu)
