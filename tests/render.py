@@ -51,6 +51,7 @@ SPARSE = {
     "worker_redis_url": "rediss://default:secret@managed.example:6380/0",
     "worker_redis_ca": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
     "whatsapp_transport": "none",
+    "prometheus_scrape_interval": "30s",
 }
 #: WhatsApp by Meta's own service; the token is long to be seen wherever it should not be.
 CLOUD = {

@@ -145,9 +145,9 @@ BOARD = Dashboard(
         ),
         Panel(
             "How wrong is the clock?",
-            "Distance from the time server.",
+            "Distance from the server's clock.",
             "s",
-            {"{{host}}": "max by (host) (abs(node_timex_offset_seconds))"},
+            {"{{host}}": "max by (host) (abs(node_time_seconds - timestamp(node_time_seconds)))"},
         ),
         Panel(
             "How much do metrics and logs bring in?",

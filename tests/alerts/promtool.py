@@ -42,6 +42,8 @@ class Case:
     at: str | None = None
     quiet_for: str | None = None
     quiet: bool = True
+    #: False: Prometheus records nothing.
+    recorded: bool = True
     count: int = 1
 
     @property

@@ -130,6 +130,14 @@ def test_bridge_gets_what_it_reads(rendered: Path) -> None:
     assert receivers["webhook"]["settings"]["url"] == "https://hooks.example.com/a$$b"
 
 
+def test_availability_is_the_same_at_any_scrape_interval(rules: dict[str, dict[str, Any]], sparse: Path) -> None:
+    """A recorded share stands for the time until the next one."""
+    slow = {rule["uid"]: rule for group in json.loads((sparse / "alerts.json").read_text()).values() for rule in group}
+    for uid in ("availability-burning-fast", "availability-burning", "availability-missed"):
+        assert rules[uid]["expr"].count("]) * 15 / ") == 2
+        assert slow[uid]["expr"] == rules[uid]["expr"].replace("]) * 15 / ", "]) * 30 / ")
+
+
 def test_what_is_switched_off_is_taken_out_of_grafana(sparse: Path) -> None:
     deleted = {rule["uid"] for rule in load(sparse, "rules.yml")["deleteRules"]}
     bridge = {f"bridge-{name}" for name in ("down", "logged-out", "outdated", "undelivered", "failing")}

@@ -37,8 +37,8 @@ def judge(folder: Path, groups: list[dict[str, Any]], rules: dict[str, dict[str,
         (folder / name).write_text(json.dumps(document))
 
     for case in CASES:
-        alone = [recordings, {"name": "tested", "rules": [by_uid[case.uid]]}]
-        write(case.file, alone, case_test(case, rules[case.uid]))
+        alone = {"name": "tested", "rules": [by_uid[case.uid]]}
+        write(case.file, [recordings, alone] if case.recorded else [alone], case_test(case, rules[case.uid]))
     write("healthy.test.yml", groups, still_test(world(), {"heartbeat": 1}))
     write("empty.test.yml", groups, still_test({}, fires_without_series(rules)))
     # Old and new releases print different things, so a line of our own says whose verdict follows.

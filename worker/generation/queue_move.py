@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from redis.asyncio import Redis
 
@@ -17,7 +17,7 @@ from worker.errors import InvalidMessage, WorkerError
 from worker.generation import keys
 from worker.generation.bulk.manifest import manifest_of
 from worker.generation.bulk.record import Record
-from worker.generation.channel import SessionRef
+from worker.generation.channel import Channel, SessionRef
 from worker.generation.message import parse
 from worker.generation.pauses.pauses import Pauses
 from worker.generation.queue.claims import Claims
@@ -118,6 +118,9 @@ class QueueMove:
     async def _outcomes(self, name: str) -> None:
         for session_id, kept in (await self._source.hgetall(name)).items():
             await self._target.hsetnx(name, session_id, kept)
+            with suppress(ValueError):  # the name of an odd entry
+                # An entry that was rejected may not tell its channel.
+                await self._take([SessionRef(channel, UUID(session_id.decode())) for channel in Channel])
             await self._source.hdel(name, session_id)
 
     async def _dead_letters(self) -> None:

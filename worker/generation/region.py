@@ -26,7 +26,8 @@ log = get_logger(__name__)
 SILENT_SECONDS = 300
 _LOOK_SECONDS = 60.0
 SILENT_SESSIONS = gauge(
-    "wearon_silent_region_sessions", "Open sessions of regions that have been silent for 5 minutes."
+    "wearon_silent_region_sessions",
+    "Open sessions that regions have, or may have, that have been silent for 5 minutes.",
 )
 
 #: A session's row may be so much older than its message.
@@ -79,7 +80,7 @@ class Region:
         self._had_twins = twins
 
     async def watch(self) -> None:
-        """Look once a minute for regions that are silent and have open sessions, which no region ends but theirs."""
+        """Look once a minute for silent regions that have, or may have, open sessions: no other region ends those."""
         if time.monotonic() - self.looked_at < _LOOK_SECONDS:
             return
         silent = [row for row in await self.all() if row["silent_seconds"] > SILENT_SECONDS and row["open"]]

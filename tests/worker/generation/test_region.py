@@ -29,6 +29,7 @@ from worker.generation.region import SILENT_SECONDS, SILENT_SESSIONS, Region
 from worker.generation.sessions.leases import Leases
 from worker.generation.sessions.marks import Stage
 from worker.generation.sessions.ownership import Ownership
+from worker.generation.sessions.rejected import Rejected
 from worker.generation.sessions.sessions import Sessions
 from worker.generation.sessions.settlement import Settlement
 from worker.generation.sweep.open_sessions import OwnSessions
@@ -232,6 +233,24 @@ async def test_open_sessions_of_a_silent_region_are_counted_until_it_reports_aga
     assert counted() == 0
 
 
+@pytest.mark.parametrize(("minutes", "held"), [(120, 0), (68, 1), (60, 0)])
+async def test_sessions_that_a_silent_region_may_have_are_counted_once_they_would_be_ended(
+    sandbox: Sandbox, make: Make, minutes: float, held: int
+) -> None:
+    """They end an hour after they were made (with 2 minutes for the row); the region is silent for 10 minutes."""
+    eu, us = make("eu", 1), make("us", 2, sweep_orphans=True)
+    queued = sandbox.producer.b2c()
+    age(sandbox, queued, minutes)
+    await eu.region.report(empty=False)
+    sandbox.database.execute("update wearon.regions set seen_at = now() - interval '10 minutes'")
+    await us.report()
+    assert {row["name"]: row["open"] for row in await us.region.all()} == {"eu": held, "us": 0}
+    if held:
+        assert await us.found() == {}
+        assert await us.region.adopt(await eu.region.id()) == 0
+        assert await us.found() == {queued.session_id: "orphaned"}
+
+
 async def test_the_sessions_of_a_region_can_be_taken_over_only_once_it_is_silent(sandbox: Sandbox, make: Make) -> None:
     eu, us = make("eu", 1), make("us", 2)
     queued = await started(sandbox, eu)
@@ -291,6 +310,20 @@ async def test_an_interrupted_move_of_the_queue_loses_no_message_and_copies_none
     assert await us.redis.lrange(keys.DEAD, 0, -1) == [letter.item]
     assert await eu.redis.exists(keys.DEAD, keys.DEAD_BYTES) == 0
     assert await eu.redis.get(keys.INTAKE_STOPPED)
+
+
+@pytest.mark.parametrize("rejected", [False, True])
+async def test_a_session_goes_with_its_moved_outcome(sandbox: Sandbox, make: Make, rejected: bool) -> None:
+    """Else the source, once it is back, would end the session that it knows no outcome of any more."""
+    eu, us = make("eu", 0), make("us", 2)
+    queued = await started(sandbox, eu)
+    age(sandbox, queued, 300)
+    await Settlement(eu.redis, eu.sessions).defer(outcome := Outcome.failed(ref(queued), WorkerLost("gone")))
+    if rejected:
+        await Rejected(eu.redis).add(queued.session_id, outcome.model_dump_json(), "refused")
+    await QueueMove(eu.redis, us.redis, us.region.take, LETTERS).run()
+    assert await eu.found() == await us.found() == {}
+    assert [row["id"] for row in await us.region.open(["processing"])] == [queued.session_id]
 
 
 async def test_a_cancelled_manifest_stays_cancelled_where_its_messages_are_moved_to(make: Make) -> None:

@@ -44,14 +44,18 @@ class AuditSchedule:
             interval = self._interval_seconds
             if interval and await self._redis.set(keys.AUDIT_LOCK, 1, nx=True, ex=interval):
                 await self._audit()
-        except AuditUnderWay:
-            log.info("audit_skipped", reason="another audit is under way")
         except Exception as error:  # an odd row or answer must not end the container
             _FAILURES.inc()
             self._rounds.failed(error)
 
     async def _audit(self) -> None:
-        report = await audit(self._database, self._redis, region=self._region)
+        try:
+            report = await audit(self._database, self._redis, region=self._region)
+        except AuditUnderWay:
+            # An operator's or another region's: its result is not kept in this Redis.
+            log.info("audit_skipped", reason="another audit is under way")
+            await self._redis.delete(keys.AUDIT_LOCK)
+            return
         await result.keep(self._redis, report)
         self._rounds.succeeded()
         show = log.info if report.right else log.error

@@ -1870,15 +1870,29 @@ begin
     return jsonb_build_object('adopted', adopted);
 end $$;
 
--- All regions, the silent ones first.
+-- All regions, the silent ones first. "open": the region's open sessions and, of one that is silent, those that no region
+-- has started and that would have ended but for its silence.
 create or replace function public.wearon_region_list()
 returns jsonb language sql stable set search_path = public, pg_temp as $$
     select jsonb_build_object('regions', coalesce(jsonb_agg(jsonb_build_object('id', r.id, 'name', r.name,
-        'silent_seconds', extract(epoch from now() - r.seen_at), 'open', coalesce(o.open, 0)) order by r.seen_at), '[]'))
+        'silent_seconds', extract(epoch from now() - r.seen_at), 'open', coalesce(o.open, 0) + held.sessions)
+        order by r.seen_at), '[]'))
     from wearon.regions r left join (
         select region, count(*) as open from wearon_region_sessions() s
         join wearon.session_regions on session_regions.channel = s.channel and session_id = s.id group by region
     ) o on o.region = r.id
+    cross join lateral (
+        select count(*) as sessions from (
+            select 'b2c' as channel, id, created_at from generation_sessions
+            where status in ('queued', 'pending', 'processing')
+            union all
+            select 'b2b', id, created_at from store_generation_sessions where status in ('queued', 'processing')
+        ) s
+        where r.seen_at < now() - interval '5 minutes'
+            and s.created_at + coalesce(r.expires_seconds, 3600) * interval '1 second'
+                between r.seen_at and now() - interval '5 minutes'
+            and not exists (select from wearon.session_regions where channel = s.channel and session_id = s.id)
+    ) held
 $$;
 
 -- Beginning ----------------------------------------------------------------------------------------------------------
