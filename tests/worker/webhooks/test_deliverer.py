@@ -134,6 +134,33 @@ async def test_a_delivery_is_given_up_after_eight_attempts(
     assert (row["attempts"], row["last_status"], len(partner.received)) == (8, 500, 8)
 
 
+async def test_a_partner_that_asks_for_a_longer_wait_gets_it(
+    sandbox: Sandbox, partner: Partner, make: Callable[[], Deliverer]
+) -> None:
+    store, busy = endpoint(sandbox, partner.url("/busy"))
+    complete(sandbox, store)
+    async with running(make()):
+        await until(lambda: deliveries(sandbox, busy)[0]["last_status"] == 503)
+    wait = sandbox.database.value("select extract(epoch from due_at - now())::float from store_webhook_deliveries")
+    assert 850 < wait <= 900
+
+
+async def test_a_drain_waits_for_what_is_under_way_and_claims_nothing_more(
+    sandbox: Sandbox, partner: Partner, make: Callable[[], Deliverer]
+) -> None:
+    store, slow = endpoint(sandbox, partner.url("/slow"))
+    complete(sandbox, store)
+    deliverer = make()
+    async with running(deliverer):
+        await until(lambda: bool(partner.received))
+        await deliverer.drain(20)
+        complete(sandbox, store)
+        deliverer.wake()
+        await asyncio.sleep(0.5)
+    done, left = deliveries(sandbox, slow)
+    assert (done["delivered_at"] is not None, left["attempts"], len(partner.received)) == (True, 0, 1)
+
+
 async def test_an_attempt_that_was_never_reported_is_made_again_with_its_id(
     sandbox: Sandbox, partner: Partner, make: Callable[[], Deliverer]
 ) -> None:
