@@ -148,6 +148,7 @@ async def test_an_empty_queue_in_a_full_redis_is_not_asked_without_a_pause(
     started = time.monotonic()
     assert await claims.take(1) is None
     assert time.monotonic() - started >= 0.9
+    assert claims.redis_full
 
 
 async def test_a_redis_with_room_again_is_not_called_full(
