@@ -17,6 +17,7 @@ from tests.sandbox.proxy import tls_context
 #: Answers that say less, or more, than they should.
 _RAW = {
     "/redirect": b"HTTP/1.1 302 Found\r\nLocation: https://169.254.169.254/latest\r\nContent-Length: 0\r\n\r\n",
+    "/busy": b"HTTP/1.1 503 Busy\r\nRetry-After: 900\r\nContent-Length: 0\r\n\r\n",
     "/lying": b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nshort",
     "/garbage": b"\x00\xff not HTTP at all\r\n\r\n",
     "/bomb": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",

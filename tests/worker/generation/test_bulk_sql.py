@@ -1,5 +1,6 @@
 """The SQL function that begins the rows of a manifest: a credit and its session, both or neither."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -41,6 +42,15 @@ def test_rows_are_paid_for_in_their_order_as_far_as_the_credits_go_and_once(sand
         assert begin(sandbox, store, *rows) == begun
     assert lines(sandbox, store) == [("deduction", "bulk_one_2"), ("deduction", "bulk_one_1")]
     assert sandbox.balance(store) == 0
+
+
+def test_two_calls_at_once_wait_for_each_other_whatever_their_order(sandbox: Sandbox) -> None:
+    store = sandbox.producer.store(100)
+    rows = [row(store, number) for number in range(1, 31)]
+    with ThreadPoolExecutor(2) as callers:
+        both = list(callers.map(lambda order: begin(sandbox, store, *order), (rows, rows[::-1])))
+    assert both == [{"used": 0, "out_of_credit": False, "sessions": {each["id"]: "queued" for each in rows}}] * 2
+    assert sandbox.balance(store) == 70
 
 
 def test_a_request_id_that_a_client_has_used_pays_for_no_row(sandbox: Sandbox) -> None:

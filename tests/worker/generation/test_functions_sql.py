@@ -275,8 +275,9 @@ def test_calls_at_once_end_a_session_once_and_refund_it_once(
 # Each on its own
 
 
-def test_a_generation_that_succeeds_leaves_its_result_and_no_refund(sandbox: Sandbox) -> None:
-    functions = Functions(sandbox, sandbox.producer.b2c(push=False))
+@pytest.mark.parametrize("name", ["user", "store"])
+def test_a_generation_that_succeeds_leaves_its_result_and_no_refund(sandbox: Sandbox, name: str) -> None:
+    functions = Functions(sandbox, CASES[name].make(sandbox))
     functions.start()
     answer = functions.complete("https://x/a.jpg")
     assert answer == {"changed": True, "status": "completed", "image_url": "https://x/a.jpg"}
@@ -375,7 +376,7 @@ def test_a_start_for_somebody_else_changes_nothing(sandbox: Sandbox, name: str) 
 def test_an_unknown_session_changes_nothing(sandbox: Sandbox, channel: str, operation: str) -> None:
     unknown = Queued(channel, str(uuid4()), "req", str(uuid4()), {})
     answer = Functions(sandbox, unknown)(operation)
-    assert (answer["changed"], answer["status"]) == (False, None)
+    assert (answer["changed"], answer["status"], answer.get("owner_matches")) == (False, None, None)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

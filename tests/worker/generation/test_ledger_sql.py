@@ -1,5 +1,8 @@
 """Money is decided by the ledger: rows that users write, request ids that clients repeat, refunds of the app."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from uuid import uuid4
 
 import asyncpg
@@ -68,6 +71,7 @@ def test_a_refunded_session_that_its_user_opens_again_pays_nothing(sandbox: Sand
 def test_a_written_session_pays_nothing_while_another_one_runs(sandbox: Sandbox) -> None:
     running = Functions(sandbox, sandbox.producer.b2c(push=False))
     running.start()
+    sandbox.producer.b2c(push=False)  # another user's
     assert written(sandbox, running.session.owner_id).fail()["refund"] == "unmatched"
     assert running.complete()["changed"]
     assert running.given_back() == []
@@ -84,16 +88,43 @@ def test_a_written_session_that_took_the_refund_of_a_waiting_one_leaves_that_one
 def test_every_paid_session_of_a_user_is_settled_by_its_own_deduction(sandbox: Sandbox) -> None:
     user = sandbox.producer.user(10)
     sessions = [Functions(sandbox, sandbox.producer.b2c(user, push=False)) for _ in range(4)]
+    stranger = Functions(sandbox, sandbox.producer.b2c(push=False))
     assert all(functions.start()["paid"] for functions in sessions)
     assert sessions[0].complete()["changed"]
     assert [functions.fail()["refund"] for functions in sessions[1:]] == ["user"] * 3
     assert sandbox.balance(user) == 9
+    bound = [line["description"].count("(session=") for line in sandbox.ledger() if line["type"] == "generation"]
+    assert sorted(bound) == [0, 1, 1, 1, 1]
+    assert stranger.start()["paid"]
+
+
+async def test_two_sessions_that_start_at_once_do_not_share_a_deduction(sandbox: Sandbox) -> None:
+    paid = sandbox.producer.b2c(push=False)
+    other = written(sandbox, paid.owner_id)
+    connection = await asyncpg.connect(sandbox.database.url)
+    with ThreadPoolExecutor(1) as caller:
+        async with connection.transaction():
+            start = "select start_generation('b2c', $1, $2)"
+            assert await connection.fetchval(start, paid.session_id, paid.owner_id)
+            second = caller.submit(other.start)
+            await asyncio.sleep(0.5)
+        assert second.result()["paid"] is False
+    await connection.close()
 
 
 def test_a_deduction_of_last_month_pays_for_no_session_of_today(sandbox: Sandbox) -> None:
     paid = sandbox.producer.b2c(push=False)
     sandbox.database.execute("update credit_transactions set created_at = now() - interval '30 days'")
-    assert written(sandbox, paid.owner_id).fail()["refund"] == "unmatched"
+    today = written(sandbox, paid.owner_id)
+    assert today.start()["paid"], "a ledger without a line of these days says nothing"
+    assert today.fail()["refund"] == "unmatched"
+
+
+def test_a_deduction_without_a_time_pays_for_one_session(sandbox: Sandbox) -> None:
+    paid = Functions(sandbox, sandbox.producer.b2c(push=False))
+    sandbox.database.execute("update credit_transactions set created_at = null where amount < 0")
+    assert paid.start()["paid"]
+    assert written(sandbox, paid.session.owner_id).start()["paid"] is False
 
 
 # What the app does beside the worker
@@ -137,6 +168,14 @@ def test_a_started_session_that_the_app_refunds_and_fails_costs_its_user_no_late
     assert sandbox.balance(user) == 10
 
 
+def test_a_started_session_that_its_user_fails_gives_no_credit_back(sandbox: Sandbox) -> None:
+    functions = Functions(sandbox, sandbox.producer.b2c(push=False))
+    functions.start()
+    as_user(sandbox, functions.session.owner_id, "update generation_sessions set status = 'failed'")
+    assert functions.fail() == {"changed": False, "status": "failed", "refund": None}
+    assert functions.given_back() == []
+
+
 def test_a_refund_of_last_week_uses_up_no_deduction_of_today(sandbox: Sandbox) -> None:
     old = Functions(sandbox, sandbox.producer.b2c(push=False))
     old.fail()
@@ -170,6 +209,23 @@ def test_the_first_session_of_a_repeated_request_gets_its_credit_back(sandbox: S
     assert repeated.fail()["refund"] == "overage"
     assert first.fail()["refund"] == "store"
     assert repeated.given_back() == [("store", 1)]
+
+
+def test_a_repeated_request_that_was_not_billed_is_no_overage(sandbox: Sandbox) -> None:
+    first = Functions(sandbox, sandbox.producer.b2b(push=False))
+    sandbox.producer.b2b(first.session.owner_id, paid_by="overage", push=False)  # another request
+    assert Functions(sandbox, _repeat(sandbox, first.session, billed=False)).fail()["refund"] == "unmatched"
+    assert first.given_back() == []
+
+
+def test_a_request_id_of_another_store_is_another_request(sandbox: Sandbox) -> None:
+    first = Functions(sandbox, sandbox.producer.b2b(push=False))
+    billed, unpaid, paid = (replace(first.session, owner_id=sandbox.producer.store()) for _ in range(3))
+    assert Functions(sandbox, _repeat(sandbox, billed, billed=True)).fail()["refund"] == "overage"
+    assert Functions(sandbox, _repeat(sandbox, unpaid, billed=False)).fail()["refund"] == "unmatched"
+    sandbox.database.execute("select deduct_store_credits($1, 1, $2, 'Try-on')", paid.owner_id, paid.request_id)
+    assert Functions(sandbox, _repeat(sandbox, paid, billed=False)).fail()["refund"] == "store"
+    assert first.fail()["refund"] == "store"
 
 
 # Payers that are gone

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from tests.sandbox import Sandbox
 from tests.sandbox.partner import Partner
@@ -134,6 +135,33 @@ async def test_a_delivery_is_given_up_after_eight_attempts(
     assert (row["attempts"], row["last_status"], len(partner.received)) == (8, 500, 8)
 
 
+async def test_a_partner_that_asks_for_a_longer_wait_gets_it(
+    sandbox: Sandbox, partner: Partner, make: Callable[[], Deliverer]
+) -> None:
+    store, busy = endpoint(sandbox, partner.url("/busy"))
+    complete(sandbox, store)
+    async with running(make()):
+        await until(lambda: deliveries(sandbox, busy)[0]["last_status"] == 503)
+    wait = sandbox.database.value("select extract(epoch from due_at - now())::float from store_webhook_deliveries")
+    assert 850 < wait <= 900
+
+
+async def test_a_drain_waits_for_what_is_under_way_and_claims_nothing_more(
+    sandbox: Sandbox, partner: Partner, make: Callable[[], Deliverer]
+) -> None:
+    store, slow = endpoint(sandbox, partner.url("/slow"))
+    complete(sandbox, store)
+    deliverer = make()
+    async with running(deliverer):
+        await until(lambda: bool(partner.received))
+        await deliverer.drain(20)
+        complete(sandbox, store)
+        deliverer.wake()
+        await asyncio.sleep(0.5)
+    done, left = deliveries(sandbox, slow)
+    assert (done["delivered_at"] is not None, left["attempts"], len(partner.received)) == (True, 0, 1)
+
+
 async def test_an_attempt_that_was_never_reported_is_made_again_with_its_id(
     sandbox: Sandbox, partner: Partner, make: Callable[[], Deliverer]
 ) -> None:
@@ -180,11 +208,12 @@ async def test_a_database_that_is_away_ends_nothing(
     sandbox.gateway.fault("unavailable", on="rpc/wearon_webhook_claim")
     complete(sandbox, store)
     deliverer = make()
-    async with running(deliverer):
-        await until(lambda: deliverer._next_state == 0.0)
-        sandbox.gateway.clear()
-        deliverer.wake()
-        await until(lambda: bool(partner.received))
+    with capture_logs() as logs:
+        async with running(deliverer):
+            await until(lambda: "webhooks_postponed" in {line["event"] for line in logs})
+            sandbox.gateway.clear()
+            deliverer.wake()
+            await until(lambda: bool(partner.received))
 
 
 async def test_thousands_of_callbacks_that_find_no_turn_are_given_up_without_waiting_for_hours(

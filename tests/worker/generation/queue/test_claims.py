@@ -121,6 +121,26 @@ async def test_a_single_message_anywhere_is_seen(redis: Redis, claims: Claims) -
     assert await claims.are_all_empty()
 
 
+async def test_an_instance_that_joins_during_the_look_is_not_overlooked(
+    redis: Redis, claims: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none_yet() -> set[bytes]:
+        return set()
+
+    other = claims.of("two")
+    await other.heartbeat()
+    await queue(redis, b"1")
+    await other.take(1)
+    monkeypatch.setattr(claims, "_members", none_yet)
+    assert not await claims.are_all_empty()
+
+
+async def test_an_abandoned_instance_is_dead_at_once(claims: Claims) -> None:
+    await claims.heartbeat()
+    await claims.abandon()
+    assert not await claims.is_alive("one")
+
+
 async def test_a_full_redis_is_emptied_all_the_same(redis: Redis, claims: Claims, full: Callable[[], None]) -> None:
     await queue(redis, *(b"%d" % number for number in range(5)))
     full()
@@ -148,6 +168,7 @@ async def test_an_empty_queue_in_a_full_redis_is_not_asked_without_a_pause(
     started = time.monotonic()
     assert await claims.take(1) is None
     assert time.monotonic() - started >= 0.9
+    assert claims.redis_full
 
 
 async def test_a_redis_with_room_again_is_not_called_full(

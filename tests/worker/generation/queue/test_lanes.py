@@ -232,6 +232,18 @@ async def test_of_workers_that_leave_at_once_the_last_one_leaves_one_queue(
     assert set(await redis.keys("wearon:*")) == {keys.QUEUE.encode()}
 
 
+@pytest.mark.parametrize(("sign", "stays"), [("lanes", 1), ("1", 0)], ids=["this version", "an older one"])
+async def test_messages_stay_in_lanes_for_a_neighbour_that_serves_lanes(redis: Redis, sign: str, stays: int) -> None:
+    claims = worker(redis)
+    await claims.heartbeat()
+    await redis.sadd(keys.INSTANCES, "two")
+    await redis.set(keys.alive("two"), sign)
+    await push(redis, *(message(lane) for lane in STORES))
+    await sort_all(claims)
+    await departure.leave(claims, Ownership(redis))
+    assert await redis.exists(keys.LANES_MESSAGES) == stays
+
+
 async def test_a_long_queue_is_merged_however_long_that_takes(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """The patience is with each step: 100 000 messages take half a minute."""
     monkeypatch.setattr("worker.generation.queue.lanes._MERGE_BATCH", 1)

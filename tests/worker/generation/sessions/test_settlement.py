@@ -176,6 +176,28 @@ async def test_a_deferred_outcome_is_written_at_once_by_the_background_loop(
     loop.cancel()
 
 
+@pytest.mark.parametrize("error", [ServiceUnavailable("away"), RuntimeError("odd")])
+async def test_an_error_of_one_round_does_not_end_the_background_loop(
+    sandbox: Sandbox, writer: Settlement, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(settlement, "_INTERVAL_SECONDS", 0.05)
+    entries, errors = writer._waiting.entries, [error]
+
+    async def fail_once() -> list[tuple[str, bytes]]:
+        if errors:
+            raise errors.pop()
+        return await entries()
+
+    monkeypatch.setattr(writer._waiting, "entries", fail_once)
+    outcome, _ = failure(sandbox)
+    await writer.defer(outcome)
+    loop = asyncio.create_task(writer.settle_forever())
+    async with asyncio.timeout(10):
+        while sandbox.session("b2c", outcome.session_id)["status"] != "failed":
+            await asyncio.sleep(0.02)
+    loop.cancel()
+
+
 async def test_a_lost_answer_to_the_completion_is_recognised(sandbox: Sandbox, writer: Settlement) -> None:
     queued = sandbox.producer.b2c(push=False)
     sandbox.database.execute("update generation_sessions set status = 'processing' where id = $1", queued.session_id)
