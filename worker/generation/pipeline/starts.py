@@ -94,13 +94,12 @@ class Starts:
         """queued -> processing again, after a wait of our own.
 
         Raises:
-            SessionTaken: the session has ended meanwhile.
+            SessionTaken, Orphaned: the session has ended meanwhile.
         """
         change = await until_available(self.sessions.start, run.message.session, run.message.owner_id)
         # Not changed but processing: our own call, whose answer was lost.
         if change.status != "processing":
-            log.info("message_dropped", why="ended while it waited for its retry", status=change.status)
-            raise SessionTaken
+            raise _no_start(change.status)
 
     async def requeue(self, run: Run, reason: str) -> bool:
         """Requeue the session as if no worker had started it; false when another worker has it."""
