@@ -94,8 +94,10 @@ class Starts:
         """queued -> processing again, after a wait of our own.
 
         Raises:
-            SessionTaken, Orphaned: the session has ended meanwhile.
+            SessionTaken, Orphaned: the session has ended meanwhile, or another worker has it.
         """
+        if not await self.is_ours(run):
+            raise SessionTaken
         change = await until_available(self.sessions.start, run.message.session, run.message.owner_id)
         # Not changed but processing: our own call, whose answer was lost.
         if change.status != "processing":
