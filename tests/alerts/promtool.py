@@ -94,7 +94,13 @@ def case_test(case: Case, rule: Rule) -> dict[str, Any]:
         {"expr": f"count({alert})", "eval_time": f"{at}s", "exp_samples": []} for at in silent
     ]
     expected = {"labels": "{}", "value": case.count}
-    checks.append({"expr": f"count({alert})", "eval_time": f"{BREAKS_AT + fires}s", "exp_samples": [expected] if case.count else []})
+    checks.append(
+        {
+            "expr": f"count({alert})",
+            "eval_time": f"{BREAKS_AT + fires}s",
+            "exp_samples": [expected] if case.count else [],
+        }
+    )
     return {"interval": f"{STEP}s", "input_series": broken(case, BREAKS_AT + fires), "promql_expr_test": checks}
 
 

@@ -176,6 +176,23 @@ def test_a_started_session_that_its_user_fails_gives_no_credit_back(sandbox: San
     assert functions.given_back() == []
 
 
+@pytest.mark.parametrize("ending", ["complete", "fail"])
+def test_a_running_session_that_the_app_refunds_and_fails_costs_its_user_no_other_credit(
+    sandbox: Sandbox, ending: str
+) -> None:
+    """The answer of the app's LPUSH was lost; the user tries again at once."""
+    running = Functions(sandbox, sandbox.producer.b2c(push=False))
+    running.start()
+    user = running.session.owner_id
+    sandbox.database.execute("select refund_credits($1, 1)", user)
+    sandbox.database.execute("update generation_sessions set status = 'failed'")
+    again = Functions(sandbox, sandbox.producer.b2c(user, push=False))
+    assert again.start()["paid"]
+    assert not running(ending)["changed"]
+    assert again.fail()["refund"] == "user"
+    assert sandbox.balance(user) == 10
+
+
 def test_a_refund_of_last_week_uses_up_no_deduction_of_today(sandbox: Sandbox) -> None:
     old = Functions(sandbox, sandbox.producer.b2c(push=False))
     old.fail()

@@ -94,13 +94,14 @@ class Starts:
         """Start the session again after a wait of our own.
 
         Raises:
-            SessionTaken: the session has ended meanwhile.
+            SessionTaken, Orphaned: the session has ended meanwhile, or another worker has it.
         """
+        if not await self.is_ours(run):
+            raise SessionTaken
         change = await until_available(self.sessions.start, run.message.session, run.message.owner_id)
         # Not changed but processing: our own call, whose answer was lost.
         if change.status != "processing":
-            log.info("message_dropped", why="ended while it waited for its retry", status=change.status)
-            raise SessionTaken
+            raise _no_start(change.status)
 
     async def requeue(self, run: Run, reason: str) -> bool:
         """Requeue the session as if no worker had started it. Return False if another worker has the session."""

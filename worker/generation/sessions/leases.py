@@ -86,8 +86,9 @@ class Leases:
         """Do what `keep` does and note the session's progress; returns and raises the same."""
         mark = Mark(stage, lease.mark.starts, lease.token, receipt or Receipt())
         names = [keys.lease(lease.session_id), keys.begun(lease.session_id)]
+        arguments: list[str | int] = [lease.token, self._milliseconds, str(mark), _MARK_SECONDS, lease.mark.token]
         try:
-            kept = await self._note(keys=names, args=[lease.token, self._milliseconds, str(mark), _MARK_SECONDS])
+            kept = await self._note(keys=names, args=arguments)
         except (RedisError, OSError) as error:
             raise ServiceUnavailable(f"Redis did not note the stage {stage}: {type(error).__name__}") from error
         self._learn(lease, kept=bool(kept))
@@ -102,8 +103,9 @@ class Leases:
         names = [keys.lease(lease.session_id), keys.begun(lease.session_id)]
         names += [] if keep_mark else [keys.deaths(lease.session_id)]
         script = self._release_unstarted if keep_mark else self._release
+        arguments: list[str | int] = [lease.token, _MARK_SECONDS, lease.mark.token]
         try:
-            await retry_for(self._milliseconds / 1000)(self._ask, script, names, [lease.token, _MARK_SECONDS])
+            await retry_for(self._milliseconds / 1000)(self._ask, script, names, arguments)
         except RedisError as error:
             log.warning("lease_not_released", session_id=str(lease.session_id), error=type(error).__name__)
 
@@ -132,8 +134,9 @@ class Leases:
         names = [name(lease.session_id) for lease in leases for name in (keys.lease, keys.begun)]
         if not names:
             return []
+        tokens = [token for lease in leases for token in (lease.token, lease.mark.token)]
         try:
-            answers = await self._renew(keys=names, args=[self._milliseconds, *(lease.token for lease in leases)])
+            answers = await self._renew(keys=names, args=[self._milliseconds, *tokens])
         except (RedisError, OSError) as error:
             raise ServiceUnavailable(f"Redis did not renew the leases: {type(error).__name__}") from error
         for lease, kept in zip(leases, answers, strict=True):

@@ -71,14 +71,19 @@ begin
             when 'refund' then interval '2 days' else interval '0' end as recent,
             substring(description from case type
             when 'generation' then '\(session=([0-9a-f-]{36})' else '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}' end
-        ) as session
+        ) as session, description ~ '\(session=[0-9a-f-]{36}\)' as undelivered
         from credit_transactions
         where user_id = p_user_id and (type = 'generation' and amount < 0 or type = 'refund')
     )
+    -- The app may have refunded and failed a session that still runs: its deduction is bound until its end.
     select count(*) filter (where type = 'generation' and recent),
         count(*) filter (where type = 'generation' and recent and session is null)
-        - count(*) filter (where type = 'refund' and recent and not exists (
+        - greatest(0, count(*) filter (where type = 'refund' and recent and not exists (
             select from lines bound where bound.type = 'generation' and bound.session = lines.session))
+            - count(*) filter (where type = 'generation' and recent and undelivered and not exists (
+                select from lines back where back.type = 'refund' and back.session = lines.session)
+                and exists (select from generation_sessions s
+                    where s.user_id = p_user_id and s.id::text = lines.session and s.status = 'failed')))
     into taken, free from lines;
     if free <= 0 then
         return case taken when 0 then 'absent' else 'spent' end;

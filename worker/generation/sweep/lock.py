@@ -9,10 +9,10 @@ from worker.generation import keys
 from worker.generation.queue.claims import Claims
 
 _LOCK_SECONDS = 60
-#: -> the holder, if there is one beside ARGV[3], which is dead. DEL first: a full Redis takes the SET after it.
+#: -> the holder, if there is another one beside ARGV[3], which is dead. DEL first: a full Redis takes the SET after it.
 _LOCK = """
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[3] then return holder end
+if holder and holder ~= ARGV[1] and holder ~= ARGV[3] then return holder end
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 return false

@@ -95,6 +95,51 @@ async def test_a_session_that_was_ended_meanwhile_gets_no_paid_call(
         await starts.check_open(run)
 
 
+async def test_a_store_session_that_is_failed_during_the_wait_for_a_retry_is_refunded(
+    sandbox: Sandbox, settings: Settings, redis: Redis, sessions: Sessions
+) -> None:
+    """An uninstall fails the store's queued sessions without a refund."""
+    queued = sandbox.producer.b2b(push=False)
+    message = GenerationMessage(**queued.message)
+    leases = Leases(redis, "one", 30)
+    lease = await leases.acquire(message.session_id)
+    assert lease
+    run, settlement = Run(message, lease), Settlement(redis, sessions)
+    starts = Starts(sessions, leases, settlement, Expiry(Pauses(redis), settings))
+    assert await starts.start(run)
+    await sessions.requeue(message.session)
+    sandbox.database.execute("update store_generation_sessions set status = 'failed' where status = 'queued'")
+    with pytest.raises(Orphaned) as failed:
+        await starts.restart(run)
+    await settlement.settle(Outcome.failed(message.session, failed.value))
+    assert sandbox.balance_changes(queued.owner_id)[-2:] == [-1, 1]
+
+
+async def test_a_worker_that_stood_still_during_the_wait_for_a_retry_leaves_the_session_where_it_is(
+    sandbox: Sandbox, settings: Settings, redis: Redis, sessions: Sessions
+) -> None:
+    """Another worker took the session over and has requeued it: its message waits for a start."""
+    message = GenerationMessage(**sandbox.producer.b2c(push=False).message)
+    late, leases = Leases(redis, "late", 30), Leases(redis, "next", 30)
+    settlement, expiry = Settlement(redis, sessions), Expiry(Pauses(redis), settings)
+    lease = await late.acquire(message.session_id)
+    assert lease
+    run, starts = Run(message, lease), Starts(sessions, late, settlement, expiry)
+    assert await starts.start(run)
+    await sessions.requeue(message.session)
+    await redis.delete(keys.lease(message.session_id))
+    again = await leases.acquire(message.session_id)
+    assert again
+    other = Starts(sessions, leases, settlement, expiry)
+    taken = Run(message, again)
+    assert await other.start(taken)
+    assert await other.requeue(taken, "paused")
+    await leases.release(again)
+    with pytest.raises(SessionTaken):
+        await starts.restart(run)
+    assert sandbox.session("b2c", str(message.session_id))["status"] == "queued"
+
+
 @pytest.mark.parametrize(
     "named",
     [

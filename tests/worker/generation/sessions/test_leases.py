@@ -13,6 +13,7 @@ from tests.sandbox.proxy import Proxy
 from worker import clients
 from worker.generation import keys
 from worker.generation.sessions.leases import Leases
+from worker.generation.sessions.marks import Stage
 from worker.generation.sessions.ownership import Ownership
 from worker.settings import Settings
 
@@ -72,6 +73,30 @@ async def test_the_late_holder_of_a_lost_lease_does_not_disturb_the_new_one(redi
     holder: Any = await redis.get(keys.lease(session))
     assert holder.startswith(b"two:")
     assert await redis.exists(keys.begun(session))
+
+
+async def test_a_late_holder_leaves_what_a_later_worker_has_paid_for(redis: Redis, leases: Leases) -> None:
+    """The process stood still; the worker after it has vanished, too, in the middle of its call."""
+    session = uuid4()
+    late = await leases.acquire(session)
+    assert late
+    await redis.delete(keys.lease(session))
+    later = Leases(redis, "later", SECONDS)
+    second = await later.acquire(session)
+    assert second
+    assert await later.note(second, Stage.CALLING)
+    await redis.delete(keys.lease(session))
+    paid = await redis.get(keys.begun(session))
+    assert not await leases.note(late, Stage.CALLING)
+    assert not await leases.keep(late)
+    await leases.release(late)
+    assert await redis.get(keys.begun(session)) == paid
+    rescuer = await leases.acquire(session)
+    assert rescuer
+    await redis.delete(keys.lease(session))
+    assert await leases.keep(rescuer)  # no other worker has come after
+    await leases.release(rescuer)
+    assert await redis.keys("*") == []
 
 
 async def test_whoever_comes_after_a_vanished_holder_is_not_the_first(redis: Redis, leases: Leases) -> None:

@@ -108,6 +108,20 @@ async def test_a_second_instance_sweeps_only_when_the_first_is_dead(redis: Redis
     assert await Claims(redis, "", 1).instances() == []
 
 
+async def test_a_lock_that_redis_kept_from_an_earlier_sweep_delays_no_sweep(
+    sandbox: Sandbox, redis: Redis, sweeper: Sweeper
+) -> None:
+    """The answer to the unlock was lost, or Redis has lost its last second."""
+    await sweeper.claims.heartbeat()
+    await Claims(redis, "neighbour", 30).heartbeat()
+    await redis.set(keys.SWEEP_LOCK, sweeper.claims.instance)
+    queued = sandbox.producer.b2c(push=False)
+    sandbox.database.execute("update generation_sessions set created_at = now() - interval '2 hours'")
+    assert await sweeper.sweep() == 1
+    assert sandbox.balance_changes(queued.owner_id) == [10, -1, 1]
+    assert await redis.exists(keys.SWEEP_LOCK) == 0
+
+
 async def test_messages_of_a_dead_instance_are_taken_over_in_order_and_in_a_full_redis(
     sandbox: Sandbox, redis: Redis, sweeper: Sweeper, full: Callable[[], None]
 ) -> None:
