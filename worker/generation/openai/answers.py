@@ -3,12 +3,12 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 
-from worker.generation.openai.words import ACCOUNT, MODEL, MODEL_SENTENCE, SCOPE, SERVER, VERIFY_SENTENCE
+from worker.generation.openai.words import ACCOUNT, MODEL, MODEL_SENTENCE, SCOPE, VERIFY_SENTENCE
 from worker.photos.labels import retry_after_seconds
 
 MAX_SENTENCE = 300
@@ -50,16 +50,11 @@ class Answer:
 
     @classmethod
     def in_success(cls, response: httpx2.Response) -> "Answer | None":
-        """The error that a gateway sends with a status of success, under the status that it stands for; or None."""
+        """The error that a gateway sends with a status of success; None: the answer has no error."""
         body = _json(response.content) if len(response.content) < _ERROR_MAX_BYTES else None
         if not isinstance(body, dict) or not body.get("error") or body.get("data"):
             return None
-        answer = cls.of(response)
-        if re.fullmatch(r"[45]\d\d", answer.code):
-            return replace(answer, status=int(answer.code))
-        return replace(
-            answer, status=500 if SERVER.search(f"{answer.code} {answer.type}".strip() or answer.message) else 400
-        )
+        return cls.of(response)
 
     @property
     def says_model_is_gone(self) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 
 from worker.errors import AccountRefused, EditFailed, GenerationError, ImageError, ModerationBlocked, RateLimited
@@ -16,7 +17,9 @@ from worker.generation.openai.words import (
     QUOTA,
     QUOTA_SENTENCE,
     RATE,
+    RATE_SENTENCE,
     REJECTED_SENTENCE,
+    SERVER_SENTENCE,
 )
 
 #: Reasons of a pause; a closed set, because they are label values and stand in /health.
@@ -44,6 +47,16 @@ def meaning(answer: Answer, *, model_lives: bool = False) -> Meaning:
     """The one meaning of an answer; `model_lives`: the model is known to be there, so the fault is another."""
     fits = (means for means, rule in _RULES if rule(answer))
     return next(means for means in fits if not (model_lives and means is Meaning.MODEL_GONE))
+
+
+def with_status(answer: Answer) -> Answer:
+    """Give an error that came with a status of success the status that its words stand for."""
+    if re.fullmatch(r"[45]\d\d", answer.code):
+        return replace(answer, status=int(answer.code))
+    words = f"{answer.code} {answer.type} {answer.message}"
+    likely = 429 if RATE_SENTENCE.search(words) else 500 if SERVER_SENTENCE.search(words) else 400
+    refused = replace(answer, status=400)
+    return replace(answer, status=likely) if meaning(refused) is Meaning.FINAL else refused
 
 
 def as_error(answer: Answer, means: Meaning, *secrets: str) -> GenerationError:

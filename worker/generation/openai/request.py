@@ -12,7 +12,7 @@ from worker.generation.openai import metrics as openai_metrics
 from worker.generation.openai import picture as openai_picture
 from worker.generation.openai.answers import Answer, is_html
 from worker.generation.openai.edit import Edit, ModelGone, Order, Passing, PictureUnreadable
-from worker.generation.openai.meaning import Meaning, as_error, meaning
+from worker.generation.openai.meaning import Meaning, as_error, meaning, with_status
 from worker.generation.openai.model_watch import ModelWatch, Verdict
 from worker.logs import get_logger
 from worker.settings import Settings
@@ -85,7 +85,7 @@ class EditRequest:
             await self._tell(available=False)
             raise Passing(f"OpenAI answered {response.status_code} with a page of HTML")
         if answer := Answer.in_success(response.http_response):
-            raise await self._refusal(answer, model, order.prompt)
+            raise await self._refusal(with_status(answer), model, order.prompt)
         await self._tell(available=True)
         return response.content
 

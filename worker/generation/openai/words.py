@@ -12,8 +12,6 @@ ACCOUNT = re.compile(
     r"|(account|organization|project|user)_.*(deactivat|disabl|suspend|terminat|archiv|not_found|not_active|verif)"
     r"|(invalid|mismatched)_(organization|project)"
 )
-#: For an error without a status of its own.
-SERVER = re.compile(r"server_?error|internal|overload|unavailable|timed?[ _]?out", re.I)
 MODERATION = re.compile(r"moderation|content_(policy|filter)|safety|unsafe|policy_violation")
 MODEL = re.compile(
     r"model_.*(not|deprecat|retired|removed|shut|gone|unavailable|unsupported)|(unknown|invalid)_model|deprecated"
@@ -43,3 +41,7 @@ MENTIONS_MODEL = re.compile(r"gpt-image|dall-e|\bmodel\b", re.I)
 PICTURE_SENTENCE = re.compile(
     r"invalid image file|(could not|cannot|unable to|failed to) (read|process|decode|parse|open) .{0,20}image", re.I
 )
+
+# For errors without a status of their own.
+RATE_SENTENCE = re.compile(r"rate.?limit|too many requests|slow down", re.I)
+SERVER_SENTENCE = re.compile(r"server.?error|internal|overload|unavailable|time.?d?.?out|bad.gateway|api_error", re.I)
