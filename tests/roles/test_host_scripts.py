@@ -383,7 +383,8 @@ def test_reboot_drains_the_worker_first_and_starts_it_afterwards(due: Host) -> N
 def test_reboot_holds_its_lock_while_the_worker_drains(due: Host) -> None:
     held = f"flock -n {due.folder}/reboot.lock true || echo held; flock -n {due.folder} true && echo free"
     due.engine(f'case "$*" in "ps --quiet"*) echo blue ;; stop*) {held} ;; esac')
-    assert due.run("reboot-host").stdout.split() == ["held", "free"]
+    due.program("sleep", f"flock -n {due.folder}/reboot.lock true || echo held")  # until the shutdown
+    assert due.run("reboot-host").stdout.split() == ["held", "free", "held"]
     assert subprocess.run(["flock", "--nonblock", due.folder / "reboot.lock", "true"], check=False).returncode == 0
 
 
