@@ -127,7 +127,6 @@ class PaidCall:
         run.attempt.stop = None
         if run.attempt.waiting:
             await self.breaker.answered(available=False)
-            await self.spend.count_cut_off(run.message, self.editor.models.in_use)
             return ServiceOutage(OPENAI, f"no answer within {self.settings.probe_limit_seconds:g} s")
         if run.probe:
             return ServiceOutage(OPENAI, "the probe's call failed")

@@ -94,11 +94,6 @@ class Spend:
             added, *totals = map(int, found)
             self._tell(message.payer, added, totals)
 
-    async def count_cut_off(self, message: GenerationMessage, model: str) -> None:
-        """Count what a call that was cut off has reserved: it may have been paid."""
-        if self._reserves(message):
-            await self.count(message, model, None)
-
     async def _has_reserved(self, message: GenerationMessage, model: str) -> bool:
         limits = self._limits.micros(message.payer, self._bulk_share if message.is_bulk else 1)
         more = (_first_cost(self._price(model)), self._lifetime, *("" if limit is None else limit for limit in limits))
