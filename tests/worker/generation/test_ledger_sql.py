@@ -193,6 +193,19 @@ def test_a_running_session_that_the_app_refunds_and_fails_costs_its_user_no_othe
     assert sandbox.balance(user) == 10
 
 
+def test_an_older_refund_is_not_of_a_session_that_its_user_marks_failed(sandbox: Sandbox) -> None:
+    old = Functions(sandbox, sandbox.producer.b2c(push=False))
+    user = old.session.owner_id
+    sandbox.database.execute("select refund_credits($1, 1)", user)
+    sandbox.database.execute("update generation_sessions set status = 'failed'")
+    running = Functions(sandbox, sandbox.producer.b2c(user, push=False))
+    assert running.start()["paid"]
+    for functions, status in ((running, "failed"), (old, "queued")):
+        session = functions.session.session_id
+        as_user(sandbox, user, f"update generation_sessions set status = '{status}' where id = '{session}'")
+    assert old.start()["paid"] is False
+
+
 def test_a_refund_of_last_week_uses_up_no_deduction_of_today(sandbox: Sandbox) -> None:
     old = Functions(sandbox, sandbox.producer.b2c(push=False))
     old.fail()

@@ -87,7 +87,7 @@ class Books:
 
     async def _begin(self, sent: list[dict[str, Any]]) -> dict[str, Any]:
         try:
-            return await call(self._database, _BEGIN, {"p_store_id": self._store_id, "p_rows": sent})
+            return await call(self._database, _BEGIN, {"p_store_id": self._store_id, "p_sessions": sent})
         except FunctionMissing as error:
             raise WorkerError(str(error)) from None  # waiting does not install it
 

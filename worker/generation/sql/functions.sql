@@ -16,6 +16,8 @@ drop function if exists public.wearon_refund_store_session(jsonb, int, text);
 -- Of version 3, without the facts of the event: workers of that version call the newer ones without them.
 drop function if exists public.complete_generation(text, uuid, text, int, int, numeric, int);
 drop function if exists public.fail_generation(text, uuid, text, int);
+-- With other rows: a caller with the old ones shall hear that the function is missing.
+drop function if exists public.wearon_bulk_begin(uuid, jsonb);
 -- Without a life of the picture's own address.
 drop function if exists public.wearon_data_life_write(text, uuid[]);
 drop function if exists public.wearon_data_life_others(text, regclass, text, timestamptz, int);
@@ -68,7 +70,7 @@ begin
     -- A refund follows its deduction within hours: one of the last two days of the window may be of an older deduction.
     with lines as materialized (
         select type, coalesce(created_at, now()) > since + case type
-            when 'refund' then interval '2 days' else interval '0' end as recent,
+            when 'refund' then interval '2 days' else interval '0' end as recent, coalesce(created_at, now()) as at,
             substring(description from case type
             when 'generation' then '\(session=([0-9a-f-]{36})' else '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}' end
         ) as session, description ~ '\(session=[0-9a-f-]{36}\)' as undelivered
@@ -82,6 +84,8 @@ begin
             select from lines bound where bound.type = 'generation' and bound.session = lines.session))
             - count(*) filter (where type = 'generation' and recent and undelivered and not exists (
                 select from lines back where back.type = 'refund' and back.session = lines.session)
+                and exists (select from lines back
+                    where back.type = 'refund' and back.session is null and back.at > lines.at)
                 and exists (select from generation_sessions s
                     where s.user_id = p_user_id and s.id::text = lines.session and s.status = 'failed')))
     into taken, free from lines;
@@ -1947,11 +1951,11 @@ begin
     return jsonb_build_object('status', 'queued');
 end $$;
 
--- Begins each row of a store's manifest; the store pays. `p_rows`: rows of sessions, in their order; no row is paid for
+-- Begins each row of a store's manifest; the store pays. `p_sessions`: their rows, in their order; no row is paid for
 -- twice, also by two calls at once.
 -- -> "sessions": status by id, of the rows that have a session now. "used": rows without a session whose request id
 -- has lines in the ledger, of another try-on. "out_of_credit": the rows from there on were left out.
-create or replace function public.wearon_bulk_begin(p_store_id uuid, p_rows jsonb)
+create or replace function public.wearon_bulk_begin(p_store_id uuid, p_sessions jsonb)
 returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
     wanted jsonb;
@@ -1960,7 +1964,7 @@ declare
 begin
     -- One at a time for each store: the credit functions lock this row, too.
     perform from store_credits where store_id = p_store_id for update;
-    for wanted in select each from jsonb_array_elements(p_rows) with ordinality as given (each, place) order by place loop
+    for wanted in select each from jsonb_array_elements(p_sessions) with ordinality as given (each, place) order by place loop
         continue when exists (select from store_generation_sessions where id = (wanted ->> 'id')::uuid);
         if exists (select from store_credit_transactions
                    where store_id = p_store_id and request_id = wanted ->> 'request_id') then
@@ -1976,7 +1980,7 @@ begin
     return jsonb_build_object('used', used, 'out_of_credit', out_of_credit, 'sessions', (
         select coalesce(jsonb_object_agg(id, status), '{}') from store_generation_sessions
         where store_id = p_store_id and id in (
-            select (each ->> 'id')::uuid from jsonb_array_elements(p_rows) each)));
+            select (each ->> 'id')::uuid from jsonb_array_elements(p_sessions) each)));
 end $$;
 
 -- Rights -------------------------------------------------------------------------------------------------------------
