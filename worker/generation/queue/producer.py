@@ -105,7 +105,7 @@ class Producer:
         except AnswerLost:
             try:
                 return await retry_for(_PATIENCE_SECONDS)(begin)
-            except ServiceUnavailable as error:
+            except (ServiceUnavailable, CallRejected) as error:
                 raise EnqueueFailed(f"not queued: {error}. Perhaps a credit was taken. {_refunds(message)}") from error
         except (ServiceUnavailable, CallRejected) as error:
             raise EnqueueFailed(f"not queued, no credit was spent: {error}") from error
