@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -127,6 +128,15 @@ def test_tls_is_spoken_in_front_of_valkey(sandbox: Sandbox) -> None:
             redis.Redis.from_url(f"rediss://localhost:{proxy.port}/0", retry=None).ping()
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Let programs take SIGINT: in the background of a shell it is ignored, and programs inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_server_outlives_the_command(how: signal.Signals) -> None:
     command = [sys.executable, "-m", "tests.sandbox", "--json"]
