@@ -6,33 +6,23 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import psutil
-import pytest
 import redis
 
 from tests.integration.worker_process import ROOT, wait_for
 from tests.sandbox.database import Database
-from tests.sandbox.processes import end, spawn, wait_until
+from tests.sandbox.processes import end, heeded, spawn, wait_until
 from tests.sandbox.producer import QUEUE, Producer
 
 
-@pytest.fixture
-def hangup() -> Iterator[None]:
-    """A terminal that can hang up, also where the tests themselves run under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.usefixtures("hangup")
 def test_the_demo_waits_for_its_message_and_leaves_nothing_behind(tmp_path: Path) -> None:
     log = tmp_path / "demo.log"
     command = [sys.executable, "-m", "tests.demo", "--keep", "--latency", "0.1", "--output", str(tmp_path)]
-    process = spawn(command, log=log, env={**os.environ, "SWEEP_INTERVAL_SECONDS": "0.2"}, cwd=ROOT)
+    with heeded(signal.SIGHUP):
+        process = spawn(command, log=log, env={**os.environ, "SWEEP_INTERVAL_SECONDS": "0.2"}, cwd=ROOT)
     try:
         wait_until(lambda: "LPUSH" in log.read_text() and log.read_text().endswith("\n"), process, log, 60)
         printed = dict(line.split(maxsplit=1) for line in log.read_text().splitlines() if len(line.split()) > 1)

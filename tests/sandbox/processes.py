@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -58,6 +58,16 @@ def spawn(
             )
 
     return _spawner().submit(start).result()
+
+
+@contextlib.contextmanager
+def heeded(number: signal.Signals) -> Iterator[None]:
+    """Let programs that start meanwhile take a signal. Under nohup or behind a shell's `&` they would ignore it."""
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def end(process: subprocess.Popen[bytes], how: int = signal.SIGTERM, timeout: float = 10) -> None:

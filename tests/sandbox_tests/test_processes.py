@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -20,7 +19,7 @@ from redis.retry import Retry
 from tests.integration.worker_process import ROOT
 from tests.sandbox import Sandbox
 from tests.sandbox.client import HTTP
-from tests.sandbox.processes import end, spawn, wait_until
+from tests.sandbox.processes import end, heeded, spawn, wait_until
 from tests.sandbox.proxy import Proxy
 
 #: Starts a worker in a thread that ends, and prints the ids of its processes.
@@ -128,19 +127,12 @@ def test_tls_is_spoken_in_front_of_valkey(sandbox: Sandbox) -> None:
             redis.Redis.from_url(f"rediss://localhost:{proxy.port}/0", retry=None).ping()
 
 
-@pytest.fixture
-def interrupts() -> Iterator[None]:
-    """Let programs take SIGINT: in the background of a shell it is ignored, and programs inherit that."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interrupts")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_server_outlives_the_command(how: signal.Signals) -> None:
     command = [sys.executable, "-m", "tests.sandbox", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with heeded(signal.SIGINT):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with process:
         assert process.stdout
         started = json.loads(process.stdout.readline())
         pids = list(started["pids"].values())

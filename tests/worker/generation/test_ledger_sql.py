@@ -151,20 +151,24 @@ def test_a_store_session_that_an_uninstall_failed_is_refunded_once(sandbox: Sand
     assert functions.given_back() == [("shopper", 1)]
 
 
+@pytest.mark.parametrize("meanwhile", [False, True])
 @pytest.mark.parametrize("ending", ["complete", "fail"])
-def test_a_started_session_that_the_app_refunds_and_fails_costs_its_user_no_later_credit(
-    sandbox: Sandbox, ending: str
+def test_a_started_session_that_the_app_refunds_and_fails_costs_its_user_no_other_credit(
+    sandbox: Sandbox, ending: str, meanwhile: bool
 ) -> None:
+    """The answer of the app's LPUSH was lost; the user tries again at once, or later."""
     functions = Functions(sandbox, sandbox.producer.b2c(push=False))
     functions.start()
     user = functions.session.owner_id
     sandbox.database.execute("select refund_credits($1, 1)", user)
     sandbox.database.execute("update generation_sessions set status = 'failed'")
+    if not meanwhile:
+        assert not functions(ending)["changed"]
+    again = Functions(sandbox, sandbox.producer.b2c(user, push=False))
+    assert again.start()["paid"]
     assert not functions(ending)["changed"]
-    assert functions.given_back() == [("user", 1)]
-    later = Functions(sandbox, sandbox.producer.b2c(user, push=False))
-    assert later.start()["paid"]
-    assert later.fail()["refund"] == "user"
+    assert functions.given_back() == [("user", 1), ("user", -1)]  # the app's refund, the second try-on
+    assert again.fail()["refund"] == "user"
     assert sandbox.balance(user) == 10
 
 
@@ -174,23 +178,6 @@ def test_a_started_session_that_its_user_fails_gives_no_credit_back(sandbox: San
     as_user(sandbox, functions.session.owner_id, "update generation_sessions set status = 'failed'")
     assert functions.fail() == {"changed": False, "status": "failed", "refund": None}
     assert functions.given_back() == []
-
-
-@pytest.mark.parametrize("ending", ["complete", "fail"])
-def test_a_running_session_that_the_app_refunds_and_fails_costs_its_user_no_other_credit(
-    sandbox: Sandbox, ending: str
-) -> None:
-    """The answer of the app's LPUSH was lost; the user tries again at once."""
-    running = Functions(sandbox, sandbox.producer.b2c(push=False))
-    running.start()
-    user = running.session.owner_id
-    sandbox.database.execute("select refund_credits($1, 1)", user)
-    sandbox.database.execute("update generation_sessions set status = 'failed'")
-    again = Functions(sandbox, sandbox.producer.b2c(user, push=False))
-    assert again.start()["paid"]
-    assert not running(ending)["changed"]
-    assert again.fail()["refund"] == "user"
-    assert sandbox.balance(user) == 10
 
 
 def test_an_older_refund_is_not_of_a_session_that_its_user_marks_failed(sandbox: Sandbox) -> None:

@@ -1,5 +1,6 @@
 """The start of a session whose worker has vanished; whole kills are in tests/chaos."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,9 +22,24 @@ from worker.generation.sessions.sessions import Sessions
 from worker.generation.sessions.settlement import Settlement
 from worker.settings import Settings
 
+#: Takes the lease of a message's session for a worker of this name.
+Take = Callable[..., Awaitable[tuple[Starts, Run]]]
+
+
+@pytest.fixture
+def take(settings: Settings, redis: Redis, sessions: Sessions) -> Take:
+    async def taken(message: GenerationMessage, worker: str = "one") -> tuple[Starts, Run]:
+        leases = Leases(redis, worker, 30)
+        lease = await leases.acquire(message.session_id)
+        assert lease
+        starts = Starts(sessions, leases, Settlement(redis, sessions), Expiry(Pauses(redis), settings))
+        return starts, Run(message, lease)
+
+    return taken
+
 
 async def test_a_picture_that_a_vanished_worker_paid_for_is_rescued_however_old_its_message_is(
-    sandbox: Sandbox, settings: Settings, redis: Redis, sessions: Sessions
+    sandbox: Sandbox, redis: Redis, sessions: Sessions, take: Take
 ) -> None:
     queued = sandbox.producer.b2c(push=False)
     old = datetime.now(UTC) - timedelta(hours=2)
@@ -34,39 +50,29 @@ async def test_a_picture_that_a_vanished_worker_paid_for_is_rescued_however_old_
     await sessions.start(message.session, message.owner_id)
     await vanished.note(lease, Stage.PAID)
     await redis.delete(keys.lease(message.session_id))
-    leases = Leases(redis, "next", 30)
-    starts = Starts(sessions, leases, Settlement(redis, sessions), Expiry(Pauses(redis), settings))
-    again = await leases.acquire(message.session_id)
-    assert again
-    assert await starts.start(Run(message, again)) is False
+    starts, run = await take(message, "next")
+    assert await starts.start(run) is False
 
 
 @pytest.mark.parametrize("fault", [{"kind": "drop_after"}, {"kind": "replaced", "body": "no object"}])
 async def test_a_start_whose_answer_was_lost_is_this_workers(
-    sandbox: Sandbox, settings: Settings, redis: Redis, sessions: Sessions, fault: dict[str, Any]
+    sandbox: Sandbox, take: Take, fault: dict[str, Any]
 ) -> None:
     message = GenerationMessage(**sandbox.producer.b2c(push=False).message)
-    leases = Leases(redis, "one", 30)
-    lease = await leases.acquire(message.session_id)
-    assert lease
-    starts = Starts(sessions, leases, Settlement(redis, sessions), Expiry(Pauses(redis), settings))
+    starts, run = await take(message)
     sandbox.gateway.fault(**fault, on="rpc/start_generation", times=1)
-    assert await starts.start(Run(message, lease))
+    assert await starts.start(run)
 
 
 @pytest.mark.parametrize("kind", ["unavailable", "pool_exhausted"])
 async def test_a_start_that_the_database_has_refused_takes_no_session_from_another_worker(
-    sandbox: Sandbox, settings: Settings, redis: Redis, sessions: Sessions, kind: str
+    sandbox: Sandbox, sessions: Sessions, take: Take, kind: str
 ) -> None:
     """That worker is on another Redis, so nothing here shows that it has the session."""
     message = GenerationMessage(**sandbox.producer.b2c(push=False).message)
     assert (await sessions.start(message.session, message.owner_id)).changed
-    leases = Leases(redis, "one", 30)
-    lease = await leases.acquire(message.session_id)
-    assert lease
-    starts = Starts(sessions, leases, Settlement(redis, sessions), Expiry(Pauses(redis), settings))
+    starts, run = await take(message)
     sandbox.gateway.fault(kind, on="rpc/start_generation", times=1)
-    run = Run(message, lease)
     with pytest.raises(SessionTaken):
         await starts.start(run)
     assert await starts.requeue(run, "not_started")
@@ -77,15 +83,11 @@ async def test_a_start_that_the_database_has_refused_takes_no_session_from_anoth
     ("status", "raised"), [("failed", Orphaned), ("completed", SessionTaken), ("queued", SessionTaken)]
 )
 async def test_a_session_that_was_ended_meanwhile_gets_no_paid_call(
-    sandbox: Sandbox, settings: Settings, redis: Redis, sessions: Sessions, status: str, raised: type[Exception]
+    sandbox: Sandbox, take: Take, status: str, raised: type[Exception]
 ) -> None:
     queued = sandbox.producer.b2b(push=False)
     message = GenerationMessage(**queued.message)
-    leases = Leases(redis, "one", 30)
-    lease = await leases.acquire(message.session_id)
-    assert lease
-    run = Run(message, lease)
-    starts = Starts(sessions, leases, Settlement(redis, sessions), Expiry(Pauses(redis), settings))
+    starts, run = await take(message)
     assert await starts.start(run)
     await starts.check_open(run)
     sandbox.database.execute(
@@ -96,45 +98,34 @@ async def test_a_session_that_was_ended_meanwhile_gets_no_paid_call(
 
 
 async def test_a_store_session_that_is_failed_during_the_wait_for_a_retry_is_refunded(
-    sandbox: Sandbox, settings: Settings, redis: Redis, sessions: Sessions
+    sandbox: Sandbox, sessions: Sessions, take: Take
 ) -> None:
     """An uninstall fails the store's queued sessions without a refund."""
     queued = sandbox.producer.b2b(push=False)
     message = GenerationMessage(**queued.message)
-    leases = Leases(redis, "one", 30)
-    lease = await leases.acquire(message.session_id)
-    assert lease
-    run, settlement = Run(message, lease), Settlement(redis, sessions)
-    starts = Starts(sessions, leases, settlement, Expiry(Pauses(redis), settings))
+    starts, run = await take(message)
     assert await starts.start(run)
     await sessions.requeue(message.session)
     sandbox.database.execute("update store_generation_sessions set status = 'failed' where status = 'queued'")
     with pytest.raises(Orphaned) as failed:
         await starts.restart(run)
-    await settlement.settle(Outcome.failed(message.session, failed.value))
+    await starts.settlement.settle(Outcome.failed(message.session, failed.value))
     assert sandbox.balance_changes(queued.owner_id)[-2:] == [-1, 1]
 
 
 async def test_a_worker_that_stood_still_during_the_wait_for_a_retry_leaves_the_session_where_it_is(
-    sandbox: Sandbox, settings: Settings, redis: Redis, sessions: Sessions
+    sandbox: Sandbox, redis: Redis, sessions: Sessions, take: Take
 ) -> None:
     """Another worker took the session over and has requeued it: its message waits for a start."""
     message = GenerationMessage(**sandbox.producer.b2c(push=False).message)
-    late, leases = Leases(redis, "late", 30), Leases(redis, "next", 30)
-    settlement, expiry = Settlement(redis, sessions), Expiry(Pauses(redis), settings)
-    lease = await late.acquire(message.session_id)
-    assert lease
-    run, starts = Run(message, lease), Starts(sessions, late, settlement, expiry)
+    starts, run = await take(message, "late")
     assert await starts.start(run)
     await sessions.requeue(message.session)
     await redis.delete(keys.lease(message.session_id))
-    again = await leases.acquire(message.session_id)
-    assert again
-    other = Starts(sessions, leases, settlement, expiry)
-    taken = Run(message, again)
+    other, taken = await take(message, "next")
     assert await other.start(taken)
     assert await other.requeue(taken, "paused")
-    await leases.release(again)
+    await other.leases.release(taken.lease)
     with pytest.raises(SessionTaken):
         await starts.restart(run)
     assert sandbox.session("b2c", str(message.session_id))["status"] == "queued"
