@@ -336,3 +336,29 @@ async def test_a_cancelled_manifest_stays_cancelled_where_its_messages_are_moved
     await Record(eu.redis).cancel("cancelled")
     assert (await QueueMove(eu.redis, us.redis, us.region.take, LETTERS).run()).copied == 2
     assert [await Record(us.redis).is_cancelled(name) for name in ("kept", "cancelled")] == [False, True]
+
+
+async def test_a_manifest_goes_along_with_its_messages(make: Make) -> None:
+    """Its rows are cancelled where they are, and no row of it is pushed a second time."""
+    eu, us = make("eu", 0), make("us", 2)
+    urls = ("https://a.example/1.jpg", "https://a.example/2.jpg")
+    rows = [Row(number, number, urls, "", f"dress-{number}") for number in (1, 2, 3)]
+    moved, other = (Manifest(uuid4(), "catalogue", digest, rows) for digest in ("moved", "other"))
+    messages = {row.number: moved.message(row).model_dump_json(exclude_none=True).encode() for row in rows}
+    here, there = Record(eu.redis), Record(us.redis)
+    await here.begin(moved)
+    assert await here.push(moved.id, {number: messages[number] for number in (1, 2)}) == 2
+    await eu.redis.sadd(keys.bulk_taken(moved.id), "taken")
+    await QueueMove(eu.redis, us.redis, us.region.take, LETTERS).run()
+    assert await there.find(moved.id) == await here.find(moved.id)
+    assert (await there.pushed(moved.id), await there.taken(moved.id)) == ({1, 2}, {"taken"})
+    assert await there.push(moved.id, messages) == 1
+    assert await us.redis.ttl(keys.bulk_pushed(moved.id)) > 0
+
+    await us.redis.flushdb()
+    await there.begin(other)
+    await here.cancel(moved.id)
+    await eu.redis.lpush(keys.QUEUE, messages[1])
+    await QueueMove(eu.redis, us.redis, us.region.take, LETTERS).run()
+    assert (await there.find(moved.id)).digest == "other"
+    assert (await there.pushed(moved.id), await there.is_cancelled(moved.id)) == (set(), False)
