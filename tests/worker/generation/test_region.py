@@ -251,6 +251,19 @@ async def test_sessions_that_a_silent_region_may_have_are_counted_once_they_woul
         assert await us.found() == {queued.session_id: "orphaned"}
 
 
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "294276-12-31 23:59", "4713-01-01 BC"])
+async def test_a_session_of_an_impossible_date_hides_no_region(sandbox: Sandbox, make: Make, moment: str) -> None:
+    eu, us = make("eu", 1), make("us", 2, sweep_orphans=True)
+    queued, stuck = sandbox.producer.b2c(push=False), sandbox.producer.b2c(push=False)
+    sandbox.database.execute(f"update generation_sessions set created_at = '{moment}' where id = $1", queued.session_id)
+    age(sandbox, stuck, 180)
+    await eu.report()
+    sandbox.database.execute("update wearon.regions set seen_at = now() - interval '10 minutes'")
+    await us.report()
+    assert {row["name"] for row in await us.region.all()} == {"eu", "us"}
+    assert stuck.session_id in await us.found()
+
+
 async def test_the_sessions_of_a_region_can_be_taken_over_only_once_it_is_silent(sandbox: Sandbox, make: Make) -> None:
     eu, us = make("eu", 1), make("us", 2)
     queued = await started(sandbox, eu)

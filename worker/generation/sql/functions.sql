@@ -1541,7 +1541,7 @@ $$;
 -- Which of these functions are installed, with their signatures, and the version of this file: the start check.
 create or replace function public.wearon_worker_functions()
 returns jsonb language sql stable set search_path = public, pg_temp as $$
-    select jsonb_build_object('version', 6, 'functions', coalesce(jsonb_object_agg(
+    select jsonb_build_object('version', 7, 'functions', coalesce(jsonb_object_agg(
         p.proname, pg_get_function_identity_arguments(p.oid)), '{}'))
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
     where n.nspname = 'public' and p.proname in ('start_generation', 'requeue_generation', 'complete_generation',
@@ -1694,6 +1694,19 @@ begin
         'more', greatest(cardinality(undated), cardinality(ended)) >= p_limit);
 end $$;
 
+-- Dates some of the users' rows anew: those of the future, which no walk meets and no sweep ends, and open ones without
+-- a usable date. Users write the dates of their rows; a row committed by another clock may be a little ahead.
+create or replace function public.wearon_data_life_date(p_owner_id uuid, p_limit int)
+returns void language sql set search_path = public, pg_temp as $$
+    update generation_sessions set created_at = now() where id in (
+        select id from (
+            select id, user_id from generation_sessions where created_at > now() + interval '1 hour'
+            union all
+            select id, user_id from generation_sessions where status in ('queued', 'pending', 'processing')
+                and coalesce(created_at, '-infinity') < '2000-01-01'
+        ) odd where user_id = p_owner_id or p_owner_id is null limit p_limit)
+$$;
+
 -- Walks the next `p_limit` sessions made before `p_before`, of one owner or of all, after the row (`p_after`,
 -- `p_after_id`), and expires the closed ones. Without `p_after` the walk begins; for all owners that is an hour before
 -- the last walk's end, because a row may be committed late, or, once a day and with `p_full`, the first row, because
@@ -1721,6 +1734,9 @@ begin
         raise exception 'unknown channel %, expected b2b or b2c', p_channel using errcode = '22023';
     end if;
     if p_after is null then
+        if p_channel = 'b2c' then
+            perform wearon_data_life_date(p_owner_id, p_limit);
+        end if;
         others := wearon_data_life_others(p_channel, sessions, owned, keeps, p_before, p_limit);
         expired := (others ->> 'expired')::int;
         if (others ->> 'more')::boolean then
@@ -1898,8 +1914,9 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
             select 'b2b', id, created_at from store_generation_sessions where status in ('queued', 'processing')
         ) s
         where r.seen_at < now() - interval '5 minutes'
-            and s.created_at + coalesce(r.expires_seconds, 3600) * interval '1 second'
-                between r.seen_at and now() - interval '5 minutes'
+            -- Not a sum with created_at: users may write the last moment there is.
+            and s.created_at between r.seen_at - coalesce(r.expires_seconds, 3600) * interval '1 second'
+                and now() - interval '5 minutes' - coalesce(r.expires_seconds, 3600) * interval '1 second'
             and not exists (select from wearon.session_regions where channel = s.channel and session_id = s.id)
     ) held
 $$;
