@@ -718,7 +718,7 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
 $$;
 
 -- Deletes ended deliveries after 7 days and the notes of told events after 30, a few at a time, and gives up deliveries
--- whose endpoint was left alone for 3 days.
+-- whose endpoint is disabled, or was left alone for 3 days.
 create or replace function public.wearon_webhook_trim(p_limit int default 1000)
 returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
@@ -726,6 +726,13 @@ declare
     deleted int;
     forgotten int;
 begin
+    select (wearon_webhook_switch(id, false, disabled_reason) ->> 'given_up')::int into given_up
+    from store_webhook_endpoints e where disabled_at is not null and exists (
+        select from store_webhook_deliveries d where d.endpoint_id = e.id and d.due_at is not null) limit 1;
+    if given_up > 0 then
+        -- Alone, because it has locked the endpoint, and all who change both lock the endpoint first.
+        return jsonb_build_object('given_up', given_up, 'deleted', 0, 'forgotten', 0);
+    end if;
     update store_webhook_deliveries set due_at = null, lease = null, given_up_at = now()
     where id in (select id from store_webhook_deliveries
                  where queued_at < now() - interval '3 days' and due_at <= now() limit p_limit);
@@ -822,7 +829,8 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
     from store_webhook_endpoints e where e.id = p_endpoint), '{"error": "no such endpoint"}')
 $$;
 
--- Disables an endpoint and gives up what waits for it; or enables it.
+-- Disables an endpoint and gives up some of what waits for it; or enables it. "more": perhaps there is more, which the
+-- same call or wearon_webhook_trim gives up. Supabase ends a statement after 8 s.
 create or replace function public.wearon_webhook_switch(p_endpoint uuid, p_enabled boolean, p_reason text)
 returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
@@ -838,13 +846,15 @@ begin
     if not p_enabled then
         update store_webhook_deliveries set due_at = null, lease = null, given_up_at = now(),
             last_error = coalesce(last_error, 'the endpoint was disabled')
-        where endpoint_id = p_endpoint and due_at is not null;
+        where id in (select id from store_webhook_deliveries
+                     where endpoint_id = p_endpoint and due_at is not null limit 5000);
         get diagnostics given_up = row_count;
     end if;
-    return jsonb_build_object('id', p_endpoint, 'given_up', given_up);
+    return jsonb_build_object('id', p_endpoint, 'given_up', given_up, 'more', given_up >= 5000);
 end $$;
 
--- Queues deliveries again with their ids as they were: those named, or all that were given up by an endpoint.
+-- Queues deliveries again with their ids as they were: those named, or some of those that an endpoint has given up.
+-- "more": perhaps there are others.
 create or replace function public.wearon_webhook_replay(p_ids bigint[], p_endpoint uuid default null)
 returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
@@ -854,12 +864,13 @@ begin
         delivered_at = null, given_up_at = null
     from store_webhook_endpoints e
     where e.id = d.endpoint_id and e.disabled_at is null and d.due_at is null
-        and (d.id = any(p_ids) or d.endpoint_id = p_endpoint and d.given_up_at is not null);
+        and (d.id = any(p_ids) or d.id in (select id from store_webhook_deliveries
+            where endpoint_id = p_endpoint and due_at is null and given_up_at is not null limit 5000));
     get diagnostics queued = row_count;
     update store_webhook_endpoints set failures = 0, held_until = null
     where held_until is not null and id in (
         select endpoint_id from store_webhook_deliveries where id = any(p_ids) union select p_endpoint);
-    return jsonb_build_object('queued', queued);
+    return jsonb_build_object('queued', queued, 'more', p_endpoint is not null and queued >= 5000);
 end $$;
 
 -- The audit ----------------------------------------------------------------------------------------------------------
