@@ -29,6 +29,23 @@ def megabytes(limit: str) -> int:
     return int(number) * (1024 if unit == "g" else 1)
 
 
+def test_numbers_in_quotation_marks_mean_the_same(render: Callable[..., Rendered]) -> None:
+    """Ansible takes them for numbers as it checks them, and gives templates the text; `-e` gives all values as text."""
+    texts: dict[str, str | list[str]] = {}
+    for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"):
+        for name, option in yaml.safe_load(path.read_text())["argument_specs"]["main"].get("options", {}).items():
+            if {option["type"], option.get("elements")} & {"int", "float"} and "{{" not in str(
+                option.get("default", "{{")
+            ):
+                default = option["default"]
+                texts[name] = [str(each) for each in default] if isinstance(default, list) else str(default)
+    numbers, quoted = (render("local", **FULL, **more).folder for more in ({}, texts))
+    for path in numbers.rglob("*"):
+        if path.is_file() and path.name != "alerts.json":  # of the tests: with the values as they were given
+            other = quoted / path.relative_to(numbers)
+            assert other.read_text().replace(str(quoted), str(numbers)) == path.read_text(), path
+
+
 #: With the server eight hosts; the play of the second run takes one more out (playbooks/remove_worker.yml).
 WORKERS = ["beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
 

@@ -20,7 +20,11 @@ def command() -> None:
 
 @command.command(name="list")
 def list_regions() -> None:
-    """List all regions with their open sessions, the longest silent first."""
+    """List all regions with their open sessions, the longest silent first.
+
+    Of a silent region also those count that no region has started and that would have ended but for its silence: they
+    may be another region's, and count for each region that is silent.
+    """
     for region in asyncio.run(_call(None)):
         click.echo(
             f"{region['id']}  {region['name']}  {region['open']} open, seen {region['silent_seconds']:.0f} s ago"

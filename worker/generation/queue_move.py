@@ -134,6 +134,9 @@ class QueueMove:
         held = [session for session in sessions if session and await self._source.exists(keys.lease(session.id))]
         if held:
             raise CannotMove(f"the lease of session {held[0].id} has not run out; repeat in half a minute")
+        # A cancellation before its messages: the worker that takes one of a cancelled row ends the row.
+        for manifest in {_manifest(message) for message in messages} - {""}:
+            await Record(self._target).join(manifest, Record(self._source))
         copied = 0
         for message, session in zip(messages, sessions, strict=True):
             copied += await self._copy_one(move, message, session)
@@ -145,16 +148,15 @@ class QueueMove:
         return copied
 
     async def _copy_one(self, move: str, message: bytes, session: SessionRef | None) -> int:
-        if b'"bulk"' in message:
-            await self._keep_cancelled(message)
         mark = (await self._source.get(keys.begun(session.id)) or b"") if session else b""
         names = [keys.QUEUE, keys.moved(move), *([keys.begun(session.id)] if session else [])]
         digest = hashlib.sha256(message).hexdigest()
         return int(await self._copy(keys=names, args=[message, digest, mark, _MARK_SECONDS, _REMEMBERED_SECONDS]))
 
-    async def _keep_cancelled(self, message: bytes) -> None:
-        """Take cancellations along: the worker that takes the message of a cancelled row ends the row."""
+
+def _manifest(message: bytes) -> str:
+    """Id of the manifest that the message is a row of, empty if there is none."""
+    if b'"bulk"' in message:
         with suppress(InvalidMessage):
-            manifest = manifest_of(parse(message))
-            if manifest and await Record(self._source).is_cancelled(manifest):
-                await Record(self._target).cancel(manifest)
+            return manifest_of(parse(message))
+    return ""

@@ -25,4 +25,5 @@ def deliverer(settings: Settings, connections: AsyncExitStack) -> Deliverer:
         sender,
         concurrency=settings.webhook_concurrency,
         per_endpoint=settings.webhook_endpoint_concurrency,
+        picture_seconds=settings.signed_url_seconds,
     )

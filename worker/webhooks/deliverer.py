@@ -3,6 +3,8 @@
 import asyncio
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
 
 from worker.errors import ServiceUnavailable
 from worker.generation import odd
@@ -31,11 +33,14 @@ _BACKOFF_MAX_SECONDS = 60.0
 class Deliverer:
     """Delivers the claims of this instance; several instances share the work. With a concurrency of 0, only trims."""
 
-    def __init__(self, outbox: Outbox, sender: Sender, *, concurrency: int, per_endpoint: int) -> None:
+    def __init__(
+        self, outbox: Outbox, sender: Sender, *, concurrency: int, per_endpoint: int, picture_seconds: float
+    ) -> None:
         self._outbox = outbox
         self._sender = sender
         self._concurrency = concurrency
         self._per_endpoint = per_endpoint
+        self._picture_seconds = picture_seconds
         self._attempts = set[asyncio.Task[None]]()
         self._woken = asyncio.Event()
         self._stopping = False
@@ -107,7 +112,7 @@ class Deliverer:
 
     async def _deliver(self, delivery: Delivery) -> None:
         began_at = time.monotonic()
-        event = Event(delivery.event_id, delivery.type, delivery.occurred_at, delivery.data)
+        event = Event(delivery.event_id, delivery.type, delivery.occurred_at, self._usable(delivery))
         answer = await self._sender.send(delivery.url, delivery.secrets or [], event)
         report = _report(delivery, answer)
         metrics.ATTEMPTS.labels(answer.result).inc()
@@ -116,6 +121,12 @@ class Deliverer:
             await retry_for(_REPORT_SECONDS)(self._outbox.report, report)
         except ServiceUnavailable as error:
             log.warning("webhook_not_reported", delivery=delivery.id, error=str(error))
+
+    def _usable(self, delivery: Delivery) -> dict[str, Any]:
+        """Return the data without an address that works no longer, also where the picture is kept for longer."""
+        age = datetime.now(UTC) - datetime.fromisoformat(delivery.occurred_at)
+        late = delivery.data.get("image_url") and age.total_seconds() > self._picture_seconds
+        return {**delivery.data, "image_url": None} if late else delivery.data
 
     async def _show_state(self) -> None:
         """Refresh the metrics, once a minute."""

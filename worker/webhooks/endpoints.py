@@ -68,17 +68,13 @@ class Endpoints:
 
     async def switch(self, endpoint: UUID, *, enabled: bool) -> int:
         """Enable or disable an endpoint. Return the number of callbacks given up."""
-        answer = await self._call(
-            "wearon_webhook_switch", p_endpoint=str(endpoint), p_enabled=enabled, p_reason="operator"
-        )
-        return int(answer["given_up"])
+        parameters = {"p_endpoint": str(endpoint), "p_enabled": enabled, "p_reason": "operator"}
+        return await self._sum("given_up", "wearon_webhook_switch", **parameters)
 
     async def replay(self, deliveries: Sequence[int], endpoint: UUID | None) -> int:
         """Queue deliveries again, or all that an endpoint has given up. Return their number."""
-        answer = await self._call(
-            "wearon_webhook_replay", p_ids=list(deliveries), p_endpoint=endpoint and str(endpoint)
-        )
-        return int(answer["queued"])
+        parameters = {"p_ids": list(deliveries), "p_endpoint": endpoint and str(endpoint)}
+        return await self._sum("queued", "wearon_webhook_replay", **parameters)
 
     async def test(self, endpoint: UUID, sender: Sender) -> Answer:
         """Send a test event at once, past the outbox."""
@@ -86,6 +82,14 @@ class Endpoints:
         keys = [SecretStr(secret) for secret in found["secrets"] or []]
         now = datetime.now(UTC).isoformat()
         return await sender.send(found["url"], keys, Event(str(uuid4()), TEST, now, {"store_id": found["store_id"]}))
+
+    async def _sum(self, number: str, function: str, **parameters: Any) -> int:
+        """Call until nothing is left: each call changes some thousands of callbacks. Return their number."""
+        total, more = 0, True
+        while more:
+            answer = await self._call(function, **parameters)
+            total, more = total + int(answer[number]), bool(answer.get("more"))
+        return total
 
     async def _call_again(self, function: str, **parameters: Any) -> Any:
         """Repeat a call whose answer was lost: its secret was never shown."""

@@ -145,3 +145,23 @@ def test_a_test_that_is_not_taken_fails(webhook: Callable[..., Result], store: s
     result = webhook("test", endpoint)
     assert result.exit_code == 1
     assert "did not take the test event: localhost answered 500" in str(result.exception)
+
+
+def test_thousands_of_callbacks_are_given_up_and_replayed_in_batches(
+    sandbox: Sandbox, webhook: Callable[..., Result], store: str, partner: Partner
+) -> None:
+    """Supabase ends a statement after 8 s."""
+    endpoint, _ = added(webhook, store, partner.url("/good"))
+    complete(sandbox, store)
+    sandbox.database.execute(
+        "insert into store_webhook_deliveries (event_id, endpoint_id, store_id, session_id, type, data) "
+        "select gen_random_uuid(), endpoint_id, store_id, gen_random_uuid(), type, data "
+        "from store_webhook_deliveries, generate_series(1, 12000)"
+    )
+    assert "12001 callbacks given up" in webhook("disable", endpoint, "--yes").output
+    webhook("enable", endpoint)
+    assert "12001 deliveries queued" in webhook("replay", "--endpoint", endpoint, "--yes").output
+    # As an answer 410 does; what is left goes with the trimming.
+    gone = sandbox.database.value("select wearon_webhook_switch($1, false, 'gone')", endpoint)
+    trimmed = [sandbox.database.value("select wearon_webhook_trim()")["given_up"] for _ in range(3)]
+    assert (gone["given_up"], trimmed) == (5000, [5000, 2001, 0])

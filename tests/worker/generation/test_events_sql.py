@@ -105,6 +105,25 @@ def test_a_session_that_the_app_has_failed_is_told_once(sandbox: Sandbox, sessio
     assert [each["metadata"]["reason"] for each in ends] == ["failed_elsewhere"]
 
 
+@pytest.mark.parametrize("failed", [True, False])
+def test_a_late_completion_without_facts_is_told_with_its_reason(
+    sandbox: Sandbox, session: Queued, failed: bool
+) -> None:
+    """As a worker of version 3 calls it."""
+    call(sandbox, "start_generation($1, $2, $3)", session, session.owner_id)
+    if failed:
+        table = "generation_sessions" if session.channel == "b2c" else "store_generation_sessions"
+        sandbox.database.execute(f"update {table} set status = 'failed' where id = $1", session.session_id)
+    elif session.channel == "b2c":
+        note = f"Stuck job recovery: session {session.session_id}"
+        sandbox.database.execute("select refund_credits($1, 1, $2)", session.owner_id, note)
+    else:
+        sandbox.database.execute("select refund_store_credits($1, 1, $2, 'Late')", session.owner_id, session.request_id)
+    call(sandbox, "complete_generation($1, $2, 'https://x/a.jpg', 10, 20, 0.04, 3000)", session)
+    ends = [each["metadata"] for each in events(sandbox, session) if each["event_type"] == "generation_failed"]
+    assert [each["reason"] for each in ends] == ["failed_elsewhere" if failed else "refunded_elsewhere"]
+
+
 def test_a_refund_of_the_app_that_is_found_at_the_end_is_told(sandbox: Sandbox) -> None:
     session = sandbox.producer.b2b(push=False)
     call(sandbox, "start_generation($1, $2, $3)", session, session.owner_id)

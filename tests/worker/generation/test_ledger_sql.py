@@ -172,6 +172,23 @@ def test_a_started_session_that_the_app_refunds_and_fails_costs_its_user_no_othe
     assert sandbox.balance(user) == 10
 
 
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "294276-12-31 23:59", "4713-01-01 BC"])
+def test_a_deduction_of_an_impossible_date_ends_no_function(sandbox: Sandbox, moment: str) -> None:
+    functions = Functions(sandbox, sandbox.producer.b2c(push=False))
+    functions.start()
+    sandbox.database.execute(f"update credit_transactions set created_at = '{moment}' where amount < 0")
+    assert functions.complete()["changed"]
+
+
+def test_a_refund_of_the_app_that_may_be_of_another_session_ends_none(sandbox: Sandbox) -> None:
+    user = sandbox.producer.user(10)
+    delivered(sandbox, user)
+    running = Functions(sandbox, sandbox.producer.b2c(user, push=False))
+    running.start()
+    sandbox.database.execute("select refund_credits($1, 1)", user)
+    assert running.complete()["changed"]
+
+
 def test_a_started_session_that_its_user_fails_gives_no_credit_back(sandbox: Sandbox) -> None:
     functions = Functions(sandbox, sandbox.producer.b2c(push=False))
     functions.start()

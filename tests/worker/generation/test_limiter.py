@@ -10,6 +10,7 @@ from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from PIL import Image
@@ -213,6 +214,17 @@ async def set_clock_back(redis: Redis, seconds: float) -> None:
     """All that is stored lies this much further in the future, as after a jump of Redis' clock."""
     entries: Any = await redis.zrange(keys.LIMITER, 0, -1, withscores=True)
     await redis.zadd(keys.LIMITER, {token: score + seconds * 1e6 for token, score in entries})
+
+
+async def test_bulk_waits_a_window_at_most_when_the_clock_is_set_back(redis: Redis) -> None:
+    """Nothing else asks for a place."""
+    bulk = Limiter(redis, 5, window_seconds=1, slack_seconds=(0.1, 0.1))
+    for _ in range(4):
+        assert await bulk._ask_for_place(str(uuid4()), 4) == 0
+    await set_clock_back(redis, 3600)
+    assert 0 < await bulk._ask_for_place("late", 4) <= 1.3e6
+    async with asyncio.timeout(3):
+        await bulk.acquire(4)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 300, 100_000])

@@ -251,6 +251,19 @@ async def test_sessions_that_a_silent_region_may_have_are_counted_once_they_woul
         assert await us.found() == {queued.session_id: "orphaned"}
 
 
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "294276-12-31 23:59", "4713-01-01 BC"])
+async def test_a_session_of_an_impossible_date_hides_no_region(sandbox: Sandbox, make: Make, moment: str) -> None:
+    eu, us = make("eu", 1), make("us", 2, sweep_orphans=True)
+    queued, stuck = sandbox.producer.b2c(push=False), sandbox.producer.b2c(push=False)
+    sandbox.database.execute(f"update generation_sessions set created_at = '{moment}' where id = $1", queued.session_id)
+    age(sandbox, stuck, 180)
+    await eu.report()
+    sandbox.database.execute("update wearon.regions set seen_at = now() - interval '10 minutes'")
+    await us.report()
+    assert {row["name"] for row in await us.region.all()} == {"eu", "us"}
+    assert stuck.session_id in await us.found()
+
+
 async def test_the_sessions_of_a_region_can_be_taken_over_only_once_it_is_silent(sandbox: Sandbox, make: Make) -> None:
     eu, us = make("eu", 1), make("us", 2)
     queued = await started(sandbox, eu)
@@ -336,3 +349,29 @@ async def test_a_cancelled_manifest_stays_cancelled_where_its_messages_are_moved
     await Record(eu.redis).cancel("cancelled")
     assert (await QueueMove(eu.redis, us.redis, us.region.take, LETTERS).run()).copied == 2
     assert [await Record(us.redis).is_cancelled(name) for name in ("kept", "cancelled")] == [False, True]
+
+
+async def test_a_manifest_goes_along_with_its_messages(make: Make) -> None:
+    """Its rows are cancelled where they are, and no row of it is pushed a second time."""
+    eu, us = make("eu", 0), make("us", 2)
+    urls = ("https://a.example/1.jpg", "https://a.example/2.jpg")
+    rows = [Row(number, number, urls, "", f"dress-{number}") for number in (1, 2, 3)]
+    moved, other = (Manifest(uuid4(), "catalogue", digest, rows) for digest in ("moved", "other"))
+    messages = {row.number: moved.message(row).model_dump_json(exclude_none=True).encode() for row in rows}
+    here, there = Record(eu.redis), Record(us.redis)
+    await here.begin(moved)
+    assert await here.push(moved.id, {number: messages[number] for number in (1, 2)}) == 2
+    await eu.redis.sadd(keys.bulk_taken(moved.id), "taken")
+    await QueueMove(eu.redis, us.redis, us.region.take, LETTERS).run()
+    assert await there.find(moved.id) == await here.find(moved.id)
+    assert (await there.pushed(moved.id), await there.taken(moved.id)) == ({1, 2}, {"taken"})
+    assert await there.push(moved.id, messages) == 1
+    assert await us.redis.ttl(keys.bulk_pushed(moved.id)) > 0
+
+    await us.redis.flushdb()
+    await there.begin(other)
+    await here.cancel(moved.id)
+    await eu.redis.lpush(keys.QUEUE, messages[1])
+    await QueueMove(eu.redis, us.redis, us.region.take, LETTERS).run()
+    assert (await there.find(moved.id)).digest == "other"
+    assert (await there.pushed(moved.id), await there.is_cancelled(moved.id)) == (set(), False)

@@ -30,7 +30,7 @@ async def make(
         monkeypatch.setenv(name, value)
     async with httpx.AsyncClient(timeout=5) as http:
         outbox = clients.database_client(Settings(), http)
-        yield lambda: Deliverer(Outbox(outbox), sender, concurrency=16, per_endpoint=2)
+        yield lambda: Deliverer(Outbox(outbox), sender, concurrency=16, per_endpoint=2, picture_seconds=3600)
 
 
 @asynccontextmanager
@@ -46,6 +46,21 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not true():
             await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(("minutes", "address"), [(58, "https://x/picture.jpg?token=t"), (62, None)])
+async def test_a_late_callback_has_no_address_that_works_no_longer(
+    sandbox: Sandbox, partner: Partner, make: Callable[[], Deliverer], minutes: int, address: str | None
+) -> None:
+    """The picture may be kept for longer than its address works, or for ever."""
+    store, _ = endpoint(sandbox, partner.url("/good"))
+    complete(sandbox, store)
+    sandbox.database.execute(
+        "update store_webhook_deliveries set occurred_at = now() - $1 * interval '1 minute'", minutes
+    )
+    async with running(make()):
+        await until(lambda: bool(partner.received))
+    assert partner.received[0].verified(SECRET)["data"]["image_url"] == address
 
 
 async def test_a_settled_session_reaches_its_stores_endpoint_alone(

@@ -58,7 +58,7 @@ class Cancellation:
         sessions = {str(session_id_of(submitted.store_id, submitted.id, n)) for n in range(1, submitted.rows + 1)}
         while await self._take_messages(submitted, sessions):
             pass  # workers move messages meanwhile
-        taken = {name.decode() for name in await self._redis.smembers(keys.bulk_taken(submitted.id))}
+        taken = await self._record.taken(submitted.id)
         pushed = await self._record.pushed(submitted.id)
         count = Counter[str]()
         for page in _pages(submitted.rows):

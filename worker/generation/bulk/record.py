@@ -5,6 +5,7 @@ same file, submitted again, finds all of them.
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -61,8 +62,7 @@ class Record:
         """Remember the manifest. Raise WorkerError if its id stands for another manifest, or was cancelled."""
         references = [row.reference for row in manifest.rows]
         kept = {"store": str(manifest.store_id), "digest": manifest.digest, "rows": len(references)}
-        name = keys.bulk(manifest.id)
-        await self._redis.set(name, json.dumps({**kept, "references": references}), nx=True, ex=_SECONDS)
+        await self._keep(manifest.id, {**kept, "references": references})
         known = await self.find(manifest.id)
         if known.digest != manifest.digest:
             raise WorkerError(f"manifest {manifest.id} is another file, or of another store; choose another --id")
@@ -97,3 +97,30 @@ class Record:
         """Rows whose message was pushed."""
         bits = await self._redis.get(keys.bulk_pushed(manifest_id)) or b""
         return {8 * at + bit for at, byte in enumerate(bits) for bit in range(8) if byte & 128 >> bit}
+
+    async def taken(self, manifest_id: str) -> set[str]:
+        """Sessions whose waiting message the cancellation has taken away."""
+        return {name.decode() for name in await self._redis.smembers(keys.bulk_taken(manifest_id))}
+
+    async def join(self, manifest_id: str, other: "Record") -> None:
+        """Add what another Redis knows of the manifest, unless its id stands for another manifest here."""
+        with suppress(NoSuchManifest):
+            theirs = await other.find(manifest_id)
+            kept = {"store": str(theirs.store_id), "digest": theirs.digest, "rows": theirs.rows}
+            await self._keep(manifest_id, {**kept, "references": theirs.references})
+            if (await self.find(manifest_id)).digest != theirs.digest:
+                return
+        if await other.is_cancelled(manifest_id):
+            await self.cancel(manifest_id)
+        pushed, taken = keys.bulk_pushed(manifest_id), keys.bulk_taken(manifest_id)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for place in await other.pushed(manifest_id):
+                pipe.setbit(pushed, place, 1)
+            for session in await other.taken(manifest_id):
+                pipe.sadd(taken, session)
+            for name in (pushed, taken):
+                pipe.expire(name, _SECONDS)
+            await pipe.execute()
+
+    async def _keep(self, manifest_id: str, fields: dict[str, Any]) -> None:
+        await self._redis.set(keys.bulk(manifest_id), json.dumps(fields), nx=True, ex=_SECONDS)

@@ -83,11 +83,21 @@ for i = 6, #ARGV, 2 do
 end
 if is_moved then close_ranks() end
 
+-- As many calls as the window holds never wait, but for a window that was longer then. Only a clock that was set back
+-- leaves their starts in the future: they count as started now.
+local function heal()
+    local started = get_score(limit - 1) or get_score(-1)
+    if started > earliest + 1000000 then
+        close_ranks()
+        is_moved = true
+    end
+end
+
 local function get_delay(token, start, most)
     if limit < 1 or most > 0 and is_local then return math.floor(window / 12) end
     if not start then
         local ahead = redis.call('ZCARD', set)
-        if most > 0 and ahead >= most then return math.max(1, get_score(ahead - most) + window - now) end
+        if most > 0 and ahead >= most then heal() return math.max(1, get_score(ahead - most) + window - now) end
         start = math.max(earliest, ahead >= limit and get_score(ahead - limit) + window or 0)
         redis.call('ZADD', set, start, token)
         -- Longer than any call in the set counts, an outage of some windows included; no longer: rest then costs less.
@@ -96,14 +106,8 @@ local function get_delay(token, start, most)
         start = tonumber(redis.call('ZSCORE', set, token))
     end
     if start > now then
-        -- As many calls as the window holds never wait, but for a window that was longer then. Only a clock that was
-        -- set back leaves their starts in the future: they count as started now.
-        local started = get_score(limit - 1) or get_score(-1)
-        if started > earliest + 1000000 then
-            close_ranks()
-            is_moved = true
-            start = tonumber(redis.call('ZSCORE', set, token))
-        end
+        heal()
+        start = tonumber(redis.call('ZSCORE', set, token))
     end
     return math.max(0, start - now)
 end

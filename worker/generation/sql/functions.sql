@@ -718,7 +718,7 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
 $$;
 
 -- Deletes ended deliveries after 7 days and the notes of told events after 30, a few at a time, and gives up deliveries
--- whose endpoint was left alone for 3 days.
+-- whose endpoint is disabled, or was left alone for 3 days.
 create or replace function public.wearon_webhook_trim(p_limit int default 1000)
 returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
@@ -726,6 +726,13 @@ declare
     deleted int;
     forgotten int;
 begin
+    select (wearon_webhook_switch(id, false, disabled_reason) ->> 'given_up')::int into given_up
+    from store_webhook_endpoints e where disabled_at is not null and exists (
+        select from store_webhook_deliveries d where d.endpoint_id = e.id and d.due_at is not null) limit 1;
+    if given_up > 0 then
+        -- Alone, because it has locked the endpoint, and all who change both lock the endpoint first.
+        return jsonb_build_object('given_up', given_up, 'deleted', 0, 'forgotten', 0);
+    end if;
     update store_webhook_deliveries set due_at = null, lease = null, given_up_at = now()
     where id in (select id from store_webhook_deliveries
                  where queued_at < now() - interval '3 days' and due_at <= now() limit p_limit);
@@ -822,7 +829,8 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
     from store_webhook_endpoints e where e.id = p_endpoint), '{"error": "no such endpoint"}')
 $$;
 
--- Disables an endpoint and gives up what waits for it; or enables it.
+-- Disables an endpoint and gives up some of what waits for it; or enables it. "more": perhaps there is more, which the
+-- same call or wearon_webhook_trim gives up. Supabase ends a statement after 8 s.
 create or replace function public.wearon_webhook_switch(p_endpoint uuid, p_enabled boolean, p_reason text)
 returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
@@ -838,13 +846,15 @@ begin
     if not p_enabled then
         update store_webhook_deliveries set due_at = null, lease = null, given_up_at = now(),
             last_error = coalesce(last_error, 'the endpoint was disabled')
-        where endpoint_id = p_endpoint and due_at is not null;
+        where id in (select id from store_webhook_deliveries
+                     where endpoint_id = p_endpoint and due_at is not null limit 5000);
         get diagnostics given_up = row_count;
     end if;
-    return jsonb_build_object('id', p_endpoint, 'given_up', given_up);
+    return jsonb_build_object('id', p_endpoint, 'given_up', given_up, 'more', given_up >= 5000);
 end $$;
 
--- Queues deliveries again with their ids as they were: those named, or all that were given up by an endpoint.
+-- Queues deliveries again with their ids as they were: those named, or some of those that an endpoint has given up.
+-- "more": perhaps there are others.
 create or replace function public.wearon_webhook_replay(p_ids bigint[], p_endpoint uuid default null)
 returns jsonb language plpgsql set search_path = public, pg_temp as $$
 declare
@@ -854,12 +864,13 @@ begin
         delivered_at = null, given_up_at = null
     from store_webhook_endpoints e
     where e.id = d.endpoint_id and e.disabled_at is null and d.due_at is null
-        and (d.id = any(p_ids) or d.endpoint_id = p_endpoint and d.given_up_at is not null);
+        and (d.id = any(p_ids) or d.id in (select id from store_webhook_deliveries
+            where endpoint_id = p_endpoint and due_at is null and given_up_at is not null limit 5000));
     get diagnostics queued = row_count;
     update store_webhook_endpoints set failures = 0, held_until = null
     where held_until is not null and id in (
         select endpoint_id from store_webhook_deliveries where id = any(p_ids) union select p_endpoint);
-    return jsonb_build_object('queued', queued);
+    return jsonb_build_object('queued', queued, 'more', p_endpoint is not null and queued >= 5000);
 end $$;
 
 -- The audit ----------------------------------------------------------------------------------------------------------
@@ -1541,7 +1552,7 @@ $$;
 -- Which of these functions are installed, with their signatures, and the version of this file: the start check.
 create or replace function public.wearon_worker_functions()
 returns jsonb language sql stable set search_path = public, pg_temp as $$
-    select jsonb_build_object('version', 6, 'functions', coalesce(jsonb_object_agg(
+    select jsonb_build_object('version', 7, 'functions', coalesce(jsonb_object_agg(
         p.proname, pg_get_function_identity_arguments(p.oid)), '{}'))
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
     where n.nspname = 'public' and p.proname in ('start_generation', 'requeue_generation', 'complete_generation',
@@ -1694,6 +1705,19 @@ begin
         'more', greatest(cardinality(undated), cardinality(ended)) >= p_limit);
 end $$;
 
+-- Dates some of the users' rows anew: those of the future, which no walk meets and no sweep ends, and open ones without
+-- a usable date. Users write the dates of their rows; a row committed by another clock may be a little ahead.
+create or replace function public.wearon_data_life_date(p_owner_id uuid, p_limit int)
+returns void language sql set search_path = public, pg_temp as $$
+    update generation_sessions set created_at = now() where id in (
+        select id from (
+            select id, user_id from generation_sessions where created_at > now() + interval '1 hour'
+            union all
+            select id, user_id from generation_sessions where status in ('queued', 'pending', 'processing')
+                and coalesce(created_at, '-infinity') < '2000-01-01'
+        ) odd where user_id = p_owner_id or p_owner_id is null limit p_limit)
+$$;
+
 -- Walks the next `p_limit` sessions made before `p_before`, of one owner or of all, after the row (`p_after`,
 -- `p_after_id`), and expires the closed ones. Without `p_after` the walk begins; for all owners that is an hour before
 -- the last walk's end, because a row may be committed late, or, once a day and with `p_full`, the first row, because
@@ -1721,6 +1745,9 @@ begin
         raise exception 'unknown channel %, expected b2b or b2c', p_channel using errcode = '22023';
     end if;
     if p_after is null then
+        if p_channel = 'b2c' then
+            perform wearon_data_life_date(p_owner_id, p_limit);
+        end if;
         others := wearon_data_life_others(p_channel, sessions, owned, keeps, p_before, p_limit);
         expired := (others ->> 'expired')::int;
         if (others ->> 'more')::boolean then
@@ -1898,8 +1925,9 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
             select 'b2b', id, created_at from store_generation_sessions where status in ('queued', 'processing')
         ) s
         where r.seen_at < now() - interval '5 minutes'
-            and s.created_at + coalesce(r.expires_seconds, 3600) * interval '1 second'
-                between r.seen_at and now() - interval '5 minutes'
+            -- Not a sum with created_at: users may write the last moment there is.
+            and s.created_at between r.seen_at - coalesce(r.expires_seconds, 3600) * interval '1 second'
+                and now() - interval '5 minutes' - coalesce(r.expires_seconds, 3600) * interval '1 second'
             and not exists (select from wearon.session_regions where channel = s.channel and session_id = s.id)
     ) held
 $$;

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 #: What the migration must be at least; raised with every change of a function's behaviour.
-MIGRATION_VERSION = 6
+MIGRATION_VERSION = 7
 SIGNATURES = {
     "start_generation": "p_channel text, p_session_id uuid, p_owner_id uuid",
     "requeue_generation": "p_channel text, p_session_id uuid",

@@ -222,6 +222,34 @@ def test_a_row_with_a_made_up_date_is_met_by_the_walk_over_all_rows(sandbox: San
     assert addresses(sandbox, "b2c", late)[0] == "expired"
 
 
+@pytest.mark.parametrize("moment", ["infinity", "2200-01-01", "-infinity", "0044-03-15 BC", None])
+def test_an_open_row_of_an_impossible_date_ages_from_the_next_purge_on(sandbox: Sandbox, moment: str | None) -> None:
+    odd, ahead = session(sandbox, status="queued"), session(sandbox, status="queued", hours=-0.5)
+    made = sandbox.session("b2c", ahead)["created_at"]
+    value = f"'{moment}'" if moment else "null"
+    sandbox.database.execute(f"update generation_sessions set created_at = {value} where id = $1", odd)
+    expire(sandbox, "b2c")
+    assert datetime.now(UTC) - sandbox.session("b2c", odd)["created_at"] < timedelta(minutes=1)
+    assert sandbox.session("b2c", ahead)["created_at"] == made
+
+
+@pytest.mark.parametrize("moment", ["infinity", "2200-01-01"])
+def test_a_closed_row_of_the_far_future_loses_its_addresses_a_life_later(sandbox: Sandbox, moment: str) -> None:
+    odd = session(sandbox)
+    sandbox.database.execute(f"update generation_sessions set created_at = '{moment}' where id = $1", odd)
+    expire(sandbox, "b2c")
+    sandbox.database.execute("update generation_sessions set created_at = created_at - interval '7 hours'")
+    assert expire(sandbox, "b2c", p_full=True)["expired"] == 1
+
+
+def test_an_erasure_takes_rows_of_the_far_future(sandbox: Sandbox) -> None:
+    done, other = session(sandbox), session(sandbox)
+    owner = sandbox.session("b2c", done)["user_id"]
+    sandbox.database.execute("update generation_sessions set created_at = 'infinity'")
+    expire(sandbox, "b2c", before=datetime.max.replace(tzinfo=UTC), p_owner_id=owner)
+    assert [addresses(sandbox, "b2c", each)[0] == "expired" for each in (done, other)] == [True, False]
+
+
 def test_an_owners_rows_go_whatever_their_age_and_nobody_elses(sandbox: Sandbox) -> None:
     mine, other, opened = (
         session(sandbox, hours=0),

@@ -8,8 +8,9 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
+from worker.clients.redis_connections import TakesNoWrites
 from worker.generation import keys
-from worker.generation.queue.claims import Claims
+from worker.generation.queue.claims import Claims, Instance
 from worker.generation.queue.lanes import Lanes, Rules
 
 
@@ -133,6 +134,45 @@ async def test_an_instance_that_joins_during_the_look_is_not_overlooked(
     await other.take(1)
     monkeypatch.setattr(claims, "_members", none_yet)
     assert not await claims.are_all_empty()
+
+
+async def test_a_message_that_comes_during_the_look_is_not_overlooked(
+    redis: Redis, claims: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def meanwhile() -> set[bytes]:
+        await queue(redis, b"1")
+        return set()
+
+    monkeypatch.setattr(claims, "_members", meanwhile)
+    assert not await claims.are_all_empty()
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", "g\u00e4st".encode()])
+async def test_an_instance_of_a_strange_name_is_forgotten_and_hides_nothing(
+    redis: Redis, claims: Claims, name: bytes
+) -> None:
+    await claims.heartbeat()
+    for look in (claims.are_all_empty, claims.instances, claims.others):
+        await redis.sadd(keys.INSTANCES, name)
+        found = await look()
+        assert found in (True, [], [Instance("one", alive=True, lanes=True)])
+        assert await redis.smembers(keys.INSTANCES) == {b"one"}
+
+
+async def test_a_redis_that_takes_no_write_is_told_from_one_that_is_full(
+    redis: Redis, claims: Claims, full: Callable[[], None]
+) -> None:
+    await claims.heartbeat()
+    await redis.replicaof("127.0.0.1", "1")
+    try:
+        with pytest.raises(TakesNoWrites):
+            await claims.prove()
+    finally:
+        await redis.replicaof("NO", "ONE")
+    full()
+    await redis.pexpire(keys.alive("one"), 500)
+    await claims.prove()
+    assert await redis.pttl(keys.alive("one")) > 500
 
 
 async def test_an_abandoned_instance_is_dead_at_once(claims: Claims) -> None:
