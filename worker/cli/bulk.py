@@ -11,8 +11,7 @@ from uuid import UUID
 import click
 
 from worker.cli import bulk_work
-from worker.cli.bulk_text import as_csv
-from worker.cli.options import read_file
+from worker.cli.options import as_csv, read_file
 from worker.errors import WorkerError
 from worker.generation.bulk.manifest import Manifest, locations
 from worker.generation.bulk.manifest_file import MAX_BYTES, ManifestInvalid, read
@@ -20,6 +19,7 @@ from worker.photos.guard import is_public
 from worker.settings import load
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_COLUMNS = ["row", "reference", "status", "picture", "error", "session_id"]
 
 
 def _manifest_id(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -102,7 +102,7 @@ def results(manifest_id: str, kind: str, output: Path | None) -> None:
     Pictures are deleted at the age of DATA_LIFE_HOURS.
     """
     rows = asyncio.run(bulk_work.results(manifest_id))
-    text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n" if kind == "json" else as_csv(rows)
+    text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n" if kind == "json" else as_csv(_COLUMNS, rows)
     try:
         output.write_text(text, encoding="utf-8") if output else click.echo(text, nl=False)
     except OSError as error:

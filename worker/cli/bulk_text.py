@@ -1,9 +1,5 @@
 """The words of `wearon-worker bulk`."""
 
-import csv
-import io
-from typing import Any
-
 from worker.generation.bulk.estimate import Estimate
 from worker.generation.bulk.manifest import Manifest
 from worker.generation.bulk.submission import Result
@@ -44,12 +40,3 @@ def told(manifest: Manifest, result: Result) -> str:
 
 def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
-
-
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    """The results as CSV, with a heading."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["row", "reference", "status", "picture", "error", "session_id"])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import click
-import stamina
 from redis.asyncio import Redis
 from rich.console import Console
 from rich.progress import Progress
@@ -88,7 +87,6 @@ async def results(manifest_id: str) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def _tools(settings: Settings) -> AsyncIterator[Tools]:
-    stamina.instrumentation.set_on_retry_hooks([])  # it would write to stdout
     async with AsyncExitStack() as stack, opened_redis(settings) as redis:
         yield Tools(settings, redis, Record(redis), stack)
 
