@@ -58,8 +58,7 @@ class Shared:
         experiment: Experiment = Experiment(),  # noqa: B008  # frozen
         rules: Rules = Rules(),  # noqa: B008  # frozen
     ) -> None:
-        # redis-py's annotations know only text.
-        self._redis: Any = redis
+        self._redis: Any = redis  # redis-py's annotations know only text
         self._claims = claims
         self._limiter = limiter
         self._spend = spend

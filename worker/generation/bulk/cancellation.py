@@ -45,8 +45,7 @@ class Cancellation:
     """Cancels a manifest. May be repeated; raises what Redis raises and ServiceUnavailable."""
 
     def __init__(self, redis: Redis, record: Record, books: Books, sessions: Sessions) -> None:
-        # redis-py's annotations know only text.
-        self._redis: Any = redis
+        self._redis: Any = redis  # redis-py's annotations know only text
         self._record = record
         self._books = books
         self._sessions = sessions

@@ -25,10 +25,7 @@ class Expiry:
         self._bulk_limit = settings.bulk_ttl_seconds
 
     async def check(self, message: GenerationMessage) -> None:
-        """Raise MessageExpired for a message that is too old, and Cancelled for bulk of a manifest that was cancelled.
-
-        Redis is asked only when the message may be.
-        """
+        """Raise MessageExpired, or Cancelled for bulk of a cancelled manifest; asks Redis only if it may be."""
         made = message.created_at.timestamp()
         if message.is_bulk:
             if (age := time.time() - made) > self._bulk_limit:
