@@ -14,8 +14,7 @@ from worker.clients import redis_client
 from worker.errors import WorkerError
 from worker.generation import keys
 from worker.generation.channel import SessionRef
-from worker.generation.queue.lane_view import LaneView
-from worker.generation.queue.lane_wait import estimated_waits
+from worker.generation.queue.lane_view import LaneView, estimated_waits
 from worker.generation.queue.lanes import Rules
 from worker.generation.queue_move import CannotMove, Moved, QueueMove
 from worker.generation.region import Region, identity
