@@ -74,11 +74,7 @@ def estimate(
     doubt = weight_hint(measured, person)
     confidence = chart.chance_to_fit(index, girths, measured.correlation)
     vague = confidence < _SURE or _is_vague(measured, chart)
-    further = {
-        "side_photo_unusable": bool(lost),
-        "weight_unlikely": bool(doubt),
-        "beyond_chart": beyond,
-    }
+    further = {"side_photo_unusable": bool(lost), "weight_unlikely": bool(doubt), "beyond_chart": beyond}
     return Estimate(
         silhouette=silhouette,
         measurements=measured,
