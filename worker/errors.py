@@ -102,7 +102,6 @@ class ImageTooManyPixels(ImageTooLarge):
 
 
 class ImageInvalid(ImageError):
-    reason = "image_invalid"
     user_message = "One of the photos could not be read. Please use a JPEG, PNG, WebP or HEIC photo."
 
 

@@ -4,7 +4,6 @@ import argparse
 import sys
 from dataclasses import fields, replace
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -14,23 +13,10 @@ from tests.bench.figures import Figure, as_json, as_text
 from tests.bench.options import Options
 from tests.bench.progress import Progress
 
-_NAMES = (
-    "generation",
-    "burst",
-    "images",
-    "sizing",
-    "start",
-    "rest",
-    "growth",
-    "outage",
-    "backlog",
-    "lanes",
-    "bucket",
-    "scaling",
-)
-PARTS = tuple(name for name in _NAMES if find_spec(f"tests.bench.{name}"))
 #: Each takes as long as all others together.
-ONLY_WHEN_NAMED = {"growth", "outage", "backlog", "lanes", "bucket", "scaling"}
+ONLY_WHEN_NAMED = ("growth", "outage", "backlog", "lanes", "bucket", "scaling")
+USUAL = ("generation", "burst", "images", "sizing", "start", "rest")
+PARTS = (*USUAL, *ONLY_WHEN_NAMED)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,12 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     console = Console()
     described = machine.describe()
-    described["placement"] = _placement()
     if not chosen.json:
         console.print("\n".join(f"{name:14} {value}" for name, value in described.items()), "", highlight=False)
     before = saved.read(chosen.against)
     results: dict[str, list[Figure]] = {}
-    for part in chosen.parts or [name for name in PARTS if name not in ONLY_WHEN_NAMED]:
+    for part in chosen.parts or USUAL:
         with Progress(part) as progress:
             figures: list[Figure] = import_module(f"tests.bench.{part}").run(options, progress)
         # Targets mean nothing for a load that is none.
@@ -91,14 +76,6 @@ def _parser() -> argparse.ArgumentParser:
         field = known[name.replace("-", "_")]
         parser.add_argument(f"--{name}", type=field.type, default=field.default, help=f"{text} [{field.default}]")
     return parser
-
-
-def _placement() -> str:
-    worker, sandbox = machine.cores()
-    shared = worker & sandbox
-    return f"worker on cores {sorted(worker)}, sandbox on {sorted(sandbox)}" + (
-        ", one of which they share" if shared else ""
-    )
 
 
 if __name__ == "__main__":

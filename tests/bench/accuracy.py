@@ -15,13 +15,13 @@ from rich.progress import track
 from tests.bench.accuracy_plots import plot
 from tests.bench.accuracy_tables import Result, calibration, misses, subgroups, table
 from tests.bench.bodies import Body, bodies
-from worker.sizing.charts import DEFAULT_CHART
 from worker.sizing.estimator import estimate
 from worker.sizing.measurements import Measurer
 from worker.sizing.photo import Photo, read
 from worker.sizing.population import Person, Sex
 from worker.sizing.pose import Landmarker, Pose
 from worker.sizing.refusals import PhotoRefused
+from worker.sizing.standard_charts import DEFAULT_CHART
 
 COMMITTED = Path(__file__).parent.parent / "worker" / "sizing" / "pictures"
 

@@ -10,8 +10,8 @@ import numpy as np
 from rich.table import Table
 
 from tests.bench.bodies import Body
-from worker.sizing.charts import DEFAULT_CHART
 from worker.sizing.estimator import Estimate
+from worker.sizing.standard_charts import DEFAULT_CHART
 
 GIRTHS = ("chest", "waist", "hip")
 #: Mean absolute errors in cm and shares of right sizes that rendered bodies must reach with the height alone.

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -83,13 +84,13 @@ def _watch(around: World, seconds: float) -> _Watched:
 
 def _pause(around: World) -> None:
     """An operator's pause that began before all messages."""
-
-    async def stop() -> None:
-        async with Redis.from_url(around.sandbox.redis_url) as redis:
-            await Pauses(redis).stop("bench")
-
-    asyncio.run(stop())
+    asyncio.run(_change(around, lambda pauses: pauses.stop("bench")))
     around.sandbox.redis.set(keys.INTAKE_STOPPED_SINCE, int((time.time() - 2 * _PAUSED_SECONDS) * 1000))
+
+
+async def _change(around: World, change: Callable[[Pauses], Awaitable[object]]) -> None:
+    async with Redis.from_url(around.sandbox.redis_url) as redis:
+        await change(Pauses(redis))
 
 
 def _fill(around: World, count: int, progress: Progress) -> None:
@@ -102,12 +103,7 @@ def _fill(around: World, count: int, progress: Progress) -> None:
 
 def _drain(around: World, count: int, progress: Progress) -> float:
     """Resume until so many sessions have ended; returns how many ended per second."""
-
-    async def resume() -> None:
-        async with Redis.from_url(around.sandbox.redis_url) as redis:
-            await Pauses(redis).resume()
-
     begun = time.monotonic()
-    asyncio.run(resume())
+    asyncio.run(_change(around, Pauses.resume))
     load.wait_until_ended(around, count, _PATIENCE_SECONDS, lambda ended: progress(f"{ended} of {count} ended"))
     return count / (time.monotonic() - begun)

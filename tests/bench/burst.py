@@ -21,9 +21,7 @@ def run(options: Options, progress: Progress) -> list[Figure]:
         progress("starting the worker")
         around.start_worker()
         with around.meter() as meter, profiled(around.worker, options.profile):
-            ordered = load.orders(around, count, None)
-            load.push(around, ordered, lambda sent: progress(f"{sent} of {count} queued"))
-            load.wait_until_ended(around, count, _PATIENCE_SECONDS, lambda ended: progress(f"{ended} of {count} ended"))
+            ordered = load.offer(around, count, None, _PATIENCE_SECONDS, progress)
         seen = outcome.read(around, ordered)
     seconds = seen.done[-1].ended - ordered[0].due if seen.done else 0.0
     return [

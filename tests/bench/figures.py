@@ -33,6 +33,16 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else math.nan
 
 
+def most_within(moments: Sequence[float], seconds: float) -> int:
+    """The most moments within any time of this length; `moments` are in order."""
+    most = begin = 0
+    for end, moment in enumerate(moments, 1):
+        while moment - moments[begin] >= seconds:
+            begin += 1
+        most = max(most, end - begin)
+    return most
+
+
 def spread(name: str, values: Sequence[float], unit: str = "s", targets: Sequence[float | None] = ()) -> list[Figure]:
     """p50, p95 and p99 of `values`."""
     shares = zip((0.5, 0.95, 0.99), (*targets, None, None, None), strict=False)

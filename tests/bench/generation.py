@@ -1,7 +1,7 @@
 """Messages at an even rate, OpenAI as slow as in production: pictures per minute, and the time that the worker adds."""
 
 from tests.bench import load, outcome
-from tests.bench.figures import Figure, spread
+from tests.bench.figures import Figure, most_within, spread
 from tests.bench.options import Options
 from tests.bench.profile import profiled
 from tests.bench.progress import Progress
@@ -20,18 +20,17 @@ def run(options: Options, progress: Progress) -> list[Figure]:
         progress("starting the worker")
         around.start_worker()
         with around.meter() as meter, profiled(around.worker, options.profile):
-            ordered = load.orders(around, count, options.per_minute / 60)
-            load.push(around, ordered, lambda sent: progress(f"{sent} of {count} queued"))
             patience = 3 * options.latency + _PATIENCE_SECONDS
-            load.wait_until_ended(around, count, patience, lambda ended: progress(f"{ended} of {count} ended"))
+            ordered = load.offer(around, count, options.per_minute / 60, patience, progress)
         seen = outcome.read(around, ordered)
-    minutes = full_minutes([item.ended for item in seen.done], ordered[0].due + options.latency, options.minutes)
+    ended = [item.ended for item in seen.done]
+    minutes = full_minutes(ended, ordered[0].due + options.latency, options.minutes)
     return [
         Figure("offered per minute", options.per_minute),
         Figure("OpenAI latency", options.latency, "s"),
         Figure("concurrency", options.concurrency),
         *(Figure(f"completed in full minute {number}", done, "", 295, True) for number, done in enumerate(minutes, 1)),
-        Figure("completed in best minute", best_minute([item.ended for item in seen.done])),
+        Figure("completed in best minute", most_within(ended, 60)),
         *spread("own time", [item.own for item in seen.done], targets=(0.15, 0.4)),
         Figure("calls in flight, peak", seen.calls["peak_in_flight"]),
         Figure("calls in any 60 s, peak", seen.calls["max_per_minute"], target=300),
@@ -42,13 +41,3 @@ def run(options: Options, progress: Progress) -> list[Figure]:
 def full_minutes(ended: list[float], begin: float, minutes: float) -> list[int]:
     """Completions in each whole minute of the steady time, which begins when the first result is due."""
     return [sum(0 <= moment - begin - 60 * number < 60 for moment in ended) for number in range(int(minutes))]
-
-
-def best_minute(ended: list[float]) -> int:
-    """The most completions within any 60 s; `ended` is in order."""
-    most = begin = 0
-    for end, moment in enumerate(ended):
-        while moment - ended[begin] >= 60:
-            begin += 1
-        most = max(most, end - begin + 1)
-    return most

@@ -13,13 +13,13 @@ import click
 import numpy as np
 
 from tests.bench.figures import percentile
-from worker.sizing.charts import DEFAULT_CHART
 from worker.sizing.estimator import estimate
 from worker.sizing.measurements import Measurer
 from worker.sizing.photo import read
 from worker.sizing.population import Person
 from worker.sizing.pose import GpuUnavailable, Landmarker
 from worker.sizing.refusals import PhotoRefused
+from worker.sizing.standard_charts import DEFAULT_CHART
 
 PICTURES = Path(__file__).parent.parent / "worker" / "sizing" / "pictures" / "images"
 LIMIT_CM = 0.3

@@ -41,10 +41,8 @@ def _measured(name: str, options: Options, rate: float, count: int, progress: Pr
         progress(f"{name}: starting the worker")
         around.start_worker()
         with around.meter() as meter:
-            ordered = load.orders(around, count, rate)
-            load.push(around, ordered, lambda sent: progress(f"{name}: {sent} of {count} queued"))
             patience = 2 * options.latency + _PATIENCE_SECONDS
-            load.wait_until_ended(around, count, patience, lambda ended: progress(f"{name}: {ended} of {count} ended"))
+            ordered = load.offer(around, count, rate, patience, progress, f"{name}: ")
         seen = outcome.read(around, ordered)
     return [
         Figure(f"{name}: offered per minute", 60 * rate),

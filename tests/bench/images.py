@@ -1,14 +1,10 @@
 """The image path, fetch to encoded JPEG, beside bare Pillow calls that make the same picture of the same bytes."""
 
 import asyncio
-import re
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,7 +13,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from tests.bench.figures import Figure
 from tests.bench.options import Options
-from tests.bench.photos import CACHE, photo
+from tests.bench.photos import CACHE, photo, served
 from tests.bench.progress import Progress
 from worker.photos.decode import JPEG_QUALITY, MAX_SIDE, REDUCED_ENOUGH, normalise
 from worker.photos.fetcher import ImageFetcher
@@ -29,7 +25,7 @@ RATIO_TARGET = 1.3
 def run(options: Options, progress: Progress) -> list[Figure]:
     """Processor milliseconds per picture, their ratio to the bare calls, and the memory at the peak."""
     figures = []
-    with _server() as base:
+    with served(CACHE) as base:
         for name, make in _pictures(options).items():
             progress(name)
             figures += _figures(name, _stored(name, make), base, 3 if options.quick else REPEATS)
@@ -140,21 +136,6 @@ def _growth(file: str) -> float:
 def _status(field: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{field}:"))
-
-
-@contextmanager
-def _server() -> Iterator[str]:
-    """A process of its own that serves the pictures over kept-alive connections."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--protocol", "HTTP/1.1"]
-    with subprocess.Popen(command, cwd=CACHE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        try:
-            assert process.stdout
-            port = re.search(r"port (\d+)", process.stdout.readline())
-            assert port, "the picture server did not start"
-            yield f"http://127.0.0.1:{port[1]}"
-        finally:
-            process.terminate()
 
 
 def _stored(name: str, make: Callable[[], bytes]) -> Path:

@@ -8,12 +8,13 @@ Made three times: in one line, as all payers were before lanes; in lanes; and wi
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event, Thread
 from uuid import uuid4
 
+from tests.bench import load
 from tests.bench.figures import Figure, percentile
 from tests.bench.options import Options
 from tests.bench.progress import Progress
@@ -26,21 +27,16 @@ _STORES = 19
 _SECONDS = 30.0
 _LATENCY_SECONDS = 1.0
 _PATIENCE_SECONDS = 1800.0
-_SETTINGS = {
-    "OPENAI_REQUESTS_PER_MINUTE": "1000000",
-    "MESSAGE_TTL_SECONDS": "7200",
-    "MESSAGE_TTL_MAX_SECONDS": "7200",
-}
+_SETTINGS = {"OPENAI_REQUESTS_PER_MINUTE": "1000000", "MESSAGE_TTL_SECONDS": "7200", "MESSAGE_TTL_MAX_SECONDS": "7200"}
 _INSERTS = {
     "b2b": "insert into store_generation_sessions (id, store_id, request_id, model_image_url, prompt_system) "
     "select id, $2, id::text, 'https://a.example/', '' from unnest($1::uuid[]) as _(id)",
     "b2c": "insert into generation_sessions (id, user_id, model_image_url, prompt_system) "
     "select id, $2, 'https://a.example/', '' from unnest($1::uuid[]) as _(id)",
 }
-_ENDED = (
-    "select (select count(*) from store_generation_sessions where status in ('completed', 'failed')) "
-    "+ (select count(*) from generation_sessions where status in ('completed', 'failed'))"
-)
+
+
+Message = dict[str, object]
 
 
 @dataclass
@@ -94,7 +90,8 @@ def _morning(kind: str, count: int, options: Options, progress: Progress) -> _Mo
             for number, message in enumerate(shoppers):
                 time.sleep(max(0.0, begun + number * _SECONDS / len(shoppers) - time.monotonic()))
                 _push(around, [message])
-            _wait(around, begun, len(payers), lambda ended: progress(f"{kind}: {ended} of {len(payers)} ended"))
+            total, left = len(payers), begun + _PATIENCE_SECONDS - time.monotonic()
+            load.wait_until_ended(around, total, left, lambda ended: progress(f"{kind}: {ended} of {total} ended"))
         seen.seconds, seen.cpu = time.monotonic() - begun, meter.worker_cpu
         stop.set()
         sampler.join()
@@ -103,20 +100,14 @@ def _morning(kind: str, count: int, options: Options, progress: Progress) -> _Mo
     return seen
 
 
-def _wait(around: World, begun: float, total: int, told: Callable[[int], None]) -> None:
-    while (ended := around.sandbox.database.value(_ENDED)) < total and time.monotonic() < begun + _PATIENCE_SECONDS:
-        told(ended)
-        time.sleep(0.5)
-
-
 def _orders(
     around: World, kind: str, count: int, payers: dict[str, str]
-) -> tuple[list[dict[str, object]], list[dict[str, object]], list[dict[str, object]]]:
+) -> tuple[list[Message], list[Message], list[Message]]:
     """Messages with their sessions in the database; in one line all of them are of one store."""
     one = around.sandbox.producer.store(0)
-    more: dict[str, object] = {"priority": "bulk"} if kind == "bulk" else {}
+    more: Message = {"priority": "bulk"} if kind == "bulk" else {}
     large = list(_made(around, "b2b", one, count, "large store", payers, more))
-    small: list[dict[str, object]] = []
+    small: list[Message] = []
     few, visitors = min(10, 1 + count // 300), min(300, 1 + count // 4)
     for _ in range(_STORES):
         store = one if kind == "line" else around.sandbox.producer.store(0)
@@ -128,8 +119,8 @@ def _orders(
 
 
 def _made(
-    around: World, channel: str, owner: str, count: int, payer: str, payers: dict[str, str], more: dict[str, object]
-) -> Iterator[dict[str, object]]:
+    around: World, channel: str, owner: str, count: int, payer: str, payers: dict[str, str], more: Message
+) -> Iterator[Message]:
     ids = [str(uuid4()) for _ in range(count)]
     around.sandbox.database.execute(_INSERTS[channel], ids, owner)
     for session_id in ids:
@@ -139,7 +130,7 @@ def _made(
         yield {**fields, **owned, "image_urls": around.photos[:2], "prompt": session_id, **more}
 
 
-def _push(around: World, messages: list[dict[str, object]]) -> None:
+def _push(around: World, messages: list[Message]) -> None:
     moment = datetime.now(UTC).isoformat()
     for start in range(0, len(messages), 100):
         texts = [json.dumps({**message, "created_at": moment}) for message in messages[start : start + 100]]

@@ -14,7 +14,10 @@ _INSERT = """
 insert into generation_sessions (id, user_id, model_image_url, outfit_image_url, prompt_system, created_at)
 select id, $2, $3, $4, '', to_timestamp(due) from unnest($1::uuid[], $5::float8[]) as _(id, due)
 """
-_ENDED = "select count(*) from generation_sessions where status in ('completed', 'failed')"
+_ENDED = (
+    "select (select count(*) from store_generation_sessions where status in ('completed', 'failed')) "
+    "+ (select count(*) from generation_sessions where status in ('completed', 'failed'))"
+)
 _TICK_SECONDS = 0.01
 _ASK_SECONDS = 0.5
 
@@ -26,6 +29,16 @@ class Order:
     session_id: str
     due: float
     message: str
+
+
+def offer(
+    world: World, count: int, per_second: float | None, patience: float, progress: Callable[[str], None], name: str = ""
+) -> list[Order]:
+    """Make the orders, push each when it is due, and wait until the sessions have ended, or this long."""
+    made = orders(world, count, per_second)
+    push(world, made, lambda sent: progress(f"{name}{sent} of {count} queued"))
+    wait_until_ended(world, count, patience, lambda ended: progress(f"{name}{ended} of {count} ended"))
+    return made
 
 
 def orders(world: World, count: int, per_second: float | None, *, age: float = -0.5, padding: int = 0) -> list[Order]:

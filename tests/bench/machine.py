@@ -17,6 +17,8 @@ _PACKAGES = ("celery", "openai", "httpx", "pillow", "redis", "mediapipe", "uvico
 
 def describe() -> dict[str, Any]:
     """Cores, processor, memory, Python and the packages that matter."""
+    worker, sandbox = cores()
+    shared = ", one of which they share" if worker & sandbox else ""
     return {
         "cores": len(_AVAILABLE),
         "processor": _processor(),
@@ -25,6 +27,7 @@ def describe() -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES},
+        "placement": f"worker on cores {sorted(worker)}, sandbox on {sorted(sandbox)}{shared}",
     }
 
 

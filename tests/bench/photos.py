@@ -1,5 +1,10 @@
 """Pictures like those of a phone: 12 megapixels, upright only by their EXIF tag, about a quarter byte per pixel."""
 
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import reduce
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +29,21 @@ def photo(megapixels: float, seed: int = 0) -> bytes:
         CACHE.mkdir(parents=True, exist_ok=True)
         file.write_bytes(_four(megapixels, seed) if megapixels >= _LARGE else _made(megapixels, seed))
     return file.read_bytes()
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a folder's pictures, which a process of its own serves over kept-alive connections."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--protocol", "HTTP/1.1"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout
+            port = re.search(r"port (\d+)", process.stdout.readline())
+            assert port, "the picture server did not start"
+            yield f"http://127.0.0.1:{port[1]}"
+        finally:
+            process.terminate()
 
 
 def _four(megapixels: float, seed: int) -> bytes:

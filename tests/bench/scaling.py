@@ -59,7 +59,8 @@ def _measured(count: int, options: Options, progress: Progress) -> tuple[float, 
         with _Uses(around, workers) as rest:
             time.sleep(idle)
         with _Uses(around, workers) as work:
-            _work(around, round(count * _PER_SECOND * busy), progress, f"{count} instances")
+            asked = round(count * _PER_SECOND * busy)
+            load.offer(around, asked, None, _PATIENCE_SECONDS + asked / 4, progress, f"{count} instances: ")
         ends = [row["ended"] for row in around.sandbox.database.fetch(_ENDS)]
     return slope(ends), rest.point(count, 0), work.point(count, len(ends))
 
@@ -73,21 +74,14 @@ def _held(count: int, options: Options, progress: Progress) -> list[Figure]:
     """More than the account's limit offered to several instances."""
     with _instances(count, _LIMIT) as (around, _):
         asked = 20 if options.quick else _LIMIT + 60
-        _work(around, asked, progress, f"{count} instances at {_LIMIT} a minute")
+        name = f"{count} instances at {_LIMIT} a minute: "
+        load.offer(around, asked, None, _PATIENCE_SECONDS + asked / 4, progress, name)
         calls = around.sandbox.openai.summary()
     name = f"{count} instances, limit {_LIMIT}"
     return [
         Figure(f"{name}: calls", calls["total"], "", asked, at_least=True),
         Figure(f"{name}: calls in any 60 s", calls["max_per_minute"], "", _LIMIT),
     ]
-
-
-def _work(around: World, count: int, progress: Progress, name: str) -> None:
-    ordered = load.orders(around, count, None)
-    load.push(around, ordered, lambda _: None)
-    load.wait_until_ended(
-        around, count, _PATIENCE_SECONDS + count / 4, lambda done: progress(f"{name}: {done} of {count}")
-    )
 
 
 @contextmanager

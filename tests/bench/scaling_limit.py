@@ -2,11 +2,10 @@
 
 import subprocess
 import sys
-from itertools import pairwise
 
 from redis import Redis
 
-from tests.bench.figures import Figure
+from tests.bench.figures import Figure, most_within
 from tests.bench.meter import cpu_seconds
 from tests.bench.options import Options
 from tests.bench.progress import Progress
@@ -42,20 +41,10 @@ def run(options: Options, progress: Progress) -> list[Figure]:
         remove(folder)
     name = f"limiter, {_PROCESSES} processes, {PER_MINUTE} a minute"
     return [
-        Figure(f"{name}: calls in any window", most(seen, window), f"in {window:g} s", limit),
+        Figure(f"{name}: calls in any window", most_within(seen, window), f"in {window:g} s", limit),
         Figure(f"{name}: calls", len(seen)),
         Figure(f"{name}: CPU of Redis per call", 1000 * used / max(1, len(seen)), "ms"),
     ]
-
-
-def most(moments: list[float], window: float) -> int:
-    """The most moments within any window; `moments` are in order."""
-    begin, found = 0, 0
-    for end, (moment, _) in enumerate(pairwise([*moments, 0.0])):
-        while moment - moments[begin] >= window:
-            begin += 1
-        found = max(found, end - begin + 1)
-    return found
 
 
 def _ask(url: str, limit: int, window: float, each: int) -> None:

@@ -15,7 +15,6 @@ from rich.table import Table
 
 from tests.bench.accuracy import COMMITTED
 from tests.bench.bodies import bodies
-from worker.sizing.charts import DEFAULT_CHART
 from worker.sizing.estimator import estimate
 from worker.sizing.features import features
 from worker.sizing.measurements import Measurer
@@ -25,6 +24,7 @@ from worker.sizing.population import Person
 from worker.sizing.pose import Landmarker, Pose
 from worker.sizing.quality import check
 from worker.sizing.silhouette import trace
+from worker.sizing.standard_charts import DEFAULT_CHART
 
 #: What an estimate may cost beside the inference, in milliseconds.
 TARGET_MS = 8.0

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from tests.bench.figures import Figure, spread
 from tests.bench.meter import cpu_seconds
 from tests.bench.options import Options
 from tests.bench.outcome import HEALTH_TARGET
-from tests.bench.photos import CACHE
+from tests.bench.photos import CACHE, served
 from tests.bench.progress import Progress
 from tests.bench.size_service import PICTURES
 from tests.sandbox.client import HTTP
@@ -30,13 +29,15 @@ RATE_TARGET = 0.8
 #: What a request may cost beside the inference, in milliseconds.
 SMALL_TARGET, LARGE_TARGET = 15, 60
 _LARGE = "large.jpg"
+_SERVICE = (sys.executable, "-m", "tests.bench.size_service")
 
 
 def run(options: Options, progress: Progress) -> list[Figure]:
     """Rates, latencies and their ratios to the bare model."""
     seconds = 1.0 if options.quick else 10.0
     progress("bare model")
-    model = json.loads(_python("bare", str(seconds)))
+    bare = subprocess.run([*_SERVICE, "bare", str(seconds)], capture_output=True, text=True, check=True)
+    model = json.loads(bare.stdout.strip().splitlines()[-1])
     figures = [
         Figure("bare inference", model["wall_ms"], "ms"),
         Figure("bare inference, processor time", model["cpu_ms"], "ms"),
@@ -130,36 +131,22 @@ def _photo_host(folder: Path) -> Iterator[str]:
         CACHE.mkdir(parents=True, exist_ok=True)
         decode(sorted(PICTURES.iterdir())[0].read_bytes()).resize((3024, 4032)).save(cached, quality=90)
     shutil.copy(cached, folder / _LARGE)
-    port = free_port()
-    with _process(
-        "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(folder), "--protocol", "HTTP/1.1"
-    ):
-        yield f"http://127.0.0.1:{port}"
+    with served(folder) as origin:
+        yield origin
 
 
 @contextmanager
 def _service(origin: str) -> Iterator[tuple[str, int]]:
     port = free_port()
-    with _process("-m", "tests.bench.size_service", origin, str(port)) as pid:
+    command = [*_SERVICE, origin, str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
         base = f"http://127.0.0.1:{port}"
         _until_ready(f"{base}/ready")
-        yield base, pid
-
-
-@contextmanager
-def _process(*arguments: str) -> Iterator[int]:
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield process.pid
+        yield base, process.pid
     finally:
         process.terminate()
         process.wait(10)
-
-
-def _python(*arguments: str) -> str:
-    command = [sys.executable, "-m", "tests.bench.size_service", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ))
-    return done.stdout.strip().splitlines()[-1]
 
 
 def _until_ready(url: str) -> None:

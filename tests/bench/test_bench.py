@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.bench import generation, machine, saved, scaling, scaling_limit, scaling_model
+from tests.bench import generation, machine, saved, scaling, scaling_model
 from tests.bench.__main__ import main
 from tests.bench.accuracy import accuracy
-from tests.bench.figures import Figure, as_json, change, percentile
+from tests.bench.figures import Figure, as_json, change, most_within, percentile
 from tests.bench.meter import names
 from tests.bench.scaling_model import Point
 from tests.bench.world import world
@@ -98,7 +98,7 @@ def test_the_rate_of_ends_in_waves_is_that_of_their_steps() -> None:
 
 
 def test_calls_in_a_window_are_counted_wherever_it_begins() -> None:
-    assert scaling_limit.most([0.0, 5.0, 9.9, 10.0, 10.1, 19.0], 10.0) == 4
+    assert most_within([0.0, 5.0, 9.9, 10.0, 10.1, 19.0], 10.0) == 4
 
 
 def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +109,7 @@ def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 def test_full_minutes_count_from_the_first_result() -> None:
     ended = [100.0 + second for second in range(150)]
     assert generation.full_minutes(ended, begin=100, minutes=2) == [60, 60]
-    assert generation.best_minute(ended) == 60
+    assert most_within(ended, 60) == 60
 
 
 @pytest.mark.parametrize(("share", "value"), [(0.5, 2), (0.75, 3), (0.95, 4), (0.99, 4)])

@@ -57,13 +57,7 @@ class Producer:
         self._database.execute(
             "update store_credits set balance = $2, total_purchased = $2 where store_id = $1", store_id, balance
         )
-        self._database.execute(
-            "insert into store_credit_transactions (store_id, amount, type, request_id, description) "
-            "values ($1, $2, 'purchase', $3, 'Purchase')",
-            store_id,
-            balance,
-            str(uuid4()),
-        )
+        self._book(store_id, balance, "purchase", str(uuid4()))
         return store_id
 
     def shopper(self, store_id: str, email: str = "Shopper@Example.com", balance: int = 10) -> str:
@@ -91,9 +85,8 @@ class Producer:
             "values ($1, $2, $3, $4, $5, $6, '')",
             *(session_id, user_id, urls[0], urls[1] if urls[1:] else None, urls[2:], prompt),
         )
-        request_id = f"req_{uuid4()}"
-        rest = {"image_urls": urls, "prompt": prompt, "push": push}
-        return self._finish("b2c", {"user_id": user_id}, session_id, request_id, **rest)
+        more = {"image_urls": urls, "prompt": prompt}
+        return self._queued("b2c", {"user_id": user_id}, session_id, f"req_{uuid4()}", more, push=push)
 
     def b2b(
         self,
@@ -104,7 +97,7 @@ class Producer:
         images: Sequence[str] = (),
         prompt: str = "",
         push: bool = True,
-        **more: str,
+        **more: Any,
     ) -> Queued:
         """A store's try-on, `paid_by` store, shopper or overage. `shopper_email` is recorded with any payer.
 
@@ -119,8 +112,8 @@ class Producer:
             "values ($1, $2, $3, $4, $5, $6, $7, '')",
             *(session_id, store_id, shopper_email, request_id, urls[0], urls[1] if urls[1:] else None, prompt),
         )
-        rest = {"image_urls": urls, "prompt": prompt, "push": push, **more}
-        return self._finish("b2b", {"store_id": store_id}, session_id, request_id, **rest)
+        more |= {"image_urls": urls, "prompt": prompt}
+        return self._queued("b2b", {"store_id": store_id}, session_id, request_id, more, push=push)
 
     def push(self, message: dict[str, Any] | bytes | str) -> None:
         """LPUSH a message, or any bytes."""
@@ -130,31 +123,34 @@ class Producer:
         text = "Virtual try-on"
         if paid_by == "overage":
             # Billed through the store's subscription: a line in the ledger, and no balance moves.
-            self._database.execute(
-                "insert into store_credit_transactions (store_id, amount, type, request_id, description) "
-                "values ($1, -1, 'overage', $2, 'Overage')",
-                store_id,
-                request_id,
-            )
+            self._book(store_id, -1, "overage", request_id)
         elif paid_by == "shopper":
             if not self._value("deduct_store_shopper_credits", store_id, shopper_email, 1, request_id, text):
                 raise NoCreditError(f"{shopper_email} of {store_id}")
         elif not self._value("deduct_store_credits", store_id, 1, request_id, text):
             raise NoCreditError(store_id)
 
+    def _book(self, store_id: str, amount: int, kind: str, request_id: str) -> None:
+        self._database.execute(
+            "insert into store_credit_transactions (store_id, amount, type, request_id, description) "
+            "values ($1, $2, $3, $4, initcap($3))",
+            *(store_id, amount, kind, request_id),
+        )
+
     def _value(self, function: str, *arguments: object) -> Any:
         places = ", ".join(f"${number}" for number in range(1, len(arguments) + 1))
         return self._database.value(f"select {function}({places})", *arguments)
 
-    def _finish(self, channel: str, owner: dict[str, str], session_id: str, request_id: str, **rest: Any) -> Queued:
-        push = rest.pop("push")
+    def _queued(
+        self, channel: str, owner: dict[str, str], session_id: str, request_id: str, more: dict[str, Any], *, push: bool
+    ) -> Queued:
         message = {
             "task_id": str(uuid4()),
             "channel": channel,
             **owner,
             "session_id": session_id,
             "request_id": request_id,
-            **rest,
+            **more,
             "version": 1,
             "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         }

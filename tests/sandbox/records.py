@@ -43,17 +43,13 @@ class Records:
 
     def statuses(self, session_id: str | UUID) -> list[str]:
         """Every status that the session has had, as the database's triggers saw it."""
-        rows = self.database.fetch(
-            "select new_status from witness.status_changes where session_id = $1 order by id", session_id
-        )
-        return [row["new_status"] for row in rows]
+        sql = "select new_status from witness.status_changes where session_id = $1 order by id"
+        return [row["new_status"] for row in self.database.fetch(sql, session_id)]
 
     def balance_changes(self, owner_id: str | UUID) -> list[int]:
         """Every change of the owner's balance (and of a store's shoppers), as the triggers saw it."""
-        rows = self.database.fetch(
-            "select delta from witness.balance_changes where owner_id = $1 order by id", owner_id
-        )
-        return [row["delta"] for row in rows]
+        sql = "select delta from witness.balance_changes where owner_id = $1 order by id"
+        return [row["delta"] for row in self.database.fetch(sql, owner_id)]
 
     def settled(self, channel: str, session_id: str | UUID, timeout: float = 30) -> Row:
         """The session's row once it is completed or failed; TimeoutError when that takes too long."""

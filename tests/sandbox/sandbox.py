@@ -122,9 +122,8 @@ class Sandbox(Records):
         return {name: pid for name, pid in found.items() if pid}
 
     def _make_database(self) -> Database:
-        scripts = [SCHEMA, SCHEMA.with_name("witness.sql"), MIGRATION]
         with Database(self.postgres.create_database(TEMPLATE)) as template:
-            for script in scripts:
+            for script in (SCHEMA, SCHEMA.with_name("witness.sql"), MIGRATION):
                 template.apply(script)
         self.database_url = self.postgres.create_database("wearon", template=TEMPLATE)
         return Database(self.database_url)
@@ -133,11 +132,8 @@ class Sandbox(Records):
         listeners = [socket.create_server(("127.0.0.1", 0), backlog=2048) for _ in range(3)]
         origins = [f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
         self.supabase_url, self.openai_url, self.photos_url = origins[0], f"{origins[1]}/v1", origins[2]
-        self.gateway, self.openai, self.photos = (
-            GatewayRemote(origins[0]),
-            OpenAIRemote(origins[1]),
-            PhotosRemote(origins[2]),
-        )
+        self.gateway, self.openai = GatewayRemote(origins[0]), OpenAIRemote(origins[1])
+        self.photos = PhotosRemote(origins[2])
         descriptors = [listener.fileno() for listener in listeners]
         names = ("--gateway-fd", "--openai-fd", "--photos-fd")
         arguments = [str(part) for pair in zip(names, descriptors, strict=True) for part in pair]

@@ -6,14 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 import click
-import stamina
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from rich.console import Console
-from rich.table import Table
 
-from worker import clients
-from worker.cli.options import opened_database
+from worker.cli.options import hasty_redis, opened_database, table
 from worker.errors import WorkerError
 from worker.generation.audit.kinds import BY_HAND, SEVERAL_KINDS, UNMATCHED, WRONG
 from worker.generation.audit.proof import audit
@@ -54,23 +49,19 @@ def command(full: bool, as_json: bool) -> None:
 
 async def _audit(full: bool) -> Report:
     settings = load()
-    stamina.instrumentation.set_on_retry_hooks([])  # it would write to stdout
-    redis = clients.redis_client(settings)
-    redis.set_retry(Retry(NoBackoff(), 0))  # without Redis there is a report all the same
-    async with opened_database(settings) as database, redis:
+    # Not `opened_redis`: without Redis there is a report all the same.
+    async with opened_database(settings) as database, hasty_redis(settings) as redis:
         region = Region(redis, database, settings) if settings.region else None
         return await audit(database, redis, everything=full, patience_seconds=_PATIENCE_SECONDS, region=region)
 
 
 def show(report: Report, console: Console) -> None:
     """Sums per payer, then counts, examples and remedies of what is wrong or to be done by hand, and a verdict."""
-    table = Table("payer", "accounts", "deducted", "refunded", "kept", box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    sums = table("payer", numbers=("accounts", "deducted", "refunded", "kept"))
     for total in report.totals:
         deducted, refunded = total["deducted"], total["refunded"]
-        table.add_row(total["payer"], *map(str, (total["accounts"], deducted, refunded, deducted - refunded)))
-    console.print(table)
+        sums.add_row(total["payer"], *map(str, (total["accounts"], deducted, refunded, deducted - refunded)))
+    console.print(sums)
     _show_findings("wrong", report.wrong, Counter(report.counts), console)
     by_hand = {kind: report.found.get(kind, {}).get("count", 0) for kind in BY_HAND}
     _show_findings("by hand", report.by_hand, Counter(by_hand), console)

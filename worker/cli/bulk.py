@@ -11,15 +11,16 @@ from uuid import UUID
 import click
 
 from worker.cli import bulk_work
-from worker.cli.bulk_text import as_csv
-from worker.cli.options import read_file
+from worker.cli.options import as_csv, read_file
 from worker.errors import WorkerError
-from worker.generation.bulk.manifest import Manifest, locations
+from worker.generation.bulk.manifest import Manifest
 from worker.generation.bulk.manifest_file import MAX_BYTES, ManifestInvalid, read
 from worker.photos.guard import is_public
+from worker.photos.url import locate
 from worker.settings import load
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_COLUMNS = ["row", "reference", "status", "picture", "error", "session_id"]
 
 
 def _manifest_id(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -102,7 +103,7 @@ def results(manifest_id: str, kind: str, output: Path | None) -> None:
     Pictures are deleted at the age of DATA_LIFE_HOURS.
     """
     rows = asyncio.run(bulk_work.results(manifest_id))
-    text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n" if kind == "json" else as_csv(rows)
+    text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n" if kind == "json" else as_csv(_COLUMNS, rows)
     try:
         output.write_text(text, encoding="utf-8") if output else click.echo(text, nl=False)
     except OSError as error:
@@ -112,12 +113,13 @@ def results(manifest_id: str, kind: str, output: Path | None) -> None:
 def _check_addresses(manifest: Manifest, trusted: frozenset[str]) -> None:
     """Refuse private addresses as the workers do; names are resolved by the workers alone."""
     problems = []
-    for row, location in locations(manifest):
-        try:
-            public = is_public(ip_address(location.host))
-        except ValueError:
-            public = location.host != "localhost"
-        if not public and location.origin not in trusted:
-            problems.append(f"line {row.line}: {location.host} is no public address")
+    for row in manifest.rows:
+        for location in map(locate, row.urls):
+            try:
+                public = is_public(ip_address(location.host))
+            except ValueError:
+                public = location.host != "localhost"
+            if not public and location.origin not in trusted:
+                problems.append(f"line {row.line}: {location.host} is no public address")
     if problems:
         raise ManifestInvalid("\n".join(["nothing was queued:", *problems]))

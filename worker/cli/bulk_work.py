@@ -1,4 +1,4 @@
-"""Work of `wearon-worker bulk`: connections of one command, and what it does with them."""
+"""Work of `wearon-worker bulk`: connections of one command, what it does with them, and what it says."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -8,23 +8,23 @@ from typing import Any
 from uuid import UUID
 
 import click
-import stamina
 from redis.asyncio import Redis
 from rich.console import Console
 from rich.progress import Progress
 
 from worker import clients
-from worker.cli.bulk_text import summary, told
 from worker.cli.options import opened_database, opened_redis
 from worker.generation.bulk.books import Books
 from worker.generation.bulk.cancellation import Cancellation
-from worker.generation.bulk.estimate import estimate
+from worker.generation.bulk.estimate import Estimate, estimate
 from worker.generation.bulk.manifest import Manifest
 from worker.generation.bulk.record import Record, Submitted
 from worker.generation.bulk.results import Results
-from worker.generation.bulk.submission import Submission
+from worker.generation.bulk.submission import Result, Submission
 from worker.generation.sessions.sessions import Sessions
 from worker.settings import Settings, load
+
+_DAY_SECONDS = 24 * 3600
 
 
 @dataclass
@@ -47,14 +47,14 @@ async def submit(settings: Settings, manifest: Manifest, yes: bool) -> bool:
     async with _tools(settings) as tools:
         books, _ = await tools.books(manifest.store_id)
         await books.check_store()
-        click.echo(summary(manifest, await estimate(settings, tools.redis, books, len(manifest.rows))), err=True)
+        click.echo(_summary(manifest, await estimate(settings, tools.redis, books, len(manifest.rows))), err=True)
         if not yes:
             click.confirm("Queue them?", abort=True, err=True)
         with Progress(console=Console(stderr=True), transient=True) as progress:
             bar = progress.add_task("queueing", total=len(manifest.rows))
             run = Submission(tools.record, books, lambda result: progress.update(bar, completed=result.done))
             result = await run.run(manifest)
-    click.echo(told(manifest, result))
+    click.echo(_told(manifest, result))
     return result.queued + result.before == len(manifest.rows)
 
 
@@ -88,7 +88,6 @@ async def results(manifest_id: str) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def _tools(settings: Settings) -> AsyncIterator[Tools]:
-    stamina.instrumentation.set_on_retry_hooks([])  # it would write to stdout
     async with AsyncExitStack() as stack, opened_redis(settings) as redis:
         yield Tools(settings, redis, Record(redis), stack)
 
@@ -97,3 +96,38 @@ async def _tools(settings: Settings) -> AsyncIterator[Tools]:
 async def _known(manifest_id: str) -> AsyncIterator[tuple[Tools, Submitted]]:
     async with _tools(load()) as tools:
         yield tools, await tools.record.find(manifest_id)
+
+
+def _summary(manifest: Manifest, found: Estimate) -> str:
+    """The question before a manifest is queued: what it costs, and how long it takes."""
+    cost = f"about {found.usd:.2f} USD at OpenAI" if found.usd else "USD unknown: no try-on has ended yet"
+    time = f"about {_span(found.seconds)} while no shopper needs anything" if found.seconds else "no worker is running"
+    lines = [
+        f"manifest {manifest.id}: {found.rows} try-ons for store {manifest.store_id}",
+        f"cost: {found.rows} credits of the store's {found.balance} (fewer if queued in part before), {cost}",
+        f"time: {time}; each row expires a day after it was queued",
+    ]
+    if found.balance < found.rows:
+        lines.append(f"The credits may end after {found.balance} rows; buy more and submit the file again.")
+    if found.seconds and found.seconds > _DAY_SECONDS:
+        lines.append("That is more than a day: rows that have not started by then are failed and refunded. Split it.")
+    return "\n".join(lines)
+
+
+def _told(manifest: Manifest, result: Result) -> str:
+    """The fate of the rows, in one line."""
+    total = len(manifest.rows)
+    parts = [f"{result.queued} queued", f"{result.before} were queued before"]
+    if result.refunded:
+        parts.append(f"{result.refunded} were refunded before they were queued: submit those with another --id")
+    if result.used:
+        parts.append(f"{result.used} have request ids that the store has used: submit those with another --id")
+    if result.cancelled:
+        parts.append("the manifest was cancelled meanwhile")
+    if result.out_of_credit:
+        parts.append(f"{total - result.done} not queued: the store has no credit left. Buy more, submit the file again")
+    return f"manifest {manifest.id}: {', '.join(parts)} (of {total})"
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"

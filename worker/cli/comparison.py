@@ -13,9 +13,8 @@ from rich.table import Table
 
 from worker.cli.options import opened_database
 from worker.generation.prompts.tally import KEPT_DAYS, tally
-from worker.prompts.comparison import note
 from worker.prompts.intervals import Interval
-from worker.prompts.results import Results
+from worker.prompts.results import Results, note
 from worker.settings import Settings
 
 _HEADINGS = ("version", "sessions", "success", "moderation", "seconds", "USD", "")

@@ -35,9 +35,7 @@ from worker.settings import IMAGE_MAX_BYTES, load
 @click.option("--consent-version", help="Version of the terms that the person has agreed to.")
 @click.option("--age-verified", is_flag=True, default=None, help="The person's age was checked.")
 @click.option(
-    "--output",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Save the finished picture here.",
+    "--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Save the finished picture here."
 )
 @click.option(
     "--timeout",

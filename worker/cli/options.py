@@ -1,18 +1,22 @@
-"""Options of several commands: finite numbers, picture files, connections to Redis and the database."""
+"""Shared by several commands: finite numbers, files, tables, and connections to Redis and the database."""
 
+import csv
+import io
 import math
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+import stamina
 from postgrest import AsyncPostgrestClient
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from rich.table import Table
 
 from worker import clients
 from worker.errors import ServiceUnavailable, WorkerError
@@ -42,13 +46,37 @@ def read_file(path: Path, max_bytes: int, remedy: str = "") -> bytes:
     return data
 
 
-@asynccontextmanager
-async def opened_redis(settings: Settings) -> AsyncIterator[Redis]:
-    """Connect without retries, because a person waits; raises ServiceUnavailable when Redis does not answer."""
+def table(*words: str, numbers: Iterable[str]) -> Table:
+    """A table without lines: columns of words, then columns of numbers."""
+    made = Table(box=None, pad_edge=False)
+    for heading in words:
+        made.add_column(heading, no_wrap=True)
+    for heading in numbers:
+        made.add_column(heading, justify="right")
+    return made
+
+
+def as_csv(columns: list[str], rows: list[dict[str, Any]]) -> str:
+    """The rows as CSV, with a heading."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def hasty_redis(settings: Settings) -> Redis:
+    """Connect without retries, because a person waits."""
     redis = clients.redis_client(settings)
     redis.set_retry(Retry(NoBackoff(), 0))
+    return redis
+
+
+@asynccontextmanager
+async def opened_redis(settings: Settings) -> AsyncIterator[Redis]:
+    """Connect without retries; raises ServiceUnavailable when Redis does not answer."""
     try:
-        async with redis:
+        async with hasty_redis(settings) as redis:
             yield redis
     except BrokenPipeError:
         raise  # the reader of stdout has gone; the client raises errors of its own
@@ -59,5 +87,6 @@ async def opened_redis(settings: Settings) -> AsyncIterator[Redis]:
 @asynccontextmanager
 async def opened_database(settings: Settings, connections: int = 2) -> AsyncIterator[AsyncPostgrestClient]:
     """The database; connects with the first call."""
+    stamina.instrumentation.set_on_retry_hooks([])  # retries would write to stdout
     async with clients.http_client(clients.SUPABASE_TIMEOUT, connections) as http:
         yield clients.database_client(settings, http)

@@ -7,13 +7,11 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 import click
-import stamina
 from redis.asyncio import Redis
 from rich.console import Console
-from rich.table import Table
 
 from worker import clients
-from worker.cli.options import opened_database, opened_redis
+from worker.cli.options import opened_database, opened_redis, table
 from worker.errors import SettingsError
 from worker.generation.channel import Channel
 from worker.generation.data_life.lock import exclusive
@@ -72,7 +70,6 @@ def command(dry_run: bool, user: UUID | None, store: UUID | None, as_json: bool)
 async def _run(settings: Settings, owner: tuple[Channel, UUID] | None, dry_run: bool) -> Report:
     if not owner and not settings.data_life_hours:
         raise SettingsError("DATA_LIFE_HOURS is 0: data is never too old; set it, or give --user or --store")
-    stamina.instrumentation.set_on_retry_hooks([])  # it would write to stdout
     report = Report(dry_run)
     async with opened_redis(settings) as redis, _opened_tools(settings, redis) as tools:
         with Console(stderr=True).status("") as status:
@@ -114,12 +111,10 @@ async def _opened_tools(settings: Settings, redis: Redis) -> AsyncIterator[Tools
 def show(report: Report, erased: Channel | None, console: Console, region: str = "") -> None:
     """Objects by area, then rows and messages, what stays, and a verdict."""
     pictures = report.pictures
-    table = Table("pictures", "objects", "bytes", box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    areas = table("pictures", numbers=("objects", "bytes"))
     for area, each in pictures.deleted.items():
-        table.add_row(area, f"{each.objects:,}", f"{each.bytes:,}")
-    console.print(table)
+        areas.add_row(area, f"{each.objects:,}", f"{each.bytes:,}")
+    console.print(areas)
     verb = "would go" if report.dry_run else "deleted"
     lines = [
         f"{verb}: {pictures.objects:,} pictures of {pictures.bytes:,} bytes"

@@ -8,15 +8,13 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from worker.cli.options import opened_database, opened_redis
+from worker.cli.options import opened_database, opened_redis, table
 from worker.clients import redis_client
 from worker.errors import WorkerError
 from worker.generation import keys
 from worker.generation.channel import SessionRef
-from worker.generation.queue.lane_view import LaneView
-from worker.generation.queue.lane_wait import estimated_waits
+from worker.generation.queue.lane_view import LaneView, estimated_waits
 from worker.generation.queue.lanes import Rules
 from worker.generation.queue_move import CannotMove, Moved, QueueMove
 from worker.generation.region import Region, identity
@@ -131,15 +129,12 @@ def _print(found: dict[str, Any]) -> None:
     if not found["lanes"]:
         click.echo("No message waits, and no generation runs.")
         return
-    table = Table(box=None, pad_edge=False)
-    table.add_column("lane", no_wrap=True)
-    for heading in ("weight", "waiting", "running", "oldest", "ended a minute", "estimated wait"):
-        table.add_column(heading, justify="right")
+    shown = table("lane", numbers=("weight", "waiting", "running", "oldest", "ended a minute", "estimated wait"))
     for lane in found["lanes"]:
         wait = _span(lane["wait_seconds"]) if lane["waiting"] else "-"
         counts = (lane["waiting"], lane["running"], _span(lane["oldest_seconds"]) if lane["waiting"] else "-")
-        table.add_row(lane["lane"], f"{lane['weight']:g}", *map(str, counts), f"{lane['ended_per_minute']:g}", wait)
-    Console().print(table)
+        shown.add_row(lane["lane"], f"{lane['weight']:g}", *map(str, counts), f"{lane['ended_per_minute']:g}", wait)
+    Console().print(shown)
     if found["not_sorted_yet"]:
         click.echo(f"{found['not_sorted_yet']} further messages are not sorted into lanes yet.")
 

@@ -28,7 +28,7 @@ def command(kind: str, hardening: bool) -> None:
 def _document(kind: str) -> dict[str, Any]:
     if kind == "json":
         return json_schema()
-    from worker.http.document import openapi  # noqa: PLC0415  # it brings the whole size API
+    from worker.http.app import openapi  # noqa: PLC0415  # it brings the whole size API
 
     return openapi()
 

@@ -1,8 +1,6 @@
 """`wearon-worker spend`: show what OpenAI costs, by payer and model, beside the budgets."""
 
 import asyncio
-import csv
-import io
 import json
 import re
 from decimal import Decimal
@@ -10,9 +8,8 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from worker.cli.options import opened_database, opened_redis
+from worker.cli.options import as_csv, opened_database, opened_redis, table
 from worker.errors import ServiceUnavailable
 from worker.generation.queue.lanes import STORE
 from worker.generation.spend.limits import ALL, Limits, periods
@@ -30,26 +27,22 @@ def _month(_: click.Context, __: click.Parameter, value: str | None) -> str | No
 
 @click.command(name="spend")
 @click.option("--month", callback=_month, metavar="YYYY-MM", help="Another month, without today. Kept for 400 days.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print it as CSV: period, kind, name, usd, budget_usd.")
+@click.option("--csv", is_flag=True, help="Print it as CSV: period, kind, name, usd, budget_usd.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
-def command(month: str | None, as_csv: bool, as_json: bool) -> None:
+def command(month: str | None, csv: bool, as_json: bool) -> None:
     """Show what was spent on OpenAI today and this month (UTC), for each payer and model, beside the budgets (BUDGETS).
 
     Redis counts each call. Sums of the database fill what Redis has lost, but for models.
     """
-    if as_csv and as_json:
+    if csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
     settings = load()
     shown, reserved = asyncio.run(_look(settings, [month] if month else list(periods())))
     rows = [row for spent in shown for row in _rows(spent, Limits(settings.budgets))]
     if as_json:
         click.echo(json.dumps({"rows": rows, "reserved_usd": float(reserved)}))
-    elif as_csv:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, ["period", "kind", "name", "usd", "budget_usd"])
-        writer.writeheader()
-        writer.writerows(rows)
-        click.echo(text.getvalue(), nl=False)
+    elif csv:
+        click.echo(as_csv(["period", "kind", "name", "usd", "budget_usd"], rows), nl=False)
     else:
         _print(rows, reserved)
 
@@ -84,14 +77,10 @@ def _rows(spent: Spent, limits: Limits) -> list[dict[str, Any]]:
 
 
 def _print(rows: list[dict[str, Any]], reserved: Decimal) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("period (UTC)", "for", "name"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("USD", "of budget"):
-        table.add_column(heading, justify="right")
+    shown = table("period (UTC)", "for", "name", numbers=("USD", "of budget"))
     for row in rows:
-        table.add_row(row["period"], row["kind"], row["name"], f"{row['usd']:.2f}", _share(row))
-    Console().print(table)
+        shown.add_row(row["period"], row["kind"], row["name"], f"{row['usd']:.2f}", _share(row))
+    Console().print(shown)
     click.echo(f"Calls in flight have reserved {reserved:.2f} USD.")
 
 

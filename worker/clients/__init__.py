@@ -24,10 +24,7 @@ STORAGE_TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=60.0)
 
 
 def redis_client(settings: Settings, url: str = "") -> Client:
-    """Client of the broker, or of the Redis at `url`.
-
-    `rediss://` verifies the server's certificate against the system's trust store.
-    """
+    """Client of the broker, or of the Redis at `url`; `rediss://` verifies by the system's trust store."""
     url = url or settings.redis_url
     pool = BlockingConnectionPool.from_url(
         url,

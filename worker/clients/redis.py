@@ -58,11 +58,7 @@ class Client(asyncio.Redis):
     on_wrong_type: Callable[[asyncio.Redis, list[str]], Awaitable[None]] | None = None
 
     async def execute_command(self, *arguments: Any, **options: Any) -> Any:
-        """Run a command; the error of a key of another type is raised once, and does not come again.
-
-        Raises:
-            TakesNoWrites: every connection that waits for use is opened anew.
-        """
+        """Run a command. Mend keys of another type, and open connections anew whose server takes no writes."""
         try:
             return await super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
         except TakesNoWrites:

@@ -30,11 +30,7 @@ class Connection(asyncio.Connection):
     """A connection that ends with the server's role."""
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
-        """Read an answer.
-
-        Raises:
-            TakesNoWrites: the server takes no writes now.
-        """
+        """Read an answer; raises TakesNoWrites."""
         try:
             return await super().read_response(*arguments, **options)
         except (ResponseError, BusyLoadingError) as error:

@@ -8,16 +8,9 @@ from socket import SOCK_STREAM
 from typing import Any
 from urllib.parse import urlsplit
 
+from redis import exceptions
 from redis.asyncio import Redis
-from redis.exceptions import (
-    AuthenticationError,
-    ClusterCrossSlotError,
-    MovedError,
-    NoPermissionError,
-    OutOfMemoryError,
-    RedisError,
-    ResponseError,
-)
+from redis.exceptions import NoPermissionError, RedisError
 
 from worker import clients
 from worker.clients.redis_connections import TakesNoWrites
@@ -66,15 +59,15 @@ async def public_address(url: str) -> str:
 
 
 def _explain(error: RedisError | OSError) -> Result:
-    if isinstance(error, AuthenticationError):
+    if isinstance(error, exceptions.AuthenticationError):
         return fail("redis", "it does not accept the password", "check the user and password in REDIS_URL")
     if isinstance(error, NoPermissionError):
         return fail("redis permissions", f"its user may not do this: {error}", _PERMIT)
-    if isinstance(error, ClusterCrossSlotError | MovedError):
+    if isinstance(error, exceptions.ClusterCrossSlotError | exceptions.MovedError):
         return _cluster()
     if isinstance(error, TakesNoWrites):
         return fail("redis", str(error), "let REDIS_URL name the primary, and look at its state")
-    if isinstance(error, OutOfMemoryError):
+    if isinstance(error, exceptions.OutOfMemoryError):
         return fail("redis", "it is full (maxmemory)", "raise its limit, or wait until the queue is shorter")
     return fail("redis", f"no answer: {error}", "check REDIS_URL and that Redis runs")
 
@@ -108,7 +101,7 @@ async def _info(client: Redis) -> dict[str, Any]:
     """The facts that Redis tells about itself: managed services leave out sections, or refuse INFO."""
     try:
         info: dict[str, Any] = await client.info()
-    except ResponseError:
+    except exceptions.ResponseError:
         return {}
     return info
 

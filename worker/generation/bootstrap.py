@@ -208,10 +208,7 @@ def celery_side(settings: Settings, instance: str) -> CelerySide:
             spend=Spend(redis, settings),
         ),
         starts=starts,
-        delivery=Delivery(
-            Storage(bucket, settings.supabase_storage_bucket, settings.signed_url_seconds),
-            probes,
-        ),
+        delivery=Delivery(Storage(bucket, settings.supabase_storage_bucket, settings.signed_url_seconds), probes),
         concurrency=settings.worker_concurrency,
         threads=ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="images"),
     )

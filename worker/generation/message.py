@@ -108,11 +108,7 @@ class GenerationMessage(BaseModel):
 
 
 def parse(payload: bytes) -> GenerationMessage:
-    """Read one message.
-
-    Raises:
-        InvalidMessage: with `reason` too_large, not_utf8, not_json, not_an_object, unknown_version or invalid_field.
-    """
+    """Read one message; raises InvalidMessage."""
     fields = read_object(payload)
     version = fields.get("version")
     if isinstance(version, int) and not isinstance(version, bool) and version > VERSION:

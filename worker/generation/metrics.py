@@ -121,10 +121,7 @@ STUCK = counter(
 POSTPONED = counter("wearon_settlements_postponed_total", "Outcomes that the database did not take at once.")
 TAKEN = counter("wearon_messages_taken_total", "Messages taken from the queue.")
 REFUSED = counter(
-    "wearon_messages_refused_total",
-    "Messages that could not be used and became dead letters.",
-    ("reason",),
-    REFUSALS,
+    "wearon_messages_refused_total", "Messages that could not be used and became dead letters.", ("reason",), REFUSALS
 )
 DROPPED = counter("wearon_messages_dropped_total", "Duplicates, and messages whose session had ended.")
 REQUEUED_MESSAGES = counter(

@@ -79,18 +79,11 @@ class ImageEditor:
         step: Timer = metrics.step,
         on_failure: Callable[[], Awaitable[None]] | None = None,
     ) -> Edit:
-        """One picture from JPEGs in the given order; `on_call` is awaited before each request; what it raises passes.
+        """One picture from JPEGs in the given order; `on_call` is awaited before each request, and its error passes.
 
         `on_failure` is awaited before the wait for a retry, when nothing is in flight. `step` times the wait for the
-        turn and the request.
-
-        Raises:
-            RateLimited: OpenAI answered 429; nothing was retried.
-            AccountRefused: OpenAI refuses the account, for want of money or permission, or has neither model.
-            ModerationBlocked: the content was refused.
-            ImageError: one of the pictures cannot be used.
-            ServiceOutage: 5xx and broken connections once the retries are used up.
-            EditFailed: any other final answer.
+        turn and the request. Raises RateLimited for a 429, which is not retried, ServiceOutage once the retries are
+        used up, AccountRefused, ModerationBlocked, ImageError, and EditFailed for any other final answer.
         """
         order = Order(images, prompt, on_call, step)
         try:

@@ -21,8 +21,7 @@ from worker.generation.pauses.pauses import Pause
 from worker.generation.prompts.view import PromptView
 from worker.generation.queue.claims import Claims
 from worker.generation.queue.lane_metrics import lane_metrics
-from worker.generation.queue.lane_view import LaneView
-from worker.generation.queue.lane_wait import estimated_waits
+from worker.generation.queue.lane_view import LaneView, estimated_waits
 from worker.generation.queue.lanes import Rules
 from worker.generation.spend.view import SpendView
 from worker.prompts.experiment import Experiment
@@ -58,8 +57,7 @@ class Shared:
         experiment: Experiment = Experiment(),  # noqa: B008  # frozen
         rules: Rules = Rules(),  # noqa: B008  # frozen
     ) -> None:
-        # redis-py's annotations know only text.
-        self._redis: Any = redis
+        self._redis: Any = redis  # redis-py's annotations know only text
         self._claims = claims
         self._limiter = limiter
         self._spend = spend
@@ -94,9 +92,7 @@ class Shared:
             Gauge("wearon_queue_oldest_message_age_seconds", "Age of the oldest of them.", oldest),
             Gauge("wearon_dead_letters", "Dead letters that are kept.", dead),
             CounterMetricFamily(
-                "wearon_dead_letters_dropped",
-                "Dead letters that made room for newer ones.",
-                _number(dropped),
+                "wearon_dead_letters_dropped", "Dead letters that made room for newer ones.", _number(dropped)
             ),
             Gauge("wearon_settlements_waiting", "Outcomes that the database does not have yet.", waiting),
             Gauge("wearon_settlements_rejected", "Outcomes that the database rejects for good.", rejected),

@@ -72,8 +72,7 @@ class QueueMove:
         take: Callable[[list[SessionRef]], Awaitable[object]],
         dead_letter_limits: tuple[int, int],
     ) -> None:
-        # redis-py's annotations know only text.
-        self._source: Any = source
+        self._source: Any = source  # redis-py's annotations know only text
         self._target: Any = target
         self._take = take
         self._claims = Claims(source, "move", 30)

@@ -47,11 +47,8 @@ class Region:
         self.name = settings.region
         self.sweeps_orphans = settings.sweep_orphans
         ttl, most = settings.message_ttl_seconds, settings.message_ttl_max_seconds
-        self._grace = (
-            settings.orphan_grace_seconds
-            if settings.orphan_grace_seconds is not None
-            else max(most, 600) + _INSERT_SECONDS
-        )
+        grace = settings.orphan_grace_seconds
+        self._grace = max(most, 600) + _INSERT_SECONDS if grace is None else grace
         self._expires = max(ttl, most) + _INSERT_SECONDS if ttl else None
         self._bulk_expires = max(ttl, most, settings.bulk_ttl_seconds) + _INSERT_SECONDS if ttl else None
         self._redis = redis

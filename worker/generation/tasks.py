@@ -20,7 +20,7 @@ from celery import signals
 from worker import logs
 from worker.generation import metrics
 from worker.generation.bootstrap import celery_side
-from worker.generation.celery.app import TASK, create_app, worker_arguments
+from worker.generation.celery.app import TASK, create_app, turns, worker_arguments
 from worker.generation.celery.link import (
     AskMetrics,
     Beat,
@@ -33,7 +33,6 @@ from worker.generation.celery.link import (
     Release,
     Up,
 )
-from worker.generation.celery.turns import turns
 from worker.generation.message import parse
 from worker.generation.pipeline.ends import End
 from worker.generation.retrying import until_available

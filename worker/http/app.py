@@ -1,4 +1,4 @@
-"""The FastAPI application: the size API's router, GET /health and GET /ready."""
+"""The FastAPI application: the size API's router, GET /health and GET /ready; and its OpenAPI document."""
 
 from typing import Any
 
@@ -37,3 +37,14 @@ def create_app(settings: Settings, health: Health) -> FastAPI:
         return {"ready": health.ready()}
 
     return app
+
+
+def openapi() -> dict[str, Any]:
+    """The answer to GET /openapi.json, of which docs/openapi.json is a copy; no setting changes it."""
+    nowhere = Settings(
+        redis_url="redis://localhost:6379/0",
+        supabase_url="https://supabase.example",
+        supabase_service_role_key="none",
+        openai_api_key="none",
+    )
+    return create_app(nowhere, Health()).openapi()

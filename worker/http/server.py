@@ -44,11 +44,7 @@ class HttpServer(uvicorn.Server):
         )
 
     async def serve_until_stopped(self) -> None:
-        """Serve until `should_exit` is set.
-
-        Raises:
-            WorkerError: the address cannot be used.
-        """
+        """Serve until `should_exit` is set; raises WorkerError for an address that cannot be used."""
         host, port = self.config.host, self.config.port
         try:
             listener = socket.create_server((host, port), backlog=self.config.backlog)

@@ -43,9 +43,7 @@ class Decoded(NamedTuple):
 def normalise(data: bytes, max_side: int = MAX_SIDE) -> bytes:
     """`data` as an upright sRGB JPEG without metadata, longest side at most `max_side`, never enlarged.
 
-    Raises:
-        ImageTooLarge: more pixels, or a costlier encoding of them, than we decode.
-        ImageInvalid: incomplete, damaged, or none of JPEG, PNG, WebP, AVIF and HEIC.
+    Raises ImageTooLarge for more pixels, or a costlier encoding of them, than we decode, and ImageInvalid.
     """
     return _encode(decode(data, max_side))
 
@@ -66,11 +64,7 @@ def decode_and_measure(data: bytes, max_side: int = MAX_SIDE) -> Decoded:
 
 
 def to_jpeg(data: bytes) -> bytes:
-    """`data` as a JPEG that is known to be complete: a JPEG passes through unchanged, anything else is converted.
-
-    Raises:
-        ImageInvalid, ImageTooLarge: as `normalise` does.
-    """
+    """`data` as a complete JPEG: a JPEG passes through, anything else is converted; raises what `normalise` does."""
     if not data.startswith(jpeg.MAGIC):
         with opened(data) as (image, _):
             longest = max(image.size)

@@ -64,8 +64,8 @@ class ImageFetcher:
     async def fetch(self, url: str, on_size: Callable[[int], None] | None = None) -> bytes:
         """The bytes behind `url`, no longer than the limit; whether they are a picture is for the decoder to say.
 
-        `on_size` is called before the first byte comes, with the most that the answer may have.
-        A host that answers 429 or 5xx, is silent or breaks off is asked again within the time.
+        `on_size` is called before the first byte comes, with the most that the answer may have. A host that answers 429
+        or 5xx, is silent or breaks off is asked again within the time.
 
         Raises:
             ImageRefused: the URL, or an address that its host resolves to, is not allowed; nothing was connected to.

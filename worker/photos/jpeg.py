@@ -22,8 +22,7 @@ _WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
 def coefficient_bytes(data: bytes) -> int:
     """Memory that libjpeg needs for coefficients: none for a picture in one scan, which it decodes row by row.
 
-    Raises:
-        ImageInvalid: the file has no picture, or so many segments or scans that they only serve to cost time.
+    Raises ImageInvalid without a picture, or for so many segments or scans that they only serve to cost time.
     """
     position = len(MAGIC) - 1
     frame = b""

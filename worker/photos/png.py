@@ -27,11 +27,7 @@ class _Chunk(NamedTuple):
 
 
 def bare(data: bytes) -> tuple[bytes, Colours]:
-    """`data` without metadata and further frames, and what it said about its colours.
-
-    Raises:
-        ImageInvalid: so many chunks that they only serve to cost time.
-    """
+    """`data` without metadata and further frames, and what it said about its colours; raises ImageInvalid."""
     parts, seen, depth_and_type = [MAGIC], {}, b""
     pixels = (0, 0)
     for chunk in _chunks(data):

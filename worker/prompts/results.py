@@ -69,6 +69,24 @@ class Results:
         return twice and self.blocks_more_than(control, Z_999)
 
 
+def note(results: Results, control: Results | None) -> str:
+    """The sentence of `prompts compare`: the differences that the data shows with 95 %; too little data shows none."""
+    if not results.is_enough:
+        return f"too little data: {results.ended} sessions, {ENOUGH} are needed"
+    if control is None:
+        return ""
+    if not control.is_enough:
+        return f"too little data of the control: {control.ended} sessions, {ENOUGH} are needed"
+    found = []
+    if results.blocks_more_than(control):
+        found.append("is blocked more often")
+    elif control.blocks_more_than(results):
+        found.append("is blocked less often")
+    if success := results.succeeds_otherwise_than(control):
+        found.append("succeeds more often" if success > 0 else "succeeds less often")
+    return ", ".join(found) if found else "no difference shown"
+
+
 def _gap(hits: int, count: int, control_hits: int, control_count: int, z: float) -> Interval:
     return difference(share(hits, count, z), share(control_hits, control_count, z))
 

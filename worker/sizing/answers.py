@@ -68,8 +68,7 @@ class EstimateResponse(BaseModel):
     recommended_size: str
     measurements: GirthsCm
     confidence: Annotated[
-        float,
-        Field(ge=0, le=1, description="Probability that the recommended size itself fits by the chart."),
+        float, Field(ge=0, le=1, description="Probability that the recommended size itself fits by the chart.")
     ]
     body_type: BodyType
     size_range: SizeRange

@@ -29,11 +29,7 @@ class ApiKeys:
         self._buckets = [_Bucket(key, now) for key in keys.values()]
 
     def admit(self, given: str | None) -> None:
-        """Count a request against its key.
-
-        Raises:
-            HTTPException: 401 for an unknown key, 429 for a key that has used up its limit.
-        """
+        """Count a request against its key; raises HTTPException for an unknown key, and one that is used up."""
         if given is None or not self._buckets:
             return
         digest = sha256(given.encode("utf-8", "surrogateescape")).hexdigest()

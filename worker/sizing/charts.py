@@ -1,4 +1,4 @@
-"""Girths to a clothing size: the default chart by chest, or a shop's own chart by chest, waist and hip."""
+"""Girths to a clothing size, by a chart of limits for chest, waist and hip."""
 
 import unicodedata
 from collections.abc import Mapping
@@ -128,19 +128,6 @@ class Chart:
         distances = [(limit - girth.value) / girth.deviation for limit, girth in limited]
         chances = (prod(_below((z - shared * point) / own) for z in distances) for point in _POINTS)
         return sum(weight * chance for weight, chance in zip(_WEIGHTS, chances, strict=True)) / _TOTAL
-
-
-#: Today's chart (docs/contracts.md, Size API), by chest alone.
-DEFAULT_CHART = Chart(
-    (
-        ("XS", Limits(chest=84)),
-        ("S", Limits(chest=92)),
-        ("M", Limits(chest=100)),
-        ("L", Limits(chest=108)),
-        ("XL", Limits(chest=116)),
-        ("XXL", Limits()),
-    )
-)
 
 
 def _below(z: float) -> float:

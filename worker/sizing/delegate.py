@@ -23,11 +23,7 @@ _TRIALS = 3
 
 
 def choose(wanted: Wanted, path: Path = MODEL_PATH) -> bool:
-    """Tell if the GPU is to be used. `auto` falls back to the CPU, with one line in the log.
-
-    Raises:
-        ModelUnusable: `gpu` was wanted, and there is none.
-    """
+    """Tell if the GPU is to be used. Without one `auto` logs a line and takes the CPU; `gpu` raises ModelUnusable."""
     gpu = wanted != "cpu" and _usable(wanted, path)
     metrics.delegate("gpu" if gpu else "cpu")
     return gpu

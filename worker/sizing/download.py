@@ -11,11 +11,7 @@ from worker.sizing.views import SidePhoto
 
 
 async def download(front: str, side: str | None, fetcher: ImageFetcher) -> tuple[bytes, SidePhoto | None]:
-    """The bytes of the photo from the front, and the reader of the one from the side; both are fetched at once.
-
-    Raises:
-        ImageError: the photo from the front cannot be fetched.
-    """
+    """The bytes of the photo from the front, and a reader of the one from the side; raises ImageError of the first."""
     beside = asyncio.create_task(_fetch_side(side, fetcher))
     try:
         return await fetcher.fetch(front), await beside

@@ -60,10 +60,7 @@ def estimate(
 ) -> Estimate:
     """Measure the person in the photo; without a photo, answer from people of that height and weight.
 
-    `side` reads a second photo, from the side; where it cannot be used, the first one counts alone.
-
-    Raises:
-        PhotoRefused: the photo cannot be measured; the error says why and what to change.
+    `side` reads a second photo, from the side, which counts where it can be used. Raises PhotoRefused.
     """
     silhouette, measured, lost = _measure(photo, side, person, detector, measurer)
     girths = {
@@ -77,11 +74,7 @@ def estimate(
     doubt = weight_hint(measured, person)
     confidence = chart.chance_to_fit(index, girths, measured.correlation)
     vague = confidence < _SURE or _is_vague(measured, chart)
-    further = {
-        "side_photo_unusable": bool(lost),
-        "weight_unlikely": bool(doubt),
-        "beyond_chart": beyond,
-    }
+    further = {"side_photo_unusable": bool(lost), "weight_unlikely": bool(doubt), "beyond_chart": beyond}
     return Estimate(
         silhouette=silhouette,
         measurements=measured,

@@ -14,11 +14,7 @@ class ClientGone(Exception):
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Await `work`, and cancel it when the client of `request`, whose body has been read, hangs up.
-
-    Raises:
-        ClientGone: the client hung up first.
-    """
+    """Await `work`; cancel it and raise ClientGone when the client of `request`, whose body has been read, hangs up."""
     working = asyncio.create_task(work)
     watching = asyncio.create_task(_gone(request))
     try:

@@ -39,10 +39,7 @@ class Landmarkers:
             return landmarker.detect(pixels)
 
     def close_unused(self, seconds: float) -> int:
-        """Close the landmarkers that no thread has used for this time. Return their number.
-
-        None on a GPU, which compiles for seconds.
-        """
+        """Close what was unused for this time, but nothing on a GPU, which compiles for seconds. Return the number."""
         return 0 if self._gpu else self._close_unused(seconds)
 
     def close(self) -> None:

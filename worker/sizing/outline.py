@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from worker.sizing.rows import Array
 
 COEFFICIENTS_PATH = Path(__file__).with_name("model") / "coefficients.npz"
 #: The feature that says how much of the torso's edges arms and hands hide.

@@ -53,11 +53,7 @@ class Pool:
         self._landmarkers = Landmarkers(self._threads, model_path)
 
     async def load(self) -> None:
-        """Load the model once, as a trial.
-
-        Raises:
-            ModelUnusable: its file is missing or damaged.
-        """
+        """Load the model once, as a trial; raises ModelUnusable."""
         await asyncio.get_running_loop().run_in_executor(self._executor, self._load)
 
     @property
@@ -70,11 +66,7 @@ class Pool:
             raise Saturated(retry_after=1 + round(self.limit * self._SECONDS_EACH / self._threads))
 
     async def run(self, work: Callable[[Landmarkers, Measurer], Result]) -> Result:
-        """Run `work` in a thread. When the caller stops waiting, work that has not begun is dropped.
-
-        Raises:
-            Saturated: as many as allowed are already waiting.
-        """
+        """Run `work` in a thread; raises Saturated. When the caller stops waiting, work that waits is dropped."""
         self.check_free()
         self.pending += 1
         future = self._executor.submit(self._call, work, time.monotonic())

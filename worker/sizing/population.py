@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from worker.sizing.rows import Array
+
 Sex = Literal["F", "M"]
 
 POPULATION_PATH = Path(__file__).with_name("model") / "population.json"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -49,11 +49,7 @@ class Landmarker:
     """One native landmarker; calls are run one after the other, so every thread has its own."""
 
     def __init__(self, path: Path = MODEL_PATH, *, gpu: bool = False) -> None:
-        """Load the model.
-
-        Raises:
-            GpuUnavailable: the library has no GPU delegate, or the system no GPU for it.
-        """
+        """Load the model; raises GpuUnavailable where the library has no GPU delegate, or the system no GPU for it."""
         _leave_out_unused_halves()
         # Imported here: the native library takes 25 MB and only the threads of the pool need it.
         import mediapipe  # noqa: PLC0415
@@ -104,9 +100,7 @@ class Landmarker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -129,11 +123,7 @@ def _leave_out_unused_halves() -> None:
 
 
 def verify_model(path: Path = MODEL_PATH) -> None:
-    """Check the model file's SHA-256.
-
-    Raises:
-        ModelUnusable: one sentence that names the file and what is wrong with it.
-    """
+    """Check the model file's SHA-256; raises ModelUnusable with a sentence that names the file and its fault."""
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

@@ -42,11 +42,7 @@ _WIDE = 0.55
 
 
 def check(photo: Photo, detector: Detector, view: View = "front") -> Silhouette:
-    """The outline of the one person in the photo, seen from there.
-
-    Raises:
-        PhotoRefused: it cannot be measured.
-    """
+    """The outline of the one person in the photo, seen from there; raises PhotoRefused."""
     picture = photo.picture
     if min(picture.size) < _MIN_SIDE_PX:
         raise PhotoRefused("too_small")

@@ -6,7 +6,7 @@ The mask has 256 cells for the whole body, about 1 cm each; the picture is three
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from worker.sizing.rows import Array
 
 #: One step of the search, as a share of the body height: 2.5 mm of a person.
 _STEP = 1 / 700

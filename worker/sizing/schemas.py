@@ -71,7 +71,7 @@ class EstimateRequest(BaseModel):
         _PhotoUrl | None,
         Field(
             description="JPEG, PNG, WebP, AVIF or HEIC of one whole person: frontal, standing, in tight clothing. "
-            "Without it the answer comes from people of the same height and weight.",
+            "Without it the answer comes from people of the same height and weight."
         ),
     ] = None
     height_cm: Annotated[float, Field(description="Stature without shoes.", ge=100, le=250, strict=True)]
@@ -85,7 +85,7 @@ class EstimateRequest(BaseModel):
         _PhotoUrl | None,
         Field(
             description="The same person from the side, in the same clothing, arms hanging; only beside image_url. A "
-            "photo that cannot be used is left out, with the warning `side_photo_unusable`.",
+            "photo that cannot be used is left out, with the warning `side_photo_unusable`."
         ),
     ] = None
     fit: Annotated[

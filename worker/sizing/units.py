@@ -18,11 +18,7 @@ _GROWN_CM = 130.0
 
 
 def check_weight(weight_kg: float, height_cm: float) -> None:
-    """Refuse a weight that no body of this height has.
-
-    Raises:
-        ValueError: the sentence says what is possible, and if pounds would be.
-    """
+    """Refuse a weight that no body of this height has; the ValueError says what is possible, and if pounds would be."""
     square = (height_cm / 100) ** 2
     # Rounded: 70 times 1.7² is less than 202.3, and that weight is at the limit, not above.
     low, high = (round(index * square, 6) for index in _INDICES)
@@ -45,11 +41,7 @@ def if_pounds(weight_kg: float, height_cm: float) -> float | None:
 
 
 def check_chart(chart: Chart, height_cm: float) -> None:
-    """Refuse a chart that is in inches.
-
-    Raises:
-        ValueError: the sentence names the size and the limit.
-    """
+    """Refuse a chart that is in inches; the ValueError names the size and the limit."""
     if height_cm < _GROWN_CM:
         return
     for (name, limits), possible in ((chart.sizes[-1], _LARGEST), (chart.sizes[0], _SMALLEST)):

@@ -20,13 +20,10 @@ SidePhoto = Callable[[], Photo]
 
 
 def from_front(photo: Photo, height_cm: float, detector: Detector, measurer: Measurer) -> tuple[Silhouette, Reading]:
-    """The outline and its reading, the same for the photo and its mirror.
+    """The outline and its reading, the same for the photo and its mirror; raises PhotoRefused.
 
     An outline that looks clothed is measured in both, and the mean counts: there they differ by up to 10 cm. In tight
     clothing the mean is no better than one of them, and not worth a second inference.
-
-    Raises:
-        PhotoRefused: the photo cannot be measured.
     """
     seen, is_mirrored = one_of_both(photo)
     silhouette = check(seen, detector)

@@ -33,11 +33,7 @@ class HealthCheck:
     database_usable: Callable[[], Awaitable[bool]]
 
     async def run_forever(self) -> None:
-        """Look every two seconds.
-
-        Raises:
-            PartEnded: a part hangs.
-        """
+        """Look every two seconds; raises PartEnded for a part that hangs."""
         database_checked_at = redis_away_at = time.monotonic()
         while True:
             before = time.monotonic()

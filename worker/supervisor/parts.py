@@ -24,12 +24,7 @@ class Parts:
         return self._tasks[name]
 
     async def watch(self, starting: asyncio.Task[None], stop: asyncio.Task[Any]) -> None:
-        """Return once `stop` is done.
-
-        Raises:
-            PartEnded: a part ended by itself.
-            Exception: whatever `starting`, which may start further parts, failed with.
-        """
+        """Return once `stop` is done. Raise PartEnded for a part that ended, and the error of `starting`."""
         while True:
             watched = {*self._tasks.values(), stop} | ({starting} if not starting.done() else set())
             await asyncio.wait(watched, return_when="FIRST_COMPLETED")

@@ -15,8 +15,7 @@ def deliverer(settings: Settings, connections: AsyncExitStack) -> Deliverer:
     """Build the deliverer; connects to nothing. `connections` closes what it opens."""
     http = clients.http_client(clients.SUPABASE_TIMEOUT, connections=_DATABASE_CONNECTIONS)
     sender = Sender(
-        trusted_origins=frozenset(settings.webhook_trusted_origins),
-        connections=max(1, settings.webhook_concurrency),
+        trusted_origins=frozenset(settings.webhook_trusted_origins), connections=max(1, settings.webhook_concurrency)
     )
     connections.push_async_callback(http.aclose)
     connections.push_async_callback(sender.aclose)

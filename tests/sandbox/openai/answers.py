@@ -46,16 +46,6 @@ def real(name: str, model: str) -> Response:
     return error(status, message.format(model=model), kind, code, param=param)
 
 
-def model_not_found(model: str) -> Response:
-    """404: the model was shut down or never was."""
-    return real("model_not_found", model)
-
-
-def unauthorized() -> Response:
-    """401: a wrong key."""
-    return real("unauthorized", "")
-
-
 def invalid_request(message: str, param: str) -> Response:
     """400: the request is invalid."""
     return error(400, message, "invalid_request_error", "invalid_value", param=param)

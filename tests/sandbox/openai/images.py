@@ -77,7 +77,7 @@ class OpenAIImages:
     async def edits(self, request: Request) -> Response:
         """One try-on, or the answer of the first matching fault."""
         if request.headers.get("authorization") != f"Bearer {self._key}":
-            return answers.unauthorized()
+            return answers.real("unauthorized", "")
         async with request.form(max_files=64) as form:
             images = [await _part(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
             fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
@@ -128,11 +128,11 @@ class OpenAIImages:
         self._lookups.append(name)
         if refusal := await self._refuse_lookup(request, name):
             return refusal
-        return JSONResponse(self._model(name)) if name in self._living() else answers.model_not_found(name)
+        return JSONResponse(self._model(name)) if name in self._living() else answers.real("model_not_found", name)
 
     async def _refuse_lookup(self, request: Request, model: str) -> Response | None:
         if request.headers.get("authorization") != f"Bearer {self._key}":
-            return answers.unauthorized()
+            return answers.real("unauthorized", "")
         fault = await self.faults.strike("models", model=model)
         if fault and fault.kind in answers.BROKEN:
             drop(request.scope, fault)

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from tests.sandbox.openai.answers import invalid_request, model_not_found, rate_limited
+from tests.sandbox.openai.answers import invalid_request, rate_limited, real
 from tests.sandbox.openai.calls import Call
 
 MODELS = ("gpt-image-1.5", "gpt-image-1-mini", "gpt-image-2", "gpt-image-2.6-sunburst", "gpt-image-2.6-flare")
@@ -20,7 +20,7 @@ def refusal_of(call: Call, limit_per_minute: int | None, calls_within_minute: in
     wrong_type = any(part.content_type not in _TYPES for part in call.images)
     fidelity = call.model.startswith("gpt-image-2") and "input_fidelity" in call.parameters
     checks: list[tuple[bool, Callable[[], Response]]] = [
-        (call.model not in MODELS, lambda: model_not_found(call.model)),
+        (call.model not in MODELS, lambda: real("model_not_found", call.model)),
         (not call.prompt, lambda: invalid_request("You must provide a prompt.", "prompt")),
         (len(call.prompt) > 32000, lambda: invalid_request("'prompt' is too long: at most 32000.", "prompt")),
         (not call.images, lambda: invalid_request("Missing required parameter: 'image'.", "image")),

@@ -37,9 +37,7 @@ class PhotoHost:
 
     def __init__(self, defaults: dict[str, bytes] | None = None) -> None:
         self._defaults = defaults or {}
-        self.commands: Commands = {
-            "reset": self.reset,
-        }
+        self.commands: Commands = {"reset": self.reset}
         self.reset()
 
     def reset(self) -> None:
@@ -86,9 +84,8 @@ class PhotoHost:
         writer.write(_head(photo, name))
         data = photo.data if photo.cut_after is None else photo.data[: photo.cut_after]
         step = photo.drip_bytes or len(data) or 1
-        pieces = [data[at : at + step] for at in range(0, len(data), step)]
-        for piece in pieces:
-            await self._piece(writer, photo, piece)
+        for at in range(0, len(data), step):
+            await self._piece(writer, photo, data[at : at + step])
         while photo.endless:
             await self._piece(writer, photo, b"\xff" * (photo.drip_bytes or 65536))
         if photo.length == "chunked" and photo.cut_after is None:

@@ -50,13 +50,11 @@ class Catalog:
 
     async def function(self, connection: asyncpg.Connection, name: str, arguments: set[str]) -> Function | None:
         """The function that takes these arguments."""
-        for fresh in (False, True):
-            if fresh:
-                await self._read(connection)
+        found = self._functions.get(name)
+        if not found or not found.accepts(arguments):
+            await self._read(connection)
             found = self._functions.get(name)
-            if found and found.accepts(arguments):
-                return found
-        return None
+        return found if found and found.accepts(arguments) else None
 
     async def _read(self, connection: asyncpg.Connection) -> None:
         functions = [

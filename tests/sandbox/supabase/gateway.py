@@ -38,10 +38,7 @@ class Gateway:
         self.rest = Rest(self._connections)
         self.storage = Storage(secret, buckets)
         self.requests: dict[str, int] = {}
-        routes = [
-            Mount("/rest/v1", routes=self.rest.routes),
-            Mount("/storage/v1", routes=self.storage.routes),
-        ]
+        routes = [Mount("/rest/v1", routes=self.rest.routes), Mount("/storage/v1", routes=self.storage.routes)]
         handlers: dict[Any, Any] = {StorageError: _storage_error, HTTPException: _http_error}
         self._inner = Starlette(routes=routes, exception_handlers=handlers)
         self.app: ASGIApp = self._entrance

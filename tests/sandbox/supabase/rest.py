@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -21,17 +22,9 @@ class Rest:
         self._pool = pool
         self.catalog = Catalog()
         self.routes = [
-            Route("/rpc/{name}", self.rpc, methods=["POST"]),
-            Route("/{name}", self.table, methods=["GET"]),
+            Route("/rpc/{name}", partial(self._transaction, step=self._call), methods=["POST"]),
+            Route("/{name}", partial(self._transaction, step=self._read), methods=["GET"]),
         ]
-
-    async def rpc(self, request: Request) -> Response:
-        """Call a function with the named arguments of the body."""
-        return await self._transaction(request, self._call)
-
-    async def table(self, request: Request) -> Response:
-        """Read rows."""
-        return await self._transaction(request, self._read)
 
     async def _transaction(self, request: Request, step: Callable[..., Awaitable[Response]]) -> Response:
         try:
@@ -43,6 +36,7 @@ class Rest:
             return answer(error)
 
     async def _call(self, request: Request, connection: asyncpg.Connection) -> Response:
+        """Call a function with the named arguments of the body."""
         values, name = await _body(request), request.path_params["name"]
         function = await self.catalog.function(connection, name, set(values))
         if not function:
@@ -51,6 +45,7 @@ class Rest:
         return Response(status_code=204) if function.void else _json(text or "null")
 
     async def _read(self, request: Request, connection: asyncpg.Connection) -> Response:
+        """Read rows."""
         name, query = request.path_params["name"], request.query_params
         if not await self.catalog.has_table(connection, name):
             raise no_table(name)

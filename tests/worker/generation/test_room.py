@@ -88,10 +88,10 @@ async def test_outcomes_are_kept_and_set_aside(redis: Redis, sessions: Sessions)
     await settlement.defer(outcome)
     assert await settlement.known([outcome.session_id, uuid4()]) == {outcome.session_id}
     await rejected.add(str(outcome.session_id), outcome.model_dump_json(), "no")
-    assert await settlement.waiting() == []
+    assert not await redis.exists(keys.SETTLEMENTS)
     (kept,) = await rejected.list()
     assert await rejected.retry(kept)
-    assert await settlement.waiting() == [outcome]
+    assert await redis.hvals(keys.SETTLEMENTS) == [outcome.model_dump_json().encode()]
 
 
 async def test_deaths_are_counted(redis: Redis) -> None:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from worker.http.document import openapi
+from worker.http.app import openapi
 
 
 def test_committed_document_is_that_of_the_running_api() -> None:

@@ -4,9 +4,8 @@ import random
 from collections import Counter
 from uuid import UUID
 
-from worker.prompts.comparison import note
 from worker.prompts.experiment import Experiment
-from worker.prompts.results import Results
+from worker.prompts.results import Results, note
 
 A, B = "2026-12-a", "2026-12-b"
 SESSIONS = 2000

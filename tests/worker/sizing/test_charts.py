@@ -2,8 +2,8 @@ from math import inf
 
 import pytest
 
-from worker.sizing.charts import DEFAULT_CHART, Chart, Limits, Normal
-from worker.sizing.standard_charts import STANDARD_CHARTS
+from worker.sizing.charts import Chart, Limits, Normal
+from worker.sizing.standard_charts import DEFAULT_CHART, STANDARD_CHARTS
 
 SIZES = Chart((("S", Limits(90, 70)), ("M", Limits(98, 78)), ("L", Limits(106, 86)), ("XL", Limits(114, 94))))
 

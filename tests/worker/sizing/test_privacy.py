@@ -21,7 +21,7 @@ def hook(event, arguments):
     if event == "open" and arguments[1] and any(flag in str(arguments[1]) for flag in "wax+"):
         print("WRITTEN", arguments[0], flush=True)
 
-from worker.sizing.charts import DEFAULT_CHART
+from worker.sizing.standard_charts import DEFAULT_CHART
 from worker.sizing.estimator import estimate
 from worker.sizing.measurements import Measurer
 from worker.sizing.photo import read

@@ -39,9 +39,7 @@ WRONG = {
     "stuck": Kind(21, "open for too long", "look for its message and its worker (docs/runbook.md)"),
 }
 #: Books are right, but a person has to act.
-BY_HAND = {
-    "overage_failed": Kind(0, "failed, and billed outside", "refund the charge by hand"),
-}
+BY_HAND = {"overage_failed": Kind(0, "failed, and billed outside", "refund the charge by hand")}
 #: Lines that the audit cannot match one to one; no payer has lost a credit by them as far as the ledgers show.
 UNMATCHED = {
     "refund_without_session_id": "made by another program; such refunds are matched per owner by number",

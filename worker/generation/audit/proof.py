@@ -24,13 +24,10 @@ async def audit(
     patience_seconds: float = 0.0,
     region: Region | None = None,
 ) -> Report:
-    """Prove from the database that no credit is lost or doubled; `redis` tells who works on the open sessions.
+    """Prove from the database that no credit is lost or doubled; raises AuditUnderWay, ServiceUnavailable.
 
-    `everything` proves old sessions and lines again, too. `patience_seconds` is waited for another audit to end.
-    With `region`, Redis speaks of its sessions only: those of other regions are judged by their age.
-
-    Raises:
-        AuditUnderWay, ServiceUnavailable: the books were not proven.
+    `redis` tells who works on the open sessions; with `region`, on its own: those of other regions are judged by their
+    age. `everything` proves old sessions and lines again, too. `patience_seconds` is waited for another audit to end.
     """
     start = time.monotonic()
     ledger = Ledger(database)

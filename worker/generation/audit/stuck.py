@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from worker.generation.audit.ledger import Row
 from worker.generation.audit.report import Finding, Report
 from worker.generation.channel import Channel
+from worker.generation.message import timestamp
 from worker.generation.queue.claims import Claims
 from worker.generation.queue.lanes import Lanes, Rules
 from worker.generation.sessions.ownership import Ownership
@@ -53,10 +54,9 @@ async def check_stuck(
 
 
 async def _unaccounted(rows: Sequence[Row], redis: Redis) -> set[str]:
-    """Sessions that no worker has and whose outcome is not known; no message is read for that.
+    """Sessions that no worker has and whose outcome is not known.
 
-    A session that waits is only accounted for by its message: without any message it has none. As long as there are
-    messages, its age has to tell.
+    A session that waits is accounted for by its message alone. No message is read: while there is any, the age tells.
     """
     no_messages = await Claims(redis, "", 1).are_all_empty()
     found = set()
@@ -74,7 +74,6 @@ async def _unaccounted(rows: Sequence[Row], redis: Redis) -> set[str]:
 def _age(row: Row, now: datetime) -> float | None:
     """Return the age in seconds, None without a moment that Python knows (there are infinity and the year 10000)."""
     try:
-        moment = datetime.fromisoformat(row["created_at"] or "")
+        return (now - timestamp(row["created_at"])).total_seconds()
     except ValueError:
         return None
-    return (now - (moment if moment.tzinfo else moment.replace(tzinfo=UTC))).total_seconds()

@@ -4,7 +4,7 @@ A generation that runs is left alone: its picture may be paid for.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import Redis
@@ -45,8 +45,7 @@ class Cancellation:
     """Cancels a manifest. May be repeated; raises what Redis raises and ServiceUnavailable."""
 
     def __init__(self, redis: Redis, record: Record, books: Books, sessions: Sessions) -> None:
-        # redis-py's annotations know only text.
-        self._redis: Any = redis
+        self._redis: Any = redis  # redis-py's annotations know only text
         self._record = record
         self._books = books
         self._sessions = sessions
@@ -61,7 +60,8 @@ class Cancellation:
         taken = await self._record.taken(submitted.id)
         pushed = await self._record.pushed(submitted.id)
         count = Counter[str]()
-        for page in _pages(submitted.rows):
+        for first in range(1, submitted.rows + 1, PAGE):
+            page = range(first, min(first + PAGE, submitted.rows + 1))
             ids = {number: session_id_of(submitted.store_id, submitted.id, number) for number in page}
             rows = await self._books.sessions(list(ids.values()))
             for number, session_id in ids.items():
@@ -100,7 +100,3 @@ class Cancellation:
         names = [keys.QUEUE, keys.LANES_MESSAGES, keys.BULK_SESSIONS, keys.bulk_taken(submitted.id)]
         names += [keys.lease(session), keys.begun(session)]
         return int(await self._take(keys=names, args=[message, member, session, _TAKEN_SECONDS]))
-
-
-def _pages(rows: int) -> Iterator[range]:
-    return (range(first, min(first + PAGE, rows + 1)) for first in range(1, rows + 1, PAGE))

@@ -1,13 +1,11 @@
 """A manifest: try-ons of one store. Their ids follow from the manifest, so a second run has the same ids."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from worker.generation.message import GenerationMessage
-from worker.photos.url import Location, locate
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,3 @@ def manifest_of(message: GenerationMessage) -> str:
     if not named or not message.store_id:
         return ""
     return named[1] if session_id_of(message.store_id, named[1], int(named[2])) == message.session_id else ""
-
-
-def locations(manifest: Manifest) -> Iterator[tuple[Row, Location]]:
-    """Every photo's address, taken apart."""
-    for row in manifest.rows:
-        for url in row.urls:
-            yield row, locate(url)

@@ -34,10 +34,8 @@ def read(
 ) -> Manifest:
     """The manifest of a file, whose id is that of its content unless one is given.
 
-    With `require_consent` a row without consent or a verified age is a problem, because workers would fail it.
-
-    Raises:
-        ManifestInvalid: with every problem of every row.
+    Raises ManifestInvalid with every problem of every row. With `require_consent` a row without consent or a verified
+    age is a problem, because workers would fail it.
     """
     digest = hashlib.sha256(store_id.bytes + content).hexdigest()
     problems: list[str] = []

@@ -54,8 +54,7 @@ class Record:
     """Reads and writes the memory of manifests. All methods raise what Redis raises."""
 
     def __init__(self, redis: Redis) -> None:
-        # redis-py's annotations know only text.
-        self._redis: Any = redis
+        self._redis: Any = redis  # redis-py's annotations know only text
         self._push = redis.register_script(_PUSH)
 
     async def begin(self, manifest: Manifest) -> None:

@@ -5,8 +5,11 @@ message goes only when its generation has ended; see docs/decisions/0001.
 """
 
 import ssl
+from collections.abc import Callable
+from typing import Any
 
 from celery import Celery
+from celery.bootsteps import StartStopStep
 from kombu import Exchange, Queue
 
 from worker.clients import REDIS_CONNECT_TIMEOUT_SECONDS, REDIS_SOCKET_TIMEOUT_SECONDS
@@ -75,3 +78,21 @@ def worker_arguments(settings: Settings, instance: str) -> list[str]:
         f"--heartbeat-interval={_HEARTBEAT_SECONDS}",
         f"--loglevel={settings.log_level}",
     ]
+
+
+def turns(seen: Callable[[], None], seconds: float) -> type[StartStopStep]:
+    """The step that calls `seen` this often; started anew with every connection to Redis.
+
+    A step of the worker would be started only once, and Celery forgets all timers when it loses its connection.
+    """
+
+    class Turns(StartStopStep):  # type: ignore[misc]  # Celery has no types
+        requires = {"celery.worker.consumer.connection:Connection"}  # noqa: RUF012  # Celery's way
+
+        def start(self, parent: Any) -> None:
+            self.timer = parent.timer.call_repeatedly(seconds, seen)
+
+        def stop(self, parent: Any) -> None:
+            self.timer.cancel()
+
+    return Turns

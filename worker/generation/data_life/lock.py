@@ -35,11 +35,7 @@ class LockLost(WorkerError):
 
 @asynccontextmanager
 async def exclusive(redis: Redis, patience_seconds: float = 0.0) -> AsyncIterator[Callable[[], None]]:
-    """Hold the lock; gives a function that raises LockLost once the lock may be another's.
-
-    Raises:
-        PurgeUnderWay: another process has the lock for longer than one waits.
-    """
+    """Hold the lock; gives a function that raises LockLost once the lock may be another's. Raises PurgeUnderWay."""
     holder = _Holder(redis)
     given_up_at = time.monotonic() + patience_seconds
     while not await holder.acquire():

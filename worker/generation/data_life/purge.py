@@ -1,13 +1,15 @@
-"""One purge: kept messages, addresses in the database, then the pictures of the whole bucket."""
+"""One purge of everything that is old, or the erasure of one owner: kept messages, addresses, then pictures."""
 
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 from worker.generation.channel import Channel
-from worker.generation.data_life.areas import ROOTS
+from worker.generation.data_life.areas import ROOTS, folders_of
 from worker.generation.data_life.bucket import Bucket
 from worker.generation.data_life.record import Place, Record, as_moment
 from worker.generation.data_life.remains import Remains, Trimmed
@@ -15,6 +17,8 @@ from worker.generation.data_life.removal import Removal
 from worker.generation.data_life.rows import Expired, Rows
 from worker.generation.data_life.tally import Tally
 from worker.generation.data_life.walk import Walk
+
+_EVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass
@@ -85,6 +89,30 @@ class Purge:
             await walk.root(root, place.offset if root == place.root else 0, save)
         if not report.dry_run:
             await self._record.end(place.begun, _seconds(tally.oldest_left))
+
+
+class Erasure:
+    """One user's or store's data, whatever its age, but for open sessions: repeat it once the report names none."""
+
+    def __init__(self, bucket: Bucket, rows: Rows, remains: Remains) -> None:
+        self._bucket = bucket
+        self._rows = rows
+        self._remains = remains
+
+    async def run(
+        self, channel: Channel, owner_id: UUID, report: Report, on_progress: Callable[[], None] = lambda: None
+    ) -> None:
+        """Erase once and grow the report."""
+        start = time.monotonic()
+        owned = partial(self._rows.owned, channel, owner_id)
+        report.redis = await self._remains.erase(owner_id, owned, dry_run=report.dry_run)
+        if not report.dry_run:
+            report.rows = await self._rows.expire(channel, _EVER, owner_id, on_progress=on_progress)
+        removal = Removal(self._bucket, self._rows, report.pictures, dry_run=report.dry_run)
+        walk = Walk(self._bucket, removal, report.pictures, None, on_progress)
+        for folder in folders_of(channel, owner_id):
+            await walk.folder(folder)
+        report.seconds += time.monotonic() - start
 
 
 def _seconds(moment: datetime | None) -> float | None:

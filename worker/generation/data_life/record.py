@@ -39,7 +39,7 @@ class Result:
     @classmethod
     def read(cls, kept: bytes | None) -> Self | None:
         """Read the entry. Return None for a missing or unreadable entry."""
-        found = _object(kept)
+        found = read_object(kept)
         try:
             return cls(float(found["time"]), float(found["oldest"]))
         except (KeyError, TypeError, ValueError):
@@ -62,7 +62,7 @@ class Record:
 
     async def place(self) -> Place | None:
         """The place of a walk that has not reached its end, unless that was long ago."""
-        found = _object(await self._redis.get(keys.DATA_LIFE_PLACE))
+        found = read_object(await self._redis.get(keys.DATA_LIFE_PLACE))
         try:
             place = Place(**found)
             known = place.root in ROOTS and isinstance(place.offset, int) and place.begun > 0
@@ -100,9 +100,10 @@ def as_moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def _object(kept: bytes | None) -> dict[str, Any]:
+def read_object(kept: object) -> dict[str, Any]:
+    """A JSON object as Redis keeps it; empty for everything else."""
     try:
-        found = json.loads(kept or b"{}")
+        found = json.loads(kept) if isinstance(kept, str | bytes) else None
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -13,6 +13,7 @@ from uuid import UUID
 from redis.asyncio import Redis
 
 from worker.generation import keys
+from worker.generation.data_life.record import read_object
 from worker.generation.message import timestamp
 from worker.generation.outcome import EXPIRED
 from worker.generation.queue.dead_letter import DeadLetter
@@ -40,8 +41,7 @@ class Remains:
     """All methods raise what Redis raises."""
 
     def __init__(self, redis: Redis, dead_letters: DeadLetters) -> None:
-        # redis-py's annotations know only text.
-        self._redis: Any = redis
+        self._redis: Any = redis  # redis-py's annotations know only text
         self._dead_letters = dead_letters
         self._replace = redis.register_script(_REPLACE)
 
@@ -88,16 +88,16 @@ class Remains:
         """Outcomes with an address: hash, session, entry and when it was made."""
         for name in (keys.SETTLEMENTS, keys.REJECTED):
             for field, kept in (await self._redis.hgetall(name)).items():
-                entry = _object(kept)
-                outcome = _object(entry.get("outcome")) if name == keys.REJECTED else entry
+                entry = read_object(kept)
+                outcome = read_object(entry.get("outcome")) if name == keys.REJECTED else entry
                 made_at = entry.get("time" if name == keys.REJECTED else "known_at")
                 if outcome.get("image_url", "") not in ("", EXPIRED) and isinstance(made_at, int | float):
                     yield name, field.decode(errors="replace"), kept, made_at
 
     async def _clear(self, name: str, session_id: str, kept: bytes) -> bool:
-        entry = _object(kept)
+        entry = read_object(kept)
         if name == keys.REJECTED:
-            entry["outcome"] = json.dumps({**_object(entry["outcome"]), "image_url": EXPIRED})
+            entry["outcome"] = json.dumps({**read_object(entry["outcome"]), "image_url": EXPIRED})
         else:
             entry["image_url"] = EXPIRED
         return bool(await self._replace(keys=[name], args=[session_id, kept, json.dumps(entry)]))
@@ -108,11 +108,3 @@ def _moment(letter: DeadLetter) -> datetime | None:
         return timestamp(letter.time)
     except ValueError:
         return None
-
-
-def _object(kept: object) -> dict[str, Any]:
-    try:
-        found = json.loads(kept) if isinstance(kept, str | bytes) else None
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -5,8 +5,7 @@ from redis.asyncio import Redis
 from storage3 import AsyncStorageClient
 
 from worker.generation.data_life.bucket import Bucket
-from worker.generation.data_life.erase import Erasure
-from worker.generation.data_life.purge import Purge
+from worker.generation.data_life.purge import Erasure, Purge
 from worker.generation.data_life.record import Record
 from worker.generation.data_life.remains import Remains
 from worker.generation.data_life.rows import Rows

@@ -6,21 +6,8 @@ from dataclasses import replace
 from enum import Enum
 
 from worker.errors import AccountRefused, EditFailed, GenerationError, ImageError, ModerationBlocked, RateLimited
+from worker.generation.openai import words
 from worker.generation.openai.answers import Answer
-from worker.generation.openai.words import (
-    ACCOUNT,
-    MENTIONS_MODEL,
-    MODERATION,
-    PICTURE,
-    PICTURE_SENTENCE,
-    POLICY_SENTENCE,
-    QUOTA,
-    QUOTA_SENTENCE,
-    RATE,
-    RATE_SENTENCE,
-    REJECTED_SENTENCE,
-    SERVER_SENTENCE,
-)
 
 #: Reasons of a pause; a closed set, because they are label values and stand in /health.
 QUOTA_EXHAUSTED = "quota_exhausted"
@@ -53,8 +40,8 @@ def with_status(answer: Answer) -> Answer:
     """Give an error that came with a status of success the status that its words stand for."""
     if re.fullmatch(r"[45]\d\d", answer.code):
         return replace(answer, status=int(answer.code))
-    words = f"{answer.code} {answer.type} {answer.message}"
-    likely = 429 if RATE_SENTENCE.search(words) else 500 if SERVER_SENTENCE.search(words) else 400
+    said = f"{answer.code} {answer.type} {answer.message}"
+    likely = 429 if words.RATE_SENTENCE.search(said) else 500 if words.SERVER_SENTENCE.search(said) else 400
     refused = replace(answer, status=400)
     return replace(answer, status=likely) if meaning(refused) is Meaning.FINAL else refused
 
@@ -77,15 +64,17 @@ def _passing(answer: Answer) -> bool:
 
 
 def _is_moderation(answer: Answer) -> bool:
+    if words.MODERATION.search(answer.code):
+        return True
     if answer.status in (401, 429):
-        return bool(MODERATION.search(answer.code))
-    return bool(
-        MODERATION.search(answer.code)
-        or MODERATION.search(answer.type)
-        # A 403 with such words, or such a code, is about an account that was closed.
-        or (answer.status != 403 and not ACCOUNT.search(answer.code) and REJECTED_SENTENCE.search(answer.message))
-        or (answer.status in (400, 422) and not ACCOUNT.search(answer.code) and POLICY_SENTENCE.search(answer.message))
-    )
+        return False
+    if words.MODERATION.search(answer.type):
+        return True
+    # A 403 with such words, or such a code, is about an account that was closed.
+    if answer.status == 403 or words.ACCOUNT.search(answer.code):
+        return False
+    policy = answer.status in (400, 422) and words.POLICY_SENTENCE.search(answer.message)
+    return bool(policy or words.REJECTED_SENTENCE.search(answer.message))
 
 
 def _is_about_money(answer: Answer) -> bool:
@@ -94,18 +83,18 @@ def _is_about_money(answer: Answer) -> bool:
     # An error of a parameter is the request's, whatever word its code has.
     if answer.param:
         return False
-    words = QUOTA.search(answer.code) or QUOTA.search(answer.type)
-    return bool(words or (not answer.code and QUOTA_SENTENCE.match(answer.message)))
+    named = words.QUOTA.search(answer.code) or words.QUOTA.search(answer.type)
+    return bool(named or (not answer.code and words.QUOTA_SENTENCE.match(answer.message)))
 
 
 def _perhaps_model_gone(answer: Answer) -> bool:
     if answer.says_model_is_gone or answer.param == "model" or answer.status in (404, 410):
         return answer.status != 429
-    return answer.status not in (403, 429) and bool(MENTIONS_MODEL.search(answer.message))
+    return answer.status not in (403, 429) and bool(words.MENTIONS_MODEL.search(answer.message))
 
 
 def _is_about_a_picture(answer: Answer) -> bool:
-    about = PICTURE.search(answer.code) or PICTURE_SENTENCE.search(answer.message)
+    about = words.PICTURE.search(answer.code) or words.PICTURE_SENTENCE.search(answer.message)
     return bool(about or re.match(r"image(s|_\d+|\W|$)", answer.param))
 
 
@@ -113,11 +102,11 @@ def _is_about_a_picture(answer: Answer) -> bool:
 _RULES: tuple[tuple[Meaning, Callable[[Answer], bool]], ...] = (
     (Meaning.PASSING, _passing),
     (Meaning.MODERATION, _is_moderation),
-    (Meaning.RATE_LIMITED, lambda it: bool(RATE.search(it.code)) and not QUOTA.search(it.type)),
+    (Meaning.RATE_LIMITED, lambda it: bool(words.RATE.search(it.code)) and not words.QUOTA.search(it.type)),
     (Meaning.QUOTA, _is_about_money),
     (Meaning.UNAUTHORIZED, lambda it: it.is_about_permission),
     (Meaning.MODEL_GONE, _perhaps_model_gone),
-    (Meaning.UNAUTHORIZED, lambda it: it.status == 403 or bool(ACCOUNT.search(it.type))),
+    (Meaning.UNAUTHORIZED, lambda it: it.status == 403 or bool(words.ACCOUNT.search(it.type))),
     (Meaning.RATE_LIMITED, lambda it: it.status == 429),
     (Meaning.PICTURE, _is_about_a_picture),
     (Meaning.FINAL, lambda _: True),

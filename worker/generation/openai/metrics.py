@@ -6,12 +6,10 @@ from decimal import Decimal
 from itertools import product
 
 from worker.generation.channel import Channel
+from worker.generation.openai.meaning import Meaning
 from worker.metrics import counter, gauge
 
-RESULTS = (
-    "ok", "rate_limited", "quota_exhausted", "moderation_blocked", "model_not_found", "unauthorized", "image_invalid",
-    "refused", "server_error", "connection_error", "unreadable", "abandoned",
-)  # fmt: skip
+RESULTS = ("ok", *(means.value for means in Meaning), "connection_error", "unreadable", "abandoned")
 
 _CALLS = counter("wearon_openai_calls_total", "Calls to the image API by what came back.", ("model", "result"))
 _TOKENS = counter("wearon_openai_tokens_total", "Tokens of answered calls.", ("channel", "model", "direction"))

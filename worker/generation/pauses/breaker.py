@@ -60,9 +60,7 @@ class Breaker:
     def check(self, kept: object) -> None:
         """Check the pause, as Redis keeps it, before each call.
 
-        Raises:
-            Paused: the call must not be made now; nothing was paid for.
-            ServiceOutage: the probe's call has failed; a probe is not retried.
+        Raises Paused, before anything was paid for, and ServiceOutage for a probe whose call has failed.
         """
         attempt, pause = ATTEMPT.get(), Pause.read(kept)
         if pause is None or attempt is None:

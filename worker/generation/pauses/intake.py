@@ -39,7 +39,3 @@ class Intake:
             return State(HELD, None)
         stopped, pause = await self.pauses.now()
         return State(stopped or (pause.reason if pause else ""), None if stopped else pause)
-
-    async def paused(self) -> str:
-        """Return the reason of the pause, empty while messages are taken."""
-        return (await self.state()).reason

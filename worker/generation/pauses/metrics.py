@@ -15,7 +15,4 @@ def pause_metrics(pause: Pause | None) -> list[Metric]:
     for reason in sorted({*PAUSES, *([pause.reason] if pause else [])}):
         paused.add_metric([reason], pause is not None and pause.reason == reason)
     since = pause.since if pause else 0
-    return [
-        paused,
-        Gauge("wearon_intake_paused_timestamp_seconds", "When the pause began; 0: there is none.", since),
-    ]
+    return [paused, Gauge("wearon_intake_paused_timestamp_seconds", "When the pause began; 0: there is none.", since)]

@@ -25,15 +25,16 @@ class Expiry:
         self._bulk_limit = settings.bulk_ttl_seconds
 
     async def check(self, message: GenerationMessage) -> None:
-        """Raise MessageExpired for a message that is too old, and Cancelled for bulk of a manifest that was cancelled.
-
-        Redis is asked only when the message may be.
-        """
+        """Raise MessageExpired, or Cancelled for bulk of a cancelled manifest; asks Redis only if it may be."""
         made = message.created_at.timestamp()
         if message.is_bulk:
             if (age := time.time() - made) > self._bulk_limit:
                 raise MessageExpired(f"bulk message is {age:.0f} s old; the limit is {self._bulk_limit} s")
-            await self._check_manifest(manifest_of(message))
+            manifest = manifest_of(message)
+            if manifest and self._is_cancelled:
+                cancelled = await until_available(self._is_cancelled, manifest)
+                if cancelled:
+                    raise Cancelled(f"manifest {manifest} was cancelled")
             return
         if not self._limit or time.time() - made <= self._limit:
             return
@@ -44,10 +45,3 @@ class Expiry:
             raise MessageExpired(f"message waited {counted:.0f} s beside pauses; the limit is {self._limit} s")
         if age > self._most:
             raise MessageExpired(f"message is {age:.0f} s old; the limit is {self._most} s, pauses included")
-
-    async def _check_manifest(self, manifest: str) -> None:
-        if not manifest or not self._is_cancelled:
-            return
-        cancelled = await until_available(self._is_cancelled, manifest)
-        if cancelled:
-            raise Cancelled(f"manifest {manifest} was cancelled")

@@ -30,11 +30,7 @@ class SpareCalls:
                 await asyncio.sleep(_LOOK_SECONDS)
 
     async def acquire(self) -> float:
-        """Do what the limiter does, for bulk one at a time and without a reservation.
-
-        Raises:
-            Preempted: others need all calls.
-        """
+        """Do what the limiter does, for bulk one at a time and without a reservation; raises Preempted."""
         if not BULK.get():
             return await self._limiter.acquire()
         try:

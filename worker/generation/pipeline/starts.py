@@ -45,9 +45,7 @@ class Starts:
     async def start(self, run: Run) -> bool:
         """Start the session: queued -> processing. Return False if a worker that is gone may have paid OpenAI for it.
 
-        Raises:
-            SessionTaken: the session is not this worker's to start.
-            GenerationError, InvalidMessage: the session has to be failed.
+        Raises SessionTaken, or the error that the session has to be failed with.
         """
         if run.lease.mark.stage is Stage.STARTED:  # else its picture may be there; the paid call checks again
             await self._check_age(run)
@@ -91,11 +89,7 @@ class Starts:
         log.info("generation_started", **queued, **run.message.consent)
 
     async def restart(self, run: Run) -> None:
-        """Start the session again after a wait of our own.
-
-        Raises:
-            SessionTaken, Orphaned: the session has ended meanwhile, or another worker has it.
-        """
+        """Start the session again after a wait of our own; raises SessionTaken, Orphaned."""
         if not await self.is_ours(run):
             raise SessionTaken
         change = await until_available(self.sessions.start, run.message.session, run.message.owner_id)

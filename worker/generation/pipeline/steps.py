@@ -66,10 +66,9 @@ class Steps:
         return _completed(run, url, receipt, run.elapsed_ms)
 
     async def rescue(self, run: Run) -> Outcome:
-        """The outcome of a session whose worker vanished after its call to OpenAI: its picture may have been stored.
+        """The outcome of a session whose worker vanished after its call to OpenAI, with the picture that it has stored.
 
-        Raises:
-            WorkerLost: no picture was stored; the call is lost.
+        Raises WorkerLost without such a picture.
         """
         receipt = run.lease.mark.receipt
         if receipt.prompt_version:  # the settings of that worker may have been others

@@ -42,8 +42,7 @@ class PromptPauses:
     """All methods raise what Redis raises."""
 
     def __init__(self, redis: Redis) -> None:
-        # redis-py's annotations know only text.
-        self._redis: Any = redis
+        self._redis: Any = redis  # redis-py's annotations know only text
         self._change = redis.register_script(_CHANGE)
 
     async def states(self) -> dict[str, State]:

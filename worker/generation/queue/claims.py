@@ -38,8 +38,7 @@ class Claims:
 
     def __init__(self, redis: Redis, instance: str, lease_seconds: float, rules: Rules | None = None) -> None:
         self._redis = redis
-        # redis-py's annotations know only text; the payloads here are bytes.
-        self._lists: Any = redis
+        self._lists: Any = redis  # redis-py's annotations know only text
         self.instance = instance
         #: Redis refused the last heartbeat or message for want of memory.
         self.redis_full = False

@@ -104,7 +104,9 @@ class Consumer:
 
     async def _look(self) -> State:
         self._state = state = await self.intake.state()
-        self._show(state.reason)
+        shown, self.health.intake_paused = self.health.intake_paused, state.reason
+        if state.reason != shown:
+            log.warning("intake_paused" if state.reason else "intake_resumed", reason=state.reason or shown)
         return state
 
     async def _has_room(self) -> bool:
@@ -132,11 +134,6 @@ class Consumer:
         with suppress(TimeoutError):
             async with asyncio.timeout(_FULL_SECONDS):
                 await self._freed.wait()
-
-    def _show(self, reason: str) -> None:
-        if reason != self.health.intake_paused:
-            log.warning("intake_paused" if reason else "intake_resumed", reason=reason or self.health.intake_paused)
-            self.health.intake_paused = reason
 
     async def reforward(self) -> None:
         """Forward again what is claimed here but neither waits in Celery nor is worked on."""

@@ -49,8 +49,7 @@ class DeadLetters:
     """The list in Redis. In a full list the oldest letter makes room and is counted."""
 
     def __init__(self, redis: Redis, limit: int, limit_bytes: int) -> None:
-        # redis-py's annotations know only text; the items here are bytes.
-        self._redis: Any = redis
+        self._redis: Any = redis  # redis-py's annotations know only text
         self._limits = [limit, limit_bytes]
         self._add = redis.register_script(_ADD)
         self._take = redis.register_script(_TAKE)
@@ -78,10 +77,7 @@ class DeadLetters:
             start += _PAGE
 
     async def oldest_first(self) -> AsyncIterator[DeadLetter]:
-        """Yield as many letters as there are now, a few in memory at once. The caller may remove each meanwhile.
-
-        A letter that is replayed may come back as a new one.
-        """
+        """Yield as many letters as there are now, a few in memory at once; the caller may remove or replay each."""
         seen: set[str] = set()
         left, most = 0, await self._redis.llen(keys.DEAD)
         while len(seen) < most and (items := await self._redis.lrange(keys.DEAD, -left - _PAGE, -left - 1)):
@@ -105,11 +101,7 @@ class DeadLetters:
         return int(dropped) if dropped.isdigit() else 0
 
     async def replay(self, letter: DeadLetter) -> bool:
-        """Requeue the message as if it were new. Return False if another command took the letter before.
-
-        Raises:
-            CannotReplay: the payload was cut off.
-        """
+        """Requeue the message as if it were new; raises CannotReplay. Return False if the letter is gone."""
         letter.check_complete()
         names = [keys.DEAD, keys.DEAD_BYTES, keys.QUEUE]
         return bool(await self._take(keys=names, args=[letter.item, letter.message]))

@@ -11,10 +11,7 @@ OTHER = "other"
 
 
 def lane_metrics(lanes: list[Lane], waits: dict[str, float]) -> list[Metric]:
-    """Metrics of the longest lanes, and of all others together; `lanes` has the longest first.
-
-    `waits` has the estimated waits by lane, in seconds.
-    """
+    """Metrics of the longest lanes, which stand first in `lanes`, and of all others together; `waits` is in seconds."""
     waiting = Gauge("wearon_lane_waiting_messages", "Messages that wait, by lane.", labels=["lane"])
     running = Gauge("wearon_lane_running_messages", "Messages taken, not finished.", labels=["lane"])
     oldest = Gauge("wearon_lane_oldest_age_seconds", "Age of a lane's next message.", labels=["lane"])

@@ -1,4 +1,4 @@
-"""Waiting and running messages of each lane; nothing changes."""
+"""Waiting and running messages of each lane, and estimates of their waits; nothing changes."""
 
 import time
 from collections import Counter
@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from worker.generation import keys, odd
 from worker.generation.message import MAX_MESSAGE_BYTES, timestamp
 from worker.generation.queue.lane_scripts import BULK, MESSAGES
-from worker.generation.queue.lanes import RATE_MINUTES
+from worker.generation.queue.lanes import RATE_MINUTES, Rules
 
 #: Lanes that one script measures.
 _PAGE = 100
@@ -104,6 +104,25 @@ class LaneView:
                 rate = ended[name] / (60 * RATE_MINUTES)
                 lanes.append(Lane(name, waiting + unsorted[name], running[name], made, rate))
         return sorted(lanes, key=lambda lane: (-lane.waiting, -lane.running, lane.name))
+
+
+def estimated_waits(lanes: list[Lane], rules: Rules) -> dict[str, float]:
+    """Seconds until the last message of each waiting lane starts, by the generations that ended in ten minutes."""
+    rate = sum(lane.rate for lane in lanes)
+    if not rate:
+        return {}
+    waits: dict[str, float] = {}
+    ahead = 0  # bulk waits for all others
+    for kind in (False, True):
+        waiting = [lane for lane in lanes if lane.waiting and lane.is_bulk is kind]
+        weights = sum(rules.weight(lane.name) for lane in waiting)
+        # A lane that needs fewer rounds is empty before, and leaves its turns to the others.
+        for lane in sorted(waiting, key=lambda lane: lane.waiting / rules.weight(lane.name)):
+            weight = rules.weight(lane.name)
+            waits[lane.name] = (ahead + lane.waiting / weight * weights) / rate
+            weights -= weight
+            ahead += lane.waiting
+    return waits
 
 
 def _sum(hashes: list[list[bytes]]) -> Counter[str]:

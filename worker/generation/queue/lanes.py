@@ -66,8 +66,7 @@ class Lanes:
     """The lanes of one Redis. All methods raise what Redis raises."""
 
     def __init__(self, redis: Redis, rules: Rules) -> None:
-        # redis-py's annotations know only text.
-        self._redis: Any = redis
+        self._redis: Any = redis  # redis-py's annotations know only text
         self._arguments = rules.arguments()
         self._sort = redis.register_script(SORT)
         self._choose = redis.register_script(CHOOSE)

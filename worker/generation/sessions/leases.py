@@ -74,11 +74,7 @@ class Leases:
         return self._held[token]
 
     async def keep(self, lease: Lease) -> bool:
-        """Renew the lease for its full time. Return False if another process took the lease over or ended it.
-
-        Raises:
-            ServiceUnavailable: Redis did not answer.
-        """
+        """Renew the lease for its full time; raises ServiceUnavailable. Return False if it was lost or ended."""
         (kept,) = await self._keep([lease])
         return kept
 

@@ -46,8 +46,7 @@ class Rejected:
     """All methods raise what Redis raises."""
 
     def __init__(self, redis: Redis) -> None:
-        # redis-py's annotations know only text.
-        self._redis: Any = redis
+        self._redis: Any = redis  # redis-py's annotations know only text
         self._move = redis.register_script(_MOVE)
         self._set_aside = redis.register_script(_SET_ASIDE)
 

@@ -115,10 +115,6 @@ class Settlement:
             raise refused
         return written
 
-    async def waiting(self) -> list[Outcome]:
-        """Outcomes that the database does not have yet."""
-        return [outcome for entry in await self._waiting.entries() if (outcome := _read(*entry))]
-
     async def is_waiting(self, session_id: UUID) -> bool:
         """Return True if this session's outcome is known and only has to be written, by a worker or by an operator."""
         return bool(await self.known([session_id]))

@@ -15,8 +15,7 @@ class Waiting:
     """All methods raise what Redis raises."""
 
     def __init__(self, redis: Redis) -> None:
-        # redis-py's annotations know only text.
-        self._redis: Any = redis
+        self._redis: Any = redis  # redis-py's annotations know only text
 
     async def keep(self, outcome: Outcome) -> None:
         """Keep the outcome until `forget`."""

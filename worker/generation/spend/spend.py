@@ -48,8 +48,7 @@ class Spend:
     """The spend of one Redis."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
-        # redis-py's annotations know only text.
-        self._redis: Any = redis
+        self._redis: Any = redis  # redis-py's annotations know only text
         self._lost_at = 0.0
         self._limits = Limits(settings.budgets)
         self._worker = uuid4().hex
@@ -62,10 +61,9 @@ class Spend:
         self._release = redis.register_script(RELEASE)
 
     async def reserve(self, message: GenerationMessage, model: str) -> None:
-        """Reserve the cost of one call; wait while calls in flight hold the rest of a budget, and for an absent Redis.
+        """Reserve the cost of one call; raises BudgetExhausted.
 
-        Raises:
-            BudgetExhausted: the budget has no room for one more call.
+        Wait while calls in flight hold the rest of a budget, and for an absent Redis.
         """
         if not self._reserves(message):
             return

@@ -48,8 +48,7 @@ class SpendView:
     """The spend of one Redis. All methods raise what Redis raises."""
 
     def __init__(self, redis: Redis, limits: Limits) -> None:
-        # redis-py's annotations know only text.
-        self._redis: Any = redis
+        self._redis: Any = redis  # redis-py's annotations know only text
         self._limits = limits
         self._raise = redis.register_script(RAISE)
 

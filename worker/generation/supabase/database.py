@@ -24,11 +24,9 @@ class FunctionMissing(ServiceUnavailable):
 
 
 async def run(query: Any, what: str = "database call failed") -> Any:
-    """Return the answer's data.
+    """Return the answer's data. The text of an error begins with `what`.
 
-    Raises:
-        ServiceUnavailable, AnswerLost, FunctionMissing: the call may be repeated; their texts begin with `what`.
-        CallRejected: the database rejects the values for good.
+    Raises ServiceUnavailable, AnswerLost, FunctionMissing for a call that may be repeated, and CallRejected.
     """
     try:
         return (await query.execute()).data

@@ -2,8 +2,7 @@
 
 import pytest
 
-from worker.generation.queue.lane_view import Lane
-from worker.generation.queue.lane_wait import estimated_waits
+from worker.generation.queue.lane_view import Lane, estimated_waits
 from worker.generation.queue.lanes import Rules
 
 STORES = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(20)]
