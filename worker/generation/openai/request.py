@@ -44,7 +44,7 @@ class EditRequest:
         self._parameters = {model: self._parameters_of(model) for model in both}
 
     async def send(self, order: Order, model: str) -> Edit:
-        """Return the picture. Raises Passing, ModelGone: another request may succeed; else GenerationError."""
+        """Return the picture. Raises Passing or ModelGone if another request may succeed, else GenerationError."""
         body = await self._body(order, model)
         try:
             edit = await self._read(body, model)

@@ -68,7 +68,7 @@ class Steps:
     async def rescue(self, run: Run) -> Outcome:
         """The outcome of a session whose worker vanished after its call to OpenAI, with the picture that it has stored.
 
-        Raises WorkerLost without such a picture.
+        Raises WorkerLost if there is no such picture.
         """
         receipt = run.lease.mark.receipt
         if receipt.prompt_version:  # the settings of that worker may have been others
