@@ -11,7 +11,7 @@ from worker.sizing.views import SidePhoto
 
 
 async def download(front: str, side: str | None, fetcher: ImageFetcher) -> tuple[bytes, SidePhoto | None]:
-    """The bytes of the front photo and a reader of the side photo; raises ImageError if the front photo cannot be had."""
+    """Bytes of the front photo and a reader of the side photo; raises ImageError if the front photo cannot be had."""
     beside = asyncio.create_task(_fetch_side(side, fetcher))
     try:
         return await fetcher.fetch(front), await beside
