@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,7 @@ def render(folder: Path, inventory: str, root: Path = ROOT, **variables: Any) ->
     """Write the files of the first host into `folder`, which is laid out like a host's project directory."""
     folder.mkdir(parents=True, exist_ok=True)
     applied = [line["role"] for line in yaml.safe_load((root / LAYOUT).read_text())["stack"]]
-    tasks = [task for role in applied for task in rendering(root / "roles" / role)]
-    (folder / "tasks.json").write_text(json.dumps(tasks))
+    (folder / "tasks.json").write_text(json.dumps(list(rendering([root / "roles" / role for role in applied]))))
     variables = {**SECRETS, **variables, "project_dir": str(folder), "__roles": applied}
     command = [
         str(Path(sys.executable).with_name("ansible-playbook")),
@@ -111,15 +111,24 @@ def roles() -> list[str]:
     return sorted(path.parent.name for path in (ROOT / "roles").glob("*/tasks"))
 
 
-def rendering(role: Path) -> Iterator[Task]:
-    """The tasks of a role that read variables or write a template, with a variable in the place of the file."""
-    for task in reachable(role / "tasks", "main.yml"):
-        kept: Task = {key: task[key] for key in ("name", "loop", "loop_control") if key in task}
-        yield from ({**kept, module: task[module]} for module in VARIABLES if module in task)
-        if TEMPLATE in task:
-            source, target = task[TEMPLATE]["src"], task[TEMPLATE]["dest"]
-            file = source if source.startswith("{{ playbook_dir") else f"{role}/templates/{source}"
-            yield {**kept, "vars": task.get("vars", {}), "render": {"role": str(role), "src": file, "dest": target}}
+def rendering(folders: list[Path]) -> Iterator[Task]:
+    """The tasks of roles that read variables, and between them a task for the templates that roles write."""
+    tasks = [_kept(task, role) for role in folders for task in reachable(role / "tasks", "main.yml")]
+    for is_file, group in groupby(filter(None, tasks), lambda task: "dest" in task):
+        if is_file:
+            yield {"name": "Render the templates", "render": {}, "vars": {"files": list(group)}}
+        else:
+            yield from group
+
+
+def _kept(task: Task, role: Path) -> Task:
+    """A task that reads variables, a file for `render`, or nothing."""
+    kept: Task = {key: task[key] for key in ("name", "loop", "loop_control") if key in task}
+    if TEMPLATE in task:
+        source, target = task[TEMPLATE]["src"], task[TEMPLATE]["dest"]
+        file = source if source.startswith("{{ playbook_dir") else f"{role}/templates/{source}"
+        return {**kept, "vars": task.get("vars", {}), "role": str(role), "src": file, "dest": target}
+    return next(({**kept, module: task[module]} for module in VARIABLES if module in task), {})
 
 
 def reachable(folder: Path, name: str) -> Iterator[Task]:

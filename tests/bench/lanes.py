@@ -23,8 +23,8 @@ from tests.sandbox.producer import QUEUE
 from worker.generation import keys
 
 _STORES = 19
-#: Shoppers come in this time.
-_SECONDS = 30.0
+#: Shoppers come in this time, and in a quick run.
+_SECONDS, _QUICK_SECONDS = 30.0, 3.0
 _LATENCY_SECONDS = 1.0
 _PATIENCE_SECONDS = 1800.0
 _SETTINGS = {"OPENAI_REQUESTS_PER_MINUTE": "1000000", "MESSAGE_TTL_SECONDS": "7200", "MESSAGE_TTL_MAX_SECONDS": "7200"}
@@ -85,10 +85,11 @@ def _morning(kind: str, count: int, options: Options, progress: Progress) -> _Mo
         sampler = Thread(target=_sample, args=(around, seen, stop))
         sampler.start()
         begun = time.monotonic()
+        pause = (_QUICK_SECONDS if options.quick else _SECONDS) / len(shoppers)
         with around.meter() as meter:
             _push(around, [*large, *small])
             for number, message in enumerate(shoppers):
-                time.sleep(max(0.0, begun + number * _SECONDS / len(shoppers) - time.monotonic()))
+                time.sleep(max(0.0, begun + number * pause - time.monotonic()))
                 _push(around, [message])
             total, left = len(payers), begun + _PATIENCE_SECONDS - time.monotonic()
             load.wait_until_ended(around, total, left, lambda ended: progress(f"{kind}: {ended} of {total} ended"))

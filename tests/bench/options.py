@@ -33,7 +33,7 @@ class Options:
             latency=0.5,
             concurrency=20,
             megapixels=2,
-            burst=50,
+            burst=30,
             waiting=min(self.waiting, 2000),
             objects=min(self.objects, 500),
             purge_rate=1000,

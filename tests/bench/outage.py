@@ -19,6 +19,7 @@ _PATIENCE_SECONDS = 300.0
 _SETTLED_SECONDS = 1.0
 #: Twice what is offered, so that the backlog drains.
 _SETTINGS = {"WORKER_CONCURRENCY": "40", "OPENAI_REQUESTS_PER_MINUTE": "600"}
+_QUICK = {"QUOTA_PAUSE_SECONDS": "2", "BREAKER_PROBE_SECONDS": "1"}
 
 
 def run(options: Options, progress: Progress) -> list[Figure]:
@@ -29,7 +30,7 @@ def run(options: Options, progress: Progress) -> list[Figure]:
 def _outage(fault: str, name: str, options: Options, progress: Progress) -> list[Figure]:
     seconds, around_seconds = options.minutes * 60, 3.0 if options.quick else _AROUND_SECONDS
     count = round((seconds + 2 * around_seconds) * options.per_minute / 60)
-    with world(options.megapixels, **_SETTINGS) as around:
+    with world(options.megapixels, **_SETTINGS, **(_QUICK if options.quick else {})) as around:
         openai = around.sandbox.openai
         openai.set(latency=_LATENCY_SECONDS, compose=False)
         progress("starting the worker")

@@ -13,13 +13,14 @@ from tests.sandbox.client import HTTP
 _SETTLE_SECONDS = 12.0
 _SCRAPE_SECONDS = 15.0
 _HEALTH_SECONDS = 3.0
-_GENERATIONS = 20
+_GENERATIONS, _QUICK_GENERATIONS = 20, 5
 _GENERATION_SECONDS = 0.15
 
 
 def run(options: Options, progress: Progress) -> list[Figure]:
     """Scraped and looked at as in production, first at rest, then with one generation after the other."""
     settle, rest = (2.0, 4.0) if options.quick else (_SETTLE_SECONDS, 60.0)
+    count = _QUICK_GENERATIONS if options.quick else _GENERATIONS
     with world(options.megapixels, WORKER_CONCURRENCY=str(options.concurrency)) as around:
         around.sandbox.openai.set(latency=_GENERATION_SECONDS)
         around.start_worker()
@@ -27,16 +28,16 @@ def run(options: Options, progress: Progress) -> list[Figure]:
         with Commands(around.sandbox.valkey.port) as commands:
             progress("at rest")
             idle = commands.during(lambda: be_scraped(around, rest))
-            progress(f"{_GENERATIONS} generations")
-            busy = commands.during(lambda: _generate(around, _GENERATIONS))
+            progress(f"{count} generations")
+            busy = commands.during(lambda: _generate(around, count))
     own = busy.less(idle, busy.seconds / idle.seconds)
     return [
         Figure("at rest, sent", idle.sent / idle.seconds, "per second", 1.5),
         Figure("at rest, with those that scripts call", idle.all / idle.seconds, "per second"),
         *_table("at rest", idle, 60 / idle.seconds, "per minute"),
-        Figure("generation, sent", own.sent / _GENERATIONS, "", 40),
-        Figure("generation, with those that scripts call", own.all / _GENERATIONS),
-        *_table("generation", own, 1 / _GENERATIONS, ""),
+        Figure("generation, sent", own.sent / count, "", 40),
+        Figure("generation, with those that scripts call", own.all / count),
+        *_table("generation", own, 1 / count, ""),
     ]
 
 

@@ -24,6 +24,7 @@ from tests.integration.worker_process import WorkerProcess
 
 MOST = 4
 _SLOTS, _LATENCY_SECONDS, _MEGAPIXELS = 10, 8.0, 0.3
+_QUICK_LATENCY_SECONDS = 1.0
 _PER_SECOND = _SLOTS / _LATENCY_SECONDS
 _IDLE_SECONDS, _BUSY_SECONDS = 12.0, 48.0
 _PATIENCE_SECONDS = 90
@@ -53,7 +54,7 @@ def run(options: Options, progress: Progress) -> list[Figure]:
 def _measured(count: int, options: Options, progress: Progress) -> tuple[float, Point, Point]:
     """Generations a second in the steady time, and the uses at rest and with as much as the slots take."""
     idle, busy = (2.0, 6.0) if options.quick else (_IDLE_SECONDS, _BUSY_SECONDS)
-    with _instances(count, _NO_LIMIT) as (around, workers):
+    with _instances(count, _NO_LIMIT, options) as (around, workers):
         progress(f"{count} instances at rest")
         time.sleep(idle / 3)
         with _Uses(around, workers) as rest:
@@ -72,7 +73,7 @@ def slope(ends: list[float]) -> float:
 
 def _held(count: int, options: Options, progress: Progress) -> list[Figure]:
     """More than the account's limit offered to several instances."""
-    with _instances(count, _LIMIT) as (around, _):
+    with _instances(count, _LIMIT, options) as (around, _):
         asked = 20 if options.quick else _LIMIT + 60
         name = f"{count} instances at {_LIMIT} a minute: "
         load.offer(around, asked, None, _PATIENCE_SECONDS + asked / 4, progress, name)
@@ -85,14 +86,15 @@ def _held(count: int, options: Options, progress: Progress) -> list[Figure]:
 
 
 @contextmanager
-def _instances(count: int, per_minute: int) -> Iterator[tuple[World, list[WorkerProcess]]]:
+def _instances(count: int, per_minute: int, options: Options) -> Iterator[tuple[World, list[WorkerProcess]]]:
     settings = {
         "WORKER_CONCURRENCY": str(_SLOTS),
         "OPENAI_REQUESTS_PER_MINUTE": str(per_minute),
         "LANE_MAX_RUNNING": "1",
     }
     with world(_MEGAPIXELS, **settings) as around, ExitStack() as undo:
-        around.sandbox.openai.set(compose=False, latency=_LATENCY_SECONDS)
+        latency = _QUICK_LATENCY_SECONDS if options.quick else _LATENCY_SECONDS
+        around.sandbox.openai.set(compose=False, latency=latency)
         workers = [around.worker, *(WorkerProcess(around.sandbox, **settings) for _ in range(count - 1))]
         for worker in workers:
             with machine.on(machine.cores()[0]):

@@ -84,13 +84,9 @@ class Load:
 def ended(sandbox: Sandbox, load: Iterable[TryOn], seconds: float) -> None:
     """Wait until every session of the load is completed or failed, and nothing is left in Redis for it."""
     ids = [made.id for made in load]
-    sql = (
-        "select id::text, status from generation_sessions union all "
-        "select id::text, status from store_generation_sessions"
-    )
 
     def open_ones() -> list[str]:
-        found = {row["id"]: row["status"] for row in sandbox.database.fetch(sql)}
+        found = sandbox.status_of_each()
         return [f"{name} is {found.get(name)}" for name in ids if found.get(name) not in ENDED]
 
     wait_for(lambda: not open_ones(), seconds, lambda: f"after {seconds:g} s: {open_ones()}")
@@ -98,15 +94,17 @@ def ended(sandbox: Sandbox, load: Iterable[TryOn], seconds: float) -> None:
 
 def statuses(sandbox: Sandbox, load: Iterable[TryOn]) -> Counter[str]:
     """The number of sessions of the load in each status."""
-    return Counter(sandbox.session(made.queued.channel, made.id)["status"] for made in load)
+    found = sandbox.status_of_each()
+    return Counter(found[made.id] for made in load)
 
 
 def reached(sandbox: Sandbox, load: Iterable[TryOn], status: str, count: int, seconds: float = 20) -> None:
     """Wait until `count` sessions of the load have been in that status."""
-    made = list(load)
+    ids = [made.id for made in load]
+    sql = "select count(distinct session_id) from witness.status_changes where new_status = $1 and session_id = any($2)"
 
     def there() -> int:
-        return sum(status in sandbox.statuses(one.id) for one in made)
+        return int(sandbox.database.value(sql, status, ids))
 
     wait_for(lambda: there() >= count, seconds, lambda: f"{there()} of {count} were {status} in {seconds:g} s")
 

@@ -9,39 +9,29 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from tests import command
 from tests.integration.conftest import QUICK
 from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import QUEUE
 from worker.cli import bulk_work
-from worker.cli.main import main
 from worker.generation.bulk.manifest_file import MAX_ROWS, ManifestInvalid, read
 
 
 def start(world: Sandbox, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "worker", *arguments]
+    program = [sys.executable, "-m", "worker", *arguments]
     pipes: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen(command, env={**os.environ, **world.env()}, text=True, stdin=subprocess.DEVNULL, **pipes)
+    return subprocess.Popen(program, env={**os.environ, **world.env()}, text=True, stdin=subprocess.DEVNULL, **pipes)
 
 
 def run(world: Sandbox, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in this process, which costs a fifth of a process of its own."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        for name, value in world.env().items():
-            patch.setenv(name, value)
-        try:
-            code = main(list(arguments))
-        except SystemExit as end:
-            code = end.code
-    return subprocess.CompletedProcess(arguments, int(code or 0), out.getvalue(), err.getvalue())
+    return command.run(world.env(), *arguments)
 
 
 def manifest(world: Sandbox, folder: Path, rows: int) -> str:

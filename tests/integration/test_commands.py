@@ -1,11 +1,11 @@
 """`wearon-worker enqueue` against a running worker, and a worker that reaches Redis over TLS."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import command
 from tests.integration.conftest import QUICK, Ended
 from tests.integration.worker_process import ROOT, WorkerProcess
 from tests.sandbox import Sandbox
@@ -16,8 +16,7 @@ PICTURES = ROOT / "tests" / "sandbox" / "photos" / "pictures"
 
 def enqueue(worker: WorkerProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
     pictures = ["--person", str(PICTURES / "person.jpg"), "--garment", str(PICTURES / "garment.jpg")]
-    command = [sys.executable, "-m", "worker", "enqueue", *pictures, *arguments]
-    return subprocess.run(command, env=worker.environment, capture_output=True, text=True, check=False, timeout=60)
+    return command.run(worker.environment, "enqueue", *pictures, *arguments)
 
 
 def test_enqueue_uploads_follows_and_saves_the_picture(around: Sandbox, worker: WorkerProcess, tmp_path: Path) -> None:

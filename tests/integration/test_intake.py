@@ -1,12 +1,10 @@
 """`wearon-worker intake` and a rollout's hold, as the running worker obeys them."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+from tests import command
 from tests.integration.conftest import QUICK
 from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
@@ -14,16 +12,9 @@ from tests.sandbox import Sandbox
 
 def intake(world: Sandbox, *arguments: str) -> str:
     """Run the command as an operator would."""
-    run = subprocess.run(
-        [sys.executable, "-m", "worker", "intake", *arguments],
-        env={**os.environ, **world.env()},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout
+    done = command.run(world.env(), "intake", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_maintenance_keeps_the_queue_over_a_restart_until_it_is_ended(world: Sandbox) -> None:

@@ -1,10 +1,7 @@
 """A managed Redis: TLS, a user with a password, few commands beside those for data, and a bill for each command."""
 
 import asyncio
-import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +10,7 @@ from urllib.parse import quote
 import pytest
 from redis.asyncio import Redis
 
+from tests import command
 from tests.bench.commands import Commands
 from tests.integration.conftest import QUICK, Ended
 from tests.integration.worker_process import WorkerProcess, wait_for
@@ -59,13 +57,9 @@ def test_the_worker_needs_only_what_a_managed_redis_offers(
 
 
 def test_the_doctor_passes_a_managed_redis_with_warnings(world: Sandbox, managed: dict[str, str]) -> None:
-    environment = {**os.environ, **world.env(), **managed}
-    run = subprocess.run(
-        [sys.executable, "-m", "worker", "doctor"], env=environment, capture_output=True, text=True, check=False
-    )
-    lines = [line.split() for line in run.stdout.splitlines() if " redis" in line]
-    assert {line[0] for line in lines} == {"warn"}, run.stdout
-    assert "Traceback" not in run.stderr
+    told = command.run({**world.env(), **managed}, "doctor").stdout
+    lines = [line.split() for line in told.splitlines() if " redis" in line]
+    assert {line[0] for line in lines} == {"warn"}, told
 
 
 def test_the_doctor_misses_each_right_that_the_documentation_asks_for_celery_exporter(world: Sandbox) -> None:

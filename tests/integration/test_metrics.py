@@ -285,7 +285,6 @@ def test_a_first_429_is_a_requeued_and_in_the_end_completed_generation(
     ("fault", "times", "reason", "calls"),
     [
         ("insufficient_quota", 1, "quota_exhausted", {"quota_exhausted": 1, "ok": 1}),
-        ("billing_hard_limit_reached", 1, "quota_exhausted", {"quota_exhausted": 1, "ok": 1}),
         ("organization_unverified", 1, "openai_unauthorized", {"unauthorized": 1, "ok": 1}),
         ("server_error", 3, "openai_unavailable", {"server_error": 3, "ok": 1}),
         ("drop", 3, "openai_unavailable", {"connection_error": 3, "ok": 1}),

@@ -41,7 +41,8 @@ def workers(world: Sandbox, count: int = 1, **settings: str) -> Iterator[list[Wo
 
 
 def statuses(world: Sandbox, queued: list[Queued]) -> set[str]:
-    return {world.session(one.channel, one.session_id)["status"] for one in queued}
+    found = world.status_of_each()
+    return {found[one.session_id] for one in queued}
 
 
 def wait_until_completed(world: Sandbox, queued: list[Queued], seconds: float = 40) -> None:

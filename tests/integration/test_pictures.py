@@ -118,7 +118,7 @@ BAD: dict[str, dict[str, Any]] = {
     "endless": {"data": JPEG, "content_type": "image/jpeg", "endless": True, "length": "none"},
     "truncated JPEG": {"data": JPEG[: len(JPEG) // 2], "content_type": "image/jpeg"},
     "connection cut": {"data": JPEG, "content_type": "image/jpeg", "cut_after": len(JPEG) // 2},
-    "decompression bomb": {"data": bomb(), "content_type": "image/png"},
+    "decompression bomb": {"data": bomb, "content_type": "image/png"},
     "slow drip": {"data": JPEG, "content_type": "image/jpeg", "drip_bytes": 100, "drip_seconds": 0.5},
     "never answers": {"hang": True},
     "redirect": {"status": 302, "location": "/person.jpg"},
@@ -132,7 +132,9 @@ def test_a_bad_picture_fails_the_session_in_time_with_one_refund_and_no_call(
 ) -> None:
     memory = resident_bytes(worker)
     options = dict(BAD[name])
-    photo = around.photos.put(f"{marker}.img", options.pop("data", b""), **options)
+    data = options.pop("data", b"")
+    # Made only here: each process of a test run reads this module.
+    photo = around.photos.put(f"{marker}.img", data() if callable(data) else data, **options)
     queued = around.producer.b2c(prompt=marker, images=[photo])
     row = ended(queued, 8)  # FETCH_TIMEOUT_SECONDS of these tests is 3
     assert row["status"] == "failed"

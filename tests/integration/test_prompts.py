@@ -1,17 +1,16 @@
 """An experiment with a planted bad prompt in a real worker: moderation blocks a version, whose sessions move."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests import command
 from tests.integration.conftest import QUICK, Ended
 from tests.integration.scrape import scrape
-from tests.integration.worker_process import ROOT, WorkerProcess, wait_for
+from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
 from worker.prompts import catalogue
 
@@ -29,10 +28,9 @@ def worker(world: Sandbox) -> Iterator[WorkerProcess]:
 
 def prompts(around: Sandbox, *arguments: str) -> dict[str, Any]:
     """The answer of `wearon-worker prompts ... --json`."""
-    command = [sys.executable, "-m", "worker", "prompts", *arguments, "--json"]
-    environment = WorkerProcess(around, **EXPERIMENT).environment
-    answer = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    found: dict[str, Any] = json.loads(answer)
+    done = command.run(around.env(**EXPERIMENT), "prompts", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 

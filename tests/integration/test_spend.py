@@ -3,16 +3,15 @@
 import csv
 import io
 import json
-from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 
 import pytest
 
+from tests import command
 from tests.integration.conftest import QUICK
 from tests.integration.worker_process import WorkerProcess, wait_for
 from tests.sandbox import Sandbox
 from tests.sandbox.producer import Queued
-from worker.cli.main import main
 
 #: A picture of the sandbox costs about 0.05 USD.
 BUDGETS = {"store": {"day": 0.12}, "b2c": {"month": 10}}
@@ -22,16 +21,9 @@ LOST = ("not_base64", "not_image")
 
 
 def run(world: Sandbox, *arguments: str) -> tuple[int, str, str]:
-    """Run a command in this process: exit code, output, errors."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        for name, value in world.env(BUDGETS=json.dumps(BUDGETS)).items():
-            patch.setenv(name, value)
-        try:
-            code = main(list(arguments))
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return code, out.getvalue(), err.getvalue()
+    """Exit code, output and errors of a command."""
+    done = command.run(world.env(BUDGETS=json.dumps(BUDGETS)), *arguments)
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")

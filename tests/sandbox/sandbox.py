@@ -88,7 +88,8 @@ class Sandbox(Records):
         self.valkey.resume()
         self.valkey.start()
         self.redis.flushall()
-        self.database.execute(f"set lock_timeout = '10s'; truncate {', '.join(_TABLES)} cascade; reset lock_timeout")
+        empty = f"select witness.empty_tables('{{{', '.join(_TABLES)}}}'::regclass[])"
+        self.database.execute(f"set lock_timeout = '10s'; {empty}; reset lock_timeout")
 
     @property
     def redis_url(self) -> str:

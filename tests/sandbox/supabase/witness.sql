@@ -64,3 +64,37 @@ create trigger witness after insert or update on public.store_credits
     for each row execute function witness.note_balance('store');
 create trigger witness after insert or update on public.store_shopper_credits
     for each row execute function witness.note_balance('shopper');
+
+-- As `truncate ... cascade`, with its locks, but an empty table costs nothing: a test fills five tables of twenty.
+-- `replica` leaves out the checks of foreign keys, which nothing refers to any more.
+create function witness.empty_tables(roots regclass[]) returns void language plpgsql
+set session_replication_role = replica as $$
+declare
+    one record;
+    found_rows boolean;
+    filled text[] := '{}';
+begin
+    for one in
+        with recursive reached as (
+            select unnest(roots) as name
+            union
+            select conrelid::regclass from pg_constraint join reached on confrelid = name where contype = 'f'
+        )
+        select name, exists (select from pg_constraint where contype = 'f' and confrelid = name) as is_referred_to
+        from reached
+    loop
+        execute format('lock table %s', one.name);
+        execute format('select exists (select from %s)', one.name) into found_rows;
+        if one.is_referred_to and pg_relation_size(one.name) > 1000000 then
+            execute format('truncate %s cascade', array_to_string(roots, ', '));
+            return;
+        elsif found_rows and one.is_referred_to then
+            execute format('delete from %s', one.name);
+        elsif found_rows then
+            filled := filled || one.name::text;
+        end if;
+    end loop;
+    if filled <> '{}' then
+        execute 'truncate ' || array_to_string(filled, ', ');
+    end if;
+end $$;

@@ -7,21 +7,29 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests import command
 from tests.worker.sizing.conftest import PICTURES
 
 PHOTO = PICTURES / "images" / "b000.jpg"
 
 
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "COLUMNS": "100"}
+
+
 def estimate(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "worker", "estimate", *arguments]
-    environment = {"PATH": "/usr/bin:/bin", "COLUMNS": "100"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    return command.run(ENVIRONMENT, "estimate", *arguments)
+
+
+def process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own, to see that native code writes nothing."""
+    program = [sys.executable, "-m", "worker", "estimate", *arguments]
+    return subprocess.run(program, capture_output=True, text=True, timeout=60, check=False, env=ENVIRONMENT)
 
 
 def test_table_and_annotated_picture(tmp_path: Path) -> None:
     drawn = tmp_path / "out.jpg"
 
-    done = estimate(str(PHOTO), "--height", "173.4", "--weight", "77.3", "--annotate", str(drawn))
+    done = process(str(PHOTO), "--height", "173.4", "--weight", "77.3", "--annotate", str(drawn))
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "Size " in done.stdout
@@ -36,7 +44,7 @@ def test_a_format_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 def test_height_and_weight_are_enough() -> None:
-    done = estimate("--height", "178", "--weight", "74.5", "--sex", "M", "--age", "30")
+    done = process("--height", "178", "--weight", "74.5", "--sex", "M", "--age", "30")
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "Size M" in done.stdout

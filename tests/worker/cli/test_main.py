@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import command
 from tests.sandbox import Sandbox
 
 #: A file that stands there and gives nothing, not even to root.
@@ -26,28 +27,33 @@ COMMANDS = [
 
 
 def wearon_worker(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "COLUMNS": "120", **settings}
-    command = [sys.executable, "-m", "worker", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return command.run({"COLUMNS": "120", **settings}, *arguments)
+
+
+def process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a person does."""
+    program = [sys.executable, "-m", "worker", *arguments]
+    environment = {"PATH": os.environ["PATH"], "COLUMNS": "120"}
+    return subprocess.run(program, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_help_lists_every_command() -> None:
-    shown = wearon_worker("--help").stdout
+    shown = process("--help").stdout
     assert [
         line.split()[0] for line in shown.split("Commands:")[1].splitlines() if line.startswith("  ") and line[2] != " "
     ] == COMMANDS
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command: str) -> None:
-    run = wearon_worker(command, "--help")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str) -> None:
+    run = wearon_worker(name, "--help")
     assert run.returncode == 0
-    assert run.stdout.startswith(f"Usage: wearon-worker {command}")
+    assert run.stdout.startswith(f"Usage: wearon-worker {name}")
 
 
 @pytest.mark.parametrize("arguments", [["audit"], ["run"], ["dead", "list"]], ids=" ".join)
 def test_missing_settings_are_one_line_and_no_traceback(arguments: list[str]) -> None:
-    run = wearon_worker(*arguments)
+    run = process(*arguments)
     assert run.returncode != 0
     # `run` writes the container's log, the others write to a person.
     (line,) = (run.stdout if arguments == ["run"] else run.stderr).splitlines()
@@ -106,9 +112,9 @@ def test_a_manifest_that_cannot_be_read_is_told() -> None:
 def test_a_reader_of_stdout_that_has_gone_is_no_fault_of_redis(sandbox: Sandbox, arguments: list[str]) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
-    command = [sys.executable, "-m", "worker", *arguments]
+    program = [sys.executable, "-m", "worker", *arguments]
     environment = {**os.environ, **sandbox.env(), "PYTHONUNBUFFERED": ""}
-    run = subprocess.run(command, env=environment, stdout=write_end, stderr=subprocess.PIPE, check=False, timeout=60)
+    run = subprocess.run(program, env=environment, stdout=write_end, stderr=subprocess.PIPE, check=False, timeout=60)
     os.close(write_end)
     assert (run.returncode, run.stderr) == (1, b"")
 
