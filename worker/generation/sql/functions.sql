@@ -1708,15 +1708,20 @@ end $$;
 -- Dates some of the users' rows anew: those of the future, which no walk meets and no sweep ends, and open ones without
 -- a usable date. Users write the dates of their rows; a row committed by another clock may be a little ahead.
 create or replace function public.wearon_data_life_date(p_owner_id uuid, p_limit int)
-returns void language sql set search_path = public, pg_temp as $$
-    update generation_sessions set created_at = now() where id in (
-        select id from (
-            select id, user_id from generation_sessions where created_at > now() + interval '1 hour'
-            union all
-            select id, user_id from generation_sessions where status in ('queued', 'pending', 'processing')
-                and coalesce(created_at, '-infinity') < '2000-01-01'
-        ) odd where user_id = p_owner_id or p_owner_id is null limit p_limit)
-$$;
+returns void language plpgsql set search_path = public, pg_temp as $$
+declare
+    odd uuid[];
+begin
+    odd := array(
+        select id from generation_sessions
+        where created_at > now() + interval '1 hour' and (p_owner_id is null or user_id = p_owner_id) limit p_limit
+    ) || array(
+        select id from generation_sessions
+        where (created_at is null or created_at < '2000-01-01') and status in ('queued', 'pending', 'processing')
+            and (p_owner_id is null or user_id = p_owner_id) limit p_limit
+    );
+    update generation_sessions set created_at = now() where id = any(odd);
+end $$;
 
 -- Walks the next `p_limit` sessions made before `p_before`, of one owner or of all, after the row (`p_after`,
 -- `p_after_id`), and expires the closed ones. Without `p_after` the walk begins; for all owners that is an hour before
@@ -1925,9 +1930,9 @@ returns jsonb language sql stable set search_path = public, pg_temp as $$
             select 'b2b', id, created_at from store_generation_sessions where status in ('queued', 'processing')
         ) s
         where r.seen_at < now() - interval '5 minutes'
-            -- Not a sum with created_at: users may write the last moment there is.
-            and s.created_at between r.seen_at - coalesce(r.expires_seconds, 3600) * interval '1 second'
-                and now() - interval '5 minutes' - coalesce(r.expires_seconds, 3600) * interval '1 second'
+            -- `least`: users may write the last moment there is.
+            and least(s.created_at, now()) + coalesce(r.expires_seconds, 3600) * interval '1 second'
+                between r.seen_at and now() - interval '5 minutes'
             and not exists (select from wearon.session_regions where channel = s.channel and session_id = s.id)
     ) held
 $$;
