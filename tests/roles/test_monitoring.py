@@ -203,9 +203,10 @@ def newest(text: str) -> float:
 
 
 def test_age_of_the_backup_is_that_of_the_newest_archive(render: Callable[..., Rendered], tmp_path: Path) -> None:
-    stack = render("local", **FULL)
-    script = stack.folder / "prometheus/probes.d/backup"
-    script.write_text(script.read_text().replace("/var/backups/wearon", str(tmp_path)))
+    stack, probes = Rendered(tmp_path), tmp_path / "prometheus/probes.d"
+    probes.mkdir(parents=True)
+    script = (render("local", **FULL).folder / "prometheus/probes.d/backup").read_text()
+    (probes / "backup").write_text(script.replace("/var/backups/wearon", str(tmp_path)))
     assert newest(probe(stack, "backup", tmp_path)) == 0
     for number in (1, 3, 2):
         path = tmp_path / f"wearon-{number}.tar.age"
