@@ -171,7 +171,7 @@ class Load:
     """Requests from the neighbour, all the time; see load.py."""
 
     def __init__(self, photo: str) -> None:
-        rate = os.environ.get("ROLLOUT_LOAD", "50")
+        rate = os.environ.get("ROLLOUT_LOAD", "25")
         docker("cp", str(SCENARIO / "load.py"), "testbed-neighbour:/tmp/rollout-load.py")
         self._process = subprocess.Popen(
             ["docker", "exec", "-i", "testbed-neighbour", "python3", "/tmp/rollout-load.py", NAME, rate, photo],
