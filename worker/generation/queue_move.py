@@ -79,6 +79,7 @@ class QueueMove:
         self._dead, self._dead_there = (DeadLetters(redis, *dead_letter_limits) for redis in (source, target))
         self._copy = target.register_script(_COPY)
         self._remove = source.register_script(_REMOVE)
+        self._joined = set[str]()
 
     async def look(self) -> Moved:
         """Count what a move would move; raises CannotMove while a worker lives at the source."""
@@ -134,8 +135,9 @@ class QueueMove:
         if held:
             raise CannotMove(f"the lease of session {held[0].id} has not run out; repeat in half a minute")
         # A cancellation before its messages: the worker that takes one of a cancelled row ends the row.
-        for manifest in {_manifest(message) for message in messages} - {""}:
+        for manifest in {_manifest(message) for message in messages} - {"", *self._joined}:
             await Record(self._target).join(manifest, Record(self._source))
+            self._joined.add(manifest)
         copied = 0
         for message, session in zip(messages, sessions, strict=True):
             copied += await self._copy_one(move, message, session)

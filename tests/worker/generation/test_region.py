@@ -375,3 +375,17 @@ async def test_a_manifest_goes_along_with_its_messages(make: Make) -> None:
     await QueueMove(eu.redis, us.redis, us.region.take, LETTERS).run()
     assert (await there.find(moved.id)).digest == "other"
     assert (await there.pushed(moved.id), await there.is_cancelled(moved.id)) == (set(), False)
+
+
+async def test_a_manifest_goes_along_once_however_many_messages_it_has(make: Make) -> None:
+    """A batch has 50 messages, and a manifest up to 50 000 rows: each costs a command of the target."""
+    eu, us = make("eu", 0), make("us", 2)
+    urls = ("https://a.example/1.jpg", "https://a.example/2.jpg")
+    rows = [Row(number, number, urls, "", f"dress-{number}") for number in range(1, 121)]
+    manifest = Manifest(uuid4(), "catalogue", "digest", rows)
+    await Record(eu.redis).begin(manifest)
+    messages = {row.number: manifest.message(row).model_dump_json(exclude_none=True).encode() for row in rows}
+    await Record(eu.redis).push(manifest.id, messages)
+    before = (await us.redis.info("commandstats"))["cmdstat_setbit"]["calls"]
+    assert (await QueueMove(eu.redis, us.redis, us.region.take, LETTERS).run()).copied == 120
+    assert (await us.redis.info("commandstats"))["cmdstat_setbit"]["calls"] == before + 120
