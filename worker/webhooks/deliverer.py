@@ -124,6 +124,7 @@ class Deliverer:
 
     def _usable(self, delivery: Delivery) -> dict[str, Any]:
         """Return the data without an address that works no longer, also where the picture is kept for longer."""
+        # From the end of the session: how long the outcome waited for the database before is not known here.
         age = datetime.now(UTC) - datetime.fromisoformat(delivery.occurred_at)
         late = delivery.data.get("image_url") and age.total_seconds() > self._picture_seconds
         return {**delivery.data, "image_url": None} if late else delivery.data

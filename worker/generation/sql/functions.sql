@@ -698,7 +698,7 @@ begin
 end $$;
 
 -- Sums for the metrics. "overdue_seconds": an attempt could have been made so long ago. "oldest_seconds": age of the
--- oldest delivery that waits. Left out: deliveries that were queued in the moment in which their endpoint was disabled.
+-- oldest delivery that waits. Left out: deliveries of disabled endpoints, which wearon_webhook_trim gives up.
 create or replace function public.wearon_webhook_state()
 returns jsonb language sql stable set search_path = public, pg_temp as $$
     select jsonb_build_object(
@@ -864,7 +864,7 @@ begin
         delivered_at = null, given_up_at = null
     from store_webhook_endpoints e
     where e.id = d.endpoint_id and e.disabled_at is null and d.due_at is null
-        and (d.id = any(p_ids) or d.id in (select id from store_webhook_deliveries
+        and d.id = any(p_ids || array(select id from store_webhook_deliveries
             where endpoint_id = p_endpoint and due_at is null and given_up_at is not null limit 5000));
     get diagnostics queued = row_count;
     update store_webhook_endpoints set failures = 0, held_until = null
