@@ -66,7 +66,7 @@ def as_csv(columns: list[str], rows: list[dict[str, Any]]) -> str:
 
 
 def hasty_redis(settings: Settings) -> Redis:
-    """Connect without retries, because a person waits."""
+    """A client without retries, because a person waits."""
     redis = clients.redis_client(settings)
     redis.set_retry(Retry(NoBackoff(), 0))
     return redis

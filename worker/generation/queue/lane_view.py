@@ -107,7 +107,10 @@ class LaneView:
 
 
 def estimated_waits(lanes: list[Lane], rules: Rules) -> dict[str, float]:
-    """Seconds until the last message of each waiting lane starts, by the generations that ended in ten minutes."""
+    """Seconds until the last message of each waiting lane starts, by the generations that ended in ten minutes.
+
+    Empty if none has ended.
+    """
     rate = sum(lane.rate for lane in lanes)
     if not rate:
         return {}
