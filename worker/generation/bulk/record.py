@@ -60,8 +60,7 @@ class Record:
     async def begin(self, manifest: Manifest) -> None:
         """Remember the manifest. Raise WorkerError if its id stands for another manifest, or was cancelled."""
         references = [row.reference for row in manifest.rows]
-        kept = {"store": str(manifest.store_id), "digest": manifest.digest, "rows": len(references)}
-        await self._keep(manifest.id, {**kept, "references": references})
+        await self._keep(manifest.id, manifest.store_id, manifest.digest, references)
         known = await self.find(manifest.id)
         if known.digest != manifest.digest:
             raise WorkerError(f"manifest {manifest.id} is another file, or of another store; choose another --id")
@@ -105,8 +104,7 @@ class Record:
         """Add what another Redis knows of the manifest, unless its id stands for another manifest here."""
         with suppress(NoSuchManifest):
             theirs = await other.find(manifest_id)
-            kept = {"store": str(theirs.store_id), "digest": theirs.digest, "rows": theirs.rows}
-            await self._keep(manifest_id, {**kept, "references": theirs.references})
+            await self._keep(manifest_id, theirs.store_id, theirs.digest, theirs.references)
             if (await self.find(manifest_id)).digest != theirs.digest:
                 return
         if await other.is_cancelled(manifest_id):
@@ -121,5 +119,6 @@ class Record:
                 pipe.expire(name, _SECONDS)
             await pipe.execute()
 
-    async def _keep(self, manifest_id: str, fields: dict[str, Any]) -> None:
-        await self._redis.set(keys.bulk(manifest_id), json.dumps(fields), nx=True, ex=_SECONDS)
+    async def _keep(self, manifest_id: str, store_id: UUID, digest: str, references: list[str]) -> None:
+        kept = {"store": str(store_id), "digest": digest, "rows": len(references), "references": references}
+        await self._redis.set(keys.bulk(manifest_id), json.dumps(kept), nx=True, ex=_SECONDS)
