@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 from redis import exceptions
 from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError, RedisError
 
 from worker import clients
 from worker.clients.redis_connections import TakesNoWrites
@@ -35,12 +34,12 @@ async def redis(settings: Settings) -> list[Result]:
     try:
         async with client:
             seconds = await latency(client)
-            with suppress(NoPermissionError):
+            with suppress(exceptions.NoPermissionError):
                 # One command: a cluster refuses keys of different slots.
                 await client.exists(keys.QUEUE, keys.INSTANCES)
             permissions = await _permissions(client)
             info = await _info(client)
-    except (RedisError, OSError) as error:
+    except (exceptions.RedisError, OSError) as error:
         return [_explain(error)]
     if info.get("cluster_enabled"):
         return [_cluster()]
@@ -58,10 +57,10 @@ async def public_address(url: str) -> str:
     return ""
 
 
-def _explain(error: RedisError | OSError) -> Result:
+def _explain(error: exceptions.RedisError | OSError) -> Result:
     if isinstance(error, exceptions.AuthenticationError):
         return fail("redis", "it does not accept the password", "check the user and password in REDIS_URL")
-    if isinstance(error, NoPermissionError):
+    if isinstance(error, exceptions.NoPermissionError):
         return fail("redis permissions", f"its user may not do this: {error}", _PERMIT)
     if isinstance(error, exceptions.ClusterCrossSlotError | exceptions.MovedError):
         return _cluster()
