@@ -3,7 +3,8 @@
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import glob
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,11 @@ def on(chosen: set[int]) -> Iterator[None]:
 
 
 def pin(pids: list[int], chosen: set[int]) -> None:
-    """Move all threads of running processes to these cores."""
+    """Move all threads of running processes to these cores; PostgreSQL's come and go meanwhile."""
     for pid in pids:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setaffinity(int(task.name), chosen)
+        for task in glob(f"/proc/{pid}/task/*"):
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(int(Path(task).name), chosen)
 
 
 def _processor() -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,15 @@ def test_worker_and_sandbox_run_on_the_cores_that_are_named() -> None:
         apart = [os.sched_getaffinity(pid) for pid in around.sandbox.pids().values()]
     assert placed == {"supervisor": worker_cores, "celery": worker_cores}
     assert all(cores == sandbox_cores for cores in apart)
+
+
+def test_a_process_that_has_ended_is_passed_over() -> None:
+    with subprocess.Popen(["sleep", "60"]) as running, subprocess.Popen(["true"]) as ended:
+        ended.wait()
+        machine.pin([ended.pid, running.pid], {min(os.sched_getaffinity(0))})
+        placed = os.sched_getaffinity(running.pid)
+        running.kill()
+    assert placed == {min(os.sched_getaffinity(0))}
 
 
 def test_figures_can_be_kept_in_a_file_beside_the_tables(tmp_path: Path) -> None:
