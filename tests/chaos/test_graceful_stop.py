@@ -22,9 +22,10 @@ def test_restarts_under_load_fail_no_session_and_take_nothing_new(sandbox: Sandb
     sandbox.openai.set(latency={"median": 0.7, "sigma": 0.5})
     drains = []
     with Worker(sandbox) as worker:
-        for _ in range(RESTARTS):
-            load.many(8)
-            reached(sandbox, load.all[-8:], "processing", 1)
+        for turn in range(RESTARTS):
+            count = (4, 8)[turn % 2]  # with free slots, and with none
+            load.many(count)
+            reached(sandbox, load.all[-count:], "processing", 1)
             begun = time.monotonic()
             worker.signal(SIGTERM)
             wait_for(lambda: not _is_ready(worker), 1, "still ready a second after SIGTERM")

@@ -5,6 +5,7 @@ redis-py keeps such a connection for good. Here its answer ends the connection, 
 up again and finds the new primary.
 """
 
+from asyncio import CancelledError, current_task
 from typing import Any
 
 import redis
@@ -27,7 +28,20 @@ class TakesNoWrites(redis.ConnectionError):
 
 
 class Connection(asyncio.Connection):
-    """A connection that ends with the server's role."""
+    """A connection that ends with the server's role, and loses no cancellation of its task."""
+
+    async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+        """Write a command.
+
+        Python 3.11's `asyncio.wait_for`, which redis-py writes with, loses a cancellation that comes as the writing
+        ends: a consumer that was to stop took the next message.
+        """
+        task = current_task()
+        before = task.cancelling() if task else 0
+        await super().send_packed_command(*arguments, **options)
+        if task and task.cancelling() > before:
+            await self.disconnect(nowait=True)  # the answer to the command is not read
+            raise CancelledError
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
         """Read an answer; raises TakesNoWrites."""

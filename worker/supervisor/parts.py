@@ -46,10 +46,7 @@ class Parts:
 
 
 async def cancel(tasks: set[asyncio.Task[Any]]) -> None:
-    """Return when all have ended, however often that takes.
-
-    Python 3.11's `asyncio.wait_for`, which redis-py writes with, loses a cancellation that comes as the writing ends.
-    """
+    """Return when all have ended. Cancel again what goes on: a library may take a cancellation for something else."""
     while tasks:
         for task in tasks:
             task.cancel()

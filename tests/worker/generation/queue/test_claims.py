@@ -41,6 +41,29 @@ async def test_an_empty_queue_gives_nothing(claims: Claims) -> None:
     assert await claims.take(1) is None
 
 
+@pytest.mark.parametrize("turn", range(30))
+async def test_a_cancelled_task_gives_no_further_command(claims: Claims, turn: int) -> None:
+    """Whichever turn of the loop the cancellation comes in: with Python 3.11 redis-py loses it in half of them."""
+    cancelled = asyncio.Event()
+    commands_after = 0
+
+    async def work() -> None:
+        nonlocal commands_after
+        while commands_after < 5:
+            await claims.count()
+            commands_after += cancelled.is_set()
+
+    task = asyncio.create_task(work())
+    for _ in range(turn):
+        await asyncio.sleep(0)
+    cancelled.set()
+    task.cancel()
+    await asyncio.wait({task}, timeout=10)
+
+    assert (task.cancelled(), commands_after) == (True, 0)
+    assert await claims.count() == 0  # the client is as good as before
+
+
 async def test_bytes_that_are_no_text_survive(redis: Redis, claims: Claims) -> None:
     await queue(redis, b"\xff\x00\xfe")
     assert await claims.take(1) == b"\xff\x00\xfe"
