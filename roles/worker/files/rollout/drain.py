@@ -13,7 +13,7 @@ from typing import Any
 
 import host
 
-#: The worker's own drain is over by then: releasing generations takes 20 s, the farewell 5, the HTTP server 6.
+#: The worker's own drain is over by then: 20 s to release generations, 3 for callbacks, 5 to leave, 6 for HTTP.
 GRACE_SECONDS = 40
 _HELD_SECONDS = 20
 _LATE_SECONDS = 30

@@ -1,4 +1,4 @@
-"""The colours that nginx sends the requests of a host to. This step runs on the server."""
+"""The colours that nginx sends the requests of a host to. These steps run on the server."""
 
 import re
 import time
