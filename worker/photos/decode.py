@@ -2,7 +2,7 @@
 
 The functions are synchronous and spend their time in C code without the interpreter lock: call them from a small thread
 pool. A 12-megapixel phone JPEG costs about 30 ms and 3 MB beside its own bytes, because libjpeg decodes it at a
-quarter of its size. What has to be decoded whole is limited further and takes turns: one of it needs up to 240 MB.
+quarter of its size. What has to be decoded whole is limited further and takes turns: one picture needs up to 240 MB.
 """
 
 from io import BytesIO

@@ -29,7 +29,7 @@ class ApiKeys:
         self._buckets = [_Bucket(key, now) for key in keys.values()]
 
     def admit(self, given: str | None) -> None:
-        """Count a request against its key; raises HTTPException for an unknown key, and one that is used up."""
+        """Count a request against its key; raises HTTPException for a key that is unknown or used up."""
         if given is None or not self._buckets:
             return
         digest = sha256(given.encode("utf-8", "surrogateescape")).hexdigest()

@@ -13,7 +13,7 @@ from worker.sizing.pose import MODEL_PATH, Landmarker, Pose
 
 
 class Landmarkers:
-    """Up to so many landmarkers behind the face of one, for any number of threads; each is loaded when needed."""
+    """Up to `most` landmarkers with the `detect` of one, for any number of threads."""
 
     def __init__(self, most: int, path: Path = MODEL_PATH, *, gpu: bool = False) -> None:
         self._path, self._gpu = path, gpu

@@ -20,7 +20,7 @@ X, Y, Z, VISIBILITY, PRESENCE = range(5)
 
 
 class ModelUnusable(Exception):
-    """The pose model's file is missing, or the coefficients were fitted with another one."""
+    """The pose model's file is missing or damaged, or SIZING_DELEGATE asks for a GPU that cannot run the model."""
 
 
 class GpuUnavailable(Exception):

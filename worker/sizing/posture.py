@@ -67,7 +67,7 @@ def is_bent(silhouette: Silhouette, *, front: bool) -> bool:
 
 
 def is_turned(silhouette: Silhouette) -> bool:
-    """Decide by the turn; the breadth alone would refuse narrow shoulders seen from a phone on the floor."""
+    """Test if shoulders or hips are turned away from the camera, or too narrow for people who face the camera."""
     points, world = silhouette.pose.landmarks, silhouette.pose.world
     breadth = abs(points[SHOULDERS[0], 0] - points[SHOULDERS[1], 0])
     trunk = middle(silhouette.pose, HIPS)[1] - middle(silhouette.pose, SHOULDERS)[1]
