@@ -14,11 +14,9 @@ local function get_pause()
     if not read or type(pause) ~= 'table' or type(pause.reason) ~= 'string' or type(pause.probe) ~= 'string'
         or type(pause.since) ~= 'number' or type(pause.probe_at) ~= 'number' then return nil end
     pause.probe_until = tonumber(pause.probe_until) or 0
-    if pause then
-        local period = tonumber(pause.period) or pause.probe_at - pause.since
-        pause.since = math.min(pause.since, now)
-        if pause.probe_at > now + period then pause.probe_at = now end
-    end
+    local period = tonumber(pause.period) or pause.probe_at - pause.since
+    pause.since = math.min(pause.since, now)
+    if pause.probe_at > now + period then pause.probe_at = now end
     return pause
 end
 
