@@ -15,7 +15,7 @@ WorkerError
     │   └── ImageInvalid     it is no picture that we can read
     ├── ModerationBlocked    OpenAI refused the content
     ├── RateLimited          OpenAI answered 429; one retry by the pipeline
-    ├── Postponed            no customer is failed for it: the session waits in the queue again, the intake pauses
+    ├── Postponed            no customer is failed for it: the session waits in the queue again
     │   ├── AccountRefused   OpenAI or Supabase refuses our account: no money, no permission, no bucket
     │   ├── ServiceOutage    OpenAI fails, or does not answer, after all retries
     │   ├── Paused           the intake is paused; the paid call was not made
@@ -46,7 +46,7 @@ class SettingsError(WorkerError):
 
 
 class InvalidMessage(WorkerError):
-    """The message cannot be used; `reason` is one of a closed set (see `generation.message`)."""
+    """The message cannot be used; `reason` is one of a closed set (see `generation.metrics`)."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")

@@ -32,7 +32,7 @@ class Health:
     state: Literal["starting", "ready", "draining"] = "starting"
     model_loaded: bool = False
     redis_connected: bool = False
-    #: Why it is not connected, as a sentence; empty: not known yet.
+    #: Why Redis is not connected, as a sentence; empty: Redis is connected, or was not asked yet.
     redis_problem: str = ""
     #: When Redis last answered a part; 0: a part has seen Redis fail since.
     redis_seen: float = 0.0

@@ -1,4 +1,4 @@
-"""Every Redis key of the generation half, in one place. A service at the edge (the producer) fixes only QUEUE."""
+"""Every Redis key of the generation half, in one place. The producer fixes only QUEUE."""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -46,7 +46,7 @@ BULK_SESSIONS = _key("wearon:lanes:bulk", "zset")
 DEAD = _key(f"{QUEUE}:dead", "list")
 DEAD_BYTES = _key(f"{QUEUE}:dead:bytes", "string")
 DEAD_DROPPED = _key(f"{QUEUE}:dead:dropped", "string")
-#: Set of all instances that ever claimed a message and have not been cleared away.
+#: Set of all instances that have started and have not been cleared away.
 INSTANCES = _key("wearon:instances", "set")
 #: Outcomes that the database does not have yet: hash of session id to JSON.
 SETTLEMENTS = _key("wearon:settlements", "hash")

@@ -61,7 +61,7 @@ class Run:
 
     @property
     def elapsed_ms(self) -> int:
-        """Milliseconds since the message came."""
+        """Milliseconds since this worker took the session's lease."""
         return round((time.monotonic() - self.began_at) * 1000)
 
     def hold_picture(self, number: int, count: int) -> None:

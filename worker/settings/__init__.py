@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     openai_image_size: str = Field(default="1024x1536", pattern=r"^(auto|\d+x\d+)$")
     openai_image_quality: Literal["low", "medium", "high", "xhigh", "max", "auto"] = "medium"
     openai_requests_per_minute: int = Field(default=300, ge=1)
-    #: Calls a minute of this region while LIMITER_REDIS_URL is away; 0: none. Left free for it while it is silent.
+    #: Calls a minute of this region while LIMITER_REDIS_URL is away; 0: none. Reserved for a silent region.
     limiter_local_share: int = Field(default=0, ge=0)
     openai_prices: Annotated[dict[str, Price], NoDecode, as_json(_PRICES)] = {}
 

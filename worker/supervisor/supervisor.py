@@ -1,7 +1,8 @@
 """`wearon-worker run`: starts the parts in order, watches them, and drains on SIGTERM.
 
-Parts: the Celery process, the consumer, the sweeper, the settler, the deliverer of callbacks and the HTTP server. If
-one dies or hangs the container's process ends with a reason, and Docker starts it again.
+Parts: the HTTP server, the Celery process, the health check, the consumer, the sweeper, the settler, the heartbeat, the
+schedules of `bootstrap` and the deliverer of callbacks. If a part dies or hangs, the container's process ends with a
+reason, and Docker starts the container again.
 """
 
 import asyncio

@@ -36,7 +36,7 @@ class DataLifeSchedule:
         _LIMIT.set(hours * 3600)
 
     async def run_forever(self) -> None:
-        """Purge now and then, unless another instance does; an interrupted purge is continued."""
+        """Purge ten minutes after the last purge, unless another instance does; an interrupted purge is continued."""
         while True:
             await self.purge_if_due()
             await asyncio.sleep(_CHECK_SECONDS)

@@ -33,7 +33,7 @@ _POLL_SHARE = 0.25
 #: Of one process at once: a crowd that arrives together shares these connections.
 MAX_CONNECTIONS = 16
 _GIVE_UP_SECONDS = 2.0
-#: A call would start so much later than a distant Redis counts: after this it is asked again, which moves the call.
+#: A distant Redis is asked again after this, which moves the call: a late answer names a moment that has passed.
 _ANSWER_SECONDS = 2.0
 
 

@@ -41,7 +41,7 @@ class PromptWatch:
         self._rounds = Rounds("prompt_watch_failed")
 
     async def run_forever(self) -> None:
-        """Look at the results now and then, unless another instance does."""
+        """Look at the results every 15 s, unless another instance does."""
         while True:
             await self.look_if_due()
             await asyncio.sleep(_CHECK_SECONDS)

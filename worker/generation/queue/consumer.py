@@ -21,7 +21,7 @@ from worker.logs import get_logger
 
 log = get_logger(__name__)
 
-#: How long one wait for a message lasts: each costs three commands. The same pause shows in /health within this.
+#: Time that one wait for a message lasts: each costs three commands. A new pause shows in /health within this.
 _BLOCK_SECONDS = 7
 _FULL_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0

@@ -33,7 +33,7 @@ class Forwarding:
     async def forward(self, payload: bytes, probe: str = "") -> None:
         """Forward the message, or refuse it.
 
-        `probe` is the reason of the pause that the message is to probe. An unusable one leaves the probe to the next.
+        `probe` is the reason of the pause that the message is to probe. Unusable messages leave the probe to the next.
         """
         try:
             message = parse(payload)

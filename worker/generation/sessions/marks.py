@@ -36,7 +36,7 @@ class Receipt(BaseModel):
     cost_usd: Decimal | None = None
     model: str | None = None
     prompt_version: str | None = None
-    #: From the message to the answer; None: not known.
+    #: From the lease to the answer; None: not known.
     processing_time_ms: int | None = None
 
 

@@ -11,7 +11,6 @@ from worker.generation.rounds import Rounds
 from worker.generation.spend.limits import Limits, periods
 from worker.generation.spend.view import SpendView
 
-#: Redis may have been emptied.
 _LOOK_SECONDS = 5.0
 
 

@@ -27,7 +27,7 @@ class SweepSchedule:
     interval_seconds: float
 
     async def run_forever(self) -> None:
-        """Sweep now and then; an outage only skips a round."""
+        """Sweep after each interval; an outage only skips a round."""
         while True:
             await asyncio.sleep(self.interval_seconds)
             self.health.beat("sweeper")
