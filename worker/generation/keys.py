@@ -33,12 +33,12 @@ def _family(name: str, kind: str) -> Callable[[UUID | str | int], str]:
 
 #: The producers' list: LPUSH there, taken from the right end.
 QUEUE = _key("wearon:tasks:generation", "list")
-#: Lanes with waiting messages (sorted set, by whose turn it is), the messages, the turn that was last and the places of
-#: the last and the first message, and how many messages at the taking end of QUEUE were requeued since the queue was
-#: last sorted into lanes (see `lanes`).
+#: Lanes with waiting messages, by whose turn it is (see `lanes`), and these messages.
 LANES = _key("wearon:lanes", "zset")
 LANES_MESSAGES = _key("wearon:lanes:messages", "zset")
+#: The last turn, and the places of the last and the first message.
 LANES_CLOCK = _key("wearon:lanes:clock", "hash")
+#: Number of messages at the taking end of QUEUE that were requeued since QUEUE was last sorted into lanes.
 LANES_RETURNED = _key("wearon:lanes:returned", "string")
 #: Sessions whose message is bulk and has not ended (sorted set, by when it was sorted).
 BULK_SESSIONS = _key("wearon:lanes:bulk", "zset")

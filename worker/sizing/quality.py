@@ -98,7 +98,7 @@ def _reason(photo: Photo, silhouette: Silhouette, view: View) -> Reason | None:
 def _why_nobody(pixels: Pixels, detector: Detector, view: View) -> Reason:
     """Look again at parts of the picture: the model overlooks people of less than a third of its height.
 
-    A second photo is not worth these many inferences.
+    A photo from the side is not worth so many inferences.
     """
     for parts in (2, 3) if view == "front" else ():
         height, width = pixels.shape[0] // parts, pixels.shape[1] // parts

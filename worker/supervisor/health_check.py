@@ -26,7 +26,7 @@ _CELERY_SILENCE_SECONDS = 60.0
 
 @dataclass(eq=False, repr=False)
 class HealthCheck:
-    """Keeps Health true. `try_redis` raises what Redis raises; `database_usable` tells if the database works."""
+    """Updates `health`. `try_redis` raises what Redis raises; `database_usable` tells if the database works."""
 
     health: Health
     try_redis: Callable[[], Awaitable[Any]]

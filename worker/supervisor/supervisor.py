@@ -1,8 +1,7 @@
 """`wearon-worker run`: starts the parts in order, watches them, and drains on SIGTERM.
 
-Parts: the HTTP server, the Celery process, the health check, the consumer, the sweeper, the settler, the heartbeat, the
-schedules of `bootstrap` and the deliverer of callbacks. If a part dies or hangs, the container's process ends with a
-reason, and Docker starts the container again.
+Parts: HTTP server, Celery process, health check, consumer, sweeper, settler, heartbeat, deliverer of callbacks, and the
+schedules of `bootstrap`. If a part dies or hangs, the process ends with a reason, and Docker starts the container anew.
 """
 
 import asyncio
@@ -97,7 +96,7 @@ class Supervisor:
         log.info("worker_stopped")
 
     async def _start(self) -> None:
-        """Make everything true that has to be before the first message is taken."""
+        """Do everything that has to be done before the first message is taken."""
         queue = self._queue
         await queue.heartbeat.join()
         self._health.redis_connected = True
