@@ -34,11 +34,15 @@ class Connection(asyncio.Connection):
         """Write a command.
 
         Python 3.11's `asyncio.wait_for`, which redis-py writes with, loses a cancellation that comes as the writing
-        ends: a consumer that was to stop took the next message.
+        ends or fails: a consumer that was to stop took the next message.
         """
         task = current_task()
         before = task.cancelling() if task else 0
-        await super().send_packed_command(*arguments, **options)
+        try:
+            await super().send_packed_command(*arguments, **options)
+        except RedisError:
+            if not task or task.cancelling() == before:
+                raise
         if task and task.cancelling() > before:
             await self.disconnect(nowait=True)  # the answer to the command is not read
             raise CancelledError
