@@ -43,6 +43,8 @@ class Deliverer:
         self._picture_seconds = picture_seconds
         self._attempts = set[asyncio.Task[None]]()
         self._woken = asyncio.Event()
+        #: Held until a claim's attempts have begun.
+        self._claiming = asyncio.Lock()
         self._stopping = False
         #: Something waited at the last claim, so that the end of an attempt may make room for it.
         self._more = False
@@ -81,21 +83,26 @@ class Deliverer:
             return NO_ENDPOINTS_SECONDS
         if not room:
             return POLL_SECONDS  # the end of an attempt wakes
-        claim = await self._outbox.claim(room, self._per_endpoint)
-        for delivery in claim.deliveries:
-            attempt = asyncio.create_task(self._deliver(delivery), name=f"webhook {delivery.id}")
-            self._attempts.add(attempt)
-            attempt.add_done_callback(self._ended)
+        async with self._claiming:
+            claim = await self._outbox.claim(room, self._per_endpoint)
+            for delivery in claim.deliveries:
+                attempt = asyncio.create_task(self._deliver(delivery), name=f"webhook {delivery.id}")
+                self._attempts.add(attempt)
+                attempt.add_done_callback(self._ended)
         self._more = claim.wait_seconds is not None
         await self._show_state()
         await self._trim()
         return _pause(claim)
 
     async def drain(self, seconds: float) -> None:
-        """Claim nothing more, and wait this long for the attempts under way."""
+        """Claim nothing more, and wait this long for a claim under way and for all attempts."""
         self._stopping = True
-        if self._attempts:
-            await asyncio.wait(self._attempts, timeout=seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                async with self._claiming:
+                    pass
+                if self._attempts:
+                    await asyncio.wait(self._attempts)
 
     async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):

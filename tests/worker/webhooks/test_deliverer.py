@@ -177,6 +177,21 @@ async def test_a_drain_waits_for_what_is_under_way_and_claims_nothing_more(
     assert (done["delivered_at"] is not None, left["attempts"], len(partner.received)) == (True, 0, 1)
 
 
+async def test_a_drain_waits_for_a_claim_under_way_and_its_attempts(
+    sandbox: Sandbox, partner: Partner, make: Callable[[], Deliverer]
+) -> None:
+    """Else what it claims is cut off, and comes a minute later or twice: no other worker may claim it before."""
+    store, good = endpoint(sandbox, partner.url("/good"))
+    complete(sandbox, store)
+    claim = sandbox.gateway.fault("slow", on="rpc/wearon_webhook_claim", delay=0.5)
+    deliverer = make()
+    async with running(deliverer):
+        await until(lambda: any(each["id"] == claim and each["hits"] for each in sandbox.gateway.faults()))
+        await deliverer.drain(20)
+    (done,) = deliveries(sandbox, good)
+    assert (done["delivered_at"] is not None, done["attempts"], len(partner.received)) == (True, 1, 1)
+
+
 async def test_an_attempt_that_was_never_reported_is_made_again_with_its_id(
     sandbox: Sandbox, partner: Partner, make: Callable[[], Deliverer]
 ) -> None:
