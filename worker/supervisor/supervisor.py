@@ -136,7 +136,7 @@ class Supervisor:
             await asyncio.wait({celery}, timeout=_RELEASE_SECONDS)
         again.cancel()
         self._celery.kill()
-        await self._deliverer.drain(_CALLBACK_SECONDS)
+        await asyncio.gather(self._deliverer.drain(_CALLBACK_SECONDS), self._queue.consumer.forwarding.sent())
         await self._parts.cancel("heartbeat")  # it would join again
         requeued = await departure.leave(self._queue.claims, self._queue.ownership)
         if requeued is not None:

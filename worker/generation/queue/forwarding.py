@@ -1,7 +1,7 @@
 """A claimed message on its way to this container's pool, or to the dead letters when it cannot be used."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from celery import Celery
 from kombu.exceptions import KombuError
@@ -18,6 +18,9 @@ from worker.logs import get_logger
 
 log = get_logger(__name__)
 
+#: A connection that has broken unnoticed is given up and opened again within this.
+_SEND_SECONDS = 15.0
+
 
 @dataclass(eq=False, repr=False)
 class Forwarding:
@@ -29,6 +32,8 @@ class Forwarding:
     refusal: Refusal
     #: Bulk may run here.
     has_bulk: bool = False
+    #: In threads, which go on when the consumer is cancelled.
+    _sends: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     async def forward(self, payload: bytes, probe: str = "") -> None:
         """Forward the message, or refuse it.
@@ -52,7 +57,18 @@ class Forwarding:
         log.info(
             "message_taken", request_id=message.request_id, session_id=session, **({"probe": probe} if probe else {})
         )
-        await asyncio.to_thread(self._send, payload.decode(), probe)
+        send = asyncio.create_task(asyncio.to_thread(self._send, payload.decode(), probe))
+        self._sends.add(send)
+        send.add_done_callback(self._sends.discard)
+        await asyncio.shield(send)
+
+    async def sent(self) -> None:
+        """Return once nothing is being sent, also for a consumer that was cancelled.
+
+        What is sent after the instance's departure, which deletes its Celery queue, stays in Redis for good.
+        """
+        if self._sends:
+            await asyncio.wait(self._sends, timeout=_SEND_SECONDS)
 
     def _send(self, payload: str, probe: str) -> None:
         try:

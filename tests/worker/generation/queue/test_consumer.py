@@ -1,7 +1,10 @@
 """Messages that the consumer takes and requeues; whole containers are in tests/integration and tests/chaos."""
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,6 +14,7 @@ from tests.sandbox import Sandbox
 from worker import memory
 from worker.generation import bootstrap, keys
 from worker.generation.bootstrap import QueueSide
+from worker.generation.queue import departure
 from worker.health import Health
 from worker.settings import Settings
 from worker.supervisor.parts import cancel
@@ -47,6 +51,28 @@ async def test_no_message_is_taken_above_the_mark_of_memory_while_generations_ru
     health.beat("celery", active=0)
     await reached(redis, claimed=2)  # nothing would ever free the memory
     await cancel({running})
+
+
+async def test_a_departure_can_wait_for_the_send_of_a_cancelled_consumer(
+    sandbox: Sandbox, redis: Redis, queue: QueueSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that is sent after the departure of its instance would stay in Redis for good, with its addresses."""
+    celery, sending = queue.consumer.forwarding.celery, threading.Event()
+
+    def send_late(*arguments: Any, send: Any = celery.send_task, **options: Any) -> None:
+        sending.set()
+        time.sleep(1.5)  # in its thread
+        send(*arguments, **options)
+
+    monkeypatch.setattr(celery, "send_task", send_late)
+    sandbox.producer.b2c()
+    running = asyncio.create_task(queue.consumer.run())
+    assert await asyncio.to_thread(sending.wait, 10)
+    await cancel({running})
+    await queue.consumer.forwarding.sent()
+    await departure.leave(queue.claims, queue.ownership)
+    await asyncio.sleep(2)
+    assert await redis.keys("*") == [keys.QUEUE.encode()]
 
 
 @pytest.mark.parametrize("count", [1, 12])
