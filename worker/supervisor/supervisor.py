@@ -7,7 +7,6 @@ schedules of `bootstrap`. If a part dies or hangs, the process ends with a reaso
 import asyncio
 import signal
 import time
-from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -71,7 +70,8 @@ class Supervisor:
             asyncio.get_running_loop().add_signal_handler(number, self._signals.put_nowait, number)
         log.info("worker_starting", instance=self._celery.instance, concurrency=self._settings.worker_concurrency)
         http = self._parts.start("http", self._http.serve_until_stopped())
-        celery = self._parts.start("celery", self._watch_celery())
+        watch = self._celery.watch(self._health, self._queue.consumer.slot_freed, self._deliverer.wake)
+        celery = self._parts.start("celery", watch)
         check = HealthCheck(self._health, self._queue.claims.prove, self._queue.sessions.usable)
         self._parts.start("health", check.run_forever())
         starting = asyncio.create_task(self._start())
@@ -126,6 +126,7 @@ class Supervisor:
         log.info("drain_begun", timeout_seconds=limit)
         self._celery.drain()
         await self._parts.cancel("consumer", "sweeper")
+        sent = asyncio.create_task(self._queue.consumer.forwarding.sent())
         self._celery.preempt(self._settings.slots)  # bulk may wait for calls of others for hours
         self._parts.start("returner", self._requeue_unstarted())
         again = asyncio.create_task(self._signals.get())
@@ -136,14 +137,12 @@ class Supervisor:
             await asyncio.wait({celery}, timeout=_RELEASE_SECONDS)
         again.cancel()
         self._celery.kill()
-        await asyncio.gather(self._deliverer.drain(_CALLBACK_SECONDS), self._queue.consumer.forwarding.sent())
+        await self._deliverer.drain(_CALLBACK_SECONDS)
+        await sent
         await self._parts.cancel("heartbeat")  # it would join again
         requeued = await departure.leave(self._queue.claims, self._queue.ownership)
         if requeued is not None:
             log.info("drain_ended", messages_given_back=requeued, seconds=round(time.monotonic() - began_at, 1))
-
-    def _watch_celery(self) -> Coroutine[Any, Any, str]:
-        return self._celery.watch(self._health, self._queue.consumer.slot_freed, self._deliverer.wake)
 
     async def _requeue_unstarted(self) -> None:
         with suppress(RedisError, OSError):
