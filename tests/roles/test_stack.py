@@ -59,7 +59,7 @@ def two_runs(render: Callable[..., Rendered]) -> list[Path]:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("PYTHONHASHSEED", seed)
             hosts = {"further_workers": workers, "server_address": "10.0.0.1", "leaving_host": leaving}
-            stack = render("production", **hosts, worker_replicas=2, redis_maxclients=2000)
+            stack = render("production", **hosts, worker_replicas=2, redis_maxclients=3000)
             folders.append(stack.folder)
     return folders
 
