@@ -47,9 +47,9 @@ def command(context: click.Context, as_json: bool) -> None:
 def move(to: str, dry_run: bool) -> None:
     """Move all messages to another region's Redis, when this region's workers are gone for a while.
 
-    Waiting messages, those of dead workers, outcomes that wait and dead letters are copied, then removed here. The
-    command may be repeated after an interruption: nothing is lost or copied twice. The intake here stays paused:
-    `intake resume`.
+    Waiting messages, those of dead workers, outcomes and dead letters are copied, then removed here; manifests of bulk
+    are copied. The command may be repeated after an interruption: nothing is lost or copied twice. The intake here
+    stays paused: `intake resume`.
     """
     moved = asyncio.run(_move(_address(to), dry_run))
     found = (
