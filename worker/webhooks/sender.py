@@ -82,8 +82,8 @@ class Sender:
         try:
             location, body = check_url(url), event.body()
             headers = _signed(secrets, event.id, body)
-            async with asyncio.timeout(LIMIT_SECONDS):
-                return await self._post(location, headers, body.encode())
+            async with asyncio.timeout(LIMIT_SECONDS) as limit:
+                return await self._post(location, headers, body.encode(), limit)
         except (UrlRefused, ImageRefused, _NotSigned) as error:
             return Answer("refused", error=str(error))
         except (TimeoutError, httpcore.TimeoutException):
@@ -95,7 +95,9 @@ class Sender:
         """Close all connections."""
         await self._pools.aclose()
 
-    async def _post(self, location: Location, signed: list[tuple[bytes, bytes]], body: bytes) -> Answer:
+    async def _post(
+        self, location: Location, signed: list[tuple[bytes, bytes]], body: bytes, limit: asyncio.Timeout
+    ) -> Answer:
         headers = [
             (b"User-Agent", f"WearOn-Worker/{__version__}".encode()),
             (b"Content-Type", b"application/json"),
@@ -106,6 +108,8 @@ class Sender:
         ]
         timeouts = {"connect": CONNECT_TIMEOUT_SECONDS, "pool": LIMIT_SECONDS}
         async with self._pools.stream("POST", location, headers, timeouts, body) as response:
+            # The status has come in time, and counts: a later end of the body makes no failure of it.
+            limit.reschedule(asyncio.get_running_loop().time() + 2 * _BODY_SECONDS)
             await _read_a_little(response)
             return _meaning(response, location.host)
 

@@ -68,6 +68,13 @@ async def test_a_dead_partner_costs_the_limit_and_no_more(
     )
 
 
+async def test_a_status_that_came_in_time_counts_whatever_becomes_of_the_body(
+    partner: Partner, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LIMIT_SECONDS", 0.5)  # less than the body is waited for
+    assert (await send(sender, partner.url("/lying"))).result == "delivered"
+
+
 @pytest.mark.parametrize(
     "url",
     [
