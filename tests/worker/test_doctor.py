@@ -187,6 +187,7 @@ def test_a_redis_user_with_the_workers_keys_alone_lacks_those_of_celery_exporter
         (["%R~wearon:*", "+@all"], "LPUSH, RPUSH, BLMOVE"),
         (["~wearon:*", "+@all", "-@blocking"], "BLMOVE, BRPOP"),
         (["~wearon:*", "+@all", "-zrevrangebylex"], "ZREVRANGEBYLEX"),
+        (["~wearon:*", "+@all", "-type", "-rename", "-hsetnx"], "TYPE, RENAME, HSETNX"),
         (["~wearon:*", "+@all", "-@scripting"], "EVAL"),
         (["~wearon:*", "+@all", "-@transaction"], "MULTI"),
         (["~wearon:*", "+@all", "-hset", "-zadd"], "HSET, ZADD"),
@@ -392,6 +393,12 @@ def test_missing_functions_are_named(sandbox: Sandbox, doctor: Doctor, change: s
         sandbox.database.apply(MIGRATION)
     assert status == "fail"
     assert found.startswith(what)
+
+
+def test_an_unusable_answer_is_told(sandbox: Sandbox, doctor: Doctor) -> None:
+    sandbox.gateway.fault("replaced", on="rpc/wearon_worker_functions", body=[])
+    status, what, _ = doctor()["functions"]
+    assert (status, what) == ("fail", "database answered wearon_worker_functions with list, not an object")
 
 
 def test_a_database_without_the_migration_is_a_failure_with_its_remedy(sandbox: Sandbox, doctor: Doctor) -> None:

@@ -102,7 +102,8 @@ def _refused(check: str, error: ServiceUnavailable) -> Result:
     if isinstance(error.__cause__, APIError | httpx.HTTPStatusError):
         refused = refusal(error.__cause__)
         return fail(check, f"it refuses: {refused.what}", refused.remedy or "see the project in the Supabase dashboard")
-    return fail(check, f"no answer: {error.__cause__ and type(error.__cause__).__name__}", "check SUPABASE_URL")
+    what = f"no answer: {type(error.__cause__).__name__}" if error.__cause__ else str(error)  # an unusable answer
+    return fail(check, what, "check SUPABASE_URL")
 
 
 async def bucket(settings: Settings) -> list[Result]:
