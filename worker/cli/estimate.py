@@ -98,8 +98,10 @@ def _measure(data: bytes | None, name: str, person: Person, chart: Chart, fit: F
             return measure(picture, person, chart, fit, detector=landmarker, measurer=Measurer(), side=side)
     except PhotoRefused as error:
         raise WorkerError(f"{name}: {error} ({error.reason}) {error.hint}") from None
-    except (ImageError, ModelUnusable) as error:
+    except ImageError as error:
         raise WorkerError(f"{name}: {error}") from None
+    except ModelUnusable as error:
+        raise WorkerError(str(error)) from None
 
 
 def _print(found: Estimate, console: Console) -> None:

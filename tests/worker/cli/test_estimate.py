@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests import command
 from tests.worker.sizing.conftest import PICTURES
+from worker.sizing import pose
 
 PHOTO = PICTURES / "images" / "b000.jpg"
 
@@ -50,6 +51,13 @@ def test_height_and_weight_are_enough() -> None:
     assert "Size M" in done.stdout
     assert "M fits: " in done.stdout
     assert "Basis: prior." in done.stdout
+
+
+def test_an_unusable_model_is_told_without_a_photo_to_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pose, "MODEL_SHA256", "0")
+    done = estimate("--height", "178", "--weight", "74.5")
+    assert done.returncode == 1
+    assert done.stderr.startswith("wearon-worker: The pose model ")
 
 
 def test_named_chart_and_unusable_side_photo_are_told() -> None:
