@@ -47,7 +47,8 @@ async def submit(settings: Settings, manifest: Manifest, yes: bool) -> bool:
     async with _tools(settings) as tools:
         books, _ = await tools.books(manifest.store_id)
         await books.check_store()
-        click.echo(_summary(manifest, await estimate(settings, tools.redis, books, len(manifest.rows))), err=True)
+        found = await estimate(settings, tools.redis, books, len(manifest.rows))
+        click.echo(summary(manifest, found, settings.bulk_ttl_seconds), err=True)
         if not yes:
             click.confirm("Queue them?", abort=True, err=True)
         with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -86,6 +87,23 @@ async def results(manifest_id: str) -> list[dict[str, Any]]:
         return await Results(books, submitted).all(bucket, tools.settings)
 
 
+def summary(manifest: Manifest, found: Estimate, ttl_seconds: int) -> str:
+    """The text before a manifest is queued: its cost and its time."""
+    life = "a day" if ttl_seconds == _DAY_SECONDS else _span(ttl_seconds)
+    cost = f"about {found.usd:.2f} USD at OpenAI" if found.usd else "USD unknown: no try-on has ended yet"
+    time = f"about {_span(found.seconds)} while no shopper needs anything" if found.seconds else "no worker is running"
+    lines = [
+        f"manifest {manifest.id}: {found.rows} try-ons for store {manifest.store_id}",
+        f"cost: {found.rows} credits of the store's {found.balance} (fewer if queued in part before), {cost}",
+        f"time: {time}; each row expires {life} after it was queued",
+    ]
+    if found.balance < found.rows:
+        lines.append(f"The credits may end after {found.balance} rows; buy more and submit the file again.")
+    if found.seconds and found.seconds > ttl_seconds:
+        lines.append(f"That is more than {life}: rows that have not started by then are failed and refunded. Split it.")
+    return "\n".join(lines)
+
+
 @asynccontextmanager
 async def _tools(settings: Settings) -> AsyncIterator[Tools]:
     async with AsyncExitStack() as stack, opened_redis(settings) as redis:
@@ -96,22 +114,6 @@ async def _tools(settings: Settings) -> AsyncIterator[Tools]:
 async def _known(manifest_id: str) -> AsyncIterator[tuple[Tools, Submitted]]:
     async with _tools(load()) as tools:
         yield tools, await tools.record.find(manifest_id)
-
-
-def _summary(manifest: Manifest, found: Estimate) -> str:
-    """The question before a manifest is queued: what it costs, and how long it takes."""
-    cost = f"about {found.usd:.2f} USD at OpenAI" if found.usd else "USD unknown: no try-on has ended yet"
-    time = f"about {_span(found.seconds)} while no shopper needs anything" if found.seconds else "no worker is running"
-    lines = [
-        f"manifest {manifest.id}: {found.rows} try-ons for store {manifest.store_id}",
-        f"cost: {found.rows} credits of the store's {found.balance} (fewer if queued in part before), {cost}",
-        f"time: {time}; each row expires a day after it was queued",
-    ]
-    if found.balance < found.rows:
-        lines.append(f"The credits may end after {found.balance} rows; buy more and submit the file again.")
-    if found.seconds and found.seconds > _DAY_SECONDS:
-        lines.append("That is more than a day: rows that have not started by then are failed and refunded. Split it.")
-    return "\n".join(lines)
 
 
 def _told(manifest: Manifest, result: Result) -> str:

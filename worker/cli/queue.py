@@ -11,7 +11,7 @@ from rich.console import Console
 
 from worker.cli.options import opened_database, opened_redis, table
 from worker.clients import redis_client
-from worker.errors import WorkerError
+from worker.errors import ServiceUnavailable, WorkerError
 from worker.generation import keys
 from worker.generation.channel import SessionRef
 from worker.generation.queue.lane_view import LaneView, estimated_waits
@@ -51,7 +51,7 @@ def move(to: str, dry_run: bool) -> None:
     are copied. The command may be repeated after an interruption: nothing is lost or copied twice. The intake here
     stays paused: `intake resume`.
     """
-    moved = asyncio.run(_move(_address(to), dry_run))
+    moved = asyncio.run(_move(to, dry_run))
     found = (
         f"{moved.waiting} waiting messages, {moved.claimed} of dead workers, {moved.outcomes} outcomes, "
         f"{moved.dead_letters} dead letters"
@@ -71,15 +71,20 @@ def _address(to: str) -> str:
         raise WorkerError(f"the address in {to} is invalid: {error}") from None
 
 
-async def _move(url: str, dry_run: bool) -> Moved:
-    settings = load()
+async def _move(to: str, dry_run: bool) -> Moved:
+    url, settings = _address(to), load()
     async with (
         opened_redis(settings) as source,
         redis_client(settings, url) as target,
         opened_database(settings) as database,
     ):
         region = Region(target, database, settings)
-        if await identity(source) == await region.id():
+        own = await identity(source)
+        try:
+            is_source = own == await region.id()
+        except ServiceUnavailable as error:
+            raise WorkerError(f"the target: {error}; check the address in {to}") from None
+        if is_source:
             raise CannotMove("the target is the source")
 
         async def take(sessions: list[SessionRef]) -> None:

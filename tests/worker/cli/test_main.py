@@ -5,11 +5,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from tests import command
 from tests.sandbox import Sandbox
+from worker.cli.bulk_work import summary
+from worker.generation.bulk.estimate import Estimate
+from worker.generation.bulk.manifest import Manifest
 
 #: A file that stands there and gives nothing, not even to root.
 UNREADABLE = ["--person", "/proc/self/mem", "--garment", "b.jpg", "--user", "00000000-0000-0000-0000-000000000001"]
@@ -108,6 +112,13 @@ def test_a_manifest_that_cannot_be_read_is_told() -> None:
     assert run.stderr == f"wearon-worker: {UNREADABLE[1]} cannot be read: Input/output error\n"
 
 
+def test_a_manifest_is_told_the_life_that_its_rows_have() -> None:
+    manifest = Manifest(uuid4(), "shoes", "digest", [])
+    text = summary(manifest, Estimate(rows=1, balance=1, usd=None, seconds=7201), ttl_seconds=7200)
+    assert "each row expires 2.0 h after it was queued" in text
+    assert "That is more than 2.0 h" in text
+
+
 @pytest.mark.parametrize("arguments", [["intake", "pause"], ["spend", "--csv"]], ids=" ".join)
 def test_a_reader_of_stdout_that_has_gone_is_no_fault_of_redis(sandbox: Sandbox, arguments: list[str]) -> None:
     read_end, write_end = os.pipe()
@@ -123,6 +134,13 @@ def test_a_database_that_is_away_is_told_with_the_variable(sandbox: Sandbox) -> 
     run = wearon_worker("webhook", "list", **sandbox.env(SUPABASE_URL="http://127.0.0.1:1"))
     assert run.returncode == 1
     assert "no connection (ConnectError); check SUPABASE_URL" in run.stderr
+
+
+def test_a_target_of_a_move_that_is_away_is_told_apart_from_the_source(sandbox: Sandbox) -> None:
+    run = wearon_worker("queue", "move", "--to", "TARGET", **sandbox.env(), TARGET="redis://127.0.0.1:1")
+    assert run.returncode == 1
+    assert "check the address in TARGET" in run.stderr
+    assert "REDIS_URL" not in run.stderr
 
 
 def test_schema_is_json_and_typescript() -> None:
