@@ -112,7 +112,10 @@ def _reduced(data: bytes, reduction: int) -> Image.Image:
     """Decode every byte of the picture, but perhaps to a smaller size."""
     with opened(data) as (image, _):
         if reduction == 1 and image.width * image.height > WHOLE["PNG"][0]:
-            raise ImageTooManyPixels("Progressive JPEG without its end has too many pixels to see what it lacks.")
+            has, limit = image.width * image.height / 1e6, WHOLE["PNG"][0] / 1e6
+            raise ImageTooManyPixels(
+                f"Progressive JPEG without its end has {has:.1f} megapixels; the limit is {limit:.1f}."
+            )
         image.draft(None, (max(1, image.width // reduction), max(1, image.height // reduction)))
         _load(image, data)
         return image.copy()

@@ -24,7 +24,7 @@ _CURVE_POINTS = 4096
 
 @lru_cache(maxsize=16)
 def power(exponent: float) -> Curve:
-    """The curve of a plain gamma."""
+    """The curve of a plain gamma; one object for each exponent, because `profile` keeps its results by curve."""
     return lambda value: value**exponent
 
 
@@ -43,7 +43,7 @@ def to_xyz(corners: Corners) -> Matrix:
 
 @lru_cache(maxsize=16)
 def profile(corners: Corners, curve: Curve) -> bytes | None:
-    """The profile, or None when the corners span no colours."""
+    """The profile; None if the corners span no colours, or impossible ones."""
     try:
         white = _xyz(*corners[:2])
         colorants = [_adapted_to_d50(column, white) for column in to_xyz(corners)]

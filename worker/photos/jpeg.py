@@ -9,7 +9,7 @@ MAX_SEGMENTS = 2000
 #: 40 ms for 50 megapixels, while other large pictures wait.
 MAX_SCANS = 100
 
-#: What ends a picture, and bytes that are none of its: they look like coded pixels to a decoder that lacks some.
+#: The end of a picture, and bytes that a decoder takes for coded pixels where a picture lacks some.
 END = b"\xff\xd9"
 _PADDING = bytes((7 * number + 40) % 251 for number in range(2000))
 

@@ -85,7 +85,8 @@ def _check(image: ImageFile.ImageFile, kept: int | None) -> None:
     if pixels > limit:
         raise ImageTooManyPixels(f"{kind} has {pixels / 1e6:.1f} megapixels; the limit is {limit / 1e6:.1f}.")
     if kept and kept > MAX_COEFFICIENT_BYTES:
-        raise ImageTooManyPixels(f"Progressive JPEG has {pixels / 1e6:.1f} megapixels, too many for its encoding.")
+        needs = f"{pixels / 1e6:.1f} megapixels and needs {kept / 1e6:.0f} MB to decode"
+        raise ImageTooManyPixels(f"Progressive JPEG has {needs}; the limit is {MAX_COEFFICIENT_BYTES / 1e6:.0f} MB.")
 
 
 def _declared(image: ImageFile.ImageFile, data: bytes) -> Colours:

@@ -68,11 +68,7 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + _checksum(kind + body)
-
-
-def _checksum(data: bytes) -> bytes:
-    return zlib.crc32(data).to_bytes(4)
+    return struct.pack(">I", len(body)) + kind + body + zlib.crc32(kind + body).to_bytes(4)
 
 
 def _transparent(body: bytes, depth: int = 0, colour_type: int = -1) -> bytes:

@@ -11,7 +11,7 @@ def is_webp(data: bytes) -> bool:
 
 
 def bare(data: bytes) -> bytes:
-    """`data` without XMP, unknown chunks, and EXIF that is cut off; with the length that it has."""
+    """`data` without XMP, unknown chunks and EXIF that is cut off, under a header with the right length."""
     parts, position = [], 12
     for _ in range(MAX_CHUNKS):
         kind, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
