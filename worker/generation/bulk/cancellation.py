@@ -19,7 +19,7 @@ from worker.generation.queue.envelope import correlation
 from worker.generation.queue.lane_scripts import BULK
 from worker.generation.sessions.sessions import Sessions
 
-#: Longer than a cancellation that is interrupted is left alone.
+#: An interrupted cancellation can be repeated for so long.
 _TAKEN_SECONDS = 30 * 24 * 3600
 #: Messages in memory at once.
 _MESSAGES = 100
@@ -52,7 +52,7 @@ class Cancellation:
         self._take = redis.register_script(_TAKE)
 
     async def run(self, submitted: Submitted, on_progress: Callable[[int], None]) -> Counter[str]:
-        """Cancel. Return the number of rows that are cancelled, running, completed, failed and never queued."""
+        """Cancel. Return the number of rows by their session's status, `cancelled`, or `absent` without a session."""
         await self._record.cancel(submitted.id)
         sessions = {str(session_id_of(submitted.store_id, submitted.id, n)) for n in range(1, submitted.rows + 1)}
         while await self._take_messages(submitted, sessions):
@@ -81,7 +81,7 @@ class Cancellation:
         await self._sessions.fail(session, Cancelled.user_message, None, facts)
 
     async def _take_messages(self, submitted: Submitted, sessions: set[str]) -> int:
-        """Take the waiting messages of its sessions out of the queue and of their lane. Return their number."""
+        """Take the manifest's waiting messages out of the queue and of the lane. Return their number."""
         taken = seen = 0
         while messages := await self._redis.lrange(keys.QUEUE, seen, seen + _MESSAGES - 1):
             gone = sum([await self._take_one(submitted, sessions, message, b"") for message in messages])

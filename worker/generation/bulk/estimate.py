@@ -27,5 +27,5 @@ async def estimate(settings: Settings, redis: Redis, books: Books, rows: int) ->
     seconds = 60 * rows / a_minute
     if seconds_each:
         slots = max(1, workers) * max(1, int(settings.slots * settings.bulk_share))
-        seconds = max(seconds, rows * seconds_each / 1000 / slots)
+        seconds = max(seconds, rows * seconds_each / slots)
     return Estimate(rows, await books.balance(), rows * usd_each or None, seconds if workers else None)

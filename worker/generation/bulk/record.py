@@ -17,7 +17,7 @@ from worker.generation import keys
 from worker.generation.bulk.manifest import Manifest
 from worker.generation.room import insist
 
-#: Longer than any message of bulk waits, and than the store asks for its pictures.
+#: Longer than a message of bulk may wait, and a store asks for its pictures.
 _SECONDS = 30 * 24 * 3600
 
 #: KEYS: queue, pushed, cancelled. ARGV: seconds, then bit and message of each row. -> how many were pushed now.
@@ -78,7 +78,7 @@ class Record:
         )
 
     async def push(self, manifest_id: str, messages: dict[int, bytes]) -> int:
-        """Push each row's message once, however often asked. Return the number pushed, -1 if the bulk is cancelled."""
+        """Push each row's message once, however often asked. Return their number, -1 for a cancelled manifest."""
         names = [keys.QUEUE, keys.bulk_pushed(manifest_id), keys.bulk_cancelled(manifest_id)]
         pairs = [item for pair in messages.items() for item in pair]
         return int(await self._push(keys=names, args=[_SECONDS, *pairs]))

@@ -14,10 +14,10 @@ from worker.generation.bulk.record import Record
 
 @dataclass
 class Result:
-    """The fate of the rows. Rows that are in no number are not queued: the credits ran out."""
+    """The fate of the rows. All others are not queued: the credits ran out, or the manifest was cancelled."""
 
     queued: int = 0
-    #: By an earlier run, or one beside this one.
+    #: Queued by an earlier run, or by a run beside this one.
     before: int = 0
     #: Not begun: the store's ledger has their request ids already, for other try-ons.
     used: int = 0
