@@ -18,7 +18,7 @@ from worker.generation.region import Region
 
 async def audit(
     database: AsyncPostgrestClient,
-    redis: Redis | None = None,
+    redis: Redis,
     *,
     everything: bool = False,
     patience_seconds: float = 0.0,
@@ -26,8 +26,8 @@ async def audit(
 ) -> Report:
     """Prove from the database that no credit is lost or doubled; raises AuditUnderWay, ServiceUnavailable.
 
-    `redis` tells who works on the open sessions; with `region`, on its own: those of other regions are judged by their
-    age. `everything` proves old sessions and lines again, too. `patience_seconds` is waited for another audit to end.
+    `redis` tells who works on the open sessions. With `region`, the sessions of other regions are judged by their age.
+    `everything` proves old sessions and lines again, too. Another audit is waited for up to `patience_seconds`.
     """
     start = time.monotonic()
     ledger = Ledger(database)

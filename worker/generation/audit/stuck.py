@@ -30,9 +30,8 @@ async def check_stuck(
 ) -> None:
     """Write the stuck sessions into the report; raises RedisError, OSError.
 
-    Without Redis, and of sessions that are not `own` (None: all are), only the age can tell.
+    Without Redis, and for sessions that are not in `own` (None: all are), only the age counts.
     """
-    report.redis_read = redis is not None
     now = datetime.now(UTC)
     old = [(channel, row, _age(row, now)) for channel, row in sessions]
     # A session that does not say when it was made may have been open for ever.
@@ -42,7 +41,7 @@ async def check_stuck(
     bulk = await Lanes(redis, Rules()).bulk([UUID(row["id"]) for row in suspects]) if redis else set()
     for channel, row, age in old:
         if UUID(row["id"]) in bulk:
-            continue  # it waits for all others, and ends at its own time to live
+            continue  # bulk waits for all others, and has a time to live of its own
         if row["id"] in unaccounted or (age or 0) > OPEN_SECONDS:
             since = "without a usable created_at" if age is None else f"for {age / 60:.0f} min"
             known = redis and (own is None or row["id"] in own)
