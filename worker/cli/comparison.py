@@ -82,7 +82,7 @@ def _row(results: Results, text: str) -> dict[str, Any]:
 
 
 def _limits(interval: Interval) -> dict[str, float | None]:
-    """JSON has no words for what is not known."""
+    """Replace NaN and infinity, which JSON does not have, by None."""
     return {name: number if math.isfinite(number) else None for name, number in asdict(interval).items()}
 
 

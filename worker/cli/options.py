@@ -34,7 +34,7 @@ class FiniteRange(click.FloatRange):
 
 
 def read_file(path: Path, max_bytes: int, remedy: str = "") -> bytes:
-    """The file, which may be a pipe, and no more of it than the limit; raises WorkerError, with `remedy` above it."""
+    """Read a file, which may be a pipe. Raise WorkerError, which ends with `remedy` if the file is too large."""
     try:
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)

@@ -59,8 +59,8 @@ def show(version: str) -> None:
 def compare(since: datetime, store: UUID | None, as_json: bool) -> None:
     """Compare the results of versions: success, moderation, time and cost, with limits of 95 %.
 
-    Only sessions whose picture was asked for count. `message-...` is a text that came with messages, and `as-sent` what
-    the experiment sent as it came.
+    Only sessions whose picture was asked for count. `message-...` is a text that came with messages, and `as-sent` any
+    text that the experiment left as it came.
     """
     found = asyncio.run(compared(load(), since, store))
     click.echo(json.dumps(found)) if as_json else show_comparison(found["versions"])

@@ -70,14 +70,14 @@ def command(dry_run: bool, user: UUID | None, store: UUID | None, as_json: bool)
 async def _run(settings: Settings, owner: tuple[Channel, UUID] | None, dry_run: bool) -> Report:
     if not owner and not settings.data_life_hours:
         raise SettingsError("DATA_LIFE_HOURS is 0: data is never too old; set it, or give --user or --store")
-    report = Report(dry_run)
+    report, verb = Report(dry_run), _verb(dry_run)
     async with opened_redis(settings) as redis, _opened_tools(settings, redis) as tools:
         with Console(stderr=True).status("") as status:
 
             def on_progress() -> None:
                 seen = report.pictures
                 status.update(
-                    f"{seen.objects} pictures, {seen.bytes / 1e6:.1f} MB deleted; {seen.young} are young, "
+                    f"{seen.objects} pictures, {seen.bytes / 1e6:.1f} MB {verb}; {seen.young} are young, "
                     f"{seen.in_use} in use; {report.rows.rows} rows"
                 )
 
@@ -115,7 +115,7 @@ def show(report: Report, erased: Channel | None, console: Console, region: str =
     for area, each in pictures.deleted.items():
         areas.add_row(area, f"{each.objects:,}", f"{each.bytes:,}")
     console.print(areas)
-    verb = "would go" if report.dry_run else "deleted"
+    verb = _verb(report.dry_run)
     lines = [
         f"{verb}: {pictures.objects:,} pictures of {pictures.bytes:,} bytes"
         + (f", the oldest of {pictures.oldest_deleted:%Y-%m-%d %H:%M} UTC" if pictures.oldest_deleted else ""),
@@ -138,3 +138,7 @@ def show(report: Report, erased: Channel | None, console: Console, region: str =
         )
     else:
         console.print(f"[green]Done[/] in {report.seconds:.1f} s.")
+
+
+def _verb(dry_run: bool) -> str:
+    return "would go" if dry_run else "deleted"

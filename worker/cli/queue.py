@@ -21,7 +21,7 @@ from worker.generation.region import Region, identity
 from worker.settings import load
 from worker.settings.addresses import read_redis
 
-#: Most messages of the queue that are read; the others behind them have no lane yet.
+#: Messages of the queue that are read at most; further ones have no lane yet.
 _UNSORTED_MAX = 1000
 
 

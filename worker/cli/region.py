@@ -22,8 +22,8 @@ def command() -> None:
 def list_regions() -> None:
     """List all regions with their open sessions, the longest silent first.
 
-    Of a silent region also those count that no region has started and that would have ended but for its silence: they
-    may be another region's, and count for each region that is silent.
+    The number of a silent region includes sessions that no region has started and that stay open because of its
+    silence. They may be another region's, and each silent region counts them.
     """
     for region in asyncio.run(_call(None)):
         click.echo(

@@ -9,7 +9,7 @@ from worker.generation.openai.meaning import Meaning, meaning
 from worker.generation.openai.model_look import Look, look
 from worker.settings import Settings
 
-#: From so many days before its shutdown on a model is worth a warning, as in the alert.
+#: A shutdown within so many days is worth a warning, as in the alert.
 WARN_DAYS = 60
 
 _STATUS_PAGE = "check OPENAI_BASE_URL and OpenAI's status page"

@@ -21,7 +21,7 @@ DISK_FAIL_BYTES = 100 * 1024**2
 
 
 async def dns(settings: Settings) -> list[Result]:
-    """Check that every host that the worker talks to has an address."""
+    """Check that the hosts of Redis, Supabase and OpenAI have an address; the limiter's has a check of its own."""
     urls = [
         ("REDIS_URL", settings.redis_url),
         ("SUPABASE_URL", settings.supabase_url),

@@ -9,7 +9,7 @@ Status = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Result:
-    """One line of the doctor's. `remedy` is empty when there is nothing to do."""
+    """One line of `doctor`. `remedy` is empty when there is nothing to do."""
 
     name: str
     status: Status

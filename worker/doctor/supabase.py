@@ -22,7 +22,7 @@ REFUND_FUNCTIONS = ("refund_credits", "refund_store_credits", "refund_store_shop
 JPEG = "image/jpeg"
 #: A finished picture in the best quality is smaller.
 PICTURE_BYTES = 10_000_000
-#: No picture is smaller than this by much.
+#: A bucket that takes less takes hardly any picture.
 _SMALL_PICTURE_BYTES = 1_000_000
 _TIMEOUT = httpx.Timeout(6.0)
 #: PostgREST may not know yet what was installed a moment ago.

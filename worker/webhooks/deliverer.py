@@ -130,8 +130,8 @@ class Deliverer:
             log.warning("webhook_not_reported", delivery=delivery.id, error=str(error))
 
     def _usable(self, delivery: Delivery) -> dict[str, Any]:
-        """Return the data without an address that works no longer, also where the picture is kept for longer."""
-        # From the end of the session: how long the outcome waited for the database before is not known here.
+        """Return the data without an expired address, even if the picture is still kept."""
+        # The session's end is known here, and not how long the outcome waited for the database before.
         age = datetime.now(UTC) - datetime.fromisoformat(delivery.occurred_at)
         late = delivery.data.get("image_url") and age.total_seconds() > self._picture_seconds
         return {**delivery.data, "image_url": None} if late else delivery.data

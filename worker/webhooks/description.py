@@ -8,11 +8,11 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Strict(BaseModel):
+class _Extensible(BaseModel):
     model_config = ConfigDict(json_schema_extra={"additionalProperties": True})
 
 
-class CallbackData(_Strict):
+class CallbackData(_Extensible):
     """The session's end. Fields may be added."""
 
     session_id: UUID
@@ -26,7 +26,7 @@ class CallbackData(_Strict):
     processing_time_ms: int | None
 
 
-class Callback(_Strict):
+class Callback(_Extensible):
     """The body of every callback but the test."""
 
     type: Literal["generation_completed", "generation_failed", "generation_moderation_blocked", "credit_refunded"]
@@ -34,13 +34,13 @@ class Callback(_Strict):
     data: CallbackData
 
 
-class TestData(_Strict):
+class TestData(_Extensible):
     """No session: the store alone."""
 
     store_id: UUID
 
 
-class TestCallback(_Strict):
+class TestCallback(_Extensible):
     """The body of a test by an operator."""
 
     type: Literal["webhook_test"]
@@ -81,4 +81,4 @@ def _take(body: Callback) -> None:
 
 
 def _take_test(body: TestCallback) -> None:
-    """Stand for it when it is tested."""
+    """Stand for the endpoint that an operator tests."""

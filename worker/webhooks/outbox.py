@@ -55,7 +55,7 @@ class State(BaseModel):
 class Trimmed(BaseModel):
     """Deliveries that were given up and that were deleted, and notes of told events."""
 
-    given_up: int = 0  # which earlier functions do not tell
+    given_up: int = 0  # older functions do not return it
     deleted: int
     forgotten: int
 

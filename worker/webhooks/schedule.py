@@ -5,7 +5,7 @@ import random
 #: After each failed attempt; the eighth failure ends the delivery.
 WAITS_SECONDS = (5.0, 60.0, 600.0, 3600.0, 3 * 3600.0, 7 * 3600.0, 12.75 * 3600.0)
 ATTEMPTS = len(WAITS_SECONDS) + 1
-#: The most that a `Retry-After` adds.
+#: The longest wait that a `Retry-After` can ask for.
 RETRY_AFTER_MAX_SECONDS = 3600.0
 
 
