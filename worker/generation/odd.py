@@ -18,7 +18,7 @@ _COUNT = counter("wearon_odd_items_total", "Entries and rows of an unknown form,
 #: A key of another type is kept under this name for so long.
 _ASIDE = ":odd"
 _ASIDE_SECONDS = 30 * 24 * 3600
-#: Items that have been said; a flood of them is only counted.
+#: Items that are logged at most; a flood of further ones is only counted.
 _SAID_MAX = 1000
 _said: set[tuple[str, str]] = set()
 

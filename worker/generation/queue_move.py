@@ -28,7 +28,8 @@ from worker.generation.queue.envelope import identify
 _BATCH = 50
 _REMEMBERED_SECONDS = 7 * 86_400
 _MARK_SECONDS = 86_400
-#: At the target. KEYS: queue, what this move has copied, the session's mark. ARGV: message, digest, mark, seconds.
+#: At the target. KEYS: queue, digests that this move has copied, the session's mark. ARGV: message, digest, mark,
+#: seconds of the mark, seconds of the digests.
 _COPY = """
 redis.call('PERSIST', KEYS[1])
 if redis.call('SISMEMBER', KEYS[2], ARGV[2]) == 1 then return 0 end
@@ -40,7 +41,7 @@ redis.call('SADD', KEYS[2], ARGV[2])
 redis.call('EXPIRE', KEYS[2], ARGV[5])
 return 1
 """
-#: At the source. KEYS: queue, the session's mark.
+#: At the source. KEYS: queue, the session's mark. ARGV: message.
 _REMOVE = """
 redis.call('LREM', KEYS[1], -1, ARGV[1])
 if KEYS[2] then redis.call('DEL', KEYS[2]) end
@@ -134,7 +135,7 @@ class QueueMove:
         held = [session for session in sessions if session and await self._source.exists(keys.lease(session.id))]
         if held:
             raise CannotMove(f"the lease of session {held[0].id} has not run out; repeat in half a minute")
-        # A cancellation before its messages: the worker that takes one of a cancelled row ends the row.
+        # A manifest's cancellation before its messages: a worker ends the cancelled row whose message it takes.
         for manifest in {_manifest(message) for message in messages} - {"", *self._joined}:
             await Record(self._target).join(manifest, Record(self._source))
             self._joined.add(manifest)

@@ -19,7 +19,7 @@ return redis.call(unpack(ARGV))
 
 
 async def insist(client: Redis, command: str, key: str, *arguments: str | bytes | int) -> Any:
-    """Run a command on one key that has no time to live; returns its answer as Redis gives it."""
+    """Run a command on one key, which has no time to live or gets a new one; returns the answer as Redis gives it."""
     try:
         return await client.execute_command(command, key, *arguments)  # type: ignore[no-untyped-call]
     except OutOfMemoryError:

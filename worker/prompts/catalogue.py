@@ -51,7 +51,7 @@ def known_ids() -> list[str]:
 def name(sent: str) -> str:
     """Name of a message's prompt as it is used without an experiment: a version, or a digest that hides the text.
 
-    Texts have one name when they differ in whitespace, invisible characters, Unicode forms, or upper and lower case.
+    Texts that differ only in whitespace, invisible characters, Unicode forms or case have one name, unless very long.
     """
     plain = _plain(sent)
     return f"message-{sha256(plain.encode(errors='replace')).hexdigest()[:8]}" if plain else DEFAULT

@@ -6,13 +6,13 @@ from typing import Any, Self
 
 from worker.prompts.intervals import Z_95, Z_999, Interval, difference, mean, share
 
-#: Sessions of a version, and of the control, below which a comparison says nothing.
+#: Sessions that a version and the control each need for a comparison.
 ENOUGH = 100
-#: ... below which a version is not paused, however many are blocked.
+#: Sessions that each of them needs before the version is paused.
 ENOUGH_TO_PAUSE = 20
-#: Fewer blocked sessions of a version are chance more often than its share says.
+#: Blocked sessions that a version needs before it is paused: fewer may be chance.
 BLOCKED_TO_PAUSE = 5
-#: A version that blocks so many times as often as the control is paused.
+#: A version is paused if it blocks so many times as often as the control.
 PAUSE_RATIO = 2
 
 
@@ -24,6 +24,7 @@ class Results:
     ended: int = 0
     completed: int = 0
     blocked: int = 0
+    #: Count, mean and variance.
     seconds: tuple[int, float, float] = (0, 0.0, 0.0)
     cost_usd: tuple[int, float, float] = (0, 0.0, 0.0)
 

@@ -13,7 +13,7 @@ from worker.generation import keys
 from worker.generation.data_life.areas import ROOTS
 from worker.generation.room import insist
 
-#: The entries before an older place may have aged since.
+#: An older place is not used: entries before it may have become old since.
 _PLACE_SECONDS = 1800
 
 

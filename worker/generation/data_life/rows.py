@@ -17,15 +17,16 @@ from worker.generation.supabase import database
 _PATIENCE_SECONDS = 60.0
 #: Rows of one statement.
 _BATCH = 500
-#: After each of them: realtime passes every changed row on to browsers.
+#: After each statement: realtime passes every changed row on to browsers.
 _PAUSE_SECONDS = 0.25
 
 
 @dataclass
 class Expired:
-    """Rows that lost their pictures' addresses, and those that keep one: open ones, and stores' of a young picture."""
+    """Rows that lost their pictures' addresses, and rows that keep them."""
 
     rows: int = 0
+    #: Open sessions, and stores' sessions whose picture is young.
     open: int = 0
 
 
@@ -54,7 +55,7 @@ class Rows:
     ) -> Expired:
         """Expire the addresses in rows that were made before a moment, of one owner or of all.
 
-        Of all owners' rows only those are walked that the last walk has not met; once a day, or with `full`, every row.
+        A walk over all owners begins where the last one ended; once a day, and with `full`, it begins at the first row.
         """
         done, after = Expired(), {"p_after": None, "p_after_id": None}
         owner = {"p_owner_id": str(owner_id)} if owner_id else {}

@@ -30,9 +30,9 @@ class Tally:
     in_use: int = 0
     #: Pictures that are not old yet.
     young: int = 0
-    #: Old pictures that Storage did not remove, and pictures whose age or place is unclear.
+    #: Old pictures that Storage did not remove, pictures whose age or place is unclear, and folders that were skipped.
     failures: int = 0
-    #: Age of the oldest deleted picture, and of the oldest picture left.
+    #: Dates of the oldest deleted picture, and of the oldest picture left.
     oldest_deleted: datetime | None = None
     oldest_left: datetime | None = None
 
@@ -52,7 +52,7 @@ class Tally:
         self.oldest_deleted = _older(self.oldest_deleted, created_at)
 
     def leave(self, created_at: datetime | None) -> None:
-        """Note the age of a picture that stays."""
+        """Note the date of a picture that stays."""
         self.oldest_left = _older(self.oldest_left, created_at)
 
     def as_dict(self) -> dict[str, Any]:

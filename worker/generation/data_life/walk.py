@@ -105,7 +105,7 @@ class Walk:
             return
         created_at = entry.created_at
         before, place = self.before, areas.area_of(path)
-        # Twice: the listing knows no case, so one of the two lies in another folder.
+        # Twice: the listing ignores case, so one of the two lies in another folder.
         unclear = twice or (before is not None and created_at is None)
         old = before is None or (created_at is not None and created_at < before)
         if place and old and not unclear:

@@ -1,4 +1,4 @@
-"""The choice of a session's prompt just before its paid call; costs no call to Redis."""
+"""The choice of a session's prompt just before its paid call; costs no call to Redis once the pauses are known."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from worker.prompts.experiment import Choice, Experiment
 
 log = get_logger(__name__)
 
-#: A version that is paused gets no session after this.
+#: A paused version gets no session after so many seconds.
 _LOOK_SECONDS = 5.0
 
 

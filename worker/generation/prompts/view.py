@@ -15,7 +15,7 @@ from worker.prompts.results import Results
 
 
 class PromptView:
-    """Reads nothing without an experiment, and shows only the versions that it names. Raises what Redis raises."""
+    """Reads nothing without an experiment, and only the results of its versions. Raises what Redis raises."""
 
     def __init__(self, experiment: Experiment, redis: Redis) -> None:
         self._experiment = experiment
@@ -23,7 +23,7 @@ class PromptView:
         self._pauses = PromptPauses(redis)
 
     async def read(self) -> list[Metric]:
-        """Series of all versions; of those without results the limits are no numbers."""
+        """Return series of all versions; estimates without results are NaN."""
         paused = GaugeMetricFamily("wearon_prompt_paused", "1 while no session gets this version.", labels=["version"])
         sessions = GaugeMetricFamily("wearon_prompt_sessions", "Sessions of the last day.", labels=["version"])
         estimate = GaugeMetricFamily(

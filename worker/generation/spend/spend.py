@@ -30,15 +30,16 @@ log = get_logger(__name__)
 
 #: Tokens of a call to a model that has no known cost yet: more than pictures of the largest size at high quality take.
 _FIRST_IMAGE_IN, _FIRST_IMAGE_OUT = 8_000, 6_240
-#: A call that did not say its end by then may have been paid: longer than the generation's deadline.
+#: After the generation's deadline: a call whose end is unknown by then may have been paid.
 _SLACK_SECONDS = 60
-#: While other calls in flight reserve the rest of a budget: each that costs less makes room.
+#: Between two tries while other calls in flight hold the rest of a budget: each that costs less makes room.
 _LOOK_SECONDS = 0.5
-#: ... and of those whose worker is gone, known by the lease of the session, after so many seconds.
+#: Between two looks for calls whose worker is gone: their session has no lease.
 _LOST_SECONDS = 5.0
-#: A count holds up a finished picture for no longer; its reservation counts then.
+#: A count holds up a finished picture for no longer; after that its reservation counts.
 _PATIENCE_SECONDS = 2.0
 _PERIODS = ("day", "month", "day", "month")
+#: Share of a budget at which it is nearly spent.
 WARNING = 0.8
 #: Answers of RESERVE; 1: full of other reservations.
 _RESERVED, _SPENT = 0, 2
@@ -49,7 +50,7 @@ class Spend:
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis: Any = redis  # redis-py's annotations know only text
-        self._lost_at = 0.0
+        self._next_look_for_lost = 0.0
         self._limits = Limits(settings.budgets)
         self._worker = uuid4().hex
         self._lifetime = int((settings.generation_timeout_seconds + _SLACK_SECONDS) * 1000)
@@ -70,8 +71,8 @@ class Spend:
         try:
             while not await self._has_reserved(message, model):  # no event: the calls are anywhere
                 await asyncio.sleep(_LOOK_SECONDS * (1 + random.random()))  # noqa: S311  # so that callers spread
-                if time.monotonic() > self._lost_at:
-                    self._lost_at = time.monotonic() + _LOST_SECONDS
+                if time.monotonic() > self._next_look_for_lost:
+                    self._next_look_for_lost = time.monotonic() + _LOST_SECONDS
                     await until_available(self._end_lost)
         except asyncio.CancelledError:
             await self.release(message)  # Redis may have reserved although its answer did not come

@@ -20,7 +20,7 @@ from worker.generation.supabase.database import call
 MODEL = "model "
 _RAISED = "raised"
 _RAISE_SECONDS = 3600.0
-#: ... and once more when the calls that were in flight then have ended: their reservations are lost.
+#: From the first raise to the second: calls that were in flight, whose reservations were lost, have ended by then.
 _AGAIN_SECONDS = 360
 _DIGITS = 15
 

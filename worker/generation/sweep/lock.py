@@ -9,7 +9,8 @@ from worker.generation import keys
 from worker.generation.queue.claims import Claims
 
 _LOCK_SECONDS = 60
-#: -> the holder, if there is another one beside ARGV[3], which is dead. DEL first: a full Redis takes the SET after it.
+#: ARGV: instance, seconds, a dead holder. -> the holder, if another instance has the lock and is not that dead holder.
+#: DEL first: a full Redis takes the SET after it.
 _LOCK = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] and holder ~= ARGV[3] then return holder end

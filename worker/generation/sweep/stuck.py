@@ -120,7 +120,7 @@ class Stuck:
         deadline = self._before(self._bulk_limit + _INSERT_SECONDS)
         old = {session for session in sessions if session.is_older_than(deadline)}
         if sessions and await self._claims.lanes.sort():
-            # Any store's message that is not sorted yet may be bulk: no worker ran for an hour.
+            # A message that is not sorted yet may be bulk, of any store.
             bulk = {session.id for session in sessions if session.channel is Channel.B2B}
         else:
             bulk = await self._claims.lanes.bulk([session.id for session in sessions])
