@@ -23,6 +23,7 @@ from worker.generation.pauses.pauses import Pauses
 from worker.generation.queue.claims import Claims
 from worker.generation.queue.dead_letters import DeadLetters
 from worker.generation.queue.envelope import identify
+from worker.generation.room import insist
 
 #: Messages of one round.
 _BATCH = 50
@@ -113,7 +114,7 @@ class QueueMove:
 
     async def _begin(self) -> str:
         """Return the name of this move; an interrupted move keeps its name."""
-        await self._source.set(keys.MOVE, uuid4().hex, nx=True)
+        await insist(self._source, "SET", keys.MOVE, uuid4().hex, "NX")
         return str((await self._source.get(keys.MOVE)).decode())
 
     async def _outcomes(self, name: str) -> None:

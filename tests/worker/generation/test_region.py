@@ -325,6 +325,19 @@ async def test_an_interrupted_move_of_the_queue_loses_no_message_and_copies_none
     assert await eu.redis.get(keys.INTAKE_STOPPED)
 
 
+async def test_a_move_empties_a_full_redis(make: Make, full: Callable[[], None]) -> None:
+    eu, us = make("eu", 0), make("us", 2)
+    dead = Claims(eu.redis, "dead", 30)
+    await dead.heartbeat()
+    await eu.redis.lpush(keys.QUEUE, *(b"{%d" % number for number in range(3)))
+    assert await dead.take(1) == b"{0"
+    assert await dead.lanes.sort() == 0
+    await dead.abandon()
+    full()
+    assert (await QueueMove(eu.redis, us.redis, us.region.take, LETTERS).run()).copied == 3
+    assert await eu.redis.llen(keys.QUEUE) == 0
+
+
 @pytest.mark.parametrize("rejected", [False, True])
 async def test_a_session_goes_with_its_moved_outcome(sandbox: Sandbox, make: Make, rejected: bool) -> None:
     """Else the source, once it is back, would end the session that it knows no outcome of any more."""
