@@ -81,7 +81,8 @@ async def _status(as_json: bool) -> None:
 
 
 async def _look(redis: Redis) -> dict[str, Any]:
-    instances = [name.decode() for name in await redis.smembers(keys.INSTANCES) if isinstance(name, bytes)]
+    members = await redis.smembers(keys.INSTANCES)
+    instances = [name.decode() for name in members if isinstance(name, bytes) and name.isascii()]
     state, times = await Intake(Pauses(redis)).state(), await Pauses(redis).times()
     since = state.pause.since if state.pause else times.stopped_since
     return {

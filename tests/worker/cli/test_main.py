@@ -12,6 +12,7 @@ import pytest
 from tests import command
 from tests.sandbox import Sandbox
 from worker.cli.bulk_work import summary
+from worker.generation import keys
 from worker.generation.bulk.estimate import Estimate
 from worker.generation.bulk.manifest import Manifest
 
@@ -97,6 +98,12 @@ def test_a_pause_needs_a_reason(reason: str, problem: str) -> None:
     assert run.returncode == 2
     assert "--reason" in run.stderr
     assert problem in run.stderr
+
+
+def test_an_odd_instance_hides_no_state_of_the_intake(sandbox: Sandbox) -> None:
+    sandbox.redis.sadd(keys.INSTANCES, b"\xff")
+    run = wearon_worker("intake", "status", **sandbox.env())
+    assert run.stdout == "messages are taken; 0 wait, 0 are worked on\n"
 
 
 def test_an_empty_id_adopts_no_region() -> None:

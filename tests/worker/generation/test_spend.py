@@ -274,6 +274,11 @@ async def test_an_odd_value_in_redis_neither_ends_nor_hides_the_count(
     )
 
 
+async def test_an_odd_name_of_a_call_ends_no_look_for_lost_calls(redis: Redis, settings: Settings) -> None:
+    await redis.zadd(keys.SPEND_CALLS, {b"\xff": 1})
+    await of(redis, settings)._end_lost()
+
+
 async def test_emptied_redis_learns_the_spend_from_the_database(
     redis: Redis, settings: Settings, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,7 +107,7 @@ class Spend:
 
     async def _end_lost(self) -> None:
         """Let reservations of workers that are gone count as spent at the next look."""
-        sessions = [session.decode() for session in await self._redis.zrange(keys.SPEND_CALLS, 0, -1)]
+        sessions = [session.decode(errors="replace") for session in await self._redis.zrange(keys.SPEND_CALLS, 0, -1)]
         leases = await self._redis.mget([keys.lease(session) for session in sessions]) if sessions else []
         if lost := {session: 0 for session, lease in zip(sessions, leases, strict=True) if lease is None}:
             await self._redis.zadd(keys.SPEND_CALLS, lost, xx=True)
