@@ -53,7 +53,7 @@ class State(BaseModel):
 
 
 class Trimmed(BaseModel):
-    """Deliveries that were given up and that were deleted, and notes of told events."""
+    """Numbers of deliveries that were given up, of deleted deliveries, and of forgotten events."""
 
     given_up: int = 0  # older functions do not return it
     deleted: int
@@ -73,7 +73,7 @@ class Report:
 
 
 class Outbox:
-    """All methods raise ServiceUnavailable when the database made no change; each may then be repeated."""
+    """All methods raise ServiceUnavailable, after which the call may be repeated, and CallRejected."""
 
     def __init__(self, database: AsyncPostgrestClient) -> None:
         self._database = database

@@ -49,7 +49,7 @@ class Report:
 
     @classmethod
     def read(cls, answer: dict[str, Any]) -> Self:
-        """The answer of wearon_audit_report; newer versions may say more."""
+        """The answer of wearon_audit_report; kinds that newer versions add are left out."""
         report = cls(
             sessions=int(answer["sessions"]),
             transactions=int(answer["transactions"]),

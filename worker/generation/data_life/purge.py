@@ -92,7 +92,7 @@ class Purge:
 
 
 class Erasure:
-    """One user's or store's data, whatever its age, but for open sessions: repeat it once the report names none."""
+    """One user's or store's data, whatever its age, except of open sessions: repeat it once they have ended."""
 
     def __init__(self, bucket: Bucket, rows: Rows, remains: Remains) -> None:
         self._bucket = bucket

@@ -71,7 +71,7 @@ class Remains:
         return trimmed
 
     async def _old_letters(self, before: datetime) -> AsyncIterator[DeadLetter]:
-        """Letters without a date are at least as old as the next one; a moved region's lie behind younger ones."""
+        """Letters made before a moment, and undated ones in front of them. Those of a moved region are out of order."""
         undated: list[DeadLetter] = []
         async for letter in self._dead_letters.oldest_first():
             made = _moment(letter)

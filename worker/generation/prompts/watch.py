@@ -56,7 +56,7 @@ class PromptWatch:
             self._rounds.failed(error)
 
     async def look(self) -> None:
-        """Pause what has to be, and keep the results for the metrics."""
+        """Pause each version that must not go on, and keep the results for the metrics."""
         states, now = await self._pauses.states(), time.time()
         found = await self._since(now - WINDOW_SECONDS)
         for version in self._experiment.versions:
