@@ -153,6 +153,16 @@ def test_credits_that_end_in_the_middle_stop_the_command_and_the_file_goes_on_la
     assert (sandbox.balance(store), len({it["session_id"] for it in messages(sandbox)})) == (0, rows)
 
 
+def test_a_cancellation_tells_the_rows_that_were_never_queued_by_the_status_they_have(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    submit(sandbox, manifest(sandbox, tmp_path, 3), sandbox.producer.store(1), "--id", "one")
+    told = run(sandbox, "bulk", "cancel", "one", "--yes").stdout
+    assert sorted(told.strip().split(", ")) == ["1 cancelled", "2 not_queued"]
+    status = json.loads(run(sandbox, "bulk", "status", "one", "--json").stdout)
+    assert (status["not_queued"], status["failed"]) == (2, 1)
+
+
 def test_a_manifest_is_made_told_and_its_rest_is_cancelled_once(sandbox: Sandbox, tmp_path: Path) -> None:
     store = sandbox.producer.store(100)
     name = ("--id", "spring-1")

@@ -68,7 +68,8 @@ def show(report: Report, console: Console) -> None:
     for kind, count in sorted(report.unmatched.items()):
         console.print(f"unmatched  {count} x {kind}: {UNMATCHED[kind]}", soft_wrap=True)
     if not report.redis_read:
-        console.print("Redis could not be asked: only the age of open sessions was checked.")
+        told = "Open sessions were judged by their age alone: Redis, or with REGION the database, did not answer."
+        console.print(told, soft_wrap=True)
     how = "everything proven" if report.full else "what has changed since the last audit proven"
     read = f"{report.transactions} ledger lines, {report.sessions} sessions, {how} in {report.seconds:.1f} s"
     if report.right:

@@ -52,7 +52,7 @@ class Cancellation:
         self._take = redis.register_script(_TAKE)
 
     async def run(self, submitted: Submitted, on_progress: Callable[[int], None]) -> Counter[str]:
-        """Cancel. Return the number of rows by their session's status, `cancelled`, or `absent` without a session."""
+        """Cancel. Return the number of rows by their session's status, `cancelled`, or `not_queued`."""
         await self._record.cancel(submitted.id)
         sessions = {str(session_id_of(submitted.store_id, submitted.id, n)) for n in range(1, submitted.rows + 1)}
         while await self._take_messages(submitted, sessions):
@@ -66,7 +66,7 @@ class Cancellation:
             rows = await self._books.sessions(list(ids.values()))
             for number, session_id in ids.items():
                 row = rows.get(session_id)
-                status = row["status"] if row else "absent"
+                status = row["status"] if row else "not_queued"
                 # Of a worker that is gone: "processing".
                 ours = str(session_id) in taken and status in ("queued", "processing")
                 if ours or (status == "queued" and number not in pushed):
