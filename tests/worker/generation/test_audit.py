@@ -359,6 +359,12 @@ def test_without_redis_only_the_age_tells_what_is_stuck(books: Books) -> None:
     assert [finding["session_id"] for finding in report["wrong"]] == [old.session_id]
 
 
+def test_redis_is_not_blamed_when_the_database_does_not_tell_the_sessions_of_the_region(books: Books) -> None:
+    books.sandbox.gateway.fault("unavailable", on="rpc/wearon_region_open", status=503)
+    result = CliRunner().invoke(command, [], env=books.sandbox.env(REGION="eu"))
+    assert "judged by their age alone: Redis, or with REGION the database, did not answer." in result.stdout
+
+
 # History that this worker never touched
 
 

@@ -19,6 +19,8 @@ _CHANNEL = Channel.B2B
 PAGE = 100
 #: Longest outage of the database that is waited out.
 _PATIENCE_SECONDS = 30.0
+#: Status of a row without a session.
+NOT_QUEUED = "not_queued"
 _BEGIN = "wearon_bulk_begin"
 _SESSION = "id,status,error_message,generated_image_url"
 

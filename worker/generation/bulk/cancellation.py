@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from worker.errors import Cancelled
 from worker.generation import keys
-from worker.generation.bulk.books import PAGE, Books
+from worker.generation.bulk.books import NOT_QUEUED, PAGE, Books
 from worker.generation.bulk.manifest import request_id_of, session_id_of
 from worker.generation.bulk.record import Record, Submitted
 from worker.generation.channel import Channel, SessionRef
@@ -66,7 +66,7 @@ class Cancellation:
             rows = await self._books.sessions(list(ids.values()))
             for number, session_id in ids.items():
                 row = rows.get(session_id)
-                status = row["status"] if row else "not_queued"
+                status = row["status"] if row else NOT_QUEUED
                 # Of a worker that is gone: "processing".
                 ours = str(session_id) in taken and status in ("queued", "processing")
                 if ours or (status == "queued" and number not in pushed):

@@ -7,7 +7,7 @@ from typing import Any
 from storage3 import AsyncStorageClient
 
 from worker.errors import StorageFailed
-from worker.generation.bulk.books import Books
+from worker.generation.bulk.books import NOT_QUEUED, Books
 from worker.generation.bulk.manifest import session_id_of
 from worker.generation.bulk.record import Submitted
 from worker.generation.channel import Channel
@@ -32,7 +32,7 @@ class Results:
         rows = await self._books.sessions(list(self._ids.values()))
         found = Counter(row["status"] for row in rows.values())
         statuses = {name: found[name] for name in ("queued", "processing", "completed", "failed")}
-        return {"rows": len(self._ids), "not_queued": len(self._ids) - len(rows), **statuses}
+        return {"rows": len(self._ids), NOT_QUEUED: len(self._ids) - len(rows), **statuses}
 
     async def all(self, bucket: AsyncStorageClient, settings: Settings) -> list[dict[str, Any]]:
         """Each row in order; a picture that was deleted meanwhile has no address."""
@@ -50,7 +50,7 @@ class Results:
             return {
                 "row": number,
                 "reference": self._submitted.references[number - 1],
-                "status": row.get("status", "not_queued"),
+                "status": row.get("status", NOT_QUEUED),
                 "picture": picture,
                 "error": row.get("error_message") or "",
                 "session_id": str(session_id),
